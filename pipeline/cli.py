@@ -1,0 +1,120 @@
+"""The command line: one command per stage, and the few that are not stages.
+
+What a command needs is imported when it runs, so that `--help` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.refusal import Refused
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
+
+PRESETS = Path(__file__).parent / "presets"
+
+app = typer.Typer(
+    help="How do transformers without positional encoding know the order of their input? "
+    "Each stage of dvc.yaml is a command; `dvc repro` runs those that are stale.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Ablation = Annotated[str, typer.Argument(help="A name under `ablations` in params.yaml.")]
+
+
+@app.command()
+def generate() -> None:
+    """Stage. Reads params.yaml (task); writes data/<task>/: train, validation and test as CSV, and a manifest."""
+    from pipeline.stages import generate
+
+    generate.run(_params())
+
+
+@app.command()
+def train(ablation: Ablation) -> None:
+    """Stage. Reads params.yaml and data/<task>/; writes models/<ablation>/: weights per seed, config, history."""
+    params = _params()
+    params.cell(ablation)
+    from pipeline.stages import train
+
+    train.run(params, ablation)
+
+
+@app.command()
+def evaluate(ablation: Ablation) -> None:
+    """Stage. Reads data/<task>/ and models/<ablation>/; writes reports/evaluation/<ablation>.csv."""
+    params = _params()
+    params.cell(ablation)
+    from pipeline.stages import evaluate
+
+    evaluate.run(params, ablation)
+
+
+@app.command()
+def report() -> None:
+    """Stage. Reads reports/evaluation/ and models/*/history.csv; writes reports/: tables, figures, summary.md,
+    index.html."""
+    from pipeline.stages import report
+
+    report.run(_params())
+
+
+@app.command()
+def track() -> None:
+    """Reads models/ and reports/evaluation/; writes to MLflow whatever it lacks of them, without duplicates."""
+    from pipeline.stages import track
+
+    track.run(_params())
+
+
+@app.command()
+def check() -> None:
+    """Reads params.yaml; says whether it is a valid experiment, and what it is."""
+    params = _params()
+    cells = params.cells()
+    members = sum(len(cell.training.seeds) for cell in cells)
+    print(f"params.yaml: {len(cells)} ablations, {members} members, task {params.task.name}")
+
+
+@app.command()
+def preset(
+    name: Annotated[str, typer.Argument(help="laptop (the default experiment), smoke or published.")],
+    force: Annotated[bool, typer.Option(help="Overwrite a params.yaml that is no preset.")] = False,
+) -> None:
+    """Writes params.yaml: puts a preset in place."""
+    from pipeline import files
+    from pipeline.params import PARAMS_FILE
+
+    presets = {path.stem: path.read_text() for path in sorted(PRESETS.glob("*.yaml"))}
+    if name not in presets:
+        raise Refused(f"preset {name!r}: there is none (allowed: {', '.join(presets)})")
+    if PARAMS_FILE.exists() and not force and PARAMS_FILE.read_text() not in presets.values():
+        raise Refused(
+            f"{PARAMS_FILE}: holds changes of your own, which preset {name!r} would overwrite; "
+            f"keep a copy and give --force"
+        )
+    files.write_text(PARAMS_FILE, presets[name])
+    print(f"params.yaml is now the preset {name!r}; run `dvc repro`")
+
+
+def main() -> None:
+    """Run the command line; exit code 2 and one line for input that cannot be used."""
+    try:
+        app()
+    except Refused as refused:
+        print(f"error: {refused}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _params() -> "Params":
+    from pipeline.params import read
+
+    return read()

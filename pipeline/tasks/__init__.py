@@ -1,0 +1,1 @@
+"""What is learned: problems as text, their splits, and their token rows."""

@@ -1,0 +1,1 @@
+"""One Lightning `fit` per cell: population, data, optimizers, checkpoints."""

@@ -1,0 +1,85 @@
+"""Train one cell: the function that the `train` stage, the search and the tests call."""
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from pipeline.tasks.dataset import Dataset
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor
+
+from pipeline.params import Cell
+from pipeline.refusal import Refused
+from pipeline.training.examples import ExamplesModule
+from pipeline.training.module import History, PopulationModule
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training a cell gives."""
+
+    weights: dict[int, dict[str, Tensor]]
+    """Seed -> weights at the member's last step."""
+    history: History
+    parameters: int
+    """Trained numbers of one member."""
+
+
+def fit(
+    cell: Cell,
+    dataset: Dataset,
+    *,
+    on_evaluation: Callable[[History], None] = lambda rows: None,
+    callbacks: Sequence[Callback] = (),
+) -> Trained:
+    """Train all seeds of `cell` on `dataset`, in one Lightning `fit`.
+
+    Raises:
+        Refused: the accelerator is not there, or the batch is larger than the dataset.
+    """
+    training = cell.training
+    data = ExamplesModule(dataset, training)
+    module = PopulationModule(
+        cell,
+        data,
+        vocabulary=len(dataset.vocabulary),
+        length=data.training.tokens.shape[1],
+        on_evaluation=on_evaluation,
+    )
+    _quieten_lightning()
+    try:
+        trainer = Trainer(
+            accelerator=training.accelerator,
+            devices=1,
+            precision=training.precision,
+            deterministic=training.deterministic,
+            max_steps=training.steps,
+            max_epochs=-1,
+            val_check_interval=training.evaluate_every,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (RuntimeError, ValueError) as error:
+        if "accelerator" not in str(error).lower():
+            raise
+        raise Refused(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
+    try:
+        trainer.fit(module, data)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
+    return Trained(module.final_weights(), module.history, module.parameters_per_member)
+
+
+def _quieten_lightning() -> None:
+    """Lightning's advice is for other set-ups: the batches are index tables, so loader workers have nothing to do."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    torch.set_float32_matmul_precision("high")

@@ -1,0 +1,167 @@
+"""The Lightning module: how a population learns, when it is evaluated, and when a member stops."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from pipeline.params import Cell
+from pipeline.training.examples import Examples, ExamplesModule
+from pipeline.training.optimizers import build, clip_gradients, gradient_norms, learning_rate_factor
+from pipeline.training.population import Population
+
+History = list[dict[str, Any]]
+"""One row per seed and evaluation, with the columns of `history.csv`."""
+
+
+def member_losses(
+    logits: Float[Tensor, "member batch reads vocabulary"], targets: Int[Tensor, "*member batch reads"]
+) -> Float[Tensor, " member"]:
+    """Mean cross-entropy (nats per predicted token) of each member; targets of -100 do not count."""
+    targets = targets.expand(logits.shape[:-1])
+    losses = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), reduction="none")
+    return losses.view(len(logits), -1).sum(1) / (targets != -100).flatten(1).sum(1)
+
+
+def rows_right(
+    logits: Float[Tensor, "member batch reads vocabulary"], targets: Int[Tensor, "batch reads"]
+) -> Bool[Tensor, "member batch"]:
+    """Whether every answer token is the arg-max given the true ones before it, which is what greedy decoding
+    produces: the first wrong arg-max would be its first wrong token."""
+    right = (logits.argmax(-1) == targets) | (targets == -100)
+    return right.all(-1) & logits.isfinite().all(-1).all(-1)
+
+
+class PopulationModule(LightningModule):
+    """Trains all members of a cell in one `fit`.
+
+    A member stops when it has diverged, or when it has converged and the cell says `stop_when_converged`: it is
+    kept as it was at that evaluation, and the others go on without it.
+
+    Args:
+        cell: what is trained, and how.
+        data: rows, which move to the device with the module.
+        vocabulary: number of different tokens.
+        length: longest row, in tokens.
+        on_evaluation: told the new rows of the history after every evaluation.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        data: ExamplesModule,
+        *,
+        vocabulary: int,
+        length: int,
+        on_evaluation: Callable[[History], None] = lambda rows: None,
+    ) -> None:
+        super().__init__()
+        self.cell = cell
+        self.data = data
+        self.on_evaluation = on_evaluation
+        self.population = Population(cell.model, cell.training.seeds, vocabulary=vocabulary, length=length)
+        self.parameters_per_member = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
+        self.active = list(range(len(cell.training.seeds)))
+        self.history: History = []
+        self.finished: dict[int, dict[str, Tensor]] = {}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build(self.population, self.cell.training)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, self.cell.training)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        self.rows = self.data.training.to(self.device)
+        self.validation_rows = self.data.validation.to(self.device)
+        self._forget_steps()
+
+    def _forget_steps(self) -> None:
+        self.loss_sum = torch.zeros(len(self.active), device=self.device)
+        self.norm_sum = torch.zeros(len(self.active), device=self.device)
+        self.steps_since = 0
+
+    def training_step(self, batch: Int[Tensor, "member batch"], batch_index: int) -> Float[Tensor, ""]:
+        rows = batch if len(self.active) == len(batch) else batch[self.active]
+        tokens, positions, targets = self.rows.at(rows)
+        losses = member_losses(self.population(tokens, positions, self.global_step), targets)
+        self.loss_sum += losses.detach()
+        self.steps_since += 1
+        return losses.sum()  # so that every member's gradient is that of its own loss
+
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        norms = gradient_norms(self.population)
+        self.norm_sum += norms
+        if self.cell.training.gradient_clip is not None:
+            clip_gradients(self.population, norms, self.cell.training.gradient_clip)
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation_loss = torch.zeros(len(self.active), device=self.device)
+        self.validation_right = torch.zeros(len(self.active), device=self.device)
+
+    def validation_step(self, rows: Int[Tensor, " batch"], batch_index: int) -> None:
+        tokens, positions, targets = self.validation_rows.at(rows)
+        logits = self.population(tokens, positions)
+        self.validation_loss += member_losses(logits, targets) * len(rows)
+        self.validation_right += rows_right(logits, targets).sum(1)
+
+    def on_validation_epoch_end(self) -> None:
+        count = len(self.validation_rows.tokens)
+        train_loss, gradient_norm, loss, right = (
+            torch.stack(
+                (
+                    self.loss_sum / self.steps_since,
+                    self.norm_sum / self.steps_since,
+                    self.validation_loss / count,
+                    self.validation_right / count,
+                )
+            )
+            .double()
+            .cpu()
+        )
+        diverged = ~(train_loss + loss).isfinite()
+        optimizer: Any = self.optimizers()
+        rows = [
+            {
+                "seed": self.cell.training.seeds[member],
+                "step": self.global_step,
+                "train_loss": train_loss[place].item(),
+                "validation_loss": loss[place].item(),
+                "validation_exact_match": right[place].item(),
+                "gradient_norm": gradient_norm[place].item(),
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                "diverged": int(diverged[place]),
+            }
+            for place, member in enumerate(self.active)
+        ]
+        for row in rows:
+            if row["diverged"]:
+                row |= dict.fromkeys(("train_loss", "validation_loss", "gradient_norm"), float("nan"))
+        self.history += rows
+        converged = right >= self.cell.training.converged_at
+        self._let_go(diverged | (converged if self.cell.training.stop_when_converged else False), optimizer)
+        self._forget_steps()
+        self.on_evaluation(rows)
+
+    def _let_go(self, stopping: Bool[Tensor, " member"], optimizer: Any) -> None:
+        for place in stopping.nonzero().flatten().tolist():
+            self.finished[self.active[place]] = self.population.member_weights(place)
+        going_on = (~stopping).nonzero().flatten()
+        self.active = [self.active[place] for place in going_on.tolist()]
+        if not self.active:
+            self.trainer.should_stop = True
+        elif len(going_on) < len(stopping):
+            self.population.keep(going_on.to(self.device), optimizer.optimizer)
+
+    def final_weights(self) -> dict[int, dict[str, Tensor]]:
+        """Seed -> weights, as each member stopped or as the last step left it."""
+        last = {member: self.population.member_weights(place) for place, member in enumerate(self.active)}
+        return {seed: self.finished.get(member) or last[member] for member, seed in enumerate(self.cell.training.seeds)}
+
+
+__all__ = ["Examples", "History", "PopulationModule", "member_losses", "rows_right"]

@@ -1,0 +1,173 @@
+"""Optimizers for stacked members: AdamW, and Muon for the hidden matrices with AdamW for the rest, as one object.
+
+AdamW works on each number alone, so that stacking changes nothing. Muon works on whole matrices, so that its
+Newton-Schulz iteration is batched here over members (and over layers of equal shape).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import BFloat16, Float
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from pipeline.params import Training
+from pipeline.training.population import Population
+
+# Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024); the defaults of torch.optim.Muon.
+MOMENTUM = 0.95
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+SMALLEST_NORM = 1e-7
+
+ADAM_EPSILON = 1e-8
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Groups with `algorithm: muon` hold stacked matrices `[member, rows, columns]`, those with `adamw` anything.
+
+    On every member it equals `torch.optim.Muon` (with its default settings) and `torch.optim.AdamW`.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, {"weight_decay": 0.0, "betas": (0.9, 0.999)})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["algorithm"] == "muon":
+                self._step_muon(parameters, group)
+            else:
+                self._step_adamw(parameters, group)
+        return loss
+
+    def _step_muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        alike: dict[tuple[int, ...], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            gradient, momentum = parameter.grad, state["momentum"]
+            assert gradient is not None
+            momentum.lerp_(gradient, 1 - MOMENTUM)
+            update = gradient.lerp(momentum, MOMENTUM).bfloat16()
+            rows, columns = update.shape[-2:]
+            wide = update.transpose(-2, -1) if rows > columns else update
+            alike[tuple(wide.shape[-2:])].append((parameter, wide))
+        for pairs in alike.values():
+            updates = orthogonalised(torch.cat([wide for _, wide in pairs]))
+            members = len(pairs[0][1])
+            for (parameter, _), wide in zip(pairs, updates.split(members), strict=True):
+                rows, columns = parameter.shape[-2:]
+                update = wide.transpose(-2, -1) if rows > columns else wide
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
+
+    def _step_adamw(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter].update(
+                    step=torch.zeros((), device=parameter.device),
+                    exp_avg=torch.zeros_like(parameter),
+                    exp_avg_sq=torch.zeros_like(parameter),
+                )
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            list[Tensor](parameters),
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=ADAM_EPSILON,
+            maximize=False,
+        )
+
+
+def orthogonalised(
+    wide: BFloat16[Tensor, "matrices rows columns"],
+) -> BFloat16[Tensor, "matrices rows columns"]:
+    """Each matrix (no taller than wide) moved towards the nearest with orthonormal rows (five quintic
+    Newton-Schulz iterations, which leave the singular values between about 0.5 and 1.5)."""
+    a, b, c = NEWTON_SCHULZ
+    x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=SMALLEST_NORM)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.transpose(-2, -1)
+        update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, update, x, beta=a)
+    return x
+
+
+def build(population: Population, training: Training) -> torch.optim.Optimizer:
+    """The optimizer of a cell. Weight decay acts on matrices, not on the norms' scales and shifts."""
+    hidden: list[nn.Parameter] = []
+    embeddings: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, parameter in population.weights.items():
+        matrix = parameter.ndim == 3
+        (hidden if matrix and name.startswith("blocks.") else embeddings if matrix else vectors).append(parameter)
+    decay = training.weight_decay
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(
+            [
+                {"params": hidden + embeddings, "weight_decay": decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=training.learning_rate,
+            betas=training.betas,
+            eps=ADAM_EPSILON,
+            fused=True,
+        )
+    rest = {"algorithm": "adamw", "lr": training.adamw_learning_rate, "betas": training.betas}
+    return MuonAdamW(
+        [
+            {"algorithm": "muon", "params": hidden, "lr": training.learning_rate, "weight_decay": decay},
+            {**rest, "params": embeddings, "weight_decay": decay},
+            {**rest, "params": vectors, "weight_decay": 0.0},
+        ]
+    )
+
+
+def learning_rate_factor(step: int, training: Training) -> float:
+    """The share of the highest learning rate in force at `step` (counted from 0): linear warm-up, then constant or
+    a half cosine down to `final_learning_rate` at the last step."""
+    if step < training.warmup_steps:
+        return (step + 1) / training.warmup_steps
+    if training.schedule == "constant":
+        return 1.0
+    progress = (step - training.warmup_steps) / max(1, training.steps - 1 - training.warmup_steps)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return training.final_learning_rate + (1.0 - training.final_learning_rate) * cosine
+
+
+def gradient_norms(population: Population) -> Float[Tensor, " member"]:
+    """Euclidean norm of each member's whole gradient."""
+    squares = [
+        parameter.grad.flatten(1).float().square().sum(1)
+        for parameter in population.stacked
+        if parameter.grad is not None
+    ]
+    return torch.stack(squares).sum(0).sqrt()
+
+
+def clip_gradients(population: Population, norms: Float[Tensor, " member"], largest: float) -> None:
+    """Scale down the gradient of each member whose norm is over `largest`, as torch's `clip_grad_norm_` would for
+    that member alone; a norm that is not finite spoils its own member only."""
+    factor = (largest / (norms + 1e-6)).clamp(max=1.0)
+    for parameter in population.stacked:
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor.view(-1, *[1] * (parameter.ndim - 1)))

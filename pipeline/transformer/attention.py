@@ -1,0 +1,81 @@
+"""Attention patterns (who may see whom) and the attention sublayer.
+
+A pattern also says how rows become samples, because that is how full attention is kept from leaking: what predicts
+token n+1 must not see it. A causal model answers for all positions of a row at once; with full attention each
+prefix of a row is its own sample, in which queries and keys end where the prefix ends.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from pipeline.transformer.positional import Positional
+
+
+class Samples(NamedTuple):
+    """Token rows as the network sees them, and where in them the predictions are read."""
+
+    tokens: Int[Tensor, "samples length"]
+    visible: Bool[Tensor, "... queries length"]
+    """Which keys (last axis) a query (the axis before, 1 where all queries see the same) attends to."""
+    read_at: Int[Tensor, "samples reads"]
+
+
+class Pattern(Protocol):
+    """Who may see whom."""
+
+    def samples(self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
+        """The samples from which the token after each of `positions` can be predicted without seeing it."""
+
+
+class Causal:
+    """A token sees itself and what came before; one sample a row."""
+
+    def samples(self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
+        length = tokens.shape[-1]
+        visible = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+        return Samples(tokens, visible, positions)
+
+
+class Full:
+    """All tokens see each other, up to the end of the prefix; one sample a prefix."""
+
+    def samples(self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
+        (batch, length), reads = tokens.shape, positions.shape[-1]
+        prefixes = tokens[:, None, :].expand(batch, reads, length).reshape(batch * reads, length)
+        last = positions.reshape(batch * reads, 1)
+        inside = torch.arange(length, device=tokens.device) <= last
+        return Samples(prefixes, inside[:, None, None, :], last)
+
+
+PATTERNS: dict[str, Pattern] = {"causal": Causal(), "full": Full()}
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention.
+
+    Two products and a softmax rather than the fused kernel: the rows are short, and the fused kernel cannot be
+    batched over members on a CPU.
+    """
+
+    def __init__(self, width: int, heads: int, positional: Positional) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+        self.positional = (positional,)  # in a tuple: shared by all layers, owned (and listed) by the transformer
+
+    def forward(
+        self, x: Float[Tensor, "batch length width"], visible: Bool[Tensor, "... queries length"]
+    ) -> Float[Tensor, "batch length width"]:
+        batch, length, width = x.shape
+        (positional,) = self.positional
+        heads = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [batch, heads, length, units]
+        query, key = positional.rotate(query), positional.rotate(key)
+        scores = positional.bias(query @ key.transpose(-2, -1) / math.sqrt(width // self.heads))
+        weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
+        return self.output((weights @ value).transpose(1, 2).reshape(batch, length, width))

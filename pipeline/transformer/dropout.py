@@ -1,0 +1,44 @@
+"""Dropout whose mask is a pure function of a key.
+
+Members of a population must not feel their neighbours, but a shared random generator hands out its numbers in the
+order they are asked for. Here the mask is a hash of (key, element), so that whoever sets the key owns the mask.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+_STEP = -7046029254386353131  # 0x9E3779B97F4A7C15, the golden-ratio increment of SplitMix64
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _shift_right(x: Int[Tensor, "*shape"], bits: int) -> Int[Tensor, "*shape"]:
+    """Logical shift: torch's `>>` on int64 drags the sign along."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def hashed(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): int64 to int64, each bit of the input moves half of the output."""
+    x = x * _STEP
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+class KeyedDropout(nn.Module):
+    """Zeroes a share `probability` of the elements and scales the rest, by the mask that `key` stands for."""
+
+    key: Tensor
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        if not self.training or self.probability == 0.0:
+            return x
+        element = torch.arange(x.numel(), device=x.device).view(x.shape)
+        uniform = _shift_right(hashed(element + self.key), 40) / float(1 << 24)
+        return torch.where(uniform >= self.probability, x / (1.0 - self.probability), 0.0)

@@ -1,0 +1,121 @@
+"""The transformer: a pre-norm decoder in the nanoGPT manner (Radford et al. 2019), with tied embeddings.
+
+What varies is passed in: positional encoding, attention pattern, and for each layer and sublayer whether its
+residual connection is there.
+"""
+
+import math
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from pipeline.params import Model
+from pipeline.transformer.attention import PATTERNS, Attention
+from pipeline.transformer.dropout import KeyedDropout
+from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
+
+
+class MLP(nn.Module):
+    """Two linear maps with a GELU between them, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(width, 4 * width, bias=False)
+        self.activation = nn.GELU()
+        self.output = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+        return self.output(self.activation(self.input(x)))
+
+
+class Sublayer(nn.Module):
+    """Norm, transformation, dropout, and the residual connection around them, where there is one."""
+
+    def __init__(self, width: int, transformation: nn.Module, *, dropout: float, residual: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.transformation = transformation
+        self.dropout = KeyedDropout(dropout)
+        self.residual = residual
+
+    def forward(self, x: Float[Tensor, "batch length width"], *context: Tensor) -> Float[Tensor, "batch length width"]:
+        update = self.dropout(self.transformation(self.norm(x), *context))
+        return x + update if self.residual else update
+
+
+class Block(nn.Module):
+    """One layer: attention, then MLP."""
+
+    def __init__(self, attention: Sublayer, mlp: Sublayer) -> None:
+        super().__init__()
+        self.attention = attention
+        self.mlp = mlp
+
+    def forward(
+        self, x: Float[Tensor, "batch length width"], visible: Bool[Tensor, "... queries length"]
+    ) -> Float[Tensor, "batch length width"]:
+        x = self.attention(x, visible)
+        return self.mlp(x)
+
+
+class Transformer(nn.Module):
+    """Tokens in, logits for the next token out.
+
+    Args:
+        config: sizes and switches.
+        vocabulary: number of different tokens.
+        length: longest row, in tokens.
+    """
+
+    def __init__(self, config: Model, *, vocabulary: int, length: int) -> None:
+        super().__init__()
+        free = config.residual_free
+        self.pattern = PATTERNS[config.attention]
+        self.positional_every_layer = config.positional_every_layer
+        self.embedding = nn.Embedding(vocabulary, config.width)
+        self.positional = POSITIONAL[config.positional](length, config.width, config.heads)
+        self.dropout = KeyedDropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(
+                attention=Sublayer(
+                    config.width,
+                    Attention(config.width, config.heads, self.positional),
+                    dropout=config.dropout,
+                    residual=layer not in free.attention,
+                ),
+                mlp=Sublayer(config.width, MLP(config.width), dropout=config.dropout, residual=layer not in free.mlp),
+            )
+            for layer in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self._initialise(config.layers)
+
+    def _initialise(self, layers: int) -> None:
+        """GPT-2's: normal weights, those that write to the residual stream smaller the deeper the network."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                writes = name.endswith("output.weight")
+                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * layers) if writes else 1.0))
+
+    def residual_stream(
+        self, tokens: Int[Tensor, "batch length"], visible: Bool[Tensor, "... queries length"]
+    ) -> list[Float[Tensor, "batch length width"]]:
+        """The residual stream: the embeddings, then what each layer leaves."""
+        x = self.dropout(self.positional.add(self.embedding(tokens)))
+        stream = [x]
+        for layer, block in enumerate(self.blocks):
+            if layer and self.positional_every_layer:
+                x = self.positional.add(x)
+            x = block(x, visible)
+            stream.append(x)
+        return stream
+
+    def forward(
+        self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]
+    ) -> Float[Tensor, "batch reads vocabulary"]:
+        """Logits for the token after each of `positions`, which never look beyond that position."""
+        samples = self.pattern.samples(tokens, positions)
+        x = self.residual_stream(samples.tokens, samples.visible)[-1]
+        read_at = samples.read_at[..., None].expand(*samples.read_at.shape, x.shape[-1])
+        x = self.norm(x.gather(-2, read_at))
+        return (x @ self.embedding.weight.T).view(*positions.shape, -1)

@@ -1,0 +1,140 @@
+"""The whole pipeline as a user runs it: a real clone, a real `dvc repro`, the smoke preset."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+PROJECT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.end_to_end
+
+
+def run(folder: Path, *command: str, expect: int = 0) -> str:
+    """Run `command` in `folder` with this Python first on the path; what it printed."""
+    python = str(Path(sys.executable).parent)
+    environment = os.environ | {
+        "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+    }
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == expect, f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that DVC says it ran, in order."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the committed and uncommitted files, holding the smoke preset, reproduced once."""
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    run(PROJECT, "git", "clone", "--quiet", str(PROJECT), str(folder))
+    changed = run(PROJECT, "git", "ls-files", "--modified", "--others", "--exclude-standard").splitlines()
+    for name in changed:
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    run(folder, "python", "-m", "pipeline", "preset", "smoke", "--force")
+    output = run(folder, "dvc", "repro")
+    assert stages_run(output)[0] == "generate"
+    assert stages_run(output)[-1] == "report"
+    return folder
+
+
+def test_everything_the_design_promises_is_there(clone: Path) -> None:
+    grid = list(YAML(typ="safe").load(clone / "params.yaml")["ablations"])
+    runs = pd.read_csv(clone / "reports" / "runs.csv")
+    assert list(runs["ablation"].unique()) == grid
+    assert len(runs) == 2 * len(grid)
+    ablations = pd.read_csv(clone / "reports" / "ablations.csv").set_index("ablation")
+    assert list(ablations.index) == grid
+    assert ablations["order_blind_ceiling"].notna().to_dict() == {name: name == "none-full" for name in grid}
+    for name in ("summary.md", "index.html", "metrics.json", "learning_curves.csv"):
+        assert (clone / "reports" / name).stat().st_size > 100
+    assert {path.suffix for path in (clone / "reports" / "figures").iterdir()} == {".png"}
+    assert not [path for path in clone.rglob("*") if path.suffix in (".pkl", ".pt", ".ckpt")]
+
+
+def test_dvcs_own_views_are_useful(clone: Path) -> None:
+    assert "learned-causal" in run(clone, "dvc", "metrics", "show")
+    assert "html" in run(clone, "dvc", "plots", "show")
+
+
+def test_a_second_run_does_nothing_and_is_quick(clone: Path) -> None:
+    start = time.monotonic()
+    output = run(clone, "dvc", "repro")
+    assert stages_run(output) == []
+    assert time.monotonic() - start < 10  # 3 s on an idle machine; tests share theirs
+
+
+def test_a_forced_run_gives_the_same_bytes(clone: Path) -> None:
+    before = hashlib.sha256((clone / "dvc.lock").read_bytes()).hexdigest()
+    run(clone, "dvc", "repro", "--force")
+    assert hashlib.sha256((clone / "dvc.lock").read_bytes()).hexdigest() == before
+
+
+def test_tracking_shows_every_run_once(clone: Path) -> None:
+    """Trained twice by now: the view shows what the files hold, and `track` adds nothing to it."""
+    run(clone, "python", "-m", "pipeline", "track")
+    script = (
+        "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db');"
+        "experiment = client.get_experiment_by_name('breaking-symmetry');"
+        "runs = client.search_runs([experiment.experiment_id], max_results=1000);"
+        "print(len(runs), sum('mlflow.parentRunId' in run.data.tags for run in runs),"
+        " sum('test_exact_match' in run.data.metrics for run in runs))"
+    )
+    assert run(clone, "python", "-c", script).split()[-3:-1] == ["12", "8"]
+
+
+def test_one_edited_ablation_reruns_only_its_stages(clone: Path) -> None:
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(
+        text.replace("residual_free: [0]}}", "residual_free: [1]}}") + "  # edited by a test\n"
+    )
+    output = run(clone, "dvc", "repro")
+    name = "none-causal-no-residual-0"
+    assert stages_run(output) == [f"train@{name}", f"evaluate@{name}", "report"]
+
+
+def test_an_added_ablation_trains_alone(clone: Path) -> None:
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(
+        text.replace("  none-full:", "  none-causal-1-layer: {model: {positional: none, layers: 1}}\n  none-full:")
+    )
+    output = run(clone, "dvc", "repro")
+    assert stages_run(output) == ["train@none-causal-1-layer", "evaluate@none-causal-1-layer", "report"]
+
+
+def test_altered_weights_are_refused_and_the_old_evaluation_stays(clone: Path) -> None:
+    weights = clone / "models" / "learned-causal" / "seed-111.safetensors"
+    evaluation = clone / "reports" / "evaluation" / "learned-causal.csv"
+    before, original = evaluation.read_bytes(), weights.read_bytes()
+    altered = bytearray(original)
+    altered[-1] ^= 1
+    weights.chmod(0o644)
+    for wrong in (bytes(altered), original[:-100]):
+        weights.write_bytes(wrong)
+        said = run(clone, "python", "-m", "pipeline", "evaluate", "learned-causal", expect=2)
+        assert "seed-111.safetensors: altered or truncated" in said
+        assert "Traceback" not in said
+    weights.write_bytes(original)
+    assert evaluation.read_bytes() == before
+
+
+def test_a_misspelt_key_stops_everything_with_one_line(clone: Path) -> None:
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(text.replace("  layers: 2", "  layrs: 2", 1))
+    said = run(clone, "python", "-m", "pipeline", "train", "learned-causal", expect=2)
+    (clone / "params.yaml").write_text(text)
+    assert (
+        said.strip().splitlines() == ["error: params.yaml: model.layers: missing"] or "did you mean 'layers'?" in said
+    )

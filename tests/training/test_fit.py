@@ -1,0 +1,145 @@
+"""Training a cell: what it writes is what it learned, whoever else trains beside it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from pipeline.tasks.dataset import Dataset
+from pipeline.training.history import COLUMNS
+
+from pipeline.params import Cell, read
+from pipeline.refusal import Refused
+from pipeline.tasks import dataset
+from pipeline.training import checkpoints
+from pipeline.training.fit import Trained, fit
+from tests.conftest import PRESETS, model, task, training
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("data")
+    dataset.write(folder, task())
+    return dataset.read(folder, task())
+
+
+def cell(*, model_: dict[str, object] | None = None, **settings: object) -> Cell:
+    return Cell(name="cell", model=model(**(model_ or {})), training=training(**settings))
+
+
+def weights_equal(one: Trained, other: Trained, seed: int) -> bool:
+    pairs = zip(one.weights[seed].values(), other.weights[seed].values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_every_preset_starts(preset: str, tmp_path: Path) -> None:
+    """Two steps of its first and last cell on the CPU, on its own task (fewer rows)."""
+    params = read(PRESETS / f"{preset}.yaml")
+    few = params.task.model_copy(update={"train_size": 200, "validation_size": 20, "test_size": 20})
+    dataset.write(tmp_path, few)
+    rows = dataset.read(tmp_path, few)
+    for each in (params.cells()[0], params.cells()[-1]):
+        short = {
+            "steps": 2,
+            "evaluate_every": 2,
+            "batch_size": 4,
+            "seeds": each.training.seeds[:2],
+            "warmup_steps": 1,
+        }
+        settings = each.training.model_copy(update={**short, "accelerator": "cpu", "precision": "32-true"})
+        trained = fit(each.model_copy(update={"training": settings}), rows)
+        assert [row["step"] for row in trained.history] == [2, 2]
+        assert all(row["validation_loss"] > 0 for row in trained.history)
+
+
+@pytest.mark.parametrize("attention", ["causal", "full"])
+@pytest.mark.parametrize("loss_on", ["answer", "all"])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_training_lowers_the_loss(data: Dataset, attention: str, loss_on: str, optimizer: str) -> None:
+    chosen = cell(
+        model_={"attention": attention, "positional": "learned"},
+        loss_on=loss_on,
+        optimizer=optimizer,
+        learning_rate=0.02 if optimizer == "muon" else 0.003,
+        steps=40,
+        evaluate_every=20,
+    )
+    history = pd.DataFrame(fit(chosen, data).history)
+    assert tuple(history.columns) == COLUMNS
+    first, last = (history[history.step == step].validation_loss for step in (20, 40))
+    assert (last.to_numpy() < first.to_numpy()).all()
+
+
+def test_the_same_cell_gives_the_same_bits(data: Dataset) -> None:
+    one, other = fit(cell(), data), fit(cell(), data)
+    assert weights_equal(one, other, 1)
+    assert weights_equal(one, other, 2)
+    assert one.history == other.history
+
+
+def test_a_member_that_converged_is_kept_as_it_was_then(data: Dataset) -> None:
+    """With a bar everybody clears at once, all stop at the first evaluation, as a run of that length ends."""
+    settings = {"schedule": "constant", "converged_at": 1e-9}
+    bar = fit(cell(**settings, steps=8, evaluate_every=4), data)
+    reached = {row["seed"] for row in bar.history if row["validation_exact_match"] > 0}
+    short = fit(cell(**settings, steps=4, evaluate_every=4), data)
+    for seed in (1, 2):
+        steps = [row["step"] for row in bar.history if row["seed"] == seed]
+        first = next((row for row in bar.history if row["seed"] == seed and row["validation_exact_match"] > 0), None)
+        assert steps[-1] == (first["step"] if first else 8)
+        if first and first["step"] == 4:
+            assert weights_equal(bar, short, seed)
+    assert reached <= {1, 2}
+
+
+def test_divergence_is_a_result_and_spares_the_others(data: Dataset) -> None:
+    chosen = cell(optimizer="adamw", learning_rate=1e30, gradient_clip=None, warmup_steps=0, steps=8)
+    trained = fit(chosen, data)
+    history = pd.DataFrame(trained.history)
+    assert history.diverged.any()
+    assert history[history.diverged == 1].validation_loss.isna().all()
+    assert set(trained.weights) == {1, 2}
+
+
+def test_a_batch_larger_than_the_dataset_is_refused(data: Dataset) -> None:
+    with pytest.raises(Refused, match="batch_size: 1000 is more than the 200 training examples"):
+        fit(cell(batch_size=1000), data)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the accelerator")
+def test_an_accelerator_that_is_not_there_is_refused(data: Dataset) -> None:
+    with pytest.raises(Refused, match=r"training.accelerator: 'cuda' is not on this machine"):
+        fit(cell(accelerator="cuda"), data)
+
+
+def test_what_is_written_is_what_is_read(data: Dataset, tmp_path: Path) -> None:
+    chosen = cell(model_={"positional": "learned"})
+    trained = fit(chosen, data)
+    checkpoints.write(tmp_path / "cell", chosen, data, trained)
+    read_back = checkpoints.read(tmp_path / "cell", data)
+    assert read_back.cell == chosen
+    assert read_back.parameters == trained.parameters
+    for seed, member in read_back.members.items():
+        for name, value in member.named_parameters():
+            assert torch.equal(value, trained.weights[seed][name])
+    assert len(read_back.history) == len(trained.history)
+
+
+def test_altered_weights_are_refused(data: Dataset, tmp_path: Path) -> None:
+    chosen = cell()
+    checkpoints.write(tmp_path / "cell", chosen, data, fit(chosen, data))
+    path = tmp_path / "cell" / "seed-1.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(bytes(content))
+    with pytest.raises(Refused, match=r"seed-1.safetensors: altered or truncated"):
+        checkpoints.read(tmp_path / "cell", data)
+
+
+def test_weights_of_another_dataset_are_refused(data: Dataset, tmp_path: Path) -> None:
+    chosen = cell()
+    checkpoints.write(tmp_path / "cell", chosen, data, fit(chosen, data))
+    dataset.write(tmp_path / "data", task(seed=2))
+    with pytest.raises(Refused, match="another dataset"):
+        checkpoints.read(tmp_path / "cell", dataset.read(tmp_path / "data", task(seed=2)))

@@ -1,0 +1,102 @@
+"""Members do not feel their neighbours: a population equals its members trained alone."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.training.optimizers import build, clip_gradients, gradient_norms
+from pipeline.training.population import Population, initialised
+from tests.conftest import model, training
+
+VOCABULARY, LENGTH, BATCH = 5, 6, 8
+SHAPE = {"vocabulary": VOCABULARY, "length": LENGTH}
+
+
+def rows(seed: int) -> tuple[Tensor, Tensor]:
+    tokens = torch.randint(VOCABULARY, (BATCH, LENGTH), generator=torch.Generator().manual_seed(seed))
+    return tokens, torch.tensor([3, 4]).expand(BATCH, 2)
+
+
+@pytest.mark.parametrize("attention", ["causal", "full"])
+def test_stacked_members_compute_what_each_computes_alone(attention: str) -> None:
+    config = model(attention=attention, positional="rotary")
+    population = Population(config, [3, 1, 4], **SHAPE)
+    tokens, positions = (torch.stack(kind) for kind in zip(*(rows(seed) for seed in range(3)), strict=True))
+    stacked, shared = population(tokens, positions), population(tokens[0], positions[0])
+    for place, seed in enumerate((3, 1, 4)):
+        alone = initialised(config, seed=seed, **SHAPE)
+        torch.testing.assert_close(stacked[place], alone(tokens[place], positions[place]))
+        torch.testing.assert_close(shared[place], alone(tokens[0], positions[0]))
+
+
+def one_step(population: Population, optimizer: torch.optim.Optimizer, seeds: list[int], step: int) -> None:
+    tokens, positions = (torch.stack(kind) for kind in zip(*(rows(100 * seed + step) for seed in seeds), strict=True))
+    optimizer.zero_grad()
+    logits = population(tokens, positions, step)
+    logits.square().mean((1, 2, 3)).sum().backward()
+    clip_gradients(population, gradient_norms(population), 0.05)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float) -> None:
+    config, settings = model(dropout=dropout), training(optimizer=optimizer, learning_rate=0.02)
+
+    def trained(seeds: list[int]) -> Population:
+        population = Population(config, seeds, **SHAPE).train()
+        optimiser = build(population, settings)
+        for step in range(4):
+            one_step(population, optimiser, seeds, step)
+        return population
+
+    # Muon's iteration runs in bfloat16, where another order of summation shows in the eighth bit of an update.
+    tolerance = 4 * settings.learning_rate * 2**-4 if optimizer == "muon" else 2e-4
+    together = trained([5, 6, 7])
+    for place, seed in enumerate((5, 6, 7)):
+        for name, weight in trained([seed]).member_weights(0).items():
+            torch.testing.assert_close(together.member_weights(place)[name], weight, rtol=0, atol=tolerance)
+
+
+def test_members_drop_by_their_own_stream() -> None:
+    """Two members with the same weights and rows but different seeds drop different units."""
+    population = Population(model(dropout=0.5), [1, 2], **SHAPE).train()
+    for parameter in population.stacked:
+        parameter.data[1] = parameter.data[0]
+    tokens, positions = rows(0)
+    one, other = population(tokens, positions, 0)
+    assert not torch.allclose(one, other)
+    torch.testing.assert_close(population(tokens, positions, 0)[0], one)
+    assert not torch.allclose(population(tokens, positions, 1)[0], one)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_letting_members_go_changes_nothing_for_the_others(optimizer: str) -> None:
+    settings = training(optimizer=optimizer)
+    whole, reduced = (Population(model(), [1, 2, 3], **SHAPE) for _ in range(2))
+    whole_optimizer, reduced_optimizer = build(whole, settings), build(reduced, settings)
+    for step in range(2):
+        one_step(whole, whole_optimizer, [1, 2, 3], step)
+        one_step(reduced, reduced_optimizer, [1, 2, 3], step)
+    reduced.keep(torch.tensor([0, 2]), reduced_optimizer)
+    for step in range(2, 5):
+        one_step(whole, whole_optimizer, [1, 2, 3], step)
+        one_step(reduced, reduced_optimizer, [1, 3], step)
+    assert len(reduced) == 2
+    tolerance = 5 * settings.learning_rate * 2**-4 if optimizer == "muon" else 2e-4
+    for place, member in enumerate((0, 2)):
+        for name, weight in whole.member_weights(member).items():
+            torch.testing.assert_close(reduced.member_weights(place)[name], weight, rtol=0, atol=tolerance)
+
+
+def test_a_member_that_diverges_spoils_no_other() -> None:
+    settings = training()
+    sick, healthy = (Population(model(), [1, 2], **SHAPE) for _ in range(2))
+    with torch.no_grad():
+        sick.stacked[0][0] = torch.nan
+    sick_optimizer, healthy_optimizer = build(sick, settings), build(healthy, settings)
+    for step in range(3):
+        one_step(sick, sick_optimizer, [1, 2], step)
+        one_step(healthy, healthy_optimizer, [1, 2], step)
+    for name, weight in healthy.member_weights(1).items():
+        torch.testing.assert_close(sick.member_weights(1)[name], weight)

@@ -1,0 +1,38 @@
+"""Dropout by key: the share, the scale, and that a key owns its mask."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.transformer.dropout import KeyedDropout, hashed
+
+
+@settings(max_examples=20, deadline=None)
+@given(key=st.integers(-(2**63), 2**63 - 1), probability=st.floats(0.05, 0.9))
+def test_the_share_dropped_and_the_mean_are_right(key: int, probability: float) -> None:
+    dropout = KeyedDropout(probability)
+    dropout.key = torch.tensor(key)
+    out = dropout(torch.ones(40_000))
+    error = 5 * (probability * (1 - probability) / 40_000) ** 0.5
+    assert abs((out == 0).float().mean().item() - probability) < error
+    torch.testing.assert_close(out[out != 0], torch.full_like(out[out != 0], 1 / (1 - probability)))
+
+
+def test_a_key_owns_its_mask_and_different_keys_are_independent() -> None:
+    dropout, masks = KeyedDropout(0.5), []
+    for key in (1, 2, 1):
+        dropout.key = hashed(torch.tensor(key))
+        masks.append(dropout(torch.ones(20_000)) == 0)
+    assert torch.equal(masks[0], masks[2])
+    assert abs((masks[0] == masks[1]).float().mean().item() - 0.5) < 0.02
+
+
+def test_evaluation_drops_nothing() -> None:
+    x = torch.randn(10)
+    assert torch.equal(KeyedDropout(0.5).eval()(x), x)
+
+
+def test_the_hash_is_splitmix64() -> None:
+    """First outputs of SplitMix64 seeded with 0, as published with the algorithm."""
+    first = [value % 2**64 for value in hashed(torch.tensor([1, 2, 3])).tolist()]
+    assert first == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]

@@ -1,0 +1,132 @@
+"""What must hold for every transformer: who may see whom, and what each switch does."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipeline.params import Model
+from pipeline.transformer.attention import PATTERNS
+from pipeline.transformer.model import Transformer
+from pipeline.transformer.positional import POSITIONAL
+from tests.conftest import model
+
+LENGTH, VOCABULARY, BATCH = 9, 7, 5
+
+
+def built(config: Model, seed: int = 0) -> Transformer:
+    """In double precision and with weights large enough that every path matters."""
+    torch.manual_seed(seed)
+    transformer = Transformer(config, vocabulary=VOCABULARY, length=LENGTH).double()
+    for parameter in transformer.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return transformer.eval()
+
+
+def rows(seed: int = 0) -> Tensor:
+    return torch.randint(VOCABULARY, (BATCH, LENGTH), generator=torch.Generator().manual_seed(seed))
+
+
+def after(*positions: int) -> Tensor:
+    return torch.tensor(positions).expand(BATCH, len(positions))
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> Model:
+    layers = draw(st.integers(1, 3))
+    some_layers = st.lists(st.integers(0, layers - 1), unique=True)
+    positional = draw(st.sampled_from(sorted(POSITIONAL)))
+    return model(
+        layers=layers,
+        positional=positional,
+        positional_every_layer=positional in ("learned", "sinusoidal") and draw(st.booleans()),
+        attention=draw(st.sampled_from(sorted(PATTERNS))),
+        residual_free={"attention": draw(some_layers), "mlp": draw(some_layers)},
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(config=configurations(), position=st.integers(0, LENGTH - 2))
+def test_a_prediction_never_sees_what_comes_after_its_position(config: Model, position: int) -> None:
+    transformer, original = built(config), rows(0)
+    changed = torch.cat((original[:, : position + 1], rows(1)[:, position + 1 :]), dim=1)
+    torch.testing.assert_close(
+        transformer(original, after(position)), transformer(changed, after(position)), rtol=0, atol=0
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(config=configurations())
+def test_predictions_asked_for_together_equal_those_asked_for_alone(config: Model) -> None:
+    transformer = built(config)
+    together = transformer(rows(), after(2, 5, 8))
+    for read, position in enumerate((2, 5, 8)):
+        prefix = rows()[:, : position + 1]
+        torch.testing.assert_close(together[:, read], transformer(prefix, after(position))[:, 0])
+
+
+@pytest.mark.parametrize("positional", sorted(POSITIONAL))
+@pytest.mark.parametrize("attention", sorted(PATTERNS))
+@pytest.mark.parametrize("layers", [1, 2])
+def test_only_order_blind_architectures_ignore_the_order_of_earlier_tokens(
+    positional: str, attention: str, layers: int
+) -> None:
+    transformer = built(model(positional=positional, attention=attention, layers=layers))
+    shuffled = rows()[:, [3, 0, 6, 1, 7, 2, 5, 4, 8]]
+    change = (transformer(rows(), after(8)) - transformer(shuffled, after(8))).abs().max().item()
+    blind = positional == "none" and (attention == "full" or layers == 1)
+    assert (change < 1e-12) if blind else (change > 1e-6)
+
+
+def test_every_positional_encoding_of_params_is_there_and_no_other() -> None:
+    assert set(POSITIONAL) == set(Model.model_fields["positional"].annotation.__args__)  # type: ignore[union-attr]
+    assert set(PATTERNS) == set(Model.model_fields["attention"].annotation.__args__)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("positional", ["rotary", "alibi"])
+def test_relative_encodings_see_distances_only(positional: str) -> None:
+    """With the same query and key everywhere, scores are alike along diagonals, and differ across them."""
+    encoding = POSITIONAL[positional](LENGTH, 16, 2).double()
+    query, key = torch.randn(2, 1, 2, LENGTH, 8, dtype=torch.double)
+    same = [x[:, :, :1].expand(-1, -1, LENGTH, -1) for x in (query, key)]
+    scores = encoding.bias(encoding.rotate(same[0]) @ encoding.rotate(same[1]).transpose(-2, -1))
+    torch.testing.assert_close(scores[..., 1:, 1:], scores[..., :-1, :-1], rtol=0, atol=1e-5)
+    assert not torch.allclose(scores[..., 0, 0], scores[..., 0, 1])
+
+
+def test_learned_positions_can_be_added_at_every_layer() -> None:
+    once, every = (built(model(positional="learned", positional_every_layer=again)) for again in (False, True))
+    assert not torch.allclose(once(rows(), after(8)), every(rows(), after(8)))
+
+
+@pytest.mark.parametrize("sublayer", ["attention", "mlp"])
+def test_without_a_residual_connection_nothing_bypasses_the_sublayer(sublayer: str) -> None:
+    """Silencing the sublayer's output erases the stream exactly where its residual connection is missing."""
+    for free in (False, True):
+        config = model(layers=1, residual_free={sublayer: [0]} if free else {})
+        transformer = built(config)
+        block: Any = transformer.blocks[0]
+        getattr(block, sublayer).transformation.output.weight.data.zero_()
+        if sublayer == "attention":
+            block.mlp.transformation.output.weight.data.zero_()
+        samples = transformer.pattern.samples(rows(), after(8))
+        last = transformer.residual_stream(samples.tokens, samples.visible)[-1]
+        assert bool((last == 0).all()) == free
+
+
+def test_the_residual_stream_has_the_embeddings_first_and_one_entry_a_layer() -> None:
+    transformer = built(model(layers=3))
+    samples = transformer.pattern.samples(rows(), after(8))
+    stream = transformer.residual_stream(samples.tokens, samples.visible)
+    assert len(stream) == 4
+    torch.testing.assert_close(stream[0], transformer.embedding(rows()))
+
+
+def test_embeddings_are_tied_and_counted_once() -> None:
+    transformer = Transformer(model(layers=1, width=16), vocabulary=VOCABULARY, length=LENGTH)
+    assert sum(parameter.numel() for parameter in transformer.parameters()) == (
+        VOCABULARY * 16 + 12 * 16 * 16 + 3 * 2 * 16
+    )
