@@ -68,8 +68,13 @@ def report() -> None:
 def track() -> None:
     """Reads models/ and reports/evaluation/; writes to MLflow whatever it lacks of them, without duplicates."""
     from pipeline.stages import track
+    from pipeline.tracking import Unreachable
 
-    track.run(_params())
+    try:
+        track.run(_params())
+    except Unreachable as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 @app.command()

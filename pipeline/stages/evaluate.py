@@ -35,7 +35,7 @@ def run(params: Params, ablation: str) -> None:
         )
     path = REPORTS / "evaluation" / f"{ablation}.csv"
     files.write_csv(path, pd.DataFrame(records))
-    tracking.sync(params.tracking, MODELS / ablation, path)
+    tracking.record(params.tracking, MODELS / ablation, path)
 
 
 def described(model: Model) -> dict[str, object]:
