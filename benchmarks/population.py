@@ -21,12 +21,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import typer
-from pipeline.tasks.dataset import Dataset
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from pipeline.params import Cell, read
 from pipeline.tasks import dataset
+from pipeline.tasks.dataset import Dataset
 from pipeline.training.examples import Examples, ExamplesModule
 from pipeline.training.fit import fit
 from pipeline.training.module import member_losses

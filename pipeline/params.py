@@ -213,11 +213,14 @@ class Params(Section):
         if name not in self.ablations:
             raise Refused(f"ablation {name!r}: not in params.yaml{_nearest(name, list(self.ablations))}")
         overrides = self.ablations[name]
-        sections: dict[str, Any] = {"name": name}
-        for key, kind in (("model", Model), ("training", Training)):
-            merged = getattr(self, key).model_dump() | overrides.get(key, {})
-            sections[key] = checked(kind, merged, f"params.yaml: ablations.{name}.{key}")
-        return Cell(**sections)
+        where = f"params.yaml: ablations.{name}"
+        model = self.model.model_dump() | overrides.get("model", {})
+        training = self.training.model_dump() | overrides.get("training", {})
+        return Cell(
+            name=name,
+            model=checked(Model, model, f"{where}.model"),
+            training=checked(Training, training, f"{where}.training"),
+        )
 
     def cells(self) -> list[Cell]:
         """All cells, in the order of the file."""

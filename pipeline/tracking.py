@@ -243,7 +243,7 @@ def _sync(store: Store, folder: Path, evaluation: Path | None) -> str:
         run = store.client.get_run(runs[seed])
         shown = {point.step for point in store.client.get_metric_history(runs[seed], "learning_rate")}
         rows = history[(history["seed"] == seed) & ~history["step"].isin(shown)]
-        store.curve(runs[seed], rows.to_dict("records"))  # type: ignore[arg-type]
+        store.curve(runs[seed], rows.to_dict("records"))
         changed = _complete(store, run, _member_metrics(fact), {"weights": config["weights"][name], **_verdict(fact)})
         _attach(store, run, [folder / name])
         if len(rows) or changed:
@@ -394,11 +394,11 @@ def machine() -> dict[str, str]:
         "machine.host": platform.node(),
         "machine.system": platform.platform(),
         "machine.python": platform.python_version(),
-        "machine.processor": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "machine.processor": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or "cpu",
         "machine.threads": str(torch.get_num_threads()),
         "machine.torch": torch.__version__,
         "machine.lightning": version("pytorch-lightning"),
         "mlflow.source.git.commit": found.stdout.strip() or "unknown",
     }
-
-

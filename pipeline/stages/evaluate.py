@@ -2,7 +2,6 @@
 
 import pandas as pd
 import torch
-from pipeline.training.history import outcomes
 
 from pipeline import files, tracking
 from pipeline.measurement import accuracy
@@ -10,6 +9,7 @@ from pipeline.params import Model, Params
 from pipeline.stages import DATA, MODELS, REPORTS
 from pipeline.tasks import dataset
 from pipeline.training import checkpoints
+from pipeline.training.history import outcomes
 
 
 def run(params: Params, ablation: str) -> None:

@@ -180,7 +180,7 @@ class Addition:
                 _, pair = np.unique(np.sort(pairs, axis=1), axis=0, return_inverse=True)
                 pairs = pairs[np.argsort(pair, kind="stable")]
                 pairs = pairs[np.argsort(generator.permutation(pair.max() + 1)[np.sort(pair)], kind="stable")]
-            yield from map(tuple, pairs.tolist())
+            yield from ((a, b) for a, b in pairs.tolist())
             return
         seen: set[tuple[int, int]] = set()
         largest, barren = 10 ** (stratum.length or self.task.digits), 0
@@ -188,11 +188,11 @@ class Addition:
             a, b = generator.integers(0, largest, (2, CHUNK))
             keep = self._in(stratum, a, b)
             barren += 1
-            for pair in zip(a[keep].tolist(), b[keep].tolist(), strict=True):
-                if pair not in seen:
-                    seen.add(pair)
+            for problem in zip(a[keep].tolist(), b[keep].tolist(), strict=True):
+                if problem not in seen:
+                    seen.add(problem)
                     barren = 0
-                    yield pair
+                    yield problem
 
     def _all_pairs(self) -> tuple[Numbers, Numbers]:
         numbers = np.arange(10**self.task.digits, dtype=np.int64)

@@ -8,16 +8,26 @@ from typing import Any
 
 import pandas as pd
 import safetensors.torch
-from pipeline.tasks.dataset import Dataset
-from pipeline.training.history import COLUMNS
 from safetensors import SafetensorError
 from torch import Tensor
 
 from pipeline import files
 from pipeline.params import Cell, Model, Training, checked
 from pipeline.refusal import Refused
-from pipeline.training.fit import Trained
+from pipeline.tasks.dataset import Dataset
+from pipeline.training.history import COLUMNS, History
 from pipeline.transformer.model import Transformer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training a cell gives."""
+
+    weights: dict[int, dict[str, Tensor]]
+    """Seed -> weights at the member's last step."""
+    history: History
+    parameters: int
+    """Trained numbers of one member."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Int
-from pipeline.tasks.dataset import Dataset
-from pipeline.tasks.rows import Rows
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from pipeline.params import Training
 from pipeline.refusal import Refused
+from pipeline.tasks.dataset import Dataset
+from pipeline.tasks.rows import Rows
 
 VALIDATION_ROWS = 1024
 """Rows of one validation batch: bounds the memory of an evaluation."""

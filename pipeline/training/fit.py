@@ -3,28 +3,18 @@
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
-from pipeline.tasks.dataset import Dataset
 from pytorch_lightning import Callback, Trainer
-from torch import Tensor
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pipeline.params import Cell
 from pipeline.refusal import Refused
+from pipeline.tasks.dataset import Dataset
+from pipeline.training.checkpoints import Trained
 from pipeline.training.examples import ExamplesModule
-from pipeline.training.module import History, PopulationModule
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training a cell gives."""
-
-    weights: dict[int, dict[str, Tensor]]
-    """Seed -> weights at the member's last step."""
-    history: History
-    parameters: int
-    """Trained numbers of one member."""
+from pipeline.training.history import History
+from pipeline.training.module import PopulationModule
 
 
 def fit(
@@ -66,9 +56,7 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (RuntimeError, ValueError) as error:
-        if "accelerator" not in str(error).lower():
-            raise
+    except MisconfigurationException:
         raise Refused(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
     try:
         trainer.fit(module, data)
@@ -81,5 +69,6 @@ def _quieten_lightning() -> None:
     """Lightning's advice is for other set-ups: the batches are index tables, so loader workers have nothing to do."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # its own use of torch, not ours
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
     torch.set_float32_matmul_precision("high")

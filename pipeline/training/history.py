@@ -1,6 +1,11 @@
 """What a cell's history says: which members converged, when, and where they ended."""
 
+from typing import Any
+
 import pandas as pd
+
+History = list[dict[str, Any]]
+"""What training says of itself: one row per seed and evaluation, with the columns of `history.csv`."""
 
 COLUMNS = (
     "seed",

@@ -10,12 +10,10 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from pipeline.params import Cell
-from pipeline.training.examples import Examples, ExamplesModule
+from pipeline.training.examples import ExamplesModule
+from pipeline.training.history import History
 from pipeline.training.optimizers import build, clip_gradients, gradient_norms, learning_rate_factor
 from pipeline.training.population import Population
-
-History = list[dict[str, Any]]
-"""One row per seed and evaluation, with the columns of `history.csv`."""
 
 
 def member_losses(
@@ -162,6 +160,3 @@ class PopulationModule(LightningModule):
         """Seed -> weights, as each member stopped or as the last step left it."""
         last = {member: self.population.member_weights(place) for place, member in enumerate(self.active)}
         return {seed: self.finished.get(member) or last[member] for member, seed in enumerate(self.cell.training.seeds)}
-
-
-__all__ = ["Examples", "History", "PopulationModule", "member_losses", "rows_right"]

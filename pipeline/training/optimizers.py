@@ -36,7 +36,7 @@ class MuonAdamW(torch.optim.Optimizer):
         super().__init__(groups, {"weight_decay": 0.0, "betas": (0.9, 0.999)})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():

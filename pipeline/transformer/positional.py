@@ -51,6 +51,8 @@ class Sinusoidal(Positional):
     Scaled by the embeddings' initial size: at unit size they would drown the tokens.
     """
 
+    table: Tensor
+
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
         angles = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
@@ -63,6 +65,9 @@ class Sinusoidal(Positional):
 
 class Rotary(Positional):
     """Queries and keys turned by an angle proportional to their position (Su et al. 2021, arXiv 2104.09864)."""
+
+    cosine: Tensor
+    sine: Tensor
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
@@ -81,6 +86,8 @@ class Alibi(Positional):
     """A penalty on the scores, linear in distance, its slope falling from head to head (Press et al. 2021,
     arXiv 2108.12409). With full attention the distance counts the same in both directions.
     """
+
+    penalty: Tensor
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)

@@ -5,14 +5,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from pipeline.tasks.dataset import Dataset
-from pipeline.training.history import COLUMNS
 
 from pipeline.params import Cell, read
 from pipeline.refusal import Refused
 from pipeline.tasks import dataset
+from pipeline.tasks.dataset import Dataset
 from pipeline.training import checkpoints
-from pipeline.training.fit import Trained, fit
+from pipeline.training.checkpoints import Trained
+from pipeline.training.fit import fit
+from pipeline.training.history import COLUMNS
 from tests.conftest import PRESETS, model, task, training
 
 

@@ -1,0 +1,1 @@
+"""Tables, figures and words from the results: pure functions of tables, which neither read nor write results."""

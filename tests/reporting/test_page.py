@@ -1,0 +1,108 @@
+"""The report as a reader gets it: self-contained, the same bytes each time, red where the instrument is broken."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.refusal import Refused
+from pipeline.reporting import page
+from pipeline.stages import report
+from tests.reporting.synthetic import cell, grid, params, write
+
+FIGURES = ("by_carries.png", "by_digit.png", "exact_match.png", "learning_curves.png")
+
+
+def written(runs: pd.DataFrame, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write(runs, folder)
+    monkeypatch.chdir(folder)
+    report.run(params(runs))
+    return folder / "reports"
+
+
+def test_the_whole_report_twice_is_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [written(grid(), tmp_path / name, monkeypatch) for name in ("one", "two")]
+    assert capsys.readouterr().out.splitlines()[-1] == "The report: reports/index.html"
+    files = sorted(path.relative_to(made[0]) for path in made[0].rglob("*") if path.is_file())
+    for file in files:
+        assert (made[0] / file).read_bytes() == (made[1] / file).read_bytes(), file
+    assert tuple(file.name for file in files if file.suffix == ".png") == FIGURES
+
+    html, summary = (made[0] / "index.html").read_text(), (made[0] / "summary.md").read_text()
+    assert_self_contained(html)
+    assert "BUG IN THE INSTRUMENT" not in html + summary
+    for file in re.findall(r"\]\(([^)#]+)\)", summary):
+        assert (made[0] / file).is_file(), file
+    assert len(pd.read_csv(made[0] / "runs.csv")) == len(grid())
+    metrics = json.loads((made[0] / "metrics.json").read_text())
+    assert metrics["none-causal"]["converged"] == 3
+    assert "steps_to_converge_median" not in metrics["none-full"]
+
+
+def assert_self_contained(html: str) -> None:
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            assert tag not in ("script", "link", "iframe", "object")
+            for key, value in attributes:
+                assert key != "srcset"
+                if key == "src":
+                    assert (value or "").startswith("data:image/png;base64,")
+
+    Links().feed(html)
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_a_run_above_the_ceiling_turns_the_report_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = pd.concat([cell("none-causal", [0.99]), cell("none-full", [0.04, 0.5], attention="full")])
+    reports = written(runs, tmp_path, monkeypatch)
+    html, summary = (reports / "index.html").read_text(), (reports / "summary.md").read_text()
+    assert '<div class="alarm" role="alert">' in html
+    assert re.search(r"\.alarm \{ background: #b00020", html)
+    assert "> ⚠️ **BUG IN THE INSTRUMENT.** `none-full` is order-blind by construction, but 1 run" in summary
+    assert summary.index("BUG IN") < summary.index("- Without positional encoding")
+
+
+def test_cells_no_longer_in_the_grid_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(cell("stale", [0.1]), tmp_path)
+    reports = written(cell("kept", [0.5]), tmp_path, monkeypatch)
+    assert "stale" not in (reports / "summary.md").read_text() + (reports / "runs.csv").read_text()
+
+
+def test_a_cell_named_like_a_missing_value_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports = written(cell("null", [0.5]), tmp_path, monkeypatch)
+    assert "`null`" in (reports / "summary.md").read_text()
+
+
+def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = cell("a", [0.5, 0.6])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match=r"a\.csv: no such file; `python -m pipeline evaluate a` makes it"):
+        report.run(params(runs))
+    write(runs.head(1), tmp_path)
+    with pytest.raises(Refused, match=r"has the seeds \[111\], but params.yaml says \[111, 222\]"):
+        report.run(params(runs))
+    table = runs.drop(columns="optimizer")
+    table.to_csv(tmp_path / "reports" / "evaluation" / "a.csv", index=False)
+    with pytest.raises(Refused, match="has no column 'optimizer'"):
+        report.run(params(runs))
+    assert not (tmp_path / "reports" / "index.html").exists()
+
+
+def test_words_cannot_become_markup() -> None:
+    assert str(page.marked_up("a < b, `x`, **y** <script>, [z](runs.csv)")) == (
+        'a &lt; b, <code>x</code>, <strong>y</strong> &lt;script&gt;, <a href="runs.csv">z</a>'
+    )
+
+
+def test_another_section_is_one_more_in_the_list() -> None:
+    figure = page.Figure("exact_match.png", "what it shows")
+    section = page.Section("Symmetry", ["Words."], tables=[page.Table(["Cell", "n"], [["`a|b`", "3"]])])
+    whole = page.Page("Title", [], ["Found."], figure, [section])
+    assert "## Symmetry\n\nWords.\n\n| Cell | n |\n| --- | ---: |\n| `a\\|b` | 3 |" in page.markdown(whole)
+    assert '<h2 id="symmetry">Symmetry</h2>' in page.html(whole, {"exact_match.png": b"png"})
