@@ -14,12 +14,6 @@ from pipeline.reporting.residual_connections import residuals
 from pipeline.reporting.wording import listed, percent, plural
 
 
-def answers(evidence: Evidence) -> list[Answer]:
-    """All questions, in the order of the design."""
-    questions: list[Callable[[Evidence], Answer]] = [without_positional, without_mask, depth, residuals, optimizers]
-    return [question(evidence) for question in questions]
-
-
 def without_positional(evidence: Evidence) -> Answer:
     """Does a decoder without positional encoding learn the task at all?"""
     question = "Does a causal decoder without positional encoding learn addition at all?"
@@ -101,7 +95,8 @@ def _runs_by_depth(cells: pd.DataFrame) -> str:
     """`1 layer converged: 0 of 3 runs`."""
     depths = [str(layers) for layers in sorted(set(cells["layers"]))]
     noun = "layer" if depths == ["1"] else "layers"
-    return f"{listed(depths, 'or')} {noun} converged in {cells['converged'].sum()} of {plural(int(cells['runs'].sum()), 'run')}"
+    converged, runs = int(cells["converged"].sum()), int(cells["runs"].sum())
+    return f"{listed(depths, 'or')} {noun} converged in {converged} of {plural(runs, 'run')}"
 
 
 def optimizers(evidence: Evidence) -> Answer:
@@ -129,3 +124,12 @@ def optimizers(evidence: Evidence) -> Answer:
         for one, other in pairs
     )
     return Answer(question, short + ".", paragraphs, table)
+
+
+QUESTIONS: tuple[Callable[[Evidence], Answer], ...] = (without_positional, without_mask, depth, residuals, optimizers)
+"""All of them, in the order of the design."""
+
+
+def answers(evidence: Evidence) -> list[Answer]:
+    """Every question's answer."""
+    return [question(evidence) for question in QUESTIONS]

@@ -175,7 +175,8 @@ class Addition:
         if self.task.digits <= MOST_DIGITS_ENUMERATED:
             a, b = self._all_pairs()
             keep = self._in(stratum, a, b)
-            pairs = generator.permutation(np.stack((a[keep], b[keep]), axis=1))
+            order = generator.permutation(int(keep.sum()))
+            pairs = np.stack((a[keep][order], b[keep][order]), axis=1)
             if both_orders:
                 _, pair = np.unique(np.sort(pairs, axis=1), axis=0, return_inverse=True)
                 pairs = pairs[np.argsort(pair, kind="stable")]

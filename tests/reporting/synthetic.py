@@ -37,9 +37,9 @@ def cell(
 def _run(name: str, seed: int, score: float, described: dict[str, object]) -> dict[str, object]:
     converged = score >= 0.99
     learned = {
-        "steps": 900 + seed if converged else STEPS,
+        "steps": 1000 + seed // 111 % 3 * 100 if converged else STEPS,
         "converged": int(converged),
-        "steps_to_converge": 900 + seed if converged else None,
+        "steps_to_converge": 1000 + seed // 111 % 3 * 100 if converged else None,
         "diverged": 0,
         "validation_exact_match": score,
         "test_exact_match": score,

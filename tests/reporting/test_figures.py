@@ -42,35 +42,41 @@ def visible_texts(figure: Figure) -> list[Text]:
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
 
 
-@pytest.mark.parametrize("name", drawn(grid()))
+ONE = cell("only", [0.5])
+FIGURES = list(drawn(ONE))
+
+
+@pytest.mark.parametrize("name", FIGURES)
 def test_the_same_table_gives_the_same_bytes(name: str) -> None:
-    first, second = (figures.png(drawn(grid())[name]) for _ in range(2))
+    first, second = (figures.png(drawn(grid().head(6))[name]) for _ in range(2))
     assert first == second
     assert b"Matplotlib" not in first
 
 
-@pytest.mark.parametrize("runs", [cell("only", [0.5]), cell("only", [0.5] * 100), many(60, 1), many(8, 7), grid()])
-@pytest.mark.parametrize("name", ["exact_match", "learning_curves", "by_digit", "by_carries"])
-def test_texts_lie_within_the_figure_and_not_on_each_other(runs: pd.DataFrame, name: str) -> None:
-    with mpl.rc_context(figures.STYLE):
-        figure = drawn(runs)[name]()
-        texts = visible_texts(figure)
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
-    for text, box in boxes:
-        assert box.x0 >= -1, text
-        assert box.y0 >= -1, text
-        assert box.x1 <= figure.bbox.x1 + 1, text
-        assert box.y1 <= figure.bbox.y1 + 1, text
-    for (one, box), (other, other_box) in combinations(boxes, 2):
-        width = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
-        height = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
-        assert width <= 1 or height <= 1, (one, other)
-
-
-def test_every_text_is_large_enough() -> None:
-    with mpl.rc_context(figures.STYLE):
-        for draw in drawn(grid()).values():
-            assert min(text.get_fontsize() for text in visible_texts(draw())) >= 11
+@pytest.mark.parametrize(
+    ("runs", "names"),
+    [
+        (ONE, FIGURES),
+        (cell("only", [0.5] * 100), ["exact_match", "learning_curves"]),
+        (many(60, 1), ["exact_match"]),
+        (grid(), FIGURES),
+    ],
+)
+def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(runs: pd.DataFrame, names: list[str]) -> None:
+    for name in names:
+        with mpl.rc_context(figures.STYLE):
+            figure = drawn(runs)[name]()
+            texts = visible_texts(figure)
+        assert min(text.get_fontsize() for text in texts) >= 11
+        boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+        for text, box in boxes:
+            assert min(box.x0, box.y0) >= -1, text
+            assert box.x1 <= figure.bbox.x1 + 1, text
+            assert box.y1 <= figure.bbox.y1 + 1, text
+        for (one, box), (other, other_box) in combinations(boxes, 2):
+            width = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
+            height = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
+            assert width <= 1 or height <= 1, (one, other)
 
 
 def test_every_seed_has_its_mark_and_every_cell_its_count() -> None:
@@ -78,10 +84,8 @@ def test_every_seed_has_its_mark_and_every_cell_its_count() -> None:
     with mpl.rc_context(figures.STYLE):
         figure = drawn(runs)["exact_match"]()
     scores, converged = figure.axes
-    offsets = [point for collection in scores.collections for point in collection.get_offsets() if len(point)]
     marks = [collection for collection in scores.collections if type(collection).__name__ == "PathCollection"]
     assert sum(len(collection.get_offsets()) for collection in marks) == len(runs)
-    assert len(offsets) >= len(runs)
     assert [text.get_text() for text in converged.texts].count("3/3") == (
         runs.groupby("ablation")["converged"].sum().eq(3).sum()
     )

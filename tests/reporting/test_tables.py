@@ -11,16 +11,8 @@ from tests.reporting.synthetic import CEILING, cell, grid, order_blind
 
 SHARES = st.lists(st.integers(0, 2000).map(lambda right: right / 2000), min_size=1, max_size=12)
 CONTRACT = [
-    "ablation",
-    "runs",
-    "converged",
-    "converged_low",
-    "converged_high",
-    "test_exact_match_mean",
-    "test_exact_match_median",
-    "test_exact_match_min",
-    "test_exact_match_max",
-    "order_blind_ceiling",
+    *("ablation", "runs", "converged", "converged_low", "converged_high", "test_exact_match_mean"),
+    *("test_exact_match_median", "test_exact_match_min", "test_exact_match_max", "order_blind_ceiling"),
 ]
 
 

@@ -1,0 +1,84 @@
+"""Decoding produces what the predictor says, sees no answer, and is scored by hand-countable rules."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.measurement.accuracy import greedy, score
+from pipeline.tasks import dataset
+from pipeline.tasks.rows import Rows, encode
+from pipeline.training.module import rows_right
+from pipeline.training.population import initialised
+from tests.conftest import model, task
+
+VOCABULARY = list("$=abc")
+
+
+def rows(*texts: tuple[str, str]) -> Rows:
+    return encode(pd.DataFrame(texts, columns=["prompt", "answer"]), VOCABULARY, "$")
+
+
+def said(answers: Tensor) -> list[str]:
+    return ["".join(VOCABULARY[token] for token in row) for row in answers.tolist()]
+
+
+def echo(shift: int):  # type: ignore[no-untyped-def]
+    """A predictor that says the token `shift` places before or after the position it is asked about."""
+
+    def predict(tokens: Tensor, positions: Tensor) -> Tensor:
+        at = (positions + shift).clamp(0, tokens.shape[1] - 1)
+        return F.one_hot(tokens.gather(1, at), len(VOCABULARY)).float()
+
+    return predict
+
+
+def test_what_is_said_is_read_again() -> None:
+    """Repeating the token two before copies a two-token period on, from the prompt into the answer."""
+    answers = greedy(echo(-1), rows(("ab", "ab"), ("cab", "ab")))
+    assert said(answers) == ["aba", "aba"]
+
+
+def test_the_true_answer_is_not_there_to_be_found() -> None:
+    """Looking one token ahead, where the answer stands, finds it erased."""
+    answers = greedy(echo(1), rows(("a=", "bc"), ("a=", "cb")))
+    assert said(answers) == ["$$$", "$$$"]
+
+
+def test_scores_are_those_counted_by_hand() -> None:
+    asked = rows(("a=", "bc"), ("a=", "bb"), ("a=", "b"), ("a=", "cc"))
+    produced = torch.tensor([[3, 4, 0], [3, 4, 0], [3, 0, 2], [-1, -1, -1]])
+    scored = score(produced, asked, np.array([0, 0, 1, 1]), digits=2)
+    assert scored.exact_match == 0.5
+    assert scored.by_digit == pytest.approx([3 / 4, 2 / 4, 2 / 3])
+    assert scored.by_carries[:2] == [0.5, 0.5]
+    assert np.isnan(scored.by_carries[2])
+    assert scored.carries_examples == [2, 2, 0]
+
+
+def test_logits_that_are_not_numbers_say_nothing() -> None:
+    answers = greedy(lambda tokens, positions: torch.full((*positions.shape, 5), torch.nan), rows(("a=", "b")))
+    assert (answers == -1).all()
+
+
+@pytest.mark.parametrize("attention", ["causal", "full"])
+def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Also where some answers are right: the targets are what the model itself says, for half of the rows."""
+    asked = task()
+    dataset.write(tmp_path, asked)
+    data = dataset.read(tmp_path, asked).rows["test"]
+    member = initialised(model(attention=attention), vocabulary=12, length=data.tokens.shape[1] - 1, seed=0).eval()
+    with torch.inference_mode():
+        answers = greedy(member, data)
+        tokens, targets = data.tokens.copy(), data.answer_targets.copy()
+        half = slice(0, len(tokens) // 2)
+        targets[half] = answers[half].numpy()
+        np.put_along_axis(tokens, data.answer_positions + 1, targets, axis=1)
+        forced = Rows(tokens, data.answer_positions, targets)
+        logits = member(torch.from_numpy(tokens[:, :-1]), torch.from_numpy(data.answer_positions))
+        teacher = rows_right(logits[None], torch.from_numpy(targets))[0]
+        decoded = (greedy(member, forced).numpy() == targets).all(axis=1)
+    assert teacher.numpy().tolist() == decoded.tolist()
+    assert teacher[half].all()

@@ -1,0 +1,129 @@
+"""Addition: the text says the sum, and the splits keep their promises."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.params import Task
+from pipeline.refusal import Refused
+from pipeline.tasks.addition import Addition, carries, length
+from tests.conftest import task
+
+numbers = st.integers(0, 999_999_999)
+options = st.fixed_dictionaries(
+    {"reverse": st.booleans(), "zero_pad": st.booleans(), "delimiters": st.booleans(), "digits": st.integers(1, 9)}
+)
+
+
+def schoolbook_carries(a: int, b: int) -> int:
+    count = carry = 0
+    while a or b:
+        carry = int(a % 10 + b % 10 + carry > 9)
+        count += carry
+        a, b = a // 10, b // 10
+    return count
+
+
+@given(a=numbers, b=numbers)
+def test_carries_and_lengths_are_those_of_the_schoolbook(a: int, b: int) -> None:
+    assert carries(np.array([a]), np.array([b])).tolist() == [schoolbook_carries(a, b)]
+    assert length(np.array([a, b])).tolist() == [len(str(a)), len(str(b))]
+
+
+@given(chosen=options, data=st.data())
+def test_the_text_says_the_sum(chosen: dict[str, object], data: st.DataObject) -> None:
+    problem = Addition(task(**chosen))
+    a, b = (data.draw(st.integers(0, 10**problem.task.digits - 1)) for _ in range(2))
+    row = problem.table(np.array([a]), np.array([b])).iloc[0]
+    left, right = row["prompt"].strip("$").removesuffix("=").split("+")
+    said = row["answer"][::-1] if problem.task.reverse else row["answer"]
+    assert (int(left), int(right), int(said)) == (a, b, a + b)
+    assert set(row["prompt"] + row["answer"] + problem.end) <= set(problem.vocabulary)
+    if problem.task.zero_pad:
+        assert len(left) == len(right) == len(said) - 1 == problem.task.digits
+
+
+def pairs(table: pd.DataFrame) -> set[tuple[int, int]]:
+    return {(min(a, b), max(a, b)) for a, b in zip(table["a"], table["b"], strict=True)}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    digits=st.sampled_from([2, 4]),
+    sampling=st.sampled_from(["uniform", "balanced"]),
+    seed=st.integers(0, 1000),
+    sizes=st.tuples(st.integers(1, 400), st.integers(1, 60), st.integers(1, 60)),
+)
+def test_splits_have_their_sizes_and_share_no_pair(
+    digits: int, sampling: str, seed: int, sizes: tuple[int, int, int]
+) -> None:
+    names = ("train", "validation", "test")
+    asked = {f"{name}_size": size for name, size in zip(names, sizes, strict=True)}
+    splits = Addition(task(digits=digits, sampling=sampling, seed=seed, **asked)).splits()
+    assert {name: len(table) for name, table in splits.items()} == dict(zip(names, sizes, strict=True))
+    assert not any(table.duplicated(["a", "b"]).any() for table in splits.values())
+    owned = [pairs(table) for table in splits.values()]
+    assert sum(map(len, owned)) == len(set.union(*owned))
+
+
+def balanced(**settings: object) -> Task:
+    return task(sampling="balanced", zero_pad=False, delimiters=True, digits=3, train_size=2000, **settings)
+
+
+def test_balanced_sampling_has_every_carry_count_equally_often_and_all_lengths() -> None:
+    for table in Addition(balanced()).splits().values():
+        counts = table["carries"].value_counts()
+        assert set(counts.index) == {0, 1, 2, 3}
+        assert counts.max() - counts.min() <= 1
+        lengths = length(np.maximum(table["a"], table["b"]).to_numpy())
+        by_length = [int((lengths == each).sum()) for each in (1, 2, 3)]
+        assert all(0 < shorter < longer for shorter, longer in pairwise(by_length))
+
+
+def test_the_same_task_gives_the_same_splits_and_another_seed_others() -> None:
+    first, again, other = (Addition(task(seed=seed)).splits()["train"] for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert not first.equals(other)
+
+
+def test_what_is_tested_does_not_depend_on_how_much_is_trained() -> None:
+    few, many = (Addition(task(train_size=size)).splits() for size in (100, 900))
+    assert pairs(few["test"]) == pairs(many["test"])
+
+
+def test_scarce_problems_are_dealt_in_both_orders() -> None:
+    splits = Addition(task(digits=1, train_size=50, validation_size=20, test_size=20)).splits()
+    assert sum(map(len, splits.values())) == 90
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"digits": 1, "train_size": 99}, "99 for train, 50 for validation, 50 for test .* there are 100"),
+        ({"digits": 2, "train_size": 10_000}, "10000 for train, .* there are 10000"),
+        (
+            {"digits": 2, "train_size": 9_000, "sampling": "balanced"},
+            "for train, .* with 0 carries and operands of 2 digits",
+        ),
+    ],
+)
+def test_more_examples_than_exist_are_refused_with_the_numbers(chosen: dict[str, object], said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        Addition(task(**chosen)).splits()
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "balanced"])
+def test_the_probabilities_of_all_problems_sum_to_one_and_match_the_test_split(sampling: str) -> None:
+    problem = Addition(task(digits=2, sampling=sampling, train_size=20, validation_size=10, test_size=1500))
+    everything = problem.problems()
+    assert everything is not None
+    table, probability = everything
+    assert len(table) == 10_000
+    assert probability.sum() == pytest.approx(1.0)
+    expected = pd.Series(probability).groupby(table["carries"]).sum()
+    found = problem.splits()["test"]["carries"].value_counts(normalize=True).sort_index()
+    assert np.abs(found.to_numpy() - expected.to_numpy()).max() < 0.04
