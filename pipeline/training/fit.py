@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 
-import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -71,4 +70,3 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # its own use of torch, not ours
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-    torch.set_float32_matmul_precision("high")

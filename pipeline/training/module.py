@@ -119,8 +119,8 @@ class PopulationModule(LightningModule):
                     self.validation_right / count,
                 )
             )
-            .double()
             .cpu()
+            .double()
         )
         diverged = ~(train_loss + loss).isfinite()
         optimizer: Any = self.optimizers()
