@@ -1,0 +1,83 @@
+"""Training that is stopped, politely or not, leaves nothing half-made behind. Real processes, real signals."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.params import read
+from pipeline.tasks import dataset
+from tests.conftest import PRESETS
+
+PROJECT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.filterwarnings("default")  # mlflow's and SQLAlchemy's own
+ABLATION = "learned-causal"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project folder holding the smoke preset, made too long to finish, and its dataset."""
+    text = (PRESETS / "smoke.yaml").read_text().replace("steps: 100", "steps: 100000")
+    (tmp_path / "params.yaml").write_text(text.replace("converged_at: 0.99", "converged_at: 1.0"))
+    task = read(tmp_path / "params.yaml").task
+    dataset.write(tmp_path / "data" / "addition", task)
+    shutil.copytree(PROJECT / "pipeline" / "presets", tmp_path / "presets")
+    return tmp_path
+
+
+@pytest.fixture
+def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """`train`, running, past its first evaluation."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", ABLATION],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = threading.Timer(120, process.kill)
+    watchdog.start()
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "step 50/" in line:
+            break
+    else:
+        pytest.fail("training ended before its first evaluation")
+    yield process
+    watchdog.cancel()
+    process.kill()
+    process.wait()
+
+
+def statuses(folder: Path) -> set[str]:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("breaking-symmetry")
+    assert experiment is not None
+    return {run.info.status for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_ctrl_c_ends_with_one_line_and_runs_marked_killed(folder: Path, training: subprocess.Popen[str]) -> None:
+    training.send_signal(signal.SIGINT)
+    _, said = training.communicate(timeout=60)
+    assert training.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("interrupted")
+    assert "Traceback" not in said
+    assert not (folder / "models" / ABLATION).exists()
+    assert statuses(folder) == {"KILLED"}
+
+
+def test_kill_9_leaves_no_model_and_training_again_works(folder: Path, training: subprocess.Popen[str]) -> None:
+    training.kill()
+    training.wait()
+    assert not (folder / "models" / ABLATION).exists()
+    shutil.copy(PRESETS / "smoke.yaml", folder / "params.yaml")
+    command = [sys.executable, "-m", "pipeline", "train", ABLATION]
+    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True, timeout=200)
+    assert (folder / "models" / ABLATION / "config.json").exists()
