@@ -5,12 +5,13 @@ the disk, as often as one likes. A run is found again by its identity: a digest 
 dataset, known before training and afterwards. A server that is down costs seconds and a warning, never the training.
 """
 
-import hashlib
+import getpass
 import json
 import logging
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -19,12 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
-# Before mlflow is imported: by default its client tries a dead server for four minutes.
+# Before mlflow is imported: by default its client tries a dead server for four minutes, and waits for as long as a
+# busy one asks it to.
 for _name, _value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }.items():
     os.environ.setdefault(_name, _value)
@@ -32,18 +35,27 @@ for _name, _value in {
 import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pipeline import files
-from pipeline.measurement.intervals import exact_interval
+from pipeline import files, trained_cell
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell, Model, Task, Tracking, checked
-from pipeline.training.history import outcomes
+from pipeline.trained_cell import CELL_CURVES, CURVES, TrainedCell
 
-CURVES = ("train_loss", "validation_loss", "validation_exact_match", "gradient_norm", "learning_rate")
 NOTE = "mlflow.note.content"
-LOCK_SECONDS = 120
+TRAINED, EVALUATED = "trained", "evaluated"
+"""Tags: the digest of the files that a run shows in full. Written last."""
+LOCK_SECONDS = 60
+EXPERIMENT = {
+    "mlflow.experimentKind": "custom_model_development",  # or the pages ask whether this is about chat bots
+    NOTE: "A run per ablation, with a child per seed. Seeds: filter `tags.role = 'member'`, sort by a metric (sorted "
+    "by time, their parents come along), group by the tag `ablation`. Ablations: filter `tags.role = 'cell'`.",
+}
+
+Runs = dict[int | None, Run]
+"""Seed -> its run; None -> the cell's own."""
 
 
 class Unreachable(Exception):
@@ -58,25 +70,31 @@ class Store:
         self.experiment = experiment
 
     def find(self, identity: str) -> list[Run]:
-        """The runs of that identity, the newest first."""
-        return list(self.client.search_runs([self.experiment], f"tags.identity = '{identity}'", max_results=100))
+        """The runs of that identity."""
+        found: list[Run] = []
+        page = None
+        while page is None or page.token:
+            token = page.token if page is not None else None
+            page = self.client.search_runs([self.experiment], f"tags.identity = '{identity}'", page_token=token)
+            found += page
+        return found
 
     def create(self, name: str, tags: Mapping[str, str]) -> str:
         """A new run; its id."""
         run = self.client.create_run(self.experiment, tags=dict(tags), run_name=name)
         return str(run.info.run_id)
 
-    def curve(self, run: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log evaluations in one request; what is not finite is left out."""
+    def curve(self, run: str, rows: Sequence[Mapping[Any, Any]]) -> None:
+        """Log evaluations, each whole within one request; what is not finite is left out."""
         now = int(time.time() * 1000)
-        points = [
-            Metric(key, float(row[key]), now, int(row["step"]))
-            for row in rows
-            for key in CURVES
-            if row.get(key) is not None and math.isfinite(row[key])
-        ]
-        for start in range(0, len(points), 900):  # a request holds at most 1,000
-            self.client.log_batch(run, metrics=points[start : start + 900])
+        for start in range(0, len(rows), 150):  # a request holds at most 1,000 points
+            points = [
+                Metric(key, float(row[key]), now, int(row["step"]))
+                for row in rows[start : start + 150]
+                for key in dict.fromkeys((*CURVES, *CELL_CURVES))
+                if row.get(key) is not None and math.isfinite(row[key])
+            ]
+            self.client.log_batch(run, metrics=points)
 
 
 def connect(tracking: Tracking) -> Store:
@@ -91,34 +109,48 @@ def connect(tracking: Tracking) -> Store:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         if tracking.uri.startswith("sqlite:"):
-            with FileLock(f"{tracking.uri.removeprefix('sqlite:///')}.lock", timeout=LOCK_SECONDS):
-                return _opened(tracking)
-        return _opened(tracking)
+            database = Path(tracking.uri.removeprefix("sqlite:///").partition("?")[0])
+            with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
+                # MLflow's own choice, ./mlruns, is the folder of the file store that it refuses to read
+                return _opened(tracking, artifacts=(database.resolve().parent / "mlartifacts").as_uri())
+        return _opened(tracking, artifacts=None)
     except Exception as error:  # mlflow, SQLAlchemy and requests each have their own
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise Unreachable(f"no MLflow at {_without_password(tracking.uri)}: {_without_password(reason)}") from None
+        raise Unreachable(f"no MLflow at {_without_password(tracking.uri)}: {_reason(error)}") from None
 
 
-def _opened(tracking: Tracking) -> Store:
+def _opened(tracking: Tracking, *, artifacts: str | None) -> Store:
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is None:
-        return Store(client, client.create_experiment(tracking.experiment))
+        experiment = _created(client, tracking.experiment, artifacts)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return Store(client, experiment.experiment_id)
 
 
+def _created(client: MlflowClient, name: str, artifacts: str | None) -> Experiment:
+    try:
+        return client.get_experiment(client.create_experiment(name, artifact_location=artifacts, tags=EXPERIMENT))
+    except MlflowException:
+        if (theirs := client.get_experiment_by_name(name)) is None:  # another process may have been quicker
+            raise
+        return theirs
+
+
 def _without_password(text: str) -> str:
-    password = urlsplit(text).password if "://" in text else None
-    return text.replace(f":{password}@", ":***@") if password else text
+    return re.sub(r"://[^/\s]*@", "://***@", text)
+
+
+def _reason(error: Exception) -> str:
+    said = str(error).strip() or type(error).__name__
+    return _without_password(said.splitlines()[0])[:200]
 
 
 def warn(error: Exception) -> None:
     """One line; the results are not in danger."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     print(
-        f"warning: not tracked ({reason}); the results are in the files, `python -m pipeline track` shows them later",
+        f"warning: not tracked ({_reason(error)}); the results are in the files, `python -m pipeline track` shows "
+        f"them later",
         file=sys.stderr,
     )
 
@@ -128,7 +160,7 @@ def identity(
 ) -> str:
     """What a cell's runs are found by: the digest of all that determines its result."""
     whole = json.dumps([name, task, model, training, data], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()
+    return files.digest(whole.encode())
 
 
 class LiveRuns:
@@ -147,8 +179,7 @@ class LiveRuns:
             "dataset": dict(data),
         }
         self.runs: dict[int | None, str] = {}
-        self.last: dict[int, dict[str, Any]] = {}
-        self.converged: set[int] = set()
+        self.history: list[dict[str, Any]] = []
         self.store: Store | None = None
 
     def __enter__(self) -> Self:
@@ -166,18 +197,12 @@ class LiveRuns:
         """Add one evaluation of the members still training to the curves, and the cell's state to the parent's."""
         if self.store is None:
             return
-        for row in rows:
-            self.last[row["seed"]] = row
-            if row["validation_exact_match"] >= self.cell.training.converged_at:
-                self.converged.add(row["seed"])
+        self.history += rows
         try:
             for row in rows:
                 self.store.curve(self.runs[row["seed"]], [row])
-            now, step = int(time.time() * 1000), rows[0]["step"]
-            reached = [row["validation_exact_match"] for row in self.last.values()]
-            cell_now = {"members_converged": len(self.converged), "validation_exact_match": sum(reached) / len(reached)}
-            points = [Metric(key, float(value), now, step) for key, value in cell_now.items()]
-            self.store.client.log_batch(self.runs[None], metrics=points)
+            so_far = trained_cell.cell_curve(pd.DataFrame(self.history), self.cell.training.converged_at)
+            self.store.curve(self.runs[None], so_far.tail(1).to_dict("records"))
         except Exception as error:
             self._give_up(error)
 
@@ -220,62 +245,113 @@ def sync(tracking: Tracking, folder: Path, evaluation: Path | None) -> str:
     """Make the runs of the trained cell in `folder` agree with its files; what was done, in words.
 
     Raises:
-        Unreachable: no MLflow answers.
+        Unreachable: no MLflow answers, or it stopped to.
         Refused: the cell's files are missing or damaged.
     """
-    return _sync(connect(tracking), folder, evaluation if evaluation and evaluation.exists() else None)
+    store = connect(tracking)
+    try:
+        return _sync(store, folder, evaluation)
+    except (MlflowException, OSError) as error:  # requests' are OSErrors
+        raise Unreachable(f"MLflow at {_without_password(tracking.uri)} gave up: {_reason(error)}") from None
 
 
 def _sync(store: Store, folder: Path, evaluation: Path | None) -> str:
-    made_by = f"python -m pipeline train {folder.name}"
-    config = files.read_json(folder / "config.json", made_by=made_by)
-    history = files.read_csv(folder / "history.csv", made_by=made_by)
-    facts = outcomes(history, config["training"]["converged_at"])
-    if evaluation:
-        facts = files.read_csv(evaluation, made_by=f"python -m pipeline evaluate {folder.name}")
-    runs = _existing_runs(store, config)
-    done = "already there"
+    cell = trained_cell.read(folder, evaluation)
+    runs, done = _existing_runs(store, cell), "already there"
     if not runs:
-        runs, done = _create_runs(store, config, {}), "added"
-    for seed in config["training"]["seeds"]:
-        name = f"seed-{seed}.safetensors"
-        fact = facts[facts["seed"] == seed].iloc[0]
-        run = store.client.get_run(runs[seed])
-        shown = {point.step for point in store.client.get_metric_history(runs[seed], "learning_rate")}
-        rows = history[(history["seed"] == seed) & ~history["step"].isin(shown)]
-        store.curve(runs[seed], rows.to_dict("records"))
-        changed = _complete(store, run, _member_metrics(fact), {"weights": config["weights"][name], **_verdict(fact)})
-        _attach(store, run, [folder / name])
-        if len(rows) or changed:
-            done = "added" if done == "added" else "completed"
-    parent = store.client.get_run(runs[None])
-    weights = hashlib.sha256(json.dumps(config["weights"], sort_keys=True).encode()).hexdigest()
-    _complete(store, parent, _cell_metrics(facts), {"weights": weights, NOTE: _note(config, facts)})
-    _attach(store, parent, [folder / "config.json", folder / "history.csv", *([evaluation] if evaluation else [])])
-    for run_id in runs.values():
-        if store.client.get_run(run_id).info.status != "FINISHED":
-            store.client.set_terminated(run_id, "FINISHED")
+        _create_runs(store, cell.config, {})
+        runs, done = _existing_runs(store, cell), "added"
+    for seed, run in runs.items():
+        changed = _show_training(store, cell, seed, run) | _show_evaluation(store, cell, seed, run)
+        if run.info.status != "FINISHED":
+            store.client.set_terminated(run.info.run_id, "FINISHED")
+        if changed and done != "added":
+            done = "completed"
     return done
+
+
+def _show_training(store: Store, cell: TrainedCell, seed: int | None, run: Run) -> bool:
+    """Whether anything was missing."""
+    if run.data.tags.get(TRAINED) == cell.trained:
+        return False
+    rows = cell.curve(seed)
+    lacking = rows[~rows["step"].isin(list(_points_shown(store, run)))]
+    store.curve(run.info.run_id, lacking.to_dict("records"))
+    own = ["config.json", "history.csv"] if seed is None else [f"seed-{seed}.safetensors"]
+    for name in own:
+        store.client.log_artifact(run.info.run_id, str(cell.folder / name))
+    _show_outcome(store, cell, seed, run, {TRAINED: cell.trained})
+    return True
+
+
+def _show_evaluation(store: Store, cell: TrainedCell, seed: int | None, run: Run) -> bool:
+    """Whether anything was missing."""
+    if cell.evaluation is None or run.data.tags.get(EVALUATED) == cell.evaluated:
+        return False
+    if seed is None:
+        store.client.log_artifact(run.info.run_id, str(cell.evaluation))
+    _show_outcome(store, cell, seed, run, {EVALUATED: cell.evaluated})
+    return True
+
+
+def _show_outcome(store: Store, cell: TrainedCell, seed: int | None, run: Run, tags: Mapping[str, str]) -> None:
+    if seed is None:
+        metrics = trained_cell.cell_metrics(cell.outcomes)
+        about = {NOTE: trained_cell.description(cell.config, cell.outcomes)}
+    else:
+        metrics = trained_cell.member_metrics(cell.outcome(seed))
+        about = {"converged": trained_cell.verdict(cell.outcome(seed))}
+    now = int(time.time() * 1000)
+    points = [Metric(key, value, now, 0) for key, value in metrics.items() if run.data.metrics.get(key) != value]
+    store.client.log_batch(
+        run.info.run_id, metrics=points, tags=[RunTag(key, value) for key, value in {**about, **tags}.items()]
+    )
+    run.data.metrics.update(metrics)  # what is known of the run, so that the next call repeats nothing
 
 
 def _identity(config: Mapping[str, Any]) -> str:
     return identity(config["ablation"], config["task"], config["model"], config["training"], config["dataset"])
 
 
-def _existing_runs(store: Store, config: Mapping[str, Any]) -> dict[int | None, str]:
-    """Seed (None: the cell itself) -> run. Runs that are not complete, or show other weights, are removed."""
-    found: dict[int | None, Run] = {}
-    stale = []
-    for run in store.find(_identity(config)):
-        seed = int(run.data.tags["seed"]) if run.data.tags["role"] == "member" else None
-        weights = run.data.tags.get("weights")
-        other = seed is not None and weights not in (None, config["weights"].get(f"seed-{seed}.safetensors"))
-        (stale.append(run) if other or seed in found else found.update({seed: run}))
-    if stale or set(found) != {None, *config["training"]["seeds"]}:
-        for run in [*stale, *found.values()]:
-            store.client.delete_run(run.info.run_id)
+def _digest(content: Any) -> str:
+    return files.digest(json.dumps(content, sort_keys=True).encode())
+
+
+def _existing_runs(store: Store, cell: TrainedCell) -> Runs:
+    """The runs of the cell. If they are not complete, or show another training's results, all are removed."""
+    found: Runs = {}
+    doubled = False
+    every = store.find(_identity(cell.config))
+    for run in every:
+        seed = int(run.data.tags["seed"]) if "seed" in run.data.tags else None
+        doubled |= seed in found
+        found[seed] = run
+    whole = not doubled and set(found) == {None, *cell.config["training"]["seeds"]}
+    if whole and all(_shows(store, cell, seed, run) for seed, run in found.items()):
+        return found
+    for run in every:
+        store.client.delete_run(run.info.run_id)
+    return {}
+
+
+def _shows(store: Store, cell: TrainedCell, seed: int | None, run: Run) -> bool:
+    """Whether what the run shows, be it all or not, is what the files say."""
+    if TRAINED in run.data.tags:
+        return bool(run.data.tags[TRAINED] == cell.trained)
+    rows = cell.curve(seed)
+    truth = dict(zip(rows["step"], rows["validation_exact_match"], strict=True))
+    return all(
+        step in truth and math.isclose(value, truth[step], rel_tol=1e-5, abs_tol=1e-9)
+        for step, value in _points_shown(store, run).items()
+    )
+
+
+def _points_shown(store: Store, run: Run) -> dict[int, float]:
+    """Step -> validation exact match, for the evaluations that the run shows."""
+    if "validation_exact_match" not in run.data.metrics:
         return {}
-    return {seed: str(run.info.run_id) for seed, run in found.items()}
+    points = store.client.get_metric_history(run.info.run_id, "validation_exact_match")
+    return {point.step: point.value for point in points}
 
 
 def _create_runs(store: Store, config: Mapping[str, Any], extra: Mapping[str, str]) -> dict[int | None, str]:
@@ -283,6 +359,8 @@ def _create_runs(store: Store, config: Mapping[str, Any], extra: Mapping[str, st
     model = checked(Model, dict(config["model"]), "config.json: model")
     name = config["ablation"]
     tags = {
+        "mlflow.user": _user(),
+        "mlflow.source.name": f"python -m pipeline train {name}",
         "identity": _identity(config),
         "ablation": name,
         "task": str(config["task"]["name"]),
@@ -314,91 +392,53 @@ def _flattened(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _dataset_input(config: Mapping[str, Any]) -> DatasetInput:
-    digest = hashlib.sha256(json.dumps(config["dataset"], sort_keys=True).encode()).hexdigest()[:32]
+    digest = _digest(config["dataset"])[:12]  # MLflow takes 36 characters, a page shows a dozen
     name = str(config["task"]["name"])
     source = json.dumps({"uri": f"data/{name}"})
+    profile = json.dumps({"num_rows": config["task"]["train_size"], **config["dataset"]})
     return DatasetInput(
-        Dataset(name=name, digest=digest, source_type="local", source=source),
+        Dataset(name=name, digest=digest, source_type="local", source=source, profile=profile),
         [InputTag("mlflow.data.context", "training")],
     )
-
-
-def _member_metrics(fact: pd.Series) -> dict[str, float]:
-    wanted = ("converged", "diverged", "steps", "steps_to_converge", "test_exact_match")
-    names = [name for name in fact.index if name in wanted or name.startswith(("digit_", "carries_"))]
-    values = {name: fact[name] for name in names if not name.endswith("_examples") and pd.notna(fact[name])}
-    return {name: float(value) for name, value in values.items()}
-
-
-def _cell_metrics(facts: pd.DataFrame) -> dict[str, float]:
-    converged, runs = int(facts["converged"].sum()), len(facts)
-    low, high = exact_interval(converged, runs)
-    metrics = {
-        "runs": runs,
-        "converged": converged,
-        "converged_share": converged / runs,
-        "converged_low": low,
-        "converged_high": high,
-    }
-    if converged:
-        metrics["steps_to_converge_median"] = float(facts["steps_to_converge"].median())
-    if "test_exact_match" in facts:
-        exact = facts["test_exact_match"]
-        metrics |= {f"test_exact_match_{kind}": float(getattr(exact, kind)()) for kind in ("mean", "min", "max")}
-        metrics["test_exact_match"] = float(exact.median())
-    return metrics
-
-
-def _verdict(fact: pd.Series) -> dict[str, str]:
-    return {"converged": "diverged" if fact["diverged"] else "yes" if fact["converged"] else "no"}
-
-
-def _note(config: Mapping[str, Any], facts: pd.DataFrame) -> str:
-    converged, runs = int(facts["converged"].sum()), len(facts)
-    free = config["model"]["residual_free"]
-    return (
-        f"**{converged} of {runs} seeds converged** (validation exact match of at least "
-        f"{config['training']['converged_at']}).\n\nPositional encoding: {config['model']['positional']}; attention: "
-        f"{config['model']['attention']}; layers: {config['model']['layers']}; without residual connection "
-        f"(layers from 0): attention {free['attention'] or 'none'}, MLP {free['mlp'] or 'none'}."
-    )
-
-
-def _complete(store: Store, run: Run, metrics: Mapping[str, float], tags: Mapping[str, str]) -> bool:
-    """Log what the run lacks or shows differently; whether there was anything."""
-    now = int(time.time() * 1000)
-    missing = [
-        Metric(key, value, now, 0)
-        for key, value in metrics.items()
-        if not math.isclose(run.data.metrics.get(key, math.nan), value, rel_tol=1e-9)
-    ]
-    new_tags = [RunTag(key, value) for key, value in tags.items() if run.data.tags.get(key) != value]
-    if missing or new_tags:
-        store.client.log_batch(run.info.run_id, metrics=missing, tags=new_tags)
-    return bool(missing or new_tags)
-
-
-def _attach(store: Store, run: Run, paths: Sequence[Path]) -> None:
-    there = {artifact.path: artifact.file_size for artifact in store.client.list_artifacts(run.info.run_id)}
-    for path in paths:
-        if there.get(path.name) != path.stat().st_size:
-            store.client.log_artifact(run.info.run_id, str(path))
 
 
 def machine() -> dict[str, str]:
     """Hardware and versions, which belong here and not into tracked files."""
     import torch
 
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "machine.host": platform.node(),
         "machine.system": platform.platform(),
         "machine.python": platform.python_version(),
-        "machine.processor": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else platform.processor() or "cpu",
+        "machine.processor": _processor(),
+        "machine.gpu": gpu,
         "machine.threads": str(torch.get_num_threads()),
         "machine.torch": torch.__version__,
         "machine.lightning": version("pytorch-lightning"),
-        "mlflow.source.git.commit": found.stdout.strip() or "unknown",
+        "mlflow.source.git.commit": _commit(),
     }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
