@@ -26,7 +26,9 @@ def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) 
 
 
 def exceeds(successes: int, trials: int, bound: float) -> float:
-    """p-value of so many successes or more, if the true share is at most `bound` (exact, one-sided)."""
+    """p-value of so many successes or more, if the true share is at most `bound` (exact, one-sided); 1 of no trials."""
+    if trials == 0:
+        return 1.0
     return float(stats.binomtest(successes, trials, bound, alternative="greater").pvalue)
 
 

@@ -13,7 +13,8 @@ from pipeline.params import Task
 from pipeline.refusal import Refused
 
 SPLITS = ("test", "validation", "train")
-"""In the order in which problems are handed out: what is tested does not depend on how much is trained."""
+"""In the order in which problems are handed out: with uniform sampling, what is tested does not depend on how much is
+trained (balanced sampling shares scarce strata out in proportion to the sizes)."""
 
 MOST_DIGITS_ENUMERATED = 3
 CHUNK = 200_000
@@ -120,6 +121,8 @@ class Addition:
         chosen: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
         for stratum in room["train"]:
             wanted = {split: room[split][stratum] for split in SPLITS}
+            if sum(wanted.values()) > self._existing(stratum):  # said at once: dealing would try for long
+                raise Refused(self._shortage(stratum, wanted))
             received = self._hand_out(stratum, wanted, generator) or self._hand_out(
                 stratum, wanted, generator, both_orders=True
             )
@@ -139,7 +142,8 @@ class Addition:
         """Deal the problems of one stratum to the splits until each has what it wants; None if they run out.
 
         One order of a pair is dealt as a rule, which wastes the other where the split is full by then. Where problems
-        are scarce, `both_orders` of a pair are dealt together.
+        are scarce, `both_orders` of a pair are dealt together, to a split with room for both: up to three digits
+        nothing is wasted that could be used.
         """
         owner: dict[tuple[int, int], str] = {}
         received: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
@@ -147,7 +151,9 @@ class Addition:
             open_splits = [split for split in SPLITS if len(received[split]) < wanted[split]]
             if not open_splits:
                 break
-            split = owner.setdefault((min(a, b), max(a, b)), open_splits[0])
+            together = 2 if both_orders and a != b else 1
+            roomy = [split for split in open_splits if len(received[split]) + together <= wanted[split]]
+            split = owner.setdefault((min(a, b), max(a, b)), (roomy or open_splits)[0])
             if split in open_splits:
                 received[split].append((a, b))
         if any(len(received[split]) < wanted[split] for split in SPLITS):
@@ -155,16 +161,13 @@ class Addition:
         return {split: np.array(pairs, dtype=np.int64).reshape(-1, 2) for split, pairs in received.items()}
 
     def _shortage(self, stratum: Stratum, wanted: dict[str, int]) -> str:
-        which, there = f"operands of up to {self.task.digits} digits", str(10 ** (2 * self.task.digits))
+        which = f"operands of up to {self.task.digits} digits"
         if self.task.sampling == "balanced":
             which = f"{stratum.carries} carries and operands of {stratum.length} digits"
-            there = "too few"
-        if self.task.digits <= MOST_DIGITS_ENUMERATED:
-            there = str(int(self._in(stratum, *self._all_pairs()).sum()))
         asked = ", ".join(f"{wanted[split]} for {split}" for split in reversed(SPLITS))
         return (
-            f"task: more examples asked for than exist: {asked} with {which}, of which there are {there} "
-            f"(splits may share no pair of operands, in either order)"
+            f"task: more examples asked for than exist: {asked} with {which}, of which there are "
+            f"{self._existing(stratum)} (splits may share no pair of operands, in either order)"
         )
 
     def _stream(
@@ -178,10 +181,15 @@ class Addition:
             order = generator.permutation(int(keep.sum()))
             pairs = np.stack((a[keep][order], b[keep][order]), axis=1)
             if both_orders:
-                _, pair = np.unique(np.sort(pairs, axis=1), axis=0, return_inverse=True)
-                pairs = pairs[np.argsort(pair, kind="stable")]
-                pairs = pairs[np.argsort(generator.permutation(pair.max() + 1)[np.sort(pair)], kind="stable")]
-            yield from ((a, b) for a, b in pairs.tolist())
+                _, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
+                pairs = pairs[np.sort(first)]
+                doubles = np.flatnonzero(pairs[:, 0] == pairs[:, 1])[: len(SPLITS)]
+                # a + a has one order only; one for each split comes last, to fill the place that pairs leave odd
+                pairs = np.concatenate((np.delete(pairs, doubles, axis=0), pairs[doubles]))
+            for a, b in pairs.tolist():
+                yield a, b
+                if both_orders and a != b:
+                    yield b, a
             return
         seen: set[tuple[int, int]] = set()
         largest, barren = 10 ** (stratum.length or self.task.digits), 0
@@ -191,9 +199,10 @@ class Addition:
             barren += 1
             for problem in zip(a[keep].tolist(), b[keep].tolist(), strict=True):
                 if problem not in seen:
-                    seen.add(problem)
                     barren = 0
-                    yield problem
+                    for each in dict.fromkeys((problem, problem[::-1])) if both_orders else (problem,):
+                        seen.add(each)
+                        yield each
 
     def _all_pairs(self) -> tuple[Numbers, Numbers]:
         numbers = np.arange(10**self.task.digits, dtype=np.int64)
@@ -203,6 +212,12 @@ class Addition:
         if self.task.sampling == "uniform":
             return np.ones(len(a), dtype=bool)
         return (carries(a, b) == stratum.carries) & (length(np.maximum(a, b)) == stratum.length)
+
+    def _existing(self, stratum: Stratum) -> int:
+        """How many problems there are in the stratum."""
+        if self.task.sampling == "uniform":
+            return 10 ** (2 * self.task.digits)
+        return _pairs(stratum.length, stratum.carries) - _pairs(stratum.length - 1, stratum.carries)
 
     def _strata(self, carry_count: int) -> list[Stratum]:
         """The strata with so many carries, the shortest operands first; n digits carry at most n times."""
@@ -220,7 +235,7 @@ class Addition:
             strata = self._strata(count)
             for stratum in strata[:-1]:
                 share = 10.0**stratum.length / sum(10.0**other.length for other in strata)
-                there = _existing(stratum) * split_share / 2 if stratum.length <= MOST_DIGITS_ENUMERATED else whole
+                there = self._existing(stratum) * split_share / 2 if stratum.length <= MOST_DIGITS_ENUMERATED else whole
                 quotas[stratum] = min(left, max(1, min(round(whole * share), int(there))))
                 left -= quotas[stratum]
             quotas[strata[-1]] = left
@@ -228,8 +243,19 @@ class Addition:
 
 
 @cache
-def _existing(stratum: Stratum) -> int:
-    """How many problems a stratum of short operands has."""
-    numbers = np.arange(10**stratum.length, dtype=np.int64)
-    a, b = np.repeat(numbers, len(numbers)), np.tile(numbers, len(numbers))
-    return int(((carries(a, b) == stratum.carries) & (length(np.maximum(a, b)) == stratum.length)).sum())
+def _pairs(columns: int, carry_count: int) -> int:
+    """How many pairs of numbers below 10 ** columns carry so many times, counted column by column.
+
+    Of the 100 pairs of digits 45 carry by themselves, and 55 with a carry from the column before.
+    """
+    if columns == 0:
+        return 0  # zero has one digit
+    ways = {(0, False): 1}
+    for _ in range(columns):
+        after: dict[tuple[int, bool], int] = {}
+        for (count, carried), number in ways.items():
+            carrying = 55 if carried else 45
+            for key, pairs in (((count + 1, True), carrying), ((count, False), 100 - carrying)):
+                after[key] = after.get(key, 0) + number * pairs
+        ways = after
+    return sum(number for (count, _), number in ways.items() if count == carry_count)

@@ -13,6 +13,7 @@ from pipeline.tasks.rows import Rows, encode
 
 MADE_BY = "python -m pipeline generate"
 TASKS = {"addition": Addition}
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,24 @@ def read(folder: Path, task: Task) -> Dataset:
     manifest = files.read_json(path, made_by=MADE_BY)
     try:
         made_for = checked(Task, manifest["task"], f"{path}: task")
-        vocabulary, end, digests = manifest["vocabulary"], manifest["end"], manifest["digests"]
+        vocabulary, end = manifest["vocabulary"], manifest["end"]
+        digests = {f"{split}.csv": str(manifest["digests"][f"{split}.csv"]) for split in SPLITS}
     except KeyError as error:
         raise Refused(f"{path}: damaged (no {error}); make it again with `{MADE_BY}`") from None
+    except TypeError:
+        raise Refused(f"{path}: damaged (digests is no table); make it again with `{MADE_BY}`") from None
     for key in Task.model_fields:
         if getattr(made_for, key) != getattr(task, key):
             raise Refused(
                 f"{folder}: made with task.{key} {getattr(made_for, key)}, but params.yaml says "
                 f"{getattr(task, key)}; make it again with `{MADE_BY}`"
             )
+    problems = build(task)
+    for key, found, right in (("vocabulary", vocabulary, problems.vocabulary), ("end", end, problems.end)):
+        if found != right:  # the manifest has no digest of its own, and another order would be other tokens
+            raise Refused(f"{path}: altered ({key} is {found!r}, not {right!r}); make it again with `{MADE_BY}`")
     tables = {}
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         files.verified(folder / f"{split}.csv", digests[f"{split}.csv"], made_by=MADE_BY)
         tables[split] = files.read_csv(folder / f"{split}.csv", made_by=MADE_BY, text_columns=("prompt", "answer"))
     longest = max(int((table["prompt"] + table["answer"]).str.len().max()) for table in tables.values()) + len(end)

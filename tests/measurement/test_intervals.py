@@ -23,6 +23,7 @@ def test_three_of_three_is_the_textbooks() -> None:
 
 def test_exceeding_is_judged_one_sided() -> None:
     assert exceeds(0, 100, 0.05) == 1.0
+    assert exceeds(0, 0, 0.05) == 1.0
     assert exceeds(3, 3, 0.05) == pytest.approx(0.05**3)
     assert exceeds(5, 100, 0.05) > 0.5
 

@@ -100,10 +100,29 @@ def test_scarce_problems_are_dealt_in_both_orders() -> None:
     assert sum(map(len, splits.values())) == 90
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), test=st.integers(1, 50), validation=st.integers(1, 49))
+def test_all_of_the_hundred_one_digit_problems_can_be_used(seed: int, test: int, validation: int) -> None:
+    train = 100 - test - validation
+    asked = task(digits=1, train_size=train, validation_size=validation, test_size=test, seed=seed)
+    splits = Addition(asked).splits()
+    assert len(set.union(*(set(zip(each["a"], each["b"], strict=True)) for each in splits.values()))) == 100
+
+
+@pytest.mark.parametrize("digits", [1, 2])
+def test_strata_have_the_sizes_that_counting_every_problem_gives(digits: int) -> None:
+    problem = Addition(task(digits=digits, sampling="balanced", train_size=20, validation_size=8, test_size=8))
+    a, b = (x.ravel() for x in np.indices((10**digits, 10**digits)))
+    counted = pd.Series(list(zip(carries(a, b), length(np.maximum(a, b)), strict=True))).value_counts()
+    strata = [stratum for count in range(digits + 1) for stratum in problem._strata(count)]
+    assert {tuple(stratum): problem._existing(stratum) for stratum in strata} == counted.to_dict()
+
+
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
         ({"digits": 1, "train_size": 99}, "99 for train, 50 for validation, 50 for test .* there are 100"),
+        ({"digits": 9, "train_size": 10**18}, "of which there are 1000000000000000000"),
         ({"digits": 2, "train_size": 10_000}, "10000 for train, .* there are 10000"),
         (
             {"digits": 2, "train_size": 9_000, "sampling": "balanced"},

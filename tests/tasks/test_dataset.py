@@ -1,6 +1,8 @@
 """Rows are the text in tokens, and a dataset on disk is whole, unaltered and the one asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,4 +67,23 @@ def test_an_altered_a_missing_and_a_foreign_dataset_are_refused(tmp_path: Path) 
         dataset.read(tmp_path, task())
     path.unlink()
     with pytest.raises(Refused, match=r"train.csv: no such file; `python -m pipeline generate` makes it"):
+        dataset.read(tmp_path, task())
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda manifest: manifest["digests"].pop("test.csv"), r"damaged \(no 'test.csv'\)"),
+        (lambda manifest: manifest.update(digests=[]), "digests is no table"),
+        (lambda manifest: manifest["vocabulary"].reverse(), "altered .vocabulary is"),
+        (lambda manifest: manifest.update(end="$"), "altered .end is '\\$', not ''"),
+    ],
+)
+def test_an_altered_manifest_is_refused(tmp_path: Path, damage: Callable[[dict[str, Any]], Any], said: str) -> None:
+    dataset.write(tmp_path, task())
+    path = tmp_path / "manifest.json"
+    manifest = files.read_json(path, made_by="")
+    damage(manifest)
+    files.write_json(path, manifest)
+    with pytest.raises(Refused, match=said):
         dataset.read(tmp_path, task())
