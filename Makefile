@@ -1,29 +1,30 @@
 # Needs Python 3.11 or newer, git and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
+BIN := $(VENV)/bin
 READY := $(VENV)/ready
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The command line tools of DVC and MLflow report home otherwise.
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test check ui lock clean
+.PHONY: repro test check ui lock
 
 repro: $(READY)  ## set everything up, then run the whole pipeline
-	python -m pipeline check
-	dvc repro
+	$(BIN)/python -m pipeline check
+	$(BIN)/dvc repro
 	@echo "The report: reports/index.html (or reports/summary.md); the runs: make ui"
 
 test: $(READY)  ## set everything up, then run the tests
-	python -m pytest
+	$(BIN)/python -m pytest
 
 check: $(READY)  ## linters and type checker
-	ruff check .
-	ruff format --check .
-	mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 ui: $(READY)  ## MLflow's pages on http://127.0.0.1:5000
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 lock:  ## pin every version anew, from pyproject.toml
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
@@ -35,7 +36,7 @@ lock:  ## pin every version anew, from pyproject.toml
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; say which to use: make PYTHON=python3.11" >&2; exit 2; }
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)

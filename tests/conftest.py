@@ -12,9 +12,13 @@ install_import_hook(["pipeline.transformer", "pipeline.training", "pipeline.meas
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from pipeline.params import Model, Params, ResidualFree, Task, Training, read
+
+hypothesis.settings.register_profile("shared machine", deadline=None)  # times are noisy, and not what is tested
+hypothesis.settings.load_profile("shared machine")
 
 PRESETS = Path(__file__).parent.parent / "pipeline" / "presets"
 

@@ -17,7 +17,7 @@ CONTRACT = [
 
 
 @given(shares=SHARES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_cell_is_summed_up_by_its_runs(shares: list[float]) -> None:
     summary = tables.ablations(cell("a", shares), None, set()).iloc[0]
     assert summary["runs"] == len(shares)
@@ -30,7 +30,7 @@ def test_a_cell_is_summed_up_by_its_runs(shares: list[float]) -> None:
 
 
 @given(shares=SHARES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_pooled_intervals_hold_the_mean(shares: list[float]) -> None:
     runs = cell("a", shares)
     for table in (tables.by_digit(runs), tables.by_carries(runs)):

@@ -51,7 +51,7 @@ def pairs(table: pd.DataFrame) -> set[tuple[int, int]]:
     return {(min(a, b), max(a, b)) for a, b in zip(table["a"], table["b"], strict=True)}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     digits=st.sampled_from([2, 4]),
     sampling=st.sampled_from(["uniform", "balanced"]),
@@ -100,7 +100,7 @@ def test_scarce_problems_are_dealt_in_both_orders() -> None:
     assert sum(map(len, splits.values())) == 90
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), test=st.integers(1, 50), validation=st.integers(1, 49))
 def test_all_of_the_hundred_one_digit_problems_can_be_used(seed: int, test: int, validation: int) -> None:
     train = 100 - test - validation

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipeline.transformer.dropout import KeyedDropout, hashed
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(key=st.integers(-(2**63), 2**63 - 1), probability=st.floats(0.05, 0.9))
 def test_the_share_dropped_and_the_mean_are_right(key: int, probability: float) -> None:
     dropout = KeyedDropout(probability)

@@ -48,7 +48,7 @@ def configurations(draw: st.DrawFn) -> Model:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(config=configurations(), position=st.integers(0, LENGTH - 2))
 def test_a_prediction_never_sees_what_comes_after_its_position(config: Model, position: int) -> None:
     transformer, original = built(config), rows(0)
@@ -58,7 +58,7 @@ def test_a_prediction_never_sees_what_comes_after_its_position(config: Model, po
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(config=configurations())
 def test_predictions_asked_for_together_equal_those_asked_for_alone(config: Model) -> None:
     transformer = built(config)
