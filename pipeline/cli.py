@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.params import Params
 
 PRESETS = Path(__file__).parent / "presets"
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
     help="How do transformers without positional encoding know the order of their input? "
@@ -114,9 +115,10 @@ def main() -> None:
     except Refused as refused:
         print(f"error: {refused}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
+        raise
 
 
 def _params() -> "Params":

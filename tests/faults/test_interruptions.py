@@ -54,6 +54,7 @@ def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
     watchdog.cancel()
     process.kill()
     process.wait()
+    process.stderr.close()
 
 
 def statuses(folder: Path) -> set[str]:
