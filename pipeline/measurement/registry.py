@@ -1,0 +1,108 @@
+"""What a measurement is, and how one is found: any function of this folder marked with `@measurement`.
+
+The `analyze` stage applies all of them to every member; the report gives each a section. Neither names any.
+"""
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pipeline.params import Cell
+from pipeline.tasks.rows import Rows
+from pipeline.transformer.model import Transformer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One member at one moment of its training, and the rows to measure it on.
+
+    Every subject of a task sees the same rows, so that cells can be compared row by row. None is a test row.
+    """
+
+    model: Transformer
+    """In evaluation mode, float32, on the CPU."""
+    cell: Cell
+    rows: Rows
+    """Rows of the task that the member was not trained on (the validation split)."""
+    random: Int[Tensor, "rows length"]
+    """Rows of independent, uniformly drawn tokens: here only the model can tell one position from another."""
+
+    @property
+    def tokens(self) -> Int[Tensor, "rows length"]:
+        """The task's rows as the model reads them: the last token is never an input."""
+        return torch.from_numpy(self.rows.tokens[:, :-1].astype(np.int64))
+
+    def stream(self, tokens: Int[Tensor, "rows length"]) -> Float[Tensor, "layers rows length width"]:
+        """The residual stream: the embeddings, then what each layer leaves. With full attention all tokens of a row
+        see each other."""
+        return stream(self.model, tokens)
+
+
+@torch.no_grad()
+def stream(model: Transformer, tokens: Int[Tensor, "rows length"]) -> Float[Tensor, "layers rows length width"]:
+    """`Transformer.residual_stream` for the prediction after the last of `tokens`, as one tensor."""
+    last = torch.full((len(tokens), 1), tokens.shape[1] - 1)
+    samples = model.pattern.samples(tokens, last)
+    return torch.stack(model.residual_stream(samples.tokens, samples.visible))
+
+
+def random_rows(rows: int, length: int, vocabulary: int) -> Int[Tensor, "rows length"]:
+    """Independent, uniformly drawn tokens; always the same ones."""
+    return torch.from_numpy(np.random.default_rng(0).integers(vocabulary, size=(rows, length)))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement and how its result is to be shown.
+
+    The table has a row per key (layer, position, ...) and, after the keys, the columns named in `values`.
+    """
+
+    name: str
+    title: str
+    values: dict[str, str]
+    """Column -> what it is, in words; the first is the one that is drawn."""
+    function: Callable[[Subject], pd.DataFrame]
+    reference: float | None
+    """What the first value is where there is nothing to find, if that is one number."""
+    along_training: bool
+    """Whether it is taken at the snapshots too, not only at initialisation and at the end."""
+
+    @property
+    def explanation(self) -> str:
+        """The first paragraph of the function's docstring."""
+        return " ".join((self.function.__doc__ or "").split("\n\n")[0].split())
+
+
+_REGISTERED: dict[str, Measurement] = {}
+
+
+def measurement(
+    title: str, values: dict[str, str], *, reference: float | None = None, along_training: bool = False
+) -> Callable[[Callable[[Subject], pd.DataFrame]], Callable[[Subject], pd.DataFrame]]:
+    """Mark a function as a measurement, under its own name."""
+
+    def register(function: Callable[[Subject], pd.DataFrame]) -> Callable[[Subject], pd.DataFrame]:
+        _REGISTERED[function.__name__] = Measurement(
+            function.__name__, title, values, function, reference, along_training
+        )
+        return function
+
+    return register
+
+
+@cache
+def measurements() -> dict[str, Measurement]:
+    """Every measurement of this folder, by name, in the order of their names."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        import_module(f"{__package__}.{module.name}")
+    return dict(sorted(_REGISTERED.items()))
