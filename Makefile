@@ -8,15 +8,19 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro test check ui lock
+.PHONY: repro search test check ui lock
 
-repro: $(READY)  ## set everything up, then run the whole pipeline
+repro: $(READY)  ## set everything up, then run the pipeline up to the report
 	$(BIN)/python -m pipeline check
-	$(BIN)/dvc repro
+	$(BIN)/dvc repro report
 	@echo "The report: reports/index.html (or reports/summary.md); the runs: make ui"
 
+search: $(READY)  ## how few layers, how few residual connections? (an Optuna study; goes on where it stopped)
+	$(BIN)/python -m pipeline check
+	$(BIN)/dvc repro search
+
 test: $(READY)  ## set everything up, then run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY)  ## linters and type checker
 	$(BIN)/ruff check .

@@ -57,12 +57,62 @@ def evaluate(ablation: Ablation) -> None:
 
 
 @app.command()
+def analyze(ablation: Ablation) -> None:
+    """Stage. Reads data/<task>/ and models/<ablation>/; writes reports/analysis/<ablation>/: a table per measurement,
+    of its members before, during and after training."""
+    params = _params()
+    params.cell(ablation)
+    from pipeline.measurement.symmetry import SymmetryError
+    from pipeline.stages import analyze
+
+    try:
+        analyze.run(params, ablation)
+    except SymmetryError as error:
+        print(f"error: {ablation}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+@app.command()
 def report() -> None:
     """Stage. Reads reports/evaluation/ and models/*/history.csv; writes reports/: tables, figures, summary.md,
     index.html."""
     from pipeline.stages import report
 
     report.run(_params())
+
+
+@app.command()
+def search(
+    workers: Annotated[str, typer.Option(help="auto (one per GPU, or per core) or how many.")] = "auto",
+    worker: Annotated[bool, typer.Option("--worker", help="Take part in a study, as one worker, and no more.")] = False,
+    engine: Annotated[str, typer.Option(help="processes (of this machine) or ray.")] = "processes",
+    gpus: Annotated[float, typer.Option(help="With ray: how much of a GPU each worker takes.")] = 0.0,
+    promote: Annotated[int, typer.Option(help="Only add the best N configurations to `ablations`.")] = 0,
+) -> None:
+    """Stage. Reads params.yaml (search) and data/<task>/; writes reports/search/: which depths and residual patterns
+    converge. Goes on where a study stopped."""
+    params = _params()
+    count = _count(workers)
+    if engine not in ("processes", "ray"):
+        raise Refused(f"--engine: {engine!r} is none (allowed: processes, ray)")
+    if promote < 0 or gpus < 0:
+        raise Refused(f"--promote, --gpus: must not be negative, not {min(promote, gpus):g}")
+    from pipeline.stages import search
+
+    if promote:
+        search.promote(params, promote)
+    elif worker:
+        search.run_worker(params)
+    else:
+        search.run(params, workers=count, ray=engine == "ray", gpus=gpus)
+
+
+def _count(workers: str) -> int | None:
+    if workers == "auto":
+        return None
+    if not workers.isdigit() or int(workers) < 1:
+        raise Refused(f"--workers: must be auto or a number from 1 on, not {workers!r}")
+    return int(workers)
 
 
 @app.command()

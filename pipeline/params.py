@@ -93,6 +93,9 @@ class Model(Section):
     positional_every_layer: bool
     attention: Literal["causal", "full"]
     residual_free: ResidualFree
+    residual_free_initialisation: Literal["normal", "identity"]
+    """How sublayers without residual connection start: like the others, or near the identity, so that signal still
+    passes (the skipless control)."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -119,6 +122,12 @@ class Model(Section):
         return self
 
 
+def _no_seed_twice(seeds: list[int]) -> list[int]:
+    if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise ValueError(f"seed {repeated[0]} is listed twice; every seed is one member")
+    return seeds
+
+
 class Training(Section):
     """How one cell is trained: all its seeds together, as one population."""
 
@@ -137,6 +146,8 @@ class Training(Section):
     steps: PositiveInt
     batch_size: PositiveInt
     evaluate_every: PositiveInt
+    snapshots: Annotated[int, Field(ge=0, le=100)]
+    """How many times, logarithmically spaced, the weights are kept along training (for `analyze`); 0 for never."""
     converged_at: Annotated[float, Field(gt=0.0, le=1.0)]
     stop_when_converged: bool
     loss_on: Literal["answer", "all"]
@@ -152,9 +163,7 @@ class Training(Section):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-            raise ValueError(f"seed {repeated[0]} is listed twice; every seed is one member")
-        return seeds
+        return _no_seed_twice(seeds)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -166,6 +175,62 @@ class Training(Section):
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps: {self.warmup_steps} is more than steps {self.steps}")
         return self
+
+
+class Space(Section):
+    """What a study varies: a list is searched, a list of one is fixed."""
+
+    layers: Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(min_length=1)]
+    residual_attention: list[Literal["searched", "kept", "free"]]
+    """For each layer from 0 on: whether its attention's residual connection is searched, or always (not) there."""
+    residual_mlp: list[Literal["searched", "kept", "free"]]
+    heads: Annotated[list[PositiveInt], Field(min_length=1)]
+    width: Annotated[list[PositiveInt], Field(min_length=1)]
+    learning_rate: Annotated[list[PositiveFloat], Field(min_length=1)]
+    optimizer: Annotated[list[Literal["adamw", "muon"]], Field(min_length=1)]
+    positional: Annotated[list[Literal["none", "learned", "sinusoidal", "rotary", "alibi"]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        deepest = max(self.layers)
+        for name, choices in self:
+            if len(set(choices)) < len(choices) and not name.startswith("residual_"):
+                raise ValueError(f"{name}: {choices} lists a value twice")
+        for name in ("residual_attention", "residual_mlp"):
+            if len(listed := getattr(self, name)) < deepest:
+                raise ValueError(f"{name}: has {len(listed)} entries, one a layer, but layers goes up to {deepest}")
+        if misfit := [(h, w) for h in self.heads for w in self.width if w % h]:
+            raise ValueError("heads: {} does not divide width {}".format(*misfit[0]))
+        return self
+
+
+class Search(Section):
+    """An Optuna study: which of the architectures in `space` still converge, and how sparse they can be."""
+
+    space: Space
+    trials: PositiveInt
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    """The members of each trial."""
+    steps: PositiveInt
+    """The most a trial trains; the rest is as in `training`."""
+    minimize: Literal["residuals_kept", "parameters", "flops"]
+    give_up_at: Fraction
+    """A trial is hopeless, and stopped, when after this share of its steps ..."""
+    give_up_below: Fraction
+    """... no member has reached this validation exact match."""
+    enumerate_up_to: NonNegativeInt
+    """A space of no more configurations than this is enumerated instead of sampled."""
+    seed: Seed
+    """Of the sampler."""
+    heartbeat: PositiveInt
+    """Seconds between a worker's signs of life; one that misses three is taken for dead, and its trial run again."""
+    storage: Annotated[str, Field(pattern=r"^(sqlite|postgresql(\+\w+)?)://.+")] | None
+    """None: an SQLite file below `reports/search/`. The environment variable `SEARCH_STORAGE` comes first."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        return _no_seed_twice(seeds)
 
 
 class Tracking(Section):
@@ -190,6 +255,7 @@ class Params(Section):
     model: Model
     training: Training
     ablations: dict[str, dict[Literal["model", "training"], dict[str, Any]]]
+    search: Search
     tracking: Tracking
 
     @field_validator("ablations", mode="before")

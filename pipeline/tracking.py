@@ -84,6 +84,17 @@ class Store:
         run = self.client.create_run(self.experiment, tags=dict(tags), run_name=name)
         return str(run.info.run_id)
 
+    def describe(self, run: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], finished: bool) -> None:
+        """Log parameters and numbers of a run in one request, and end it if it is `finished`."""
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run,
+            metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
+            params=[Param(key, str(value)[:6000]) for key, value in params.items()],
+        )
+        if finished:
+            self.client.set_terminated(run, "FINISHED")
+
     def curve(self, run: str, rows: Sequence[Mapping[Any, Any]]) -> None:
         """Log evaluations, each whole within one request; what is not finite is left out."""
         now = int(time.time() * 1000)
@@ -146,13 +157,9 @@ def _reason(error: Exception) -> str:
     return _without_password(said.splitlines()[0])[:200]
 
 
-def warn(error: Exception) -> None:
+def warn(error: Exception, later: str = "`python -m pipeline track` shows them later") -> None:
     """One line; the results are not in danger."""
-    print(
-        f"warning: not tracked ({_reason(error)}); the results are in the files, `python -m pipeline track` shows "
-        f"them later",
-        file=sys.stderr,
-    )
+    print(f"warning: not tracked ({_reason(error)}); the results are in the files, {later}", file=sys.stderr)
 
 
 def identity(
@@ -369,6 +376,7 @@ def _create_runs(store: Store, config: Mapping[str, Any], extra: Mapping[str, st
         "layers": str(model.layers),
         "residual_free_attention": " ".join(map(str, model.residual_free.attention)) or "none",
         "residual_free_mlp": " ".join(map(str, model.residual_free.mlp)) or "none",
+        "residual_free_initialisation": model.residual_free_initialisation,
         "optimizer": str(config["training"]["optimizer"]),
         "order_blind": str(is_order_blind(model)).lower(),
         **extra,

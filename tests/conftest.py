@@ -40,6 +40,7 @@ def model(**switches: object) -> Model:
         "positional_every_layer": False,
         "attention": "causal",
         "residual_free": ResidualFree(),
+        "residual_free_initialisation": "normal",
     }
     return Model.model_validate(small | switches)
 
@@ -60,6 +61,7 @@ def training(**settings: object) -> Training:
         "steps": 8,
         "batch_size": 16,
         "evaluate_every": 4,
+        "snapshots": 0,
         "converged_at": 0.99,
         "stop_when_converged": True,
         "loss_on": "answer",

@@ -11,6 +11,7 @@ PROPERTIES = (
     "width",
     "residual_free_attention",
     "residual_free_mlp",
+    "residual_free_initialisation",
     "optimizer",
 )
 """The columns that say what a cell is. `residual_free_*` are layers such as `0 1`, counted from 0."""
@@ -69,7 +70,8 @@ def described(cell: pd.Series, shared: pd.Series) -> str:
         "optimizer": OPTIMIZERS[cell["optimizer"]],
     }
     differing = [text for key, text in parts.items() if cell[key] != shared[key]]
-    return ", ".join([positional, cell["attention"], *differing, *_missing_residuals(cell)])
+    start = ["identity start"] if cell["residual_free_initialisation"] == "identity" else []
+    return ", ".join([positional, cell["attention"], *differing, *_missing_residuals(cell), *start])
 
 
 def _missing_residuals(cell: pd.Series) -> list[str]:

@@ -54,13 +54,16 @@ def for_cell(
     residual_free_mlp: str,
     layers: int,
     positional_every_layer: int = 0,
+    residual_free_initialisation: str = "normal",
 ) -> Published | None:
     """The published runs beside a cell, or None where there are none.
 
     A counterpart is causal, has the same positional encoding, and lacks both residual connections in layers of the
     same numbers. One layer has no counterpart: it is order-blind without positional encoding, six are not.
     """
-    if attention != "causal" or residual_free_attention != residual_free_mlp or positional_every_layer or layers == 1:
+    if attention != "causal" or residual_free_attention != residual_free_mlp or layers == 1:
+        return None
+    if positional_every_layer or residual_free_initialisation != "normal":
         return None
     table = runs()
     same = (table["positional"] == positional) & (table["residual_free_layers"] == residual_free_attention)

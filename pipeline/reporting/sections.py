@@ -8,6 +8,7 @@ from pipeline.params import Task
 from pipeline.reporting import published, tables
 from pipeline.reporting.cells import OPTIMIZERS, base, described, in_groups
 from pipeline.reporting.evidence import Answer
+from pipeline.reporting.mechanism.finding import Finding
 from pipeline.reporting.page import Figure, Section, Table
 from pipeline.reporting.wording import count, interval, listed, p_value, percent, plural
 
@@ -96,6 +97,18 @@ def questions(answers: Sequence[Answer]) -> list[Section]:
         ],
     )
     return [heading, *(Section(a.question, a.paragraphs, tables=a.tables, level=3) for a in answers)]
+
+
+def mechanism(findings: Sequence[Finding]) -> list[Section]:
+    """A section per finding, under one heading."""
+    heading = Section(
+        "Where the order comes from",
+        [
+            "Measured on validation rows and on random token rows, never on test rows; at initialisation, at a few "
+            "steps along the way, and as trained. Means are over seeds, with bootstrap 95% intervals."
+        ],
+    )
+    return [heading, *(finding.section for finding in findings)]
 
 
 def learning_curves() -> Section:
@@ -202,9 +215,10 @@ def provenance() -> Section:
             "Every number and figure here is made by `dvc repro` from `params.yaml`, and again with the same bytes "
             "on the same machine; `python -m pipeline report` makes this page alone.",
             "[runs.csv](runs.csv) has a row per run, [ablations.csv](ablations.csv) a row per cell, "
-            "[learning_curves.csv](learning_curves.csv) every evaluation during training. "
-            "[metrics.json](metrics.json) is what `dvc metrics show` prints. The weights, configuration and history of "
-            "a cell are in `models/<cell>/` after `dvc repro` (or `dvc pull`).",
+            "[learning_curves.csv](learning_curves.csv) every evaluation during training, "
+            "[symmetry.csv](symmetry.csv) the check of the symmetry for every member; after `dvc repro`, "
+            "`measurements/` has the mean and interval of every measurement. `dvc metrics show` prints the main results. The weights, "
+            "configuration and history of a cell are in `models/<cell>/` after `dvc repro` (or `dvc pull`).",
             "To add a cell, write a stanza under `ablations` in `params.yaml` and run `dvc repro`: only it trains.",
         ],
     )

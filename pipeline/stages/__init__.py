@@ -5,3 +5,5 @@ from pathlib import Path
 DATA = Path("data")
 MODELS = Path("models")
 REPORTS = Path("reports")
+EVALUATION = REPORTS / "evaluation"
+ANALYSIS = REPORTS / "analysis"

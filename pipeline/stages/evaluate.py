@@ -6,7 +6,7 @@ import torch
 from pipeline import files, tracking
 from pipeline.measurement import accuracy
 from pipeline.params import Model, Params
-from pipeline.stages import DATA, MODELS, REPORTS
+from pipeline.stages import DATA, EVALUATION, MODELS
 from pipeline.tasks import dataset
 from pipeline.training import checkpoints
 from pipeline.training.history import outcomes
@@ -33,7 +33,7 @@ def run(params: Params, ablation: str) -> None:
             | learned.loc[[seed]].to_dict("records")[0]
             | scored.columns()
         )
-    path = REPORTS / "evaluation" / f"{ablation}.csv"
+    path = EVALUATION / f"{ablation}.csv"
     files.write_csv(path, pd.DataFrame(records))
     tracking.record(params.tracking, MODELS / ablation, path)
 
@@ -49,4 +49,5 @@ def described(model: Model) -> dict[str, object]:
         "width": model.width,
         "residual_free_attention": " ".join(map(str, model.residual_free.attention)),
         "residual_free_mlp": " ".join(map(str, model.residual_free.mlp)),
+        "residual_free_initialisation": model.residual_free_initialisation,
     }

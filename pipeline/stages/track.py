@@ -2,7 +2,7 @@
 
 from pipeline import tracking
 from pipeline.params import Params
-from pipeline.stages import MODELS, REPORTS
+from pipeline.stages import EVALUATION, MODELS
 
 
 def run(params: Params) -> None:
@@ -14,7 +14,7 @@ def run(params: Params) -> None:
     for cell in params.cells():
         folder = MODELS / cell.name
         if (folder / "config.json").exists():
-            done = tracking.sync(params.tracking, folder, REPORTS / "evaluation" / f"{cell.name}.csv")
+            done = tracking.sync(params.tracking, folder, EVALUATION / f"{cell.name}.csv")
         else:
             done = "not trained yet"
         print(f"{cell.name}: {done}")

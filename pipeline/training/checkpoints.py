@@ -3,6 +3,7 @@ the models and which bytes the weights must be. No pickle anywhere."""
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from pipeline.tasks.dataset import Dataset
 from pipeline.training.history import COLUMNS, History
 from pipeline.transformer.model import Transformer
 
+SNAPSHOTS = "snapshots"
+"""The folder, inside a cell's, of the weights along training."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -28,6 +32,8 @@ class Trained:
     history: History
     parameters: int
     """Trained numbers of one member."""
+    snapshots: dict[tuple[int, int], dict[str, Tensor]]
+    """(Seed, step) -> weights along the way, in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,15 @@ class Checkpoint:
     history: pd.DataFrame
     members: dict[int, Transformer]
     """Seed -> the model, in evaluation mode, on the CPU."""
+    snapshots: dict[tuple[int, int], Transformer]
+    """(Seed, step) -> the model along the way, its weights rounded to bfloat16; empty unless asked for."""
 
 
 def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
     """Write `trained` as the content of `folder`; `config.json` last, so that it is there only when all is."""
     shutil.rmtree(folder, ignore_errors=True)
-    digests = {}
-    for seed, weights in trained.weights.items():
-        content = safetensors.torch.save(weights)
-        files.write_bytes(folder / f"seed-{seed}.safetensors", content)
-        digests[f"seed-{seed}.safetensors"] = files.digest(content)
+    digests = _save(folder, {f"seed-{seed}": weights for seed, weights in trained.weights.items()})
+    snapshots = {f"seed-{seed}-step-{step}": weights for (seed, step), weights in trained.snapshots.items()}
     files.write_csv(folder / "history.csv", pd.DataFrame(trained.history, columns=list(COLUMNS)))
     config = {
         "ablation": cell.name,
@@ -61,12 +66,23 @@ def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
         "parameters": trained.parameters,
         "dataset": dataset.digests,
         "weights": digests,
+        "snapshots": _save(folder / SNAPSHOTS, snapshots),
     }
     files.write_json(folder / "config.json", config)
 
 
-def read(folder: Path, dataset: Dataset) -> Checkpoint:
-    """Read a trained cell and check it: it must be whole, unaltered, and trained on `dataset`.
+def _save(folder: Path, weights: dict[str, dict[str, Tensor]]) -> dict[str, str]:
+    """Write each to a file of its name; file name -> digest."""
+    digests = {}
+    for name, tensors in weights.items():
+        content = safetensors.torch.save(tensors)
+        files.write_bytes(folder / f"{name}.safetensors", content)
+        digests[f"{name}.safetensors"] = files.digest(content)
+    return digests
+
+
+def read(folder: Path, dataset: Dataset, *, snapshots: bool = False) -> Checkpoint:
+    """Read a trained cell and check it: it must be whole, unaltered, and trained on `dataset`. `snapshots`: those too.
 
     Raises:
         Refused: something is missing, truncated or altered, or the dataset is another.
@@ -79,21 +95,34 @@ def read(folder: Path, dataset: Dataset) -> Checkpoint:
         training = checked(Training, config["training"], f"{where}: training")
         if config["dataset"] != dataset.digests:
             raise Refused(f"{where}: trained on another dataset than data/ holds; run `{made_by}` again")
-        members = {seed: _member(folder, config, model, seed, made_by=made_by) for seed in training.seeds}
+        build = partial(_member, config=config, model=model, made_by=made_by)
+        members = {
+            seed: build(folder / name, config["weights"][name])
+            for seed in training.seeds
+            for name in [f"seed-{seed}.safetensors"]
+        }
+        along = {
+            _seed_and_step(name): build(folder / SNAPSHOTS / name, digest)
+            for name, digest in (config["snapshots"].items() if snapshots else ())
+        }
         parameters = int(config["parameters"])
     except KeyError as error:
         raise Refused(f"{where}: damaged (no {error}); make it again with `{made_by}`") from None
     history = files.read_csv(folder / "history.csv", made_by=made_by)
-    return Checkpoint(Cell(name=folder.name, model=model, training=training), parameters, history, members)
+    return Checkpoint(Cell(name=folder.name, model=model, training=training), parameters, history, members, along)
 
 
-def _member(folder: Path, config: dict[str, Any], model: Model, seed: int, *, made_by: str) -> Transformer:
-    name = f"seed-{seed}.safetensors"
-    content = files.verified(folder / name, config["weights"][name], made_by=made_by)
+def _seed_and_step(name: str) -> tuple[int, int]:
+    _, seed, _, step = name.removesuffix(".safetensors").split("-")
+    return int(seed), int(step)
+
+
+def _member(path: Path, digest: str, *, config: dict[str, Any], model: Model, made_by: str) -> Transformer:
+    content = files.verified(path, digest, made_by=made_by)
     transformer = Transformer(model, vocabulary=len(config["vocabulary"]), length=config["length"])
     try:
         weights: dict[str, Tensor] = safetensors.torch.load(content)
         transformer.load_state_dict(weights)
     except (SafetensorError, RuntimeError):
-        raise Refused(f"{folder / name}: does not fit config.json; make it again with `{made_by}`") from None
+        raise Refused(f"{path}: does not fit config.json; make it again with `{made_by}`") from None
     return transformer.eval()

@@ -61,7 +61,7 @@ def fit(
         trainer.fit(module, data)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
-    return Trained(module.final_weights(), module.history, module.parameters_per_member)
+    return Trained(module.final_weights(), module.history, module.parameters_per_member, module.snapshots)
 
 
 def _quieten_lightning() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -32,6 +33,12 @@ def rows_right(
     produces: the first wrong arg-max would be its first wrong token."""
     right = (logits.argmax(-1) == targets) | (targets == -100)
     return right.all(-1) & logits.isfinite().all(-1).all(-1)
+
+
+def snapshot_steps(steps: int, count: int) -> frozenset[int]:
+    """At most `count` steps between the first and the last, logarithmically spaced."""
+    between = np.geomspace(1, steps, count + 2)[1:-1]
+    return frozenset(int(step) for step in between.round()) - {steps}
 
 
 class PopulationModule(LightningModule):
@@ -66,6 +73,8 @@ class PopulationModule(LightningModule):
         self.active = list(range(len(cell.training.seeds)))
         self.history: History = []
         self.finished: dict[int, dict[str, Tensor]] = {}
+        self.snapshot_steps = snapshot_steps(cell.training.steps, cell.training.snapshots)
+        self.snapshots: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def configure_optimizers(self) -> Any:
         optimizer = build(self.population, self.cell.training)
@@ -97,6 +106,15 @@ class PopulationModule(LightningModule):
         self.norm_sum += norms
         if self.cell.training.gradient_clip is not None:
             clip_gradients(self.population, norms, self.cell.training.gradient_clip)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        if self.global_step not in self.snapshot_steps:
+            return
+        for place, member in enumerate(self.active):
+            weights = self.population.member_weights(place)
+            self.snapshots[self.cell.training.seeds[member], self.global_step] = {
+                name: weight.bfloat16() for name, weight in weights.items()
+            }
 
     def on_validation_epoch_start(self) -> None:
         self.validation_loss = torch.zeros(len(self.active), device=self.device)

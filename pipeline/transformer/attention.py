@@ -68,6 +68,13 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width, bias=False)
         self.positional = (positional,)  # in a tuple: shared by all layers, owned (and listed) by the transformer
 
+    @torch.no_grad()
+    def lean_to_identity(self) -> None:
+        """Add to the values' and the output's weights what passes on unchanged whatever is attended to."""
+        width = self.output.in_features
+        self.query_key_value.weight[2 * width :] += torch.eye(width)
+        self.output.weight += torch.eye(width)
+
     def forward(
         self, x: Float[Tensor, "batch length width"], visible: Bool[Tensor, "... queries length"]
     ) -> Float[Tensor, "batch length width"]:

@@ -6,6 +6,7 @@ residual connection is there.
 
 import math
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -24,6 +25,14 @@ class MLP(nn.Module):
         self.activation = nn.GELU()
         self.output = nn.Linear(4 * width, width, bias=False)
 
+    @torch.no_grad()
+    def lean_to_identity(self) -> None:
+        """Add to the weights what makes the map the identity: gelu(x) - gelu(-x) = x."""
+        width = self.output.out_features
+        identity = torch.eye(width)
+        self.input.weight[: 2 * width] += torch.cat((identity, -identity))
+        self.output.weight[:, : 2 * width] += torch.cat((identity, -identity), dim=1)
+
     def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         return self.output(self.activation(self.input(x)))
 
@@ -31,7 +40,9 @@ class MLP(nn.Module):
 class Sublayer(nn.Module):
     """Norm, transformation, dropout, and the residual connection around them, where there is one."""
 
-    def __init__(self, width: int, transformation: nn.Module, *, dropout: float, residual: bool) -> None:
+    transformation: Attention | MLP
+
+    def __init__(self, width: int, transformation: Attention | MLP, *, dropout: float, residual: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.transformation = transformation
@@ -88,14 +99,19 @@ class Transformer(nn.Module):
             for layer in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
-        self._initialise(config.layers)
+        self._initialise(config)
 
-    def _initialise(self, layers: int) -> None:
-        """GPT-2's: normal weights, those that write to the residual stream smaller the deeper the network."""
+    def _initialise(self, config: Model) -> None:
+        """GPT-2's: normal weights, those that write to the residual stream smaller the deeper the network. On top of
+        them, if so configured, what lets the signal pass where there is no residual connection."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 writes = name.endswith("output.weight")
-                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * layers) if writes else 1.0))
+                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * config.layers) if writes else 1.0))
+        if config.residual_free_initialisation == "identity":
+            for sublayer in self.modules():
+                if isinstance(sublayer, Sublayer) and not sublayer.residual:
+                    sublayer.transformation.lean_to_identity()
 
     def residual_stream(
         self, tokens: Int[Tensor, "batch length"], visible: Bool[Tensor, "... queries length"]

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.params import Params
-from tests.conftest import model, task, training
+from pipeline.params import Params, read
+from tests.conftest import PRESETS, model, task, training
+from tests.reporting.mechanism.synthetic import measured
 
 SEEDS = (111, 222, 333)
 STEPS = 2000
@@ -28,6 +29,7 @@ def cell(
         "width": 64,
         "residual_free_attention": attention,
         "residual_free_mlp": mlp,
+        "residual_free_initialisation": "normal",
         "optimizer": "muon",
         "parameters": 150_000,
     }
@@ -125,6 +127,7 @@ def params(runs: pd.DataFrame) -> Params:
         "model": model(layers=3, heads=4, width=64).model_dump(),
         "training": training(steps=STEPS, evaluate_every=100).model_dump(),
         "ablations": ablations,
+        "search": read(PRESETS / "smoke.yaml").search.model_dump(),
         "tracking": {"uri": "sqlite:///mlflow.db", "experiment": "breaking-symmetry"},
     }
     return Params.model_validate(content)
@@ -138,3 +141,6 @@ def write(runs: pd.DataFrame, folder: Path) -> None:
         files.write_csv(
             folder / "models" / str(name) / "history.csv", curves[curves["ablation"] == name].drop(columns="ablation")
         )
+    for measurement, table in measured(runs).items():
+        for name, rows in table.groupby("ablation", sort=False):
+            files.write_csv(folder / "reports" / "analysis" / str(name) / f"{measurement}.csv", rows)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.params import Cell, read
 from pipeline.refusal import Refused
@@ -14,6 +16,7 @@ from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Trained
 from pipeline.training.fit import fit
 from pipeline.training.history import COLUMNS
+from pipeline.training.module import snapshot_steps
 from tests.conftest import PRESETS, model, task, training
 
 GOLDEN = [2.3565, 2.3667, 2.2726, 2.2723]
@@ -128,6 +131,30 @@ def test_what_is_written_is_what_is_read(data: Dataset, tmp_path: Path) -> None:
         for name, value in member.named_parameters():
             assert torch.equal(value, trained.weights[seed][name])
     assert len(read_back.history) == len(trained.history)
+
+
+def test_snapshots_are_the_weights_along_the_way_and_change_nothing(data: Dataset, tmp_path: Path) -> None:
+    watched, alone = (fit(cell(steps=8, snapshots=count), data) for count in (2, 0))
+    assert alone.snapshots == {}
+    assert all(weights_equal(watched, alone, seed) for seed in (1, 2))
+    steps = snapshot_steps(8, 2)
+    assert set(watched.snapshots) == {(seed, step) for seed in (1, 2) for step in steps}
+    shorter = fit(cell(steps=8, evaluate_every=2, converged_at=1e-9, snapshots=2), data)  # may stop early, never later
+    assert set(shorter.snapshots) <= set(watched.snapshots)
+    chosen = cell(steps=8, snapshots=2)
+    checkpoints.write(tmp_path / "cell", chosen, data, watched)
+    assert checkpoints.read(tmp_path / "cell", data).snapshots == {}
+    for key, member in checkpoints.read(tmp_path / "cell", data, snapshots=True).snapshots.items():
+        for name, weight in member.named_parameters():
+            assert torch.equal(weight, watched.snapshots[key][name].float())
+
+
+@given(st.integers(1, 10_000), st.integers(0, 20))
+def test_snapshots_lie_between_the_first_and_the_last_step(steps: int, count: int) -> None:
+    chosen = sorted(snapshot_steps(steps, count))
+    assert len(chosen) <= count
+    assert all(1 <= step < steps for step in chosen)
+    assert len(chosen) == count or steps < 1000 or count > 10  # there are only so many whole steps
 
 
 def test_altered_weights_are_refused(data: Dataset, tmp_path: Path) -> None:

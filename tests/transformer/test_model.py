@@ -130,3 +130,35 @@ def test_embeddings_are_tied_and_counted_once() -> None:
     assert sum(parameter.numel() for parameter in transformer.parameters()) == (
         VOCABULARY * 16 + 12 * 16 * 16 + 3 * 2 * 16
     )
+
+
+@pytest.mark.parametrize("sublayer", ["attention", "mlp"])
+def test_an_identity_start_passes_the_signal_where_there_is_no_residual_connection(sublayer: str) -> None:
+    """After the sublayer stands what was before it (for attention, its mean over what is seen), which normal weights
+    forget."""
+    tokens = torch.randint(12, (50, 8), generator=torch.Generator().manual_seed(0))
+    visible = torch.ones(8, 8, dtype=torch.bool).tril()
+    alike = {}
+    for start in ("normal", "identity"):
+        torch.manual_seed(1)
+        config = model(layers=1, width=48, heads=4, residual_free={sublayer: [0]}, residual_free_initialisation=start)
+        block = Transformer(config, vocabulary=12, length=8).blocks[0]
+        before = torch.randn(12, 48, generator=torch.Generator().manual_seed(2))[tokens]
+        if sublayer == "attention":
+            after = block.attention(before, visible)
+            expected = (visible / visible.sum(-1, keepdim=True)) @ block.attention.norm(before)
+        else:
+            after, expected = block.mlp(before), before
+        alike[start] = torch.cosine_similarity(expected, after, dim=-1).mean().item()
+    assert alike["identity"] > 0.9
+    assert abs(alike["normal"]) < 0.3
+
+
+def test_an_identity_start_leaves_sublayers_with_residual_connection_alone() -> None:
+    weights = []
+    for start in ("normal", "identity"):
+        torch.manual_seed(1)
+        config = model(layers=2, residual_free={"attention": [], "mlp": [1]}, residual_free_initialisation=start)
+        weights.append(dict(Transformer(config, vocabulary=12, length=8).named_parameters()))
+    differing = {name for name, weight in weights[0].items() if not torch.equal(weight, weights[1][name])}
+    assert differing == {f"blocks.1.mlp.transformation.{end}.weight" for end in ("input", "output")}

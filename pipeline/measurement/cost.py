@@ -1,0 +1,20 @@
+"""What a training step costs."""
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.measurement.registry import Subject, measurement
+
+
+@measurement("What does a training step cost?", {"flops_per_step": "FLOPs of one member's training step"})
+def cost(subject: Subject) -> pd.DataFrame:
+    """Floating-point operations of one training step of one member, forward and backward, in its matrix products (a
+    multiplication and an addition are two)."""
+    training, rows = subject.cell.training, subject.rows
+    positions = torch.from_numpy(rows.answer_positions if training.loss_on == "answer" else rows.all_positions.copy())
+    counter = FlopCounterMode(display=False)
+    with counter:  # the count does not depend on the tokens, and grows in proportion to the rows
+        subject.model(subject.tokens[:1], positions[:1].long()).sum().backward()
+    subject.model.zero_grad(set_to_none=True)
+    return pd.DataFrame([{"flops_per_step": counter.get_total_flops() * training.batch_size}])

@@ -1,0 +1,96 @@
+"""Is the prediction blind to the order of what came before? Predicted from the architecture, then measured."""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.registry import Subject, measurement
+from pipeline.params import Model
+from pipeline.tasks.rows import Rows
+from pipeline.transformer.model import Transformer
+
+TOLERANCE = 1e-9
+"""The largest change of a logit, in float64, that counts as none."""
+PROMPTS, PERMUTATIONS = 64, 16
+
+
+class SymmetryError(Exception):
+    """A model is not as blind to order as its architecture says it must be, or blinder: a bug in the instrument."""
+
+
+class Permuted(NamedTuple):
+    """Prompts of one length, and each of them with its tokens before the last in other orders."""
+
+    prompts: Int[Tensor, "prompts length"]
+    orders: Int[Tensor, "prompts permutations length"]
+    """`orders[p, i]` is where in prompt `p` the tokens of its permutation `i` come from; the last one stays."""
+
+    @property
+    def tokens(self) -> Int[Tensor, "prompts permutations length"]:
+        """The permuted prompts."""
+        return self.prompts[:, None, :].expand_as(self.orders).gather(-1, self.orders)
+
+
+def permuted_prompts(rows: Rows, prompts: int = PROMPTS, permutations: int = PERMUTATIONS) -> Permuted:
+    """The first `prompts` prompts of the commonest length (of equals, the shortest), with random permutations; always
+    the same ones. Permutations that change nothing may be among them."""
+    lengths = rows.answer_positions[:, 0] + 1
+    length = int(np.bincount(lengths).argmax())
+    chosen = rows.tokens[lengths == length][:prompts, :length].astype(np.int64)
+    before = np.tile(np.arange(length - 1), (len(chosen), permutations, 1))
+    shuffled = np.random.default_rng(0).permuted(before, axis=-1)
+    orders = np.concatenate((shuffled, np.full((*shuffled.shape[:-1], 1), length - 1)), axis=-1)
+    return Permuted(torch.from_numpy(chosen), torch.from_numpy(orders))
+
+
+@measurement(
+    "Is the prediction blind to order?",
+    {
+        "max_logit_change": "largest change of a logit",
+        "total_variation": "mean total variation between predictions",
+        "changed_argmax_share": "share of changed arg-maxes",
+    },
+)
+def symmetry(subject: Subject) -> pd.DataFrame:
+    """How much the prediction for token n+1 changes when the tokens 1 to n-1 of a prompt are permuted, in float64.
+
+    Raises:
+        SymmetryError: the architecture says otherwise.
+    """
+    measured = change_of_prediction(subject.model, permuted_prompts(subject.rows))
+    predicted = is_order_blind(subject.cell.model)
+    check(predicted, measured["max_logit_change"], subject.cell.model)
+    return pd.DataFrame([{"order_blind_predicted": int(predicted), **measured}])
+
+
+@torch.no_grad()
+def change_of_prediction(model: Transformer, permuted: Permuted) -> dict[str, float]:
+    """`max_logit_change`; `total_variation` and `changed_argmax_share`, means over prompts and permutations."""
+    exact = copy.deepcopy(model).double()
+    prompts, permutations, length = permuted.orders.shape
+    everyone = torch.cat((permuted.prompts[:, None], permuted.tokens), dim=1).reshape(-1, length)
+    logits = exact(everyone, torch.full((len(everyone), 1), length - 1)).view(prompts, permutations + 1, -1)
+    before, after = logits[:, :1], logits[:, 1:]
+    variation = (before.softmax(-1) - after.softmax(-1)).abs().sum(-1) / 2
+    return {
+        "max_logit_change": (before - after).abs().max().item(),
+        "total_variation": variation.mean().item(),
+        "changed_argmax_share": (before.argmax(-1) != after.argmax(-1)).double().mean().item(),
+    }
+
+
+def check(order_blind_predicted: bool, max_logit_change: float, model: Model) -> None:
+    """Raise `SymmetryError` where prediction and measurement disagree."""
+    if order_blind_predicted != (max_logit_change <= TOLERANCE):
+        verb = "must not" if order_blind_predicted else "must"
+        raise SymmetryError(
+            f"permuting earlier tokens moves a logit by {max_logit_change:.3g}, but it {verb} move any in this "
+            f"architecture (positional: {model.positional}, attention: {model.attention}, layers: {model.layers}; "
+            f"tolerance {TOLERANCE:g}): a bug in the instrument"
+        )

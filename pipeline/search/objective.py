@@ -1,0 +1,103 @@
+"""What a trial is worth: a population trained with the same code as the `train` stage."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from pipeline.measurement.cost import cost
+from pipeline.measurement.registry import Subject, random_rows
+from pipeline.params import Cell, Search
+from pipeline.tasks.dataset import Dataset
+from pipeline.trained_cell import cell_curve
+from pipeline.training.fit import fit
+from pipeline.training.history import outcomes
+from pipeline.training.population import initialised
+
+Curve = list[dict[str, Any]]
+"""Per evaluation: `step, members_converged, validation_exact_match`."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a trial's members; finite whatever happened to them."""
+
+    members: int
+    converged: int
+    validation_exact_match: float
+    """Mean over members, at their last step."""
+    residuals_kept: int
+    parameters: int
+    flops: float
+    """Training FLOPs of all members."""
+    steps: float
+    """Mean over members."""
+    given_up: int
+    diverged: int
+    """Members."""
+
+    @property
+    def converged_share(self) -> float:
+        """Of the members."""
+        return self.converged / self.members
+
+    def values(self, minimize: str) -> tuple[float, float]:
+        """To maximise: members converged, ties broken by mean exact match, in [0, 1]. To minimise: `minimize`."""
+        return (self.converged + self.validation_exact_match) / (self.members + 1), float(getattr(self, minimize))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For Optuna's storage."""
+        return asdict(self)
+
+
+class GiveUp(Callback):
+    """Stops a hopeless trial: after the share `at` of its steps no member's validation exact match was ever `below` or
+    more."""
+
+    def __init__(self, steps: int, at: float, below: float) -> None:
+        self.step, self.below = steps * at, below
+        self.gave_up = False
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        history: Any = module.history
+        if trainer.global_step < self.step or trainer.should_stop or not history:
+            return
+        if hopeless([row["validation_exact_match"] for row in history], self.below):
+            self.gave_up = trainer.global_step < trainer.max_steps
+            trainer.should_stop = True
+
+
+def hopeless(exact_matches: list[float], below: float) -> bool:
+    """Whether nothing so far came up to `below`."""
+    return max(exact_matches) < below
+
+
+def train(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
+    """Train the trial's members; their result and learning curve."""
+    rule = GiveUp(cell.training.steps, search.give_up_at, search.give_up_below)
+    trained = fit(cell, data, callbacks=[rule])
+    history = pd.DataFrame(trained.history)
+    ends = outcomes(history, cell.training.converged_at)
+    free = cell.model.residual_free
+    result = Result(
+        members=len(ends),
+        converged=int(ends["converged"].sum()),
+        validation_exact_match=float(ends["validation_exact_match"].mean()),
+        residuals_kept=2 * cell.model.layers - len(free.attention) - len(free.mlp),
+        parameters=trained.parameters,
+        flops=_flops_per_step(cell, data) * float(ends["steps"].sum()),
+        steps=float(ends["steps"].mean()),
+        given_up=int(rule.gave_up),
+        diverged=int(ends["diverged"].sum()),
+    )
+    curve = cell_curve(history, cell.training.converged_at).to_dict("records")
+    return result, [{str(name): value for name, value in row.items()} for row in curve]
+
+
+def _flops_per_step(cell: Cell, data: Dataset) -> float:
+    rows = data.rows["validation"]
+    sizes = {"vocabulary": len(data.vocabulary), "length": data.rows["train"].tokens.shape[1] - 1}
+    model = initialised(cell.model, **sizes, seed=cell.training.seeds[0])
+    subject = Subject(model, cell, rows, random_rows(0, sizes["length"], sizes["vocabulary"]))
+    return float(cost(subject)["flops_per_step"].item())

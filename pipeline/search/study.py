@@ -1,0 +1,131 @@
+"""The study and the storage that owns it: SQLite below `reports/search/`, or a PostgreSQL that many machines share."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, BruteForceSampler, TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.params import Params, Search
+from pipeline.refusal import Refused
+from pipeline.search import space
+
+VARIABLE = "SEARCH_STORAGE"
+CONNECT_SECONDS = 8
+LOST_AFTER = 3
+"""Heartbeats missed until a worker is taken for dead."""
+RETRIES = 10
+"""How often a trial whose worker died is run again: a trial that kills its worker must not go on for ever."""
+_ADVISORY_LOCK = 0x5EA2C4
+
+
+def storage_url(search: Search, folder: Path) -> URL:
+    """Where the study is kept: the environment variable, `search.storage`, or a file in `folder`.
+
+    Raises:
+        Refused: it is no address of a database that serves.
+    """
+    given = os.environ.get(VARIABLE) or search.storage or f"sqlite:///{folder / 'study.db'}"
+    try:
+        url = make_url(given)
+    except SQLAlchemyError:
+        raise Refused("search.storage: no address of a database (allowed: sqlite:///... or postgresql://...)") from None
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise Refused(f"search.storage: {url.get_backend_name()!r} does not serve (allowed: sqlite, postgresql)")
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Study:
+    """The study of `params`, made if it is not there yet, by one process at a time. `seeded`: its sampler draws the
+    same every time (workers side by side must not).
+
+    Raises:
+        Refused: the storage cannot be reached, or was made by another version of Optuna.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    where = url.render_as_string(hide_password=True)
+    try:
+        with alone(url):
+            storage = _storage(url, params.search.heartbeat)
+            study = optuna.create_study(
+                storage=storage,
+                study_name=space.study_name(params),
+                directions=["maximize", "minimize"],
+                load_if_exists=True,
+            )
+            if "begun" not in study.user_attrs:
+                study.set_metric_names(["converged", params.search.minimize])
+                if not enumerated(params.search):
+                    for corner in space.corners(params.search.space)[: params.search.trials]:
+                        study.enqueue_trial(corner)
+                study.set_user_attr("begun", True)
+            # a study that goes on must not draw what it has drawn
+            study.sampler = sampler(params.search, params.search.seed + len(study.trials) if seeded else None)
+    except RuntimeError as error:  # Optuna's answer to a schema of another version
+        raise Refused(f"search.storage: {where} was made by another version of Optuna ({_first_line(error)})") from None
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ or error
+        raise Refused(f"search.storage: no study can be kept at {where} ({_first_line(cause)})") from None
+    return study
+
+
+def enumerated(search: Search) -> bool:
+    """Whether the space is small enough to try all of it."""
+    return space.size(search.space) <= search.enumerate_up_to
+
+
+def wanted(search: Search) -> int:
+    """How many trials the study is to have."""
+    return min(search.trials, space.size(search.space)) if enumerated(search) else search.trials
+
+
+def sampler(search: Search, seed: int | None) -> BaseSampler:
+    """Brute force for a small space, otherwise multi-objective TPE."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return BruteForceSampler(seed=seed) if enumerated(search) else TPESampler(seed=seed, n_startup_trials=10)
+
+
+@contextmanager
+def alone(url: URL) -> Iterator[None]:
+    """One process at a time: by a lock file beside SQLite, by an advisory lock in PostgreSQL."""
+    if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "study.db")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            yield
+        return
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=_connect_arguments(url))
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(_ADVISORY_LOCK)))
+        yield  # closing the connection lets go
+
+
+def _storage(url: URL, heartbeat: int) -> RDBStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return RDBStorage(
+            url.render_as_string(hide_password=False),
+            engine_kwargs={"connect_args": _connect_arguments(url), "pool_pre_ping": True},
+            heartbeat_interval=heartbeat,
+            grace_period=LOST_AFTER * heartbeat,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+        )
+
+
+def _connect_arguments(url: URL) -> dict[str, int]:
+    return {"timeout": 60} if url.get_backend_name() == "sqlite" else {"connect_timeout": CONNECT_SECONDS}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

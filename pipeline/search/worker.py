@@ -1,0 +1,108 @@
+"""A worker: takes trials from the study until it has as many as wanted. Any number may work at once, on any machine."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL
+
+from pipeline.params import Cell, Params, Search
+from pipeline.search import space
+from pipeline.search.objective import Curve, Result, train
+from pipeline.search.study import alone, wanted
+from pipeline.tasks.dataset import Dataset
+
+Train = Callable[[Cell, Dataset, Search], tuple[Result, Curve]]
+OnTrial = Callable[[FrozenTrial, Cell], None]
+
+
+def work(
+    params: Params,
+    study: optuna.Study,
+    url: URL,
+    data: Dataset,
+    *,
+    on_trial: OnTrial = lambda trial, cell: None,
+    train: Train = train,
+) -> int:
+    """Run trials until the study has all that are wanted; how many this worker ran.
+
+    A trial that another worker left behind (its heartbeat stopped) is waited for and run again. Ctrl-C puts the trial
+    at hand back into the queue.
+    """
+    ran = 0
+    while True:
+        with ExitStack() as turn:  # held until the sampler has chosen, so that no two workers take the last trial
+            turn.enter_context(alone(url))
+            _requeue_lost(study)
+            states = [trial.state for trial in study.get_trials(deepcopy=False)]
+            complete, running = states.count(TrialState.COMPLETE), states.count(TrialState.RUNNING)
+            if complete >= wanted(params.search):
+                return ran
+            if complete + running < wanted(params.search):
+                trial = _Trial(params, data, turn, on_trial, train)
+                with _quietly():
+                    study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
+                ran += 1
+                continue
+        time.sleep(min(1.0, params.search.heartbeat))
+
+
+class _Trial:
+    """One trial, from the sampler's choice to the record of it."""
+
+    def __init__(self, params: Params, data: Dataset, turn: ExitStack, on_trial: OnTrial, train: Train) -> None:
+        self.params, self.data, self.turn, self.on_trial, self.train = params, data, turn, on_trial, train
+        self.cell: Cell | None = None
+
+    def run(self, trial: optuna.Trial) -> tuple[float, float]:
+        """Optuna's objective."""
+        search = self.params.search
+        try:
+            chosen = space.suggest(trial, search.space)
+            self.turn.close()
+            self.cell = space.cell(self.params, chosen)
+            result, about = self._result(trial)
+        except KeyboardInterrupt:
+            trial.study.enqueue_trial(trial.params, user_attrs={"retries": _original(trial)})
+            raise
+        for name, value in (result.as_dict() | about).items():
+            trial.set_user_attr(name, value)
+        trial.set_constraint("diverged", float(result.diverged))
+        return result.values(search.minimize)
+
+    def _result(self, trial: optuna.Trial) -> tuple[Result, dict[str, Any]]:
+        """Stored, where the configuration has been evaluated; else by training."""
+        for earlier in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if earlier.params == trial.params and "repeats" not in earlier.user_attrs:
+                stored = {name: earlier.user_attrs[name] for name in Result.__dataclass_fields__}
+                return Result(**stored), {"repeats": earlier.number}
+        assert self.cell is not None
+        result, curve = self.train(self.cell, self.data, self.params.search)
+        return result, {"curve": curve}
+
+    def tell(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Optuna's callback after the trial."""
+        if self.cell is not None and trial.state == TrialState.COMPLETE:
+            self.on_trial(trial, self.cell)
+
+
+def _original(trial: optuna.Trial) -> int:
+    return int(trial.user_attrs.get("retries", trial.number))
+
+
+def _requeue_lost(study: optuna.Study) -> None:
+    with _quietly():
+        optuna.storages.fail_stale_trials(study)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield

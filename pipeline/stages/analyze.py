@@ -1,0 +1,76 @@
+"""Stage `analyze`: every measurement on every member, at initialisation, along training where weights were kept, and as
+trained."""
+
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pandas as pd
+
+from pipeline import files
+from pipeline.measurement.registry import Subject, measurements, random_rows
+from pipeline.params import Params
+from pipeline.stages import ANALYSIS, DATA, MODELS
+from pipeline.tasks import dataset
+from pipeline.training import checkpoints
+from pipeline.training.checkpoints import Checkpoint
+from pipeline.training.history import outcomes
+from pipeline.training.population import initialised
+from pipeline.transformer.model import Transformer
+
+RANDOM_ROWS = 1000
+
+
+class Moment(NamedTuple):
+    """A member at one moment of its training."""
+
+    seed: int
+    step: int
+    trained: int
+    """1: as its last step left it; 0: before."""
+
+
+def run(params: Params, ablation: str) -> None:
+    """Write `reports/analysis/<ablation>/<measurement>.csv`: `ablation, seed, step, trained`, the measurement's keys,
+    its values.
+
+    Raises:
+        Refused: no such ablation, or what it needs is missing, altered or made for something else.
+        SymmetryError: a member is not as blind to order as its architecture says.
+    """
+    data = dataset.read(DATA / params.task.name, params.task)
+    trained = checkpoints.read(MODELS / ablation, data, snapshots=True)
+    rows = data.rows["validation"]
+    random = random_rows(RANDOM_ROWS, rows.tokens.shape[1] - 1, len(data.vocabulary))
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements()}
+    for moment, model in _members(trained, len(data.vocabulary), data.rows["train"].tokens.shape[1] - 1):
+        if not all(weight.isfinite().all() for weight in model.parameters()):
+            print(f"{ablation}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
+            continue
+        subject = Subject(model, trained.cell, rows, random)
+        for name, one in measurements().items():
+            if one.along_training or moment.trained or not moment.step:
+                table = one.function(subject)
+                tables[name].append(_labelled(table, ablation, moment))
+    (ANALYSIS / ablation).mkdir(parents=True, exist_ok=True)
+    for name, of_members in tables.items():
+        if of_members:
+            files.write_csv(ANALYSIS / ablation / f"{name}.csv", pd.concat(of_members, ignore_index=True))
+
+
+def _labelled(table: pd.DataFrame, ablation: str, moment: Moment) -> pd.DataFrame:
+    """The table with the columns in front that say whose it is."""
+    labels = {"ablation": ablation, **moment._asdict()}
+    return table.assign(**labels)[[*labels, *table.columns]]
+
+
+def _members(trained: Checkpoint, vocabulary: int, length: int) -> Iterator[tuple[Moment, Transformer]]:
+    """Every member, in the order of its training."""
+    steps = outcomes(trained.history, trained.cell.training.converged_at).set_index("seed")["steps"]
+    for seed, member in trained.members.items():
+        start = initialised(trained.cell.model, vocabulary=vocabulary, length=length, seed=seed)
+        yield Moment(seed, 0, 0), start.eval()
+        for (of_seed, step), model in trained.snapshots.items():
+            if of_seed == seed:
+                yield Moment(seed, step, 0), model
+        yield Moment(seed, int(steps[seed]), 1), member

@@ -1,0 +1,137 @@
+"""Stage `search`: which depths and residual patterns still converge without positional encoding."""
+
+import io
+import sys
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pandas as pd
+from ruamel.yaml import YAML
+from sqlalchemy.engine import URL
+
+from pipeline import execution, files
+from pipeline.params import PARAMS_FILE, Params
+from pipeline.refusal import Refused
+from pipeline.reporting import page
+from pipeline.reporting.search import answer, section
+from pipeline.search import space, table
+from pipeline.search.study import open_study, storage_url, wanted
+from pipeline.search.worker import work
+from pipeline.stages import DATA, REPORTS
+from pipeline.tasks import dataset
+from pipeline.trial_runs import TrialRuns
+
+FOLDER = REPORTS / "search"
+LAYER_LISTS = ("residual_free_attention", "residual_free_mlp")
+
+
+def run(params: Params, *, workers: int | None, ray: bool, gpus: float) -> None:
+    """Run the study to its end with `workers` workers (None: one per GPU or core) and write `reports/search/`.
+
+    One worker of a fixed seed gives the same bytes every time; with several the order of the trials differs.
+
+    Raises:
+        Refused: no dataset, no storage, or a space that makes no valid model.
+    """
+    dataset.read(DATA / params.task.name, params.task)
+    url = storage_url(params.search, FOLDER.resolve())
+    study = open_study(params, url, seeded=True)
+    print(f"study {study.study_name}: {wanted(params.search)} trials, in {url.render_as_string(hide_password=True)}")
+    runs = _runs(params, study)
+    if ray:
+        count = workers or len(execution.environments(None))
+        execution.run_on_ray(partial(work_elsewhere, params, url, Path.cwd()), count, gpus=gpus)
+    elif len(environments := execution.environments(workers)) == 1:
+        work(params, study, url, dataset.read(DATA / params.task.name, params.task), on_trial=partial(_show, runs))
+    else:
+        command = [sys.executable, "-m", "pipeline", "search", "--worker"]
+        execution.run_processes([command] * len(environments), environments)
+    finish(params, study, runs)
+
+
+def run_worker(params: Params) -> None:
+    """Take part in a study, from any machine that sees its storage, until it is complete."""
+    execution.end_with_parent()
+    url = storage_url(params.search, FOLDER.resolve())
+    study = open_study(params, url)
+    data = dataset.read(DATA / params.task.name, params.task)
+    ran = work(params, study, url, data, on_trial=partial(_show, _runs(params, study)))
+    print(f"worker: {ran} trials", file=sys.stderr)
+
+
+def finish(params: Params, study: optuna.Study, runs: TrialRuns) -> None:
+    """Show in MLflow what it lacks, and write the answer.
+
+    Raises:
+        Refused: the study is not complete (its workers were lost).
+    """
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+        _show(runs, trial, table.cell_of(params, trial))
+    found = table.trials(params, study)
+    _write(params, study, found)
+    complete = int((found["state"] == "complete").sum())
+    if complete < wanted(params.search):
+        raise Refused(
+            f"search: {complete} of {wanted(params.search)} trials are complete, the workers are gone; the same "
+            f"command goes on"
+        )
+    runs.finish({"trials": complete, "retried": float(found["retries"].notna().sum())})
+    print(f"The answer: {FOLDER / 'index.html'}")
+
+
+def promote(params: Params, best: int) -> None:
+    """Add the `best` configurations of the study to `ablations` in `params.yaml`, keeping everything else as it is.
+
+    Raises:
+        Refused: there is no study yet, or no trial of it is complete.
+    """
+    path = FOLDER / "trials.csv"
+    found = files.read_csv(path, made_by="python -m pipeline search", text_columns=LAYER_LISTS)
+    chosen = answer.ranked(found, params.search.minimize).head(best)
+    if chosen.empty:
+        raise Refused(f"{path}: no trial is complete; `python -m pipeline search` goes on")
+    cells = dict(answer.stanza(trial, params.model, params.training) for _, trial in chosen.iterrows())
+    yaml = YAML()
+    yaml.width = 200
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    content = yaml.load(PARAMS_FILE.read_text())
+    new = {name: overrides for name, overrides in cells.items() if name not in content["ablations"]}
+    for name, overrides in new.items():
+        content["ablations"][name] = overrides
+    buffer = io.StringIO()
+    yaml.dump(content, buffer)
+    Params.model_validate(YAML(typ="safe", pure=True).load(buffer.getvalue())).cells()
+    files.write_text(PARAMS_FILE, buffer.getvalue())
+    print(f"added to params.yaml: {', '.join(new) or 'nothing new'}; `dvc repro` trains them")
+
+
+def _write(params: Params, study: optuna.Study, found: pd.DataFrame) -> None:
+    """Everything in `reports/search/` but the storage; `index.html` last."""
+    size = space.size(params.search.space)
+    importances = table.importances(study)
+    report, images = section.page(params, found, study=study.study_name, space_size=size, importances=importances)
+    files.write_csv(FOLDER / "trials.csv", found)
+    cells = section.stanzas(found, params.model, params.training, params.search.minimize)
+    files.write_text(FOLDER / "ablations.yaml", cells)
+    for name, content in images.items():
+        files.write_bytes(FOLDER / "figures" / name, content)
+    files.write_text(FOLDER / "summary.md", page.markdown(report))
+    files.write_text(FOLDER / "index.html", page.html(report, images))
+
+
+def _runs(params: Params, study: optuna.Study) -> TrialRuns:
+    about = params.search.model_dump(mode="json", exclude={"storage"})
+    return TrialRuns(params.tracking, study.study_name, about)
+
+
+def _show(runs: TrialRuns, trial: optuna.trial.FrozenTrial, cell: table.Cell | None) -> None:
+    if cell is not None:
+        runs.show(trial.number, cell, trial.user_attrs, trial.values)
+
+
+def work_elsewhere(params: Params, url: URL, project: Path, index: int) -> None:
+    """A Ray task: another process, perhaps on another machine, which sees the folder `project` too."""
+    study = open_study(params, url)
+    data = dataset.read(project / DATA / params.task.name, params.task)
+    work(params, study, url, data, on_trial=partial(_show, _runs(params, study)))

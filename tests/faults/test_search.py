@@ -1,0 +1,170 @@
+"""A search whose workers are killed loses nothing. Real processes, a real PostgreSQL, real MLflow, kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+from ruamel.yaml import YAML
+
+from pipeline.params import read
+from pipeline.search import space
+from pipeline.tasks import dataset
+from tests.conftest import PRESETS
+from tests.search.conftest import fresh_database, postgres
+
+__all__ = ["postgres"]  # a fixture
+
+PROJECT = Path(__file__).parent.parent.parent
+TRIALS, WORKERS, KILLS = 40, 4, 3
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project folder holding a study of cheap trials, and its dataset."""
+    yaml = YAML()
+    content = yaml.load(PRESETS / "smoke.yaml")
+    content["training"] |= {"warmup_steps": 1, "batch_size": 8}
+    content["search"] |= {"trials": TRIALS, "steps": 40, "give_up_below": 0.0, "enumerate_up_to": 0, "heartbeat": 1}
+    content["search"]["space"] |= {
+        "layers": [1, 2, 3],
+        "residual_attention": ["searched"] * 3,
+        "residual_mlp": ["searched"] * 3,
+    }
+    yaml.dump(content, tmp_path / "params.yaml")
+    dataset.write(tmp_path / "data" / "addition", read(tmp_path / "params.yaml").task)
+    return tmp_path
+
+
+def started(folder: Path, *options: str, storage: str = "") -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "SEARCH_STORAGE": storage, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "search", *options],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that `process` started, from /proc."""
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/stat")
+        if (text := _text(path)) and int(text.rpartition(")")[2].split()[1]) == process.pid
+    ]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it is gone
+        return ""
+
+
+def study(folder: Path, storage: str) -> optuna.Study:
+    return optuna.load_study(study_name=space.study_name(read(folder / "params.yaml")), storage=storage)
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def running(folder: Path, storage: str) -> bool:
+    try:
+        trials = study(folder, storage).get_trials(deepcopy=False)
+    except KeyError:  # no study yet
+        return False
+    return any(trial.state == TrialState.RUNNING and trial.params for trial in trials)
+
+
+@pytest.fixture
+def killed(folder: Path, postgres: str) -> Iterator[tuple[Path, str, subprocess.Popen[str]]]:
+    """A study of which `KILLS` of `WORKERS` workers were killed in the middle of a trial."""
+    storage = fresh_database(postgres, f"kill_{folder.name}_{time.time_ns()}").render_as_string(hide_password=False)
+    process = started(folder, "--workers", str(WORKERS), storage=storage)
+    try:
+        wait_for(lambda: len(children(process)) == WORKERS and running(folder, storage))
+        for _ in range(KILLS):
+            wait_for(lambda: running(folder, storage))
+            os.kill(children(process)[0], signal.SIGKILL)
+            time.sleep(1.0)
+        yield folder, storage, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.timeout(600)
+def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, subprocess.Popen[str]]) -> None:
+    folder, storage, process = killed
+    _, said = process.communicate(timeout=500)
+    assert process.returncode == 0, said
+    assert children(process) == []
+    trials = study(folder, storage).get_trials(deepcopy=False)
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    lost = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert len(complete) == TRIALS
+    assert len(lost) <= KILLS  # one was perhaps between two trials
+    for trial in lost:  # run again once, with the same parameters
+        again = [t for t in trials if trial.number in t.system_attrs.get("retry_history", [])]
+        assert [t.state for t in again] == [TrialState.COMPLETE]
+        assert trial.params.items() <= again[0].params.items()
+    trained = [str(trial.params) for trial in complete if "repeats" not in trial.user_attrs]
+    assert len(trained) >= len(set(trained)) > 10
+    assert shown(folder) == {trial.number: trial.values[1] for trial in complete}
+
+
+def shown(folder: Path) -> dict[int, float]:
+    """Trial -> second value, as MLflow has it."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("breaking-symmetry")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'", max_results=1000)
+    numbers = [int(run.data.tags["trial"]) for run in runs]
+    assert len(numbers) == len(set(numbers))
+    return {int(run.data.tags["trial"]): run.data.metrics["objective_1"] for run in runs}
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> None:
+    storage = f"sqlite:///{folder}/reports/search/study.db"
+    process = started(folder, "--workers", "2")
+    wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
+    workers = children(process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    trials = study(folder, storage).get_trials(deepcopy=False)
+    assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
+    again = started(folder, "--workers", "2")
+    again.communicate(timeout=200)
+    assert again.returncode == 0
+    trials = study(folder, storage).get_trials(deepcopy=False)
+    assert [trial.state for trial in trials].count(TrialState.COMPLETE) == TRIALS
+
+
+@pytest.mark.timeout(120)
+def test_workers_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
+    process = started(folder, "--workers", "2")
+    storage = f"sqlite:///{folder}/reports/search/study.db"
+    wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
+    workers = children(process)
+    process.kill()
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 60)

@@ -1,0 +1,95 @@
+"""Prediction and measurement of order-blindness, and where in depth it ends."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.measurement.depth import depth
+from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.symmetry import (
+    TOLERANCE,
+    SymmetryError,
+    change_of_prediction,
+    check,
+    permuted_prompts,
+    symmetry,
+)
+from tests.conftest import model
+from tests.measurement.hand_set import numbers, rows, silent, subject, uniform, untrained
+
+architectures = st.integers(1, 4).flatmap(
+    lambda layers: st.fixed_dictionaries(
+        {
+            "layers": st.just(layers),
+            "positional": st.sampled_from(["none", "learned", "sinusoidal", "rotary", "alibi"]),
+            "attention": st.sampled_from(["causal", "full"]),
+            "residual_free": st.fixed_dictionaries(
+                {name: st.sets(st.integers(0, layers - 1)).map(sorted) for name in ("attention", "mlp")}
+            ),
+            "residual_free_initialisation": st.sampled_from(["normal", "identity"]),
+        }
+    )
+)
+
+
+@settings(max_examples=40)
+@given(architectures, st.integers(0, 2**16))
+def test_the_architecture_alone_says_whether_order_matters(switches: dict, seed: int) -> None:
+    made = untrained(seed, **switches)
+    with torch.no_grad():  # about as large as trained weights, so that what can move does
+        for weight in made.parameters():
+            if weight.ndim == 2:
+                weight.add_(0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed)))
+    change = change_of_prediction(made, permuted_prompts(rows(20), prompts=8, permutations=8))
+    assert (change["max_logit_change"] <= TOLERANCE) == is_order_blind(model(**switches))
+
+
+def test_permutations_keep_the_last_token_and_the_multiset() -> None:
+    permuted = permuted_prompts(rows())
+    assert (permuted.tokens[..., -1] == permuted.prompts[:, None, -1]).all()
+    assert (permuted.tokens.sort(-1).values == permuted.prompts[:, None].sort(-1).values).all()
+    assert (permuted.tokens != permuted.prompts[:, None]).any(-1).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("attention", ["causal", "full"])
+def test_a_uniform_attender_gives_the_mean_of_its_values_whatever_their_order(attention: str) -> None:
+    made = uniform(layers=1, attention=attention, residual_free={"attention": [0], "mlp": []})
+    seen = subject(made, layers=1, attention=attention)
+    stream = seen.stream(seen.random)
+    normalised = made.blocks[0].attention.norm(stream[0])
+    torch.testing.assert_close(stream[1][:, -1], normalised.mean(1))
+    assert symmetry(seen)["max_logit_change"].item() < 1e-14
+
+
+def test_a_disagreement_is_an_error_in_both_directions() -> None:
+    with pytest.raises(SymmetryError, match="must not"):
+        check(True, 1e-6, model())
+    with pytest.raises(SymmetryError, match="must move"):
+        check(False, 1e-12, model())
+    with pytest.raises(SymmetryError):
+        symmetry(subject(silent(layers=2), layers=2))  # no layer does anything: blinder than its architecture says
+
+
+def test_changes_are_bounded() -> None:
+    measured = symmetry(subject(untrained(positional="learned"), positional="learned")).iloc[0]
+    assert 0 < measured["total_variation"] <= 1
+    assert 0 <= measured["changed_argmax_share"] <= 1
+
+
+def test_in_depth_a_set_never_moves_and_embeddings_move_only_in_place() -> None:
+    table = depth(subject(untrained(attention="full"), attention="full"))
+    assert numbers(table, "change_of_token").max() < 1e-5
+    last = table["position"].max()
+    assert numbers(table, "change_in_place", position=last).max() < 1e-5
+    assert numbers(table, "change_in_place", position=0, depth=0).item() > 0.1
+
+
+def test_in_depth_the_causal_mask_moves_the_last_position_only_from_the_second_layer_on() -> None:
+    table = depth(subject(untrained(layers=3), layers=3))
+    last = table["position"].max()
+    moved = [numbers(table, "change_of_token", position=last, depth=d).item() for d in range(4)]
+    np.testing.assert_allclose(moved[:2], 0, atol=1e-6)
+    assert min(moved[2:]) > 1e-5
+    assert numbers(table, "change_of_token", position=0, depth=1).item() > 1e-4  # a token that now sees others

@@ -1,0 +1,202 @@
+"""Workers and the study they share, on every storage; trials are trained for real."""
+
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sqlalchemy
+from optuna.trial import TrialState
+from sqlalchemy.engine import URL, make_url
+
+from pipeline.params import Cell, Params, Search
+from pipeline.refusal import Refused
+from pipeline.search import space, table
+from pipeline.search.objective import Curve, GiveUp, Result, hopeless, train
+from pipeline.search.study import open_study, storage_url, wanted
+from pipeline.search.worker import work
+from pipeline.tasks.dataset import Dataset
+
+pytestmark = pytest.mark.filterwarnings("default")  # Optuna's and SQLAlchemy's own
+
+
+def changed(params: Params, **settings: object) -> Params:
+    return params.model_copy(update={"search": params.search.model_copy(update=settings)})
+
+
+class Counting:
+    """The real objective, and which cells it was asked for."""
+
+    def __init__(self) -> None:
+        self.cells: list[str] = []
+
+    def __call__(self, cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
+        self.cells.append(cell.model_dump_json())
+        return train(cell, data, search)
+
+
+def test_a_study_gets_the_trials_it_wants_and_no_configuration_is_trained_twice(
+    cheap: Params, data: Dataset, url: URL
+) -> None:
+    params = changed(cheap, trials=14, space=cheap.search.space.model_copy(update={"layers": [1]}))
+    counting = Counting()
+    study = open_study(params, url, seeded=True)
+    ran = work(params, study, url, data, train=counting)
+    found = table.trials(params, study)
+    assert ran == len(found) == 14
+    assert set(found["state"]) == {"complete"}
+    assert len(counting.cells) == len(set(counting.cells)) <= space.size(params.search.space) == 4
+    repeated = found[found["repeats"].notna()]
+    assert len(repeated) == 14 - len(counting.cells)
+    for row in repeated.to_dict("records"):
+        first = found.loc[int(row["repeats"])]
+        for column in ("layers", "residual_free_attention", "residual_free_mlp", *table.RESULTS):
+            assert row[column] == first[column]
+    assert work(params, study, url, data, train=counting) == 0  # nothing is left to do
+
+
+def test_one_worker_of_a_fixed_seed_gives_the_same_table(cheap: Params, data: Dataset, tmp_path: Path) -> None:
+    tables = []
+    for name in ("one", "two"):
+        where = make_url(f"sqlite:///{tmp_path / name / 'study.db'}")
+        study = open_study(cheap, where, seeded=True)
+        work(cheap, study, where, data)
+        tables.append(table.trials(cheap, study).to_csv())
+    assert tables[0] == tables[1]
+
+
+def test_a_small_space_is_enumerated(cheap: Params, data: Dataset, url: URL) -> None:
+    params = changed(cheap, trials=50, enumerate_up_to=20)
+    study = open_study(params, url, seeded=True)
+    work(params, study, url, data)
+    found = table.trials(params, study)
+    cells = found[["layers", "residual_free_attention", "residual_free_mlp"]]
+    assert len(found) == wanted(params.search) == space.size(params.search.space) == 20
+    assert not cells.duplicated().any()
+
+
+def test_more_trials_go_on_with_the_same_study(cheap: Params, data: Dataset, url: URL) -> None:
+    few = changed(cheap, trials=3)
+    study = open_study(few, url, seeded=True)
+    work(few, study, url, data)
+    before = table.trials(few, study)
+    again = open_study(cheap, url, seeded=True)
+    work(cheap, again, url, data)
+    after = table.trials(cheap, again)
+    assert again.study_name == study.study_name
+    assert len(after) == 8
+    pd.testing.assert_frame_equal(after.head(3), before, check_dtype=False)
+
+
+def test_another_space_is_another_study_and_the_old_one_stays(cheap: Params, data: Dataset, url: URL) -> None:
+    old = open_study(cheap, url, seeded=True)
+    work(cheap, old, url, data)
+    new = open_study(changed(cheap, steps=1), url, seeded=True)
+    assert new.study_name != old.study_name
+    assert len(open_study(cheap, url).trials) == 8
+
+
+def test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it(cheap: Params, data: Dataset, url: URL) -> None:
+    def interrupted(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
+        raise KeyboardInterrupt
+
+    study = open_study(cheap, url, seeded=True)
+    with pytest.raises(KeyboardInterrupt):
+        work(cheap, study, url, data, train=interrupted)
+    lost = study.trials[0]
+    assert lost.state == TrialState.FAIL
+    work(cheap, study, url, data)
+    found = table.trials(cheap, study)
+    assert (found["state"] == "complete").sum() == 8
+    retried = found[found["retries"] == 0]
+    assert len(retried) == 1
+    assert study.trials[int(retried["trial"].item())].params == lost.params
+
+
+def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, data: Dataset, url: URL) -> None:
+    def quick(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
+        time.sleep(0.02)
+        return Result(1, 0, 0.1, 0, 10, 1.0, 1.0, 0, 0), []
+
+    params = changed(cheap, trials=24)
+    open_study(params, url)
+    ran: list[int] = []
+    workers = [
+        threading.Thread(target=lambda: ran.append(work(params, open_study(params, url), url, data, train=quick)))
+        for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    found = table.trials(params, open_study(params, url))
+    assert list(found["state"]) == ["complete"] * 24
+    assert sum(ran) == 24
+
+
+def test_divergence_is_a_finite_result_and_a_broken_constraint(cheap: Params, data: Dataset, tmp_path: Path) -> None:
+    wild = cheap.search.space.model_copy(update={"learning_rate": [1e30], "optimizer": ["adamw"]})
+    params = changed(cheap, trials=2, space=wild)
+    params = params.model_copy(
+        update={"training": params.training.model_copy(update={"schedule": "constant", "gradient_clip": None})}
+    )
+    where = make_url(f"sqlite:///{tmp_path / 'study.db'}")
+    study = open_study(params, where, seeded=True)
+    work(params, study, where, data)
+    found = table.trials(params, study)
+    assert found["diverged"].max() > 0
+    assert found["validation_exact_match"].between(0, 1).all()
+    diverged = study.trials[int(found["diverged"].idxmax())]
+    assert diverged.constraints["diverged"] > 0
+
+
+def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset) -> None:
+    params = changed(cheap, steps=8, give_up_at=0.5, give_up_below=1.0)
+    params = params.model_copy(update={"training": params.training.model_copy(update={"evaluate_every": 2})})
+    result, curve = train(space.cell(params, space.corners(params.search.space)[0]), data, params.search)
+    assert (result.given_up, result.steps) == (1, 4)
+    assert [row["step"] for row in curve] == [2, 4]
+    patient = changed(params, give_up_below=0.0)
+    assert train(space.cell(params, space.corners(params.search.space)[0]), data, patient.search)[0].steps == 8
+    assert hopeless([0.0, 0.019], 0.02)
+    assert not hopeless([0.03, 0.0], 0.02)
+    assert GiveUp(100, 0.5, 0.02).step == 50
+
+
+def test_the_first_value_orders_by_members_converged_then_by_exact_match() -> None:
+    def value(converged: int, exact_match: float) -> float:
+        return Result(4, converged, exact_match, 3, 10, 1.0, 1.0, 0, 0).values("residuals_kept")[0]
+
+    ordered = [value(converged, exact) for converged in range(5) for exact in (0.0, 0.3, 1.0)]
+    assert ordered == sorted(ordered)
+    assert (ordered[0], ordered[-1]) == (0.0, 1.0)
+
+
+def test_a_database_that_does_not_answer_is_refused_soon_and_without_the_password(cheap: Params) -> None:
+    started = time.monotonic()
+    for address in ("postgresql://me:secret@127.0.0.1:1/study", "sqlite:////proc/none/study.db"):
+        where = storage_url(changed(cheap, storage=address).search, Path())
+        with pytest.raises((Refused, OSError)) as refused:
+            open_study(cheap, where)
+        assert "secret" not in str(refused.value)
+        assert "\n" not in str(refused.value)
+    assert time.monotonic() - started < 15
+
+
+def test_a_storage_of_another_version_is_refused(cheap: Params, url: URL) -> None:
+    open_study(cheap, url)
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'v0.9.0.a'"))
+    engine.dispose()
+    with pytest.raises(Refused, match="another version of Optuna"):
+        open_study(cheap, url)
+
+
+def test_importances_name_what_every_trial_has(cheap: Params, data: Dataset, tmp_path: Path) -> None:
+    where = make_url(f"sqlite:///{tmp_path / 'study.db'}")
+    study = open_study(cheap, where, seeded=True)
+    assert table.importances(study) == {}
+    work(cheap, study, where, data)
+    assert "layers" in table.importances(study)
