@@ -68,7 +68,7 @@ def end_with_parent() -> None:
         return
 
     def watch() -> None:
-        sys.stdin.buffer.read()  # returns when the other end is closed
+        os.read(sys.stdin.fileno(), 1)  # nothing is ever sent: it returns when the other end is closed
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -217,8 +217,11 @@ def provenance() -> Section:
             "[runs.csv](runs.csv) has a row per run, [ablations.csv](ablations.csv) a row per cell, "
             "[learning_curves.csv](learning_curves.csv) every evaluation during training, "
             "[symmetry.csv](symmetry.csv) the check of the symmetry for every member; after `dvc repro`, "
-            "`measurements/` has the mean and interval of every measurement. `dvc metrics show` prints the main results. The weights, "
-            "configuration and history of a cell are in `models/<cell>/` after `dvc repro` (or `dvc pull`).",
+            "`measurements/` has the mean and interval of every measurement. `dvc metrics show` prints the main "
+            "results. The weights, configuration and history of a cell are in `models/<cell>/` after `dvc repro` (or "
+            "`dvc pull`).",
+            "How little depth and how few residual connections are enough is the question of `make search`, whose "
+            "answer is a page of its own: [search/summary.md](search/summary.md).",
             "To add a cell, write a stanza under `ablations` in `params.yaml` and run `dvc repro`: only it trains.",
         ],
     )

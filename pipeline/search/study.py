@@ -63,7 +63,9 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
                 load_if_exists=True,
             )
             if "begun" not in study.user_attrs:
-                study.set_metric_names(["converged", params.search.minimize])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ExperimentalWarning)
+                    study.set_metric_names(["converged", params.search.minimize])
                 if not enumerated(params.search):
                     for corner in space.corners(params.search.space)[: params.search.trials]:
                         study.enqueue_trial(corner)

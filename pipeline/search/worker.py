@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
@@ -14,7 +15,7 @@ from sqlalchemy.engine import URL
 from pipeline.params import Cell, Params, Search
 from pipeline.search import space
 from pipeline.search.objective import Curve, Result, train
-from pipeline.search.study import alone, wanted
+from pipeline.search.study import LOST_AFTER, alone, wanted
 from pipeline.tasks.dataset import Dataset
 
 Train = Callable[[Cell, Dataset, Search], tuple[Result, Curve]]
@@ -39,7 +40,7 @@ def work(
     while True:
         with ExitStack() as turn:  # held until the sampler has chosen, so that no two workers take the last trial
             turn.enter_context(alone(url))
-            _requeue_lost(study)
+            _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
             states = [trial.state for trial in study.get_trials(deepcopy=False)]
             complete, running = states.count(TrialState.COMPLETE), states.count(TrialState.RUNNING)
             if complete >= wanted(params.search):
@@ -96,9 +97,14 @@ def _original(trial: optuna.Trial) -> int:
     return int(trial.user_attrs.get("retries", trial.number))
 
 
-def _requeue_lost(study: optuna.Study) -> None:
+def _requeue_lost(study: optuna.Study, grace: float) -> None:
+    """Have Optuna run again what stopped giving signs of life; end what never gave one, having been killed before."""
     with _quietly():
         optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        begun = trial.datetime_start or datetime.now()
+        if not trial.params and datetime.now() - begun > timedelta(seconds=grace):
+            study.tell(trial.number, state=TrialState.FAIL)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pipeline.refusal import Refused
 from pipeline.reporting import page
 from pipeline.reporting.search import answer, section
 from pipeline.search import space, table
-from pipeline.search.study import open_study, storage_url, wanted
+from pipeline.search.study import alone, open_study, storage_url, wanted
 from pipeline.search.worker import work
 from pipeline.stages import DATA, REPORTS
 from pipeline.tasks import dataset
@@ -38,7 +38,7 @@ def run(params: Params, *, workers: int | None, ray: bool, gpus: float) -> None:
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url, seeded=True)
     print(f"study {study.study_name}: {wanted(params.search)} trials, in {url.render_as_string(hide_password=True)}")
-    runs = _runs(params, study)
+    runs = _runs(params, study, url)
     if ray:
         count = workers or len(execution.environments(None))
         execution.run_on_ray(partial(work_elsewhere, params, url, Path.cwd()), count, gpus=gpus)
@@ -47,7 +47,7 @@ def run(params: Params, *, workers: int | None, ray: bool, gpus: float) -> None:
     else:
         command = [sys.executable, "-m", "pipeline", "search", "--worker"]
         execution.run_processes([command] * len(environments), environments)
-    finish(params, study, runs)
+    finish(params, study, url)
 
 
 def run_worker(params: Params) -> None:
@@ -56,16 +56,17 @@ def run_worker(params: Params) -> None:
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url)
     data = dataset.read(DATA / params.task.name, params.task)
-    ran = work(params, study, url, data, on_trial=partial(_show, _runs(params, study)))
+    ran = work(params, study, url, data, on_trial=partial(_show, _runs(params, study, url)))
     print(f"worker: {ran} trials", file=sys.stderr)
 
 
-def finish(params: Params, study: optuna.Study, runs: TrialRuns) -> None:
+def finish(params: Params, study: optuna.Study, url: URL) -> None:
     """Show in MLflow what it lacks, and write the answer.
 
     Raises:
         Refused: the study is not complete (its workers were lost).
     """
+    runs = _runs(params, study, url)  # as the workers left them
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
         _show(runs, trial, table.cell_of(params, trial))
     found = table.trials(params, study)
@@ -120,9 +121,11 @@ def _write(params: Params, study: optuna.Study, found: pd.DataFrame) -> None:
     files.write_text(FOLDER / "index.html", page.html(report, images))
 
 
-def _runs(params: Params, study: optuna.Study) -> TrialRuns:
+def _runs(params: Params, study: optuna.Study, url: URL) -> TrialRuns:
+    """The study's runs in MLflow; one process at a time, so that there is one parent."""
     about = params.search.model_dump(mode="json", exclude={"storage"})
-    return TrialRuns(params.tracking, study.study_name, about)
+    with alone(url):
+        return TrialRuns(params.tracking, study.study_name, about)
 
 
 def _show(runs: TrialRuns, trial: optuna.trial.FrozenTrial, cell: table.Cell | None) -> None:
@@ -134,4 +137,4 @@ def work_elsewhere(params: Params, url: URL, project: Path, index: int) -> None:
     """A Ray task: another process, perhaps on another machine, which sees the folder `project` too."""
     study = open_study(params, url)
     data = dataset.read(project / DATA / params.task.name, params.task)
-    work(params, study, url, data, on_trial=partial(_show, _runs(params, study)))
+    work(params, study, url, data, on_trial=partial(_show, _runs(params, study, url)))

@@ -57,12 +57,13 @@ def started(folder: Path, *options: str, storage: str = "") -> subprocess.Popen[
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that `process` started, from /proc."""
-    return [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/stat")
-        if (text := _text(path)) and int(text.rpartition(")")[2].split()[1]) == process.pid
-    ]
+    """The living processes that `process` started, from /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        state, parent, *_ = _text(path).rpartition(")")[2].split() or ["Z", "0"]
+        if int(parent) == process.pid and state != "Z":
+            found.append(int(path.parent.name))
+    return sorted(found)
 
 
 def _text(path: Path) -> str:
@@ -101,7 +102,7 @@ def killed(folder: Path, postgres: str) -> Iterator[tuple[Path, str, subprocess.
         for _ in range(KILLS):
             wait_for(lambda: running(folder, storage))
             os.kill(children(process)[0], signal.SIGKILL)
-            time.sleep(1.0)
+            time.sleep(0.7)
         yield folder, storage, process
     finally:
         process.kill()
@@ -111,7 +112,7 @@ def killed(folder: Path, postgres: str) -> Iterator[tuple[Path, str, subprocess.
 @pytest.mark.timeout(600)
 def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, subprocess.Popen[str]]) -> None:
     folder, storage, process = killed
-    _, said = process.communicate(timeout=500)
+    _, said = process.communicate(timeout=200)
     assert process.returncode == 0, said
     assert children(process) == []
     trials = study(folder, storage).get_trials(deepcopy=False)
@@ -120,10 +121,10 @@ def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, s
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(complete) == TRIALS
     assert len(lost) <= KILLS  # one was perhaps between two trials
-    for trial in lost:  # run again once, with the same parameters
+    for trial in filter(lambda trial: trial.params, lost):  # run again once, with the same parameters
         again = [t for t in trials if trial.number in t.system_attrs.get("retry_history", [])]
-        assert [t.state for t in again] == [TrialState.COMPLETE]
-        assert trial.params.items() <= again[0].params.items()
+        assert [t.state for t in again].count(TrialState.COMPLETE) == 1, again  # one killed twice is run a third time
+        assert trial.params.items() <= again[-1].params.items()
     trained = [str(trial.params) for trial in complete if "repeats" not in trial.user_attrs]
     assert len(trained) >= len(set(trained)) > 10
     assert shown(folder) == {trial.number: trial.values[1] for trial in complete}

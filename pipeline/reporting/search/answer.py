@@ -34,17 +34,19 @@ def solved(trials: pd.DataFrame) -> pd.DataFrame:
 def order_blind(trials: pd.DataFrame, model: Model) -> pd.DataFrame:
     """The evidence that cannot know the order of its input, whatever it learns."""
     known = evidence(trials)
-    return known[[is_order_blind(architecture(trial, model)) for _, trial in known.iterrows()]]
+    blind = [is_order_blind(architecture(trial, model)) for _, trial in known.iterrows()]
+    return known[np.array(blind, bool)]
 
 
 def pareto_front(trials: pd.DataFrame, minimized: str = "residuals_kept") -> pd.DataFrame:
-    """The trials that no other beats in one of share converged (more is better) and `minimized` (less is better) without
-    losing in the other; of equals, all. Sorted by `minimized`."""
+    """The trials that no other beats in one of share converged (more is better) and `minimized` (less is better)
+    without losing in the other; of equals, all. Sorted by `minimized`."""
     known = evidence(trials)
     share, size = (known[name].to_numpy(float) for name in ("converged_share", minimized))
     as_good = (share[:, None] >= share) & (size[:, None] <= size)
     better = (share[:, None] > share) | (size[:, None] < size)
-    front = known[~(as_good & better).any(axis=0)]
+    beaten = pd.Series((as_good & better).any(axis=0), index=known.index)
+    front = known[~beaten]
     return front.sort_values([minimized, "trial"])
 
 
@@ -128,27 +130,24 @@ def stanza(trial: pd.Series, model: Model, training: Training) -> tuple[str, dic
     """A cell that repeats the trial's configuration: its name, and how it differs from the shared sections. Two trials
     have the same name only if they are the same configuration."""
     wanted = architecture(trial, model)
-    changed = {key: value for key, value in wanted.model_dump(mode="json").items() if value != _plain(model)[key]}
+    base = model.model_dump(mode="json")
+    changed = {key: value for key, value in wanted.model_dump(mode="json").items() if value != base[key]}
     free = wanted.residual_free
     if "residual_free" in changed and free.attention == free.mlp:
         changed["residual_free"] = list(free.mlp)
-    asked = {"optimizer": str(trial["optimizer"]), "learning_rate": float(trial["learning_rate"])}
+    asked: dict[str, Any] = {"optimizer": str(trial["optimizer"]), "learning_rate": float(trial["learning_rate"])}
     trained = {key: value for key, value in asked.items() if value != getattr(training, key)}
 
     lacking = [_dashed(name, getattr(free, name)) for name in SUBLAYERS if getattr(free, name)]
-    parts = [f"search-{wanted.layers}-layer{'s' * (wanted.layers > 1)}"]
+    parts: list[str] = [f"search-{wanted.layers}-layer{'s' * (wanted.layers > 1)}"]
     parts += ["no-residual", *lacking] if lacking else []
     parts += [wanted.attention] if wanted.attention != "causal" else []
     parts += [wanted.positional] if wanted.positional != "none" else []
     parts += [_dashed(name, [changed[name]]) for name in ("heads", "width") if name in changed]
-    parts += [trained["optimizer"]] if "optimizer" in trained else []
+    parts += [asked["optimizer"]] if "optimizer" in trained else []
     parts += [_dashed("rate", [trained["learning_rate"]])] if "learning_rate" in trained else []
     sections = {"model": changed, "training": trained}
-    return "-".join(map(str, parts)), {name: section for name, section in sections.items() if section}
-
-
-def _plain(model: Model) -> dict[str, Any]:
-    return model.model_dump(mode="json")
+    return "-".join(parts), {name: section for name, section in sections.items() if section}
 
 
 def _dashed(name: str, numbers: Sequence[object]) -> str:

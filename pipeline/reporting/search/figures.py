@@ -1,96 +1,159 @@
 """The figures of a study."""
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.reporting.figures import WIDTH
-from pipeline.reporting.search.answer import best_so_far, evidence, pareto_front, residual_map
+from pipeline.reporting.figures import SHARE, WIDTH
+from pipeline.reporting.search import answer
 from pipeline.reporting.wording import plural
 
-MARKS = "os^DvPX*"
-INK = ("#555555", "#D55E00", "#0072B2", "#009E73", "#8E4585", "#7A5C00", "#56B4E9", "#000000")
-WORDS = {"residuals_kept": "Residual connections kept", "parameters": "Parameters", "flops": "Training FLOPs"}
+MARKS = "osDphH8P"
+INK = ("#666666", "#C44E00", "#0072B2", "#00805C", "#8E4585", "#7A5C00", "#3A86B8", "#000000")
+"""By depth; dark enough for white figures on them."""
+NAMES = {"residuals_kept": "residual connections kept", "parameters": "parameters", "flops": "training FLOPs"}
+PANELS = 5
+"""How many depths stand side by side."""
+LARGEST = 18.0
+"""Of a mark, in points: two figures fit in."""
 
 
 def pareto(trials: pd.DataFrame, minimized: str) -> Figure:
-    """Share converged against what is minimised, a mark per configuration (its size says how many), and the front."""
+    """Share converged against what is minimised: a mark per result and depth, with how many configurations had it
+    (where more than one), marks of the same result side by side; and the front."""
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
-    known = evidence(trials)
-    for index, layers in enumerate(sorted(set(known["layers"].astype(int)))):
-        rows = known[known["layers"] == layers]
-        counts = rows.groupby([minimized, "converged_share"]).size().reset_index(name="count")
-        shift = (index - (known["layers"].nunique() - 1) / 2) * 0.06 * (minimized == "residuals_kept")
-        axes.scatter(
-            counts[minimized].astype(float) + shift,
-            counts["converged_share"].astype(float),
-            s=40 * counts["count"],
-            marker=MARKS[index % len(MARKS)],
-            color=INK[index % len(INK)],
-            alpha=0.8,
-            label=plural(layers, "layer"),
-            clip_on=False,
-            zorder=3,
-        )
-    front = pareto_front(trials, minimized).drop_duplicates([minimized, "converged_share"])
-    axes.step(front[minimized], front["converged_share"], where="post", color="black", linewidth=1.2, label="front")
-    axes.set(xlabel=WORDS[minimized], ylabel="Members converged", ylim=(-0.05, 1.05))
-    axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
-    figure.legend(loc="outside upper center", ncols=6, frameon=False, markerscale=0.8)
+    known = answer.evidence(trials)
+    results = known.groupby([minimized, "converged_share", "layers"]).size().reset_index(name="count")
+    by_result = results.groupby([minimized, "converged_share"])["layers"]
+    low, high = _range(results[minimized])
+    side_by_side = by_result.transform("size")
+    unit = (WIDTH - 1) * 72 / (high - low)  # points
+    gap = 1.25 * LARGEST / unit
+    if minimized == "residuals_kept" and len(results):  # so that no mark reaches the next number
+        gap = min(gap, 0.9 / float(side_by_side.max()))
+    size = min(LARGEST, gap * unit / 1.25)
+    aside = by_result.rank() - (side_by_side + 1) / 2
+    results["place"] = results[minimized].astype(float) + gap * aside
+    for index, (layers, rows) in enumerate(results.groupby("layers")):
+        style: dict[str, Any] = {"marker": MARKS[index % len(MARKS)], "color": INK[index % len(INK)], "linewidths": 0}
+        axes.scatter(rows["place"], rows["converged_share"], s=size**2, clip_on=False, zorder=3, **style)
+        axes.scatter([], [], s=80, label=plural(int(str(layers)), "layer"), **style)
+        for place, share, count in zip(rows["place"], rows["converged_share"], rows["count"], strict=True):
+            if count > 1 and size >= 7 * len(str(count)) + 1:  # there is room
+                axes.text(place, share, str(count), color="white", ha="center", va="center_baseline", zorder=4)
+    front = answer.pareto_front(trials, minimized).drop_duplicates([minimized, "converged_share"])
+    if len(front):
+        reach = [*front[minimized].astype(float), high], [*front["converged_share"], front["converged_share"].iloc[-1]]
+        axes.step(*reach, where="post", color="black", linewidth=1.3, label="front", zorder=2)
+        figure.legend(loc="outside upper center", ncols=5, frameon=False)
+    axes.set(xlabel=_title(minimized), ylabel="Members converged", xlim=(low, high), ylim=(-0.12, 1.12))
+    axes.set_yticks(SHARE, [f"{tick:.0%}" for tick in SHARE])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
-def converged_without(trials: pd.DataFrame) -> Figure:
-    """Layer by sublayer: in how many of the configurations without that connection every member converged."""
-    table = residual_map(trials)
-    figure = Figure(figsize=(WIDTH, 1.4 + 0.5 * max(1, table["layer"].nunique())), layout="constrained")
-    axes = figure.subplots()
-    share = (table["solved"] / table["lacking"].where(table["lacking"] > 0)).to_numpy(float).reshape(-1, 2)
-    axes.imshow(np.ma.masked_invalid(share), cmap=colormaps["Blues"].with_extremes(bad="#eeeeee"), vmin=0, vmax=1.1)
-    axes.set_aspect("auto")
-    for place, row in enumerate(table.to_dict("records")):
-        text = f"{row['solved']} of {row['lacking']}" if row["lacking"] else "not tried"
-        dark = row["lacking"] and row["solved"] / row["lacking"] > 0.6
-        axes.text(place % 2, place // 2, text, ha="center", va="center", color="white" if dark else "black")
+def _range(values: "pd.Series[float]") -> tuple[float, float]:
+    if values.empty:
+        return 0.0, 1.0
+    least, most = float(values.min()), float(values.max())
+    margin = 0.5 if most - least <= 20 else (most - least) / 20
+    return least - margin, most + margin
+
+
+def residual_map(trials: pd.DataFrame) -> Figure:
+    """Layer by sublayer, at all depths together and at each: in how many of the configurations without that connection
+    every member converged."""
+    found = answer.residual_map(trials)
+    pooled = found["layers"].isna()
+    panels = [("all depths", found[pooled])]
+    panels += [(plural(int(str(depth)), "layer"), rows) for depth, rows in found[~pooled].groupby("layers")]
+    columns, deepest = min(PANELS, len(panels)), int(found["layer"].max()) + 1
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(WIDTH, rows * (0.85 + 0.4 * deepest)), layout="constrained")
+    every = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (title, counts) in zip(every, panels, strict=False):
+        _shares(axes, counts, deepest)
+        axes.set_title(title)
+    for place, axes in enumerate(every):
+        axes.set_yticks(range(deepest), [f"layer {layer}" for layer in range(deepest)] if not place % columns else [])
+        axes.set_axis_on() if place < len(panels) else axes.set_axis_off()
+    return figure
+
+
+def _shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
+    """One panel: `k/n` in each cell, its share as its colour, grey where nothing was tried."""
+    share = np.full((deepest, 2), np.nan)
+    for row in counts.to_dict("records"):
+        place = row["layer"], answer.SUBLAYERS.index(row["sublayer"])
+        if row["lacking"]:
+            share[place] = row["solved"] / row["lacking"]
+        text = f"{row['solved']}/{row['lacking']}" if row["lacking"] else "–"
+        color = "white" if share[place] > 0.6 else "black"
+        axes.text(place[1], place[0], text, ha="center", va="center", color=color)
+    colors = colormaps["Blues"].with_extremes(bad="#eeeeee")
+    axes.imshow(np.ma.masked_invalid(share), cmap=colors, vmin=0, vmax=1.1, aspect="auto")
+    there = 1 + int(counts["layer"].max())
+    if there < deepest:  # layers that this depth does not have
+        axes.axhspan(there - 0.5, deepest - 0.5, color="white", zorder=2)
     axes.set_xticks([0, 1], ["attention", "MLP"])
-    axes.set_yticks(range(len(share)), [f"layer {layer}" for layer in range(len(share))])
-    axes.tick_params(length=0)
-    axes.set_xlabel("Without the residual connection of this sublayer")
-    return figure
+    axes.set_xticks(np.arange(3) - 0.5, minor=True)
+    axes.set_yticks(np.arange(deepest + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def history(trials: pd.DataFrame, minimized: str) -> Figure:
-    """Every configuration in the order it was tried, filled where every member converged, and the best so far."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    """Every configuration when it was tried, filled by how many of its members converged, and the best so far."""
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
-    known = evidence(trials)
-    full = known["converged"] == known["members"]
-    for rows, fill, label in ((known[~full], "white", "not all converged"), (known[full], "#0072B2", "all converged")):
-        axes.scatter(rows["trial"], rows[minimized], facecolors=fill, edgecolors="#0072B2", label=label, zorder=3)
-    best = best_so_far(trials, minimized)
-    axes.step(best["trial"], best["best"], where="post", color="#D55E00", linewidth=1.5, label="best so far")
-    axes.set(xlabel="Trial", ylabel=WORDS[minimized])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    known = answer.evidence(trials)
+    every, some = known["converged"] == known["members"], known["converged"] > 0
+    for chosen, fill, label in (
+        (~some, "white", "no member converged"),
+        (some & ~every, "#A8CDE3", "some did"),
+        (every, "#0072B2", "every member did"),
+    ):
+        if chosen.any():
+            rows = known[chosen]
+            style: dict[str, Any] = {"s": 40, "facecolors": fill, "edgecolors": "#0072B2", "label": label, "zorder": 3}
+            axes.scatter(rows["trial"], rows[minimized].astype(float), **style)
+    best = answer.best_so_far(trials, minimized)
+    if len(best):
+        axes.step(best["trial"], best["best"], where="post", color="#D55E00", linewidth=1.8, label="best so far")
+    axes.set(xlabel="Trial", ylabel=_title(minimized))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
 def importances(found: Mapping[str, Mapping[str, float]]) -> Figure:
     """How much each parameter has to do with each objective (PED-ANOVA)."""
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.45 * max(1, len(found))), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.5 + 0.5 * len(found)), layout="constrained")
     axes = figure.subplots()
     objectives = list(dict.fromkeys(objective for by_objective in found.values() for objective in by_objective))
     for index, objective in enumerate(objectives):
-        places = np.arange(len(found)) + (index - (len(objectives) - 1) / 2) * 0.35
+        places = np.arange(len(found)) + (index - (len(objectives) - 1) / 2) * 0.36
         values = [by_objective.get(objective, 0.0) for by_objective in found.values()]
-        axes.barh(places, values, height=0.32, color=INK[index + 1], label=objective.replace("_", " "))
+        label = "members converged" if objective == "converged" else NAMES.get(objective, objective)
+        bars = axes.barh(places, values, height=0.34, color=("#0072B2", "#E69F00", "#666666")[index % 3], label=label)
+        axes.bar_label(bars, labels=[f"{value:.2f}" for value in values], padding=3)
     axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found])
     axes.invert_yaxis()
-    axes.set_xlabel("Importance (PED-ANOVA; the parts of an objective sum to 1)")
+    axes.set(xlabel="Importance (PED-ANOVA); those for one objective sum to 1", xlim=(0, 1.08))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
+
+
+def _title(minimized: str) -> str:
+    return NAMES[minimized][0].upper() + NAMES[minimized][1:]
