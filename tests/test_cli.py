@@ -35,7 +35,7 @@ def test_help_lists_every_stage_and_answers_at_once(tmp_path: Path) -> None:
     start = time.monotonic()
     said = run(tmp_path, "--help").stdout
     assert time.monotonic() - start < 3  # 0.3 s on an idle machine
-    for stage in ("generate", "train", "evaluate", "report", "track", "preset", "check"):
+    for stage in ("generate", "train", "evaluate", "analyze", "report", "search", "track", "preset", "check"):
         assert stage in said
 
 
@@ -67,7 +67,11 @@ def test_lower_layers_import_no_tool_of_the_upper_ones(layer: str) -> None:
         (("train", "nonsense"), "ablation 'nonsense': not in params.yaml"),
         (("train", "learned-causal"), "`python -m pipeline generate` makes it"),
         (("evaluate", "learned-causal"), "`python -m pipeline generate` makes it"),
+        (("analyze", "learned-causal"), "`python -m pipeline generate` makes it"),
         (("report",), "makes it"),
+        (("search",), "`python -m pipeline generate` makes it"),
+        (("search", "--workers", "0"), "--workers: must be auto or a number from 1 on, not '0'"),
+        (("search", "--engine", "magic"), "--engine: 'magic' is none (allowed: processes, ray)"),
         (("preset", "nonsense"), "preset 'nonsense': there is none (allowed: laptop, published, smoke)"),
     ],
 )

@@ -8,7 +8,7 @@ from pipeline.reporting import figures
 from pipeline.reporting.evidence import each
 from pipeline.reporting.mechanism import panels
 from pipeline.reporting.mechanism.finding import Finding, Measured
-from pipeline.reporting.mechanism.generic import MOMENTS, estimate
+from pipeline.reporting.mechanism.generic import MOMENTS, brief, counted
 from pipeline.reporting.mechanism.pairs import initial, trained
 from pipeline.reporting.page import Figure, Section, Table
 from pipeline.reporting.wording import listed
@@ -20,6 +20,7 @@ EXPLANATION = (
     "at j + 1 than that at j (cosine similarity), averaged over rows; one half is chance "
     "([arXiv 2501.00073](https://arxiv.org/abs/2501.00073)). Equal similarities count one half."
 )
+CAPTION = "Random rows, as trained: mean over seeds (bootstrap 95% interval)"
 PICTURE = Figure("adjacency.png", "Adjacency score on random rows by depth and cell", f"{MOMENTS} Dotted: chance.")
 
 
@@ -46,7 +47,7 @@ def section(measured: Measured) -> Finding:
             TITLE,
             [EXPLANATION, *_spoken(random, cells)],
             [PICTURE],
-            [Table(headers, rows, caption="Random rows, as trained: mean over seeds (bootstrap 95% interval)")],
+            [Table(headers, rows, caption=counted(CAPTION, random))],
             level=3,
         ),
         None,
@@ -59,7 +60,7 @@ def section(measured: Measured) -> Finding:
 
 
 def _estimate(table: pd.DataFrame, name: str, depth: int) -> str:
-    return estimate(table.loc[(table["ablation"] == name) & (table["depth"] == depth), "adjacency"])
+    return brief(table.loc[(table["ablation"] == name) & (table["depth"] == depth), "adjacency"])
 
 
 def _spoken(random: pd.DataFrame, cells: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ from pipeline.reporting import figures
 from pipeline.reporting.evidence import each
 from pipeline.reporting.mechanism import panels
 from pipeline.reporting.mechanism.finding import Finding, Measured
-from pipeline.reporting.mechanism.generic import MOMENTS, estimate
+from pipeline.reporting.mechanism.generic import MOMENTS, brief, counted
 from pipeline.reporting.mechanism.pairs import initial, trained
 from pipeline.reporting.page import Figure, Section, Table
 from pipeline.reporting.wording import listed, plural
@@ -52,7 +52,7 @@ def section(measured: Measured) -> Finding:
     shown = [LAST, ALONG] if ((table["step"] > 0) & (table["trained"] == 0)).any() else [LAST]
     rows = [_row(cell, last[last["ablation"] == cell["ablation"]]) for cell in each(cells)]
     headers = ["Cell", *(f"Depth {depth}" for depth in range(int(table["depth"].max()) + 1))]
-    caption = "Change of the last token's state as trained: mean over seeds (bootstrap 95% interval)"
+    caption = counted("Change of the last token's state as trained: mean over seeds (bootstrap 95% interval)", table)
     return Finding(
         Section(TITLE, paragraphs, shown, [Table(headers, [_filled(row, len(headers)) for row in rows], caption)], 3),
         _short(last, cells),
@@ -118,7 +118,7 @@ def _along(deepest: pd.DataFrame, cells: pd.DataFrame) -> figures.Figure:
 
 
 def _row(cell: pd.Series, rows: pd.DataFrame) -> list[str]:
-    by_depth = [estimate(values["change_of_token"], 2) for _, values in trained(rows).groupby("depth")]
+    by_depth = [brief(values["change_of_token"], 2) for _, values in trained(rows).groupby("depth")]
     return [f"`{cell['ablation']}`", *by_depth]
 
 

@@ -73,16 +73,28 @@ def _spoken(
 def by_cell(table: pd.DataFrame, cells: pd.DataFrame, value: str, caption: str) -> Table:
     """A row per cell: mean, interval and n, as trained and before."""
     rows = [
-        [f"`{name}`", *(estimate(moment(table[table["ablation"] == name])[value]) for moment in (trained, initial))]
+        [f"`{name}`", *(brief(moment(table[table["ablation"] == name])[value]) for moment in (trained, initial))]
         for name in cells["ablation"]
     ]
-    return Table(["Cell", "As trained", "Before training"], rows, caption=caption)
+    return Table(["Cell", "As trained", "Before training"], rows, caption=counted(caption, table))
 
 
 def estimate(values: "pd.Series[float]", digits: int = 3) -> str:
     """`0.51 [0.49–0.53], n = 3`."""
+    known = values.dropna()
+    return f"{brief(values, digits)}, n = {len(known)}" if len(known) else "–"
+
+
+def brief(values: "pd.Series[float]", digits: int = 3) -> str:
+    """`0.51 [0.49–0.53]`, for a table whose caption says n."""
     known = values.dropna().tolist()
     if not known:
         return "–"
     low, high = bootstrap_interval(known)
-    return f"{sum(known) / len(known):.{digits}g} [{low:.{digits}g}–{high:.{digits}g}], n = {len(known)}"
+    return f"{sum(known) / len(known):.{digits}g} [{low:.{digits}g}–{high:.{digits}g}]".replace("-0.", "−0.")
+
+
+def counted(caption: str, table: pd.DataFrame) -> str:
+    """The caption, and how many members a cell has."""
+    sizes = sorted(set(table.groupby("ablation")["seed"].nunique()))
+    return f"{caption}; n = {' or '.join(map(str, sizes))} seeds a cell"

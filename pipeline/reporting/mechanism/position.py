@@ -7,7 +7,7 @@ from pipeline.reporting import figures
 from pipeline.reporting.evidence import each
 from pipeline.reporting.mechanism import panels
 from pipeline.reporting.mechanism.finding import Finding, Measured
-from pipeline.reporting.mechanism.generic import MOMENTS, estimate
+from pipeline.reporting.mechanism.generic import MOMENTS, brief, counted, estimate
 from pipeline.reporting.mechanism.pairs import initial, trained
 from pipeline.reporting.page import Figure, Section, Table
 
@@ -18,6 +18,7 @@ EXPLANATION = (
     "apart; on task rows the layout helps (the `+` always stands at the same place when operands are padded). R² is 1 "
     "for a perfect probe and 0 for one that knows nothing; the control learns shuffled labels."
 )
+CAPTION = "As trained, random rows unless said: mean over seeds (bootstrap 95% interval)"
 PICTURE = Figure(
     "position_probe.png",
     "R² of a linear probe for absolute position on random rows, by depth and cell",
@@ -49,7 +50,7 @@ def section(measured: Measured) -> Finding:
             TITLE,
             [EXPLANATION, *_spoken(position, control, cells)],
             [PICTURE],
-            [Table(headers, rows, caption="As trained, random rows unless said: mean over seeds (bootstrap interval)")],
+            [Table(headers, rows, caption=counted(CAPTION, table))],
             level=3,
         ),
         _short(position, cells),
@@ -88,11 +89,11 @@ def _row(name: str, probes: pd.DataFrame, position: pd.DataFrame) -> list[str]:
     return [
         f"`{name}`",
         str(depth),
-        estimate(trained(own)["r2"]),
-        estimate(initial(own)["r2"]),
-        estimate(trained(own)["error"]),
-        estimate(trained(distance)["r2"]),
-        estimate(trained(task)["r2"]),
+        brief(trained(own)["r2"]),
+        brief(initial(own)["r2"]),
+        brief(trained(own)["error"]),
+        brief(trained(distance)["r2"]),
+        brief(trained(task)["r2"]),
     ]
 
 

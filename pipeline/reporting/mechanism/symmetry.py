@@ -8,6 +8,7 @@ from pipeline.reporting.cells import in_groups
 from pipeline.reporting.evidence import each
 from pipeline.reporting.mechanism import panels
 from pipeline.reporting.mechanism.finding import Finding, Measured
+from pipeline.reporting.mechanism.generic import brief, counted
 from pipeline.reporting.mechanism.pairs import initial, trained
 from pipeline.reporting.page import Figure, Section, Table
 from pipeline.reporting.wording import count
@@ -19,6 +20,7 @@ CLAIM = (
     "can tell. Checked in float64 by permuting the earlier tokens of validation prompts, for every member before and "
     "after training."
 )
+CAPTION = "Maximum over seeds, then means over seeds as trained (bootstrap 95% interval)"
 PICTURE = Figure(
     "symmetry.png",
     "Largest change of a logit when earlier tokens are permuted, by cell",
@@ -59,7 +61,7 @@ def section(measured: Measured) -> Finding:
             TITLE,
             paragraphs,
             [PICTURE],
-            [Table(headers, rows, caption="Maximum over seeds, then means over seeds as trained (bootstrap interval)")],
+            [Table(headers, rows, caption=counted(CAPTION, table))],
             level=3,
         ),
         short,
@@ -100,6 +102,4 @@ def _row(name: str, rows: pd.DataFrame) -> list[str]:
 
 
 def _mean(values: "pd.Series[float]") -> str:
-    from pipeline.reporting.mechanism.generic import estimate
-
-    return estimate(values, digits=2)
+    return brief(values, digits=2)
