@@ -1,9 +1,11 @@
 """What a study varies: from the space in `params.yaml` to the cell that a trial trains."""
 
 import json
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
 from optuna import Trial
 
 from pipeline import files
@@ -57,6 +59,19 @@ def corners(space: Space) -> list[Choices]:
         if residuals or kept:
             found.append(depth | first | residuals)
     return found
+
+
+def unseen(space: Space, seen: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
+    """A random configuration that is none of `seen`; None if a thousand draws find none."""
+    for _ in range(1000):
+        drawn: Choices = {
+            name: values[generator.integers(len(values))] for name in PLAIN if len(values := getattr(space, name)) > 1
+        }
+        for name in searched_residuals(space, drawn.get("layers", space.layers[0])):
+            drawn[name] = bool(generator.integers(2))
+        if drawn not in seen:
+            return drawn
+    return None
 
 
 def cell(params: Params, chosen: Choices) -> Cell:

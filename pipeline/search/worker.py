@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
@@ -15,7 +16,7 @@ from sqlalchemy.engine import URL
 from pipeline.params import Cell, Params, Search
 from pipeline.search import space
 from pipeline.search.objective import Curve, Result, train
-from pipeline.search.study import LOST_AFTER, alone, wanted
+from pipeline.search.study import LOST_AFTER, alone, enumerated, wanted
 from pipeline.tasks.dataset import Dataset
 
 Train = Callable[[Cell, Dataset, Search], tuple[Result, Curve]]
@@ -81,11 +82,23 @@ class _Trial:
         """Stored, where the configuration has been evaluated; else by training."""
         for earlier in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if earlier.params == trial.params and "repeats" not in earlier.user_attrs:
+                self._try_another(trial)
                 stored = {name: earlier.user_attrs[name] for name in Result.__dataclass_fields__}
                 return Result(**stored), {"repeats": earlier.number}
         assert self.cell is not None
         result, curve = self.train(self.cell, self.data, self.params.search)
         return result, {"curve": curve}
+
+    def _try_another(self, trial: optuna.Trial) -> None:
+        """Queue a configuration that is new, drawn at random: on a small discrete space the sampler would repeat itself
+        about every second time."""
+        if enumerated(self.params.search):
+            return
+        trials = trial.study.get_trials(deepcopy=False)
+        seen = [one.params or one.system_attrs.get("fixed_params", {}) for one in trials]
+        generator = np.random.default_rng([self.params.search.seed, trial.number])
+        if new := space.unseen(self.params.search.space, seen, generator):
+            trial.study.enqueue_trial(new)
 
     def tell(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Optuna's callback after the trial."""

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given
@@ -89,6 +90,16 @@ def test_a_sampler_only_ever_suggests_what_is_in_the_space(smoke: Params) -> Non
     everything = every_choice(smoke.search.space)
     for _ in range(50):
         assert space.suggest(study.ask(), smoke.search.space) in everything
+
+
+@given(chosen=spaces, number=st.integers(0, 100))
+def test_what_is_drawn_anew_is_in_the_space_and_was_not_seen(chosen: Space, number: int) -> None:
+    everything = every_choice(chosen)
+    seen = everything[: number % len(everything)]
+    drawn = space.unseen(chosen, seen, np.random.default_rng(number))
+    assert drawn in everything
+    assert drawn not in seen
+    assert space.unseen(chosen, everything, np.random.default_rng(number)) is None
 
 
 def test_what_changes_a_trial_changes_the_study_and_nothing_else_does(smoke: Params) -> None:
