@@ -12,13 +12,13 @@ from pipeline.params import Cell, Tracking
 class TrialRuns:
     """The runs of one study. A store that does not answer costs a warning, once, and no trial."""
 
-    def __init__(self, settings: Tracking, study: str, about: Mapping[str, Any]) -> None:
-        self.study = study
+    def __init__(self, settings: Tracking, study: str, identity: str, about: Mapping[str, Any]) -> None:
+        self.study, self.identity = study, identity
         self.store: tracking.Store | None = None
         self.parent = ""
         try:
             self.store = tracking.connect(settings)
-            runs = self.store.find(study)
+            runs = self.store.find(identity)
             parents = [run.info.run_id for run in runs if run.data.tags.get("role") == "study"]
             self.parent = parents[0] if parents else self._begin(about)
             self.shown = {int(run.data.tags["trial"]) for run in runs if "trial" in run.data.tags}
@@ -27,7 +27,7 @@ class TrialRuns:
 
     def _begin(self, about: Mapping[str, Any]) -> str:
         assert self.store is not None
-        tags = {"identity": self.study, "role": "study", "mlflow.source.name": "python -m pipeline search"}
+        tags = {"identity": self.identity, "role": "study", "mlflow.source.name": "python -m pipeline search"}
         run = self.store.create(self.study, tags)
         self.store.describe(run, params=about, metrics={}, finished=False)
         return run
@@ -39,7 +39,7 @@ class TrialRuns:
         try:
             free = cell.model.residual_free
             tags = {
-                "identity": self.study,
+                "identity": self.identity,
                 "mlflow.parentRunId": self.parent,
                 "role": "trial",
                 "trial": str(number),

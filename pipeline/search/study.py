@@ -1,6 +1,7 @@
 """The study and the storage that owns it: SQLite below `reports/search/`, or a PostgreSQL that many machines share."""
 
 import os
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
                 if not enumerated(params.search):
                     for corner in space.corners(params.search.space)[: params.search.trials]:
                         study.enqueue_trial(corner)
-                study.set_user_attr("begun", True)
+                study.set_user_attr("begun", uuid.uuid4().hex)  # tells it from one of the same name in another storage
             # a study that goes on must not draw what it has drawn
             study.sampler = sampler(params.search, params.search.seed + len(study.trials) if seeded else None)
     except RuntimeError as error:  # Optuna's answer to a schema of another version

@@ -125,7 +125,7 @@ def _runs(params: Params, study: optuna.Study, url: URL) -> TrialRuns:
     """The study's runs in MLflow; one process at a time, so that there is one parent."""
     about = params.search.model_dump(mode="json", exclude={"storage"})
     with alone(url):
-        return TrialRuns(params.tracking, study.study_name, about)
+        return TrialRuns(params.tracking, study.study_name, str(study.user_attrs["begun"]), about)
 
 
 def _show(runs: TrialRuns, trial: optuna.trial.FrozenTrial, cell: table.Cell | None) -> None:

@@ -1,12 +1,10 @@
 """The figures about the slices, the trainability and the cost: tables in, a figure out."""
 
-import math
 import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -15,27 +13,13 @@ from statsmodels.duration.survfunc import SurvfuncRight
 from pipeline.reporting.evidence import each
 from pipeline.reporting.figures import COLORS, MARKS, SHARE, WIDTH
 from pipeline.reporting.mechanism import pairs
+from pipeline.reporting.mechanism.panels import GREY, grid_of
 from pipeline.reporting.tables import answered
-
-GREY = "#999999"
-
-
-def _panels(cells: pd.DataFrame, height: float, *, shared: bool = False) -> tuple[Figure, list[Axes]]:
-    """A panel per cell, at most four side by side."""
-    columns = min(4, len(cells))
-    rows = math.ceil(len(cells) / columns)
-    figure = Figure(figsize=(WIDTH, 0.8 + height * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=shared).flatten()
-    for axes, name in zip(panels, cells["ablation"], strict=False):
-        axes.set_title("\n".join(textwrap.wrap(name, 24)), loc="left")
-    for unused in panels[len(cells) :]:
-        unused.set_axis_off()
-    return figure, list(panels[: len(cells)])
 
 
 def heat_maps(slices: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """How well the token at position j is read above position k: trained, after the last layer, mean over seeds."""
-    figure, panels = _panels(cells, 2.6)
+    figure, panels = grid_of(cells, 2.6, shared=False)
     last = pairs.trained(slices)
     image = None
     for axes, cell in zip(panels, each(cells), strict=True):
@@ -57,7 +41,7 @@ def heat_maps(slices: pd.DataFrame, cells: pd.DataFrame) -> Figure:
 
 def ratio_by_depth(ratios: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """The correlation ratio over depth, a line per member."""
-    figure, panels = _panels(cells, 2.0)
+    figure, panels = grid_of(cells, 2.0, shared=False)
     known = ratios.loc[ratios["ratio"] > 0, ["ratio", "reference"]]
     limits = (known.min().min() / 1.3, known.max().max() * 1.3) if len(known) else (0.1, 1.0)
     for axes, cell in zip(panels, each(cells), strict=True):
@@ -120,7 +104,7 @@ def survival(curves: dict[str, SurvfuncRight], cells: pd.DataFrame, budget: int)
         curves: Kaplan-Meier estimate of each cell.
         budget: the longest run, in steps.
     """
-    figure, panels = _panels(cells, 2.0, shared=True)
+    figure, panels = grid_of(cells, 2.0)
     for axes, cell in zip(panels, each(cells), strict=True):
         for name, curve in curves.items():
             own = name == cell["ablation"]

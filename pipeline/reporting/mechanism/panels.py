@@ -68,12 +68,12 @@ def axis_of(table: pd.DataFrame) -> str | None:
     return next((name for name in ("depth", "layer") if name in table), None)
 
 
-def grid_of(cells: pd.DataFrame, height: float) -> tuple[Figure, list[Axes]]:
-    """A panel per cell, at most four side by side, with shared axes."""
+def grid_of(cells: pd.DataFrame, height: float, *, shared: bool = True) -> tuple[Figure, list[Axes]]:
+    """A panel per cell, at most four side by side; `shared`: with one vertical axis."""
     columns = min(4, len(cells))
     rows = math.ceil(len(cells) / columns)
     figure = Figure(figsize=(WIDTH, 0.8 + height * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=shared).flatten()
     for axes, name in zip(panels, cells["ablation"], strict=False):
         axes.set_title("\n".join(textwrap.wrap(name, 24)), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
