@@ -143,6 +143,10 @@ def shown(folder: Path) -> dict[int, float]:
 
 @pytest.mark.timeout(300)
 def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> None:
+    trials = 12
+    (folder / "params.yaml").write_text(
+        (folder / "params.yaml").read_text().replace(f"trials: {TRIALS}", f"trials: {trials}")
+    )
     storage = f"sqlite:///{folder}/reports/search/study.db"
     process = started(folder, "--workers", "2")
     wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
@@ -152,13 +156,13 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
     assert process.returncode == 130
     assert "interrupted" in said
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
-    trials = study(folder, storage).get_trials(deepcopy=False)
-    assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
+    states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
+    assert TrialState.RUNNING not in states
     again = started(folder, "--workers", "2")
     again.communicate(timeout=200)
     assert again.returncode == 0
-    trials = study(folder, storage).get_trials(deepcopy=False)
-    assert [trial.state for trial in trials].count(TrialState.COMPLETE) == TRIALS
+    states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
+    assert states.count(TrialState.COMPLETE) == trials
 
 
 @pytest.mark.timeout(120)

@@ -99,7 +99,7 @@ BUSY = study(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(STUDIES, st.sampled_from(["residuals_kept", "parameters", "flops"]))
 def test_the_front_is_what_nothing_dominates(trials: pd.DataFrame, minimized: str) -> None:
     def result(table: pd.DataFrame) -> list[tuple[float, float]]:
@@ -111,7 +111,7 @@ def test_the_front_is_what_nothing_dominates(trials: pd.DataFrame, minimized: st
     assert sum(one in front for one in known) == len(front)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(STUDIES)
 def test_the_sparsest_of_a_depth_is_the_fewest_among_those_that_converged(trials: pd.DataFrame) -> None:
     known = answer.evidence(trials)
@@ -132,7 +132,7 @@ def test_the_sparsest_of_a_depth_is_the_fewest_among_those_that_converged(trials
     assert answer.shallowest(trials) == min(depths, default=None)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(STUDIES)
 def test_only_complete_trials_count_and_each_configuration_once(trials: pd.DataFrame) -> None:
     known = answer.evidence(trials)
@@ -143,7 +143,7 @@ def test_only_complete_trials_count_and_each_configuration_once(trials: pd.DataF
         pd.testing.assert_frame_equal(table(trials), table(known))
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(STUDIES)
 def test_the_map_of_all_depths_is_the_sum_of_the_depths(trials: pd.DataFrame) -> None:
     table = answer.residual_map(trials)
@@ -154,7 +154,7 @@ def test_the_map_of_all_depths_is_the_sum_of_the_depths(trials: pd.DataFrame) ->
     pd.testing.assert_frame_equal(table[pooled].groupby(keys)[counts].sum(), each)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(rows(kept_back=False))
 def test_a_stanza_makes_the_cell_that_the_trial_trained(row: dict) -> None:
     line = section.stanzas(study(row), LAPTOP.model, LAPTOP.training)
@@ -174,7 +174,7 @@ def test_a_stanza_makes_the_cell_that_the_trial_trained(row: dict) -> None:
         assert all(getattr(getattr(cell, kind), key) != getattr(base, key) for key in overrides)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(rows(kept_back=False), rows(kept_back=False))
 def test_the_same_name_means_the_same_configuration(one: dict, other: dict) -> None:
     names = [answer.stanza(pd.Series(row), LAPTOP.model, LAPTOP.training)[0] for row in (one, other)]
