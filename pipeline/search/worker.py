@@ -47,7 +47,7 @@ def work(
             if complete >= wanted(params.search):
                 return ran
             if complete + running < wanted(params.search):
-                trial = _Trial(params, data, turn, on_trial, train)
+                trial = _Trial(params, url, data, turn, on_trial, train)
                 with _quietly():
                     study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
                 ran += 1
@@ -58,8 +58,11 @@ def work(
 class _Trial:
     """One trial, from the sampler's choice to the record of it."""
 
-    def __init__(self, params: Params, data: Dataset, turn: ExitStack, on_trial: OnTrial, train: Train) -> None:
-        self.params, self.data, self.turn, self.on_trial, self.train = params, data, turn, on_trial, train
+    def __init__(
+        self, params: Params, url: URL, data: Dataset, turn: ExitStack, on_trial: OnTrial, train: Train
+    ) -> None:
+        self.params, self.url, self.data, self.turn = params, url, data, turn
+        self.on_trial, self.train = on_trial, train
         self.cell: Cell | None = None
 
     def run(self, trial: optuna.Trial) -> tuple[float, float]:
@@ -91,14 +94,17 @@ class _Trial:
 
     def _try_another(self, trial: optuna.Trial) -> None:
         """Queue a configuration that is new, drawn at random: on a small discrete space the sampler would repeat itself
-        about every second time."""
-        if enumerated(self.params.search):
+        about every second time. Not beyond the trials that are wanted: what waits at the end is never run."""
+        search = self.params.search
+        if enumerated(search):
             return
-        trials = trial.study.get_trials(deepcopy=False)
-        seen = [one.params or one.system_attrs.get("fixed_params", {}) for one in trials]
-        generator = np.random.default_rng([self.params.search.seed, trial.number])
-        if new := space.unseen(self.params.search.space, seen, generator):
-            trial.study.enqueue_trial(new)
+        with alone(self.url):
+            trials = trial.study.get_trials(deepcopy=False)
+            if sum(one.state != TrialState.FAIL for one in trials) >= wanted(search):
+                return
+            seen = [one.params or one.system_attrs.get("fixed_params", {}) for one in trials]
+            if new := space.unseen(search.space, seen, np.random.default_rng([search.seed, trial.number])):
+                trial.study.enqueue_trial(new)
 
     def tell(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Optuna's callback after the trial."""

@@ -86,8 +86,9 @@ def what_was_tried(params: Params, trials: pd.DataFrame, study: str, space_size:
         f"{percent(search.give_up_at)} of the steps no member had ever reached a validation exact match of "
         f"{percent(search.give_up_below)}); {plural(int(known['diverged'].sum()), 'member')} diverged.",
     ]
-    if unfinished := int(state.get("running", 0) + state.get("waiting", 0)):
-        texts.append(f"The study is not at its end: {plural(unfinished, 'trial')} still run or wait.")
+    complete, wanted = int(state.get("complete", 0)), min(search.trials, space_size or search.trials)
+    if complete < wanted:
+        texts.append(f"The study is not at its end: {complete} of {plural(wanted, 'trial')} are complete.")
     few = (
         f"With {plural(len(search.seeds), 'member')} each, what converged may not do so with other seeds, nor what did "
         f"not fail again; the best was picked among many, which flatters it."
