@@ -93,7 +93,7 @@ def run_on_ray(work: Callable[[int], Any], workers: int, *, gpus: float) -> list
             raise Refused(f"--engine ray: no cluster answers ({str(error).splitlines()[0]})") from None
     try:
         # Ray takes a function only, no other callable
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(lambda index: work(index))
+        task: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(lambda index: work(index))
         return ray.get([task.remote(index) for index in range(workers)])
     finally:
         if started:

@@ -84,8 +84,9 @@ def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
             except (ValueError, RuntimeError):
                 continue
         for name, importance in by_name.items():
-            found.setdefault(name, {})[objective] = float(importance)
-    return found
+            found.setdefault(name, {})[objective] = round(float(importance), 9)
+    # Optuna's own order of equals, and of what it sums, changes from process to process
+    return dict(sorted(found.items(), key=lambda item: (*(-value for value in item[1].values()), item[0])))
 
 
 def _value(trial: FrozenTrial, index: int, sign: float) -> float:

@@ -1,5 +1,8 @@
 """Workers and the study they share, on every storage; trials are trained for real."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -200,3 +203,24 @@ def test_importances_name_what_every_trial_has(cheap: Params, data: Dataset, tmp
     assert table.importances(study) == {}
     work(cheap, study, where, data)
     assert "layers" in table.importances(study)
+
+
+def test_importances_come_in_one_order_whatever_the_hash_seed(cheap: Params, data: Dataset, tmp_path: Path) -> None:
+    where = make_url(f"sqlite:///{tmp_path / 'study.db'}")
+    study = open_study(cheap, where, seeded=True)
+    work(cheap, study, where, data)
+    script = (
+        "import optuna; from pipeline.search import table;"
+        f"print(table.importances(optuna.load_study(study_name='{study.study_name}', storage='{where}')))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(said) == 1
