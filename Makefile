@@ -20,7 +20,7 @@ search: $(READY)  ## how few layers, how few residual connections? (an Optuna st
 	$(BIN)/dvc repro search
 
 test: $(READY)  ## set everything up, then run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## linters and type checker
 	$(BIN)/ruff check .

@@ -66,6 +66,7 @@ def end_with_parent() -> None:
     """In a process of `run_processes`: be interrupted when the parent is gone, however it went."""
     if PARENT not in os.environ:
         return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 
     def watch() -> None:
         os.read(sys.stdin.fileno(), 1)  # nothing is ever sent: it returns when the other end is closed

@@ -1,7 +1,9 @@
 """Shared by all tests: shapes are checked at run time, and two busy thread teams never meet."""
 
 import os
+import signal
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # heard by what tests start, also if run in the background
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")

@@ -13,6 +13,7 @@ from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, BruteForceSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -89,6 +90,11 @@ def enumerated(search: Search) -> bool:
 def wanted(search: Search) -> int:
     """How many trials the study is to have."""
     return min(search.trials, space.size(search.space)) if enumerated(search) else search.trials
+
+
+def complete(study: optuna.Study) -> int:
+    """How many trials have an outcome."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
 def sampler(search: Search, seed: int | None) -> BaseSampler:

@@ -16,7 +16,7 @@ from pipeline.refusal import Refused
 from pipeline.reporting import page
 from pipeline.reporting.search import answer, section
 from pipeline.search import space, table
-from pipeline.search.study import alone, open_study, storage_url, wanted
+from pipeline.search.study import alone, complete, open_study, storage_url, wanted
 from pipeline.search.worker import work
 from pipeline.stages import DATA, REPORTS
 from pipeline.tasks import dataset
@@ -39,7 +39,9 @@ def run(params: Params, *, workers: int | None, ray: bool, gpus: float) -> None:
     study = open_study(params, url, seeded=True)
     print(f"study {study.study_name}: {wanted(params.search)} trials, in {url.render_as_string(hide_password=True)}")
     runs = _runs(params, study, url)
-    if ray:
+    if complete(study) >= wanted(params.search):
+        pass  # there is only the answer to write: workers take seconds to start
+    elif ray:
         count = workers or len(execution.environments(None))
         execution.run_on_ray(partial(work_elsewhere, params, url, Path.cwd()), count, gpus=gpus)
     elif len(environments := execution.environments(workers)) == 1:
@@ -71,13 +73,12 @@ def finish(params: Params, study: optuna.Study, url: URL) -> None:
         _show(runs, trial, table.cell_of(params, trial))
     found = table.trials(params, study)
     _write(params, study, found)
-    complete = int((found["state"] == "complete").sum())
-    if complete < wanted(params.search):
+    if (done := complete(study)) < wanted(params.search):
         raise Refused(
-            f"search: {complete} of {wanted(params.search)} trials are complete, the workers are gone; the same "
+            f"search: {done} of {wanted(params.search)} trials are complete, the workers are gone; the same "
             f"command goes on"
         )
-    runs.finish({"trials": complete, "retried": float(found["retries"].notna().sum())})
+    runs.finish({"trials": done, "retried": float(found["retries"].notna().sum())})
     print(f"The answer: {FOLDER / 'index.html'}")
 
 

@@ -221,6 +221,6 @@ def test_importances_come_in_one_order_whatever_the_hash_seed(cheap: Params, dat
             text=True,
             check=True,
         ).stdout
-        for seed in range(4)
+        for seed in (1, 2)  # which gave two orders
     }
     assert len(said) == 1
