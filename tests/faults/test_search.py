@@ -24,7 +24,7 @@ __all__ = ["postgres"]  # a fixture
 
 PROJECT = Path(__file__).parent.parent.parent
 TRIALS, WORKERS, KILLS = 40, 4, 3
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = pytest.mark.filterwarnings("default")  # mlflow's use of SQLAlchemy, when a test reads its store
 
 
 @pytest.fixture
@@ -172,4 +172,5 @@ def test_workers_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
     wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
     workers = children(process)
     process.kill()
+    process.wait()
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 60)

@@ -14,8 +14,6 @@ from pipeline.search import table
 from pipeline.search.study import open_study
 from pipeline.stages.search import work_elsewhere
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:

@@ -11,8 +11,6 @@ from pipeline.stages import search
 from pipeline.tasks import dataset
 from tests.conftest import PRESETS
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

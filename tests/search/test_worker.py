@@ -21,8 +21,6 @@ from pipeline.search.study import open_study, storage_url, wanted
 from pipeline.search.worker import work
 from pipeline.tasks.dataset import Dataset
 
-pytestmark = pytest.mark.filterwarnings("default")  # Optuna's and SQLAlchemy's own
-
 
 def changed(params: Params, **settings: object) -> Params:
     return params.model_copy(update={"search": params.search.model_copy(update=settings)})
