@@ -1,7 +1,6 @@
 """The trials of a study as MLflow runs: a parent per study, a child per trial, written from what Optuna's storage
 holds, so that what is missing can be filled in at any time."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,9 +54,7 @@ class TrialRuns:
             sections = {"model": cell.model, "training": cell.training}
             params = {f"{name}.{key}": value for name, section in sections.items() for key, value in section}
             metrics = {"objective_0": values[0], "objective_1": values[1]} | {
-                name: float(value)
-                for name, value in attributes.items()
-                if isinstance(value, int | float) and name not in ("repeats", "retries") and math.isfinite(value)
+                name: float(value) for name, value in attributes["result"].items()
             }
             self.store.describe(run, params={"trial": number, **params}, metrics=metrics, finished=True)
             self.shown.add(number)

@@ -1,6 +1,6 @@
 """What a trial is worth: a population trained with the same code as the `train` stage."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -45,10 +45,6 @@ class Result:
     def values(self, minimize: str) -> tuple[float, float]:
         """To maximise: members converged, ties broken by mean exact match, in [0, 1]. To minimise: `minimize`."""
         return (self.converged + self.validation_exact_match) / (self.members + 1), float(getattr(self, minimize))
-
-    def as_dict(self) -> dict[str, Any]:
-        """For Optuna's storage."""
-        return asdict(self)
 
 
 class GiveUp(Callback):

@@ -55,16 +55,11 @@ def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
         row |= {name: getattr(cell.training, name) for name in ("learning_rate", "optimizer")}
         row["residual_free_attention"] = " ".join(map(str, model.residual_free.attention))
         row["residual_free_mlp"] = " ".join(map(str, model.residual_free.mlp))
-    known = trial.user_attrs
-    row |= {name: known[name] for name in RESULTS if name in known}
-    if "converged" in known:
-        row["converged_share"] = known["converged"] / known["members"]
-    history = trial.system_attrs.get("retry_history") or [known["retries"]] if _is_retry(trial) else [None]
-    return row | {"repeats": known.get("repeats"), "retries": history[0]}
-
-
-def _is_retry(trial: FrozenTrial) -> bool:
-    return "retry_history" in trial.system_attrs or "retries" in trial.user_attrs
+    if stored := trial.user_attrs.get("result"):
+        result = Result(**stored)
+        row |= stored | {"converged_share": result.converged_share}
+    lost = trial.system_attrs.get("retry_history", [trial.user_attrs.get("retries")])
+    return row | {"repeats": trial.user_attrs.get("repeats"), "retries": lost[0]}
 
 
 def importances(study: optuna.Study) -> dict[str, dict[str, float]]:

@@ -2,8 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -39,19 +40,19 @@ def work(
     """
     ran = 0
     while True:
-        with ExitStack() as turn:  # held until the sampler has chosen, so that no two workers take the last trial
+        with ExitStack() as turn:  # so that no two workers take the last trial
             turn.enter_context(alone(url))
-            _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
-            states = [trial.state for trial in study.get_trials(deepcopy=False)]
-            complete, running = states.count(TrialState.COMPLETE), states.count(TrialState.RUNNING)
-            if complete >= wanted(params.search):
+            trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+            complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+            if len(complete) >= wanted(params.search):
                 return ran
-            if complete + running < wanted(params.search):
-                trial = _Trial(params, url, data, turn, on_trial, train)
+            if len(trials) < wanted(params.search):
+                trial = _Trial(params, url, data, complete, turn, on_trial, train)
                 with _quietly():
                     study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
                 ran += 1
                 continue
+            _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
         time.sleep(min(1.0, params.search.heartbeat))
 
 
@@ -59,16 +60,25 @@ class _Trial:
     """One trial, from the sampler's choice to the record of it."""
 
     def __init__(
-        self, params: Params, url: URL, data: Dataset, turn: ExitStack, on_trial: OnTrial, train: Train
+        self,
+        params: Params,
+        url: URL,
+        data: Dataset,
+        complete: Sequence[FrozenTrial],
+        turn: ExitStack,
+        on_trial: OnTrial,
+        train: Train,
     ) -> None:
-        self.params, self.url, self.data, self.turn = params, url, data, turn
-        self.on_trial, self.train = on_trial, train
+        self.params, self.url, self.data, self.complete = params, url, data, complete
+        self.turn, self.on_trial, self.train = turn, on_trial, train
         self.cell: Cell | None = None
 
     def run(self, trial: optuna.Trial) -> tuple[float, float]:
         """Optuna's objective."""
         search = self.params.search
         try:
+            if not enumerated(search):  # brute force would choose what another worker is just choosing
+                self.turn.close()
             chosen = space.suggest(trial, search.space)
             self.turn.close()
             self.cell = space.cell(self.params, chosen)
@@ -76,18 +86,18 @@ class _Trial:
         except KeyboardInterrupt:
             trial.study.enqueue_trial(trial.params, user_attrs={"retries": _original(trial)})
             raise
-        for name, value in (result.as_dict() | about).items():
+        for name, value in {"result": asdict(result), **about}.items():
             trial.set_user_attr(name, value)
         trial.set_constraint("diverged", float(result.diverged))
         return result.values(search.minimize)
 
     def _result(self, trial: optuna.Trial) -> tuple[Result, dict[str, Any]]:
         """Stored, where the configuration has been evaluated; else by training."""
-        for earlier in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if earlier.params == trial.params and "repeats" not in earlier.user_attrs:
+        params = trial.params
+        for earlier in self.complete:
+            if earlier.params == params and "repeats" not in earlier.user_attrs:
                 self._try_another(trial)
-                stored = {name: earlier.user_attrs[name] for name in Result.__dataclass_fields__}
-                return Result(**stored), {"repeats": earlier.number}
+                return Result(**earlier.user_attrs["result"]), {"repeats": earlier.number}
         assert self.cell is not None
         result, curve = self.train(self.cell, self.data, self.params.search)
         return result, {"curve": curve}
