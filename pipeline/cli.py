@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.refusal import Refused
+from pipeline.refusal import Failed, Refused
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -62,14 +62,9 @@ def analyze(ablation: Ablation) -> None:
     of its members before, during and after training."""
     params = _params()
     params.cell(ablation)
-    from pipeline.measurement.symmetry import SymmetryError
     from pipeline.stages import analyze
 
-    try:
-        analyze.run(params, ablation)
-    except SymmetryError as error:
-        print(f"error: {ablation}: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    analyze.run(params, ablation)
 
 
 @app.command()
@@ -119,13 +114,8 @@ def _count(workers: str) -> int | None:
 def track() -> None:
     """Reads models/ and reports/evaluation/; writes to MLflow whatever it lacks of them, without duplicates."""
     from pipeline.stages import track
-    from pipeline.tracking import Unreachable
 
-    try:
-        track.run(_params())
-    except Unreachable as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    track.run(_params())
 
 
 @app.command()
@@ -159,12 +149,12 @@ def preset(
 
 
 def main() -> None:
-    """Run the command line; exit code 2 and one line for input that cannot be used."""
+    """Run the command line; one line and exit code 2 for input that cannot be used, 1 for what failed."""
     try:
         app()
-    except Refused as refused:
-        print(f"error: {refused}", file=sys.stderr)
-        raise SystemExit(2) from None
+    except (Refused, Failed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, Refused) else 1) from None
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)

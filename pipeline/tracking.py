@@ -42,6 +42,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pipeline import files, trained_cell
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell, Model, Task, Tracking, checked
+from pipeline.refusal import Failed
 from pipeline.trained_cell import CELL_CURVES, CURVES, TrainedCell
 
 NOTE = "mlflow.note.content"
@@ -58,7 +59,7 @@ Runs = dict[int | None, Run]
 """Seed -> its run; None -> the cell's own."""
 
 
-class Unreachable(Exception):
+class Unreachable(Failed):
     """The tracking server does not answer, or not as MLflow."""
 
 

@@ -26,8 +26,6 @@ from pipeline.refusal import Refused
 from pipeline.training.history import COLUMNS, History
 from tests.conftest import model, task, training
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
-
 NAME = "none-causal"
 SEEDS = (1, 2)
 STEPS = (4, 8)

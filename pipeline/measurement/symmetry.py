@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.measurement.registry import Subject, measurement
-from pipeline.params import Model
+from pipeline.params import Cell
+from pipeline.refusal import Failed
 from pipeline.tasks.rows import Rows
 from pipeline.transformer.model import Transformer
 
@@ -20,7 +21,7 @@ TOLERANCE = 1e-9
 PROMPTS, PERMUTATIONS = 64, 16
 
 
-class SymmetryError(Exception):
+class SymmetryError(Failed):
     """A model is not as blind to order as its architecture says it must be, or blinder: a bug in the instrument."""
 
 
@@ -65,7 +66,7 @@ def symmetry(subject: Subject) -> pd.DataFrame:
     """
     measured = change_of_prediction(subject.model, permuted_prompts(subject.rows))
     predicted = is_order_blind(subject.cell.model)
-    check(predicted, measured["max_logit_change"], subject.cell.model)
+    check(predicted, measured["max_logit_change"], subject.cell)
     return pd.DataFrame([{"order_blind_predicted": int(predicted), **measured}])
 
 
@@ -85,12 +86,12 @@ def change_of_prediction(model: Transformer, permuted: Permuted) -> dict[str, fl
     }
 
 
-def check(order_blind_predicted: bool, max_logit_change: float, model: Model) -> None:
+def check(order_blind_predicted: bool, max_logit_change: float, cell: Cell) -> None:
     """Raise `SymmetryError` where prediction and measurement disagree."""
     if order_blind_predicted != (max_logit_change <= TOLERANCE):
-        verb = "must not" if order_blind_predicted else "must"
+        verb, model = "must not" if order_blind_predicted else "must", cell.model
         raise SymmetryError(
-            f"permuting earlier tokens moves a logit by {max_logit_change:.3g}, but it {verb} move any in this "
-            f"architecture (positional: {model.positional}, attention: {model.attention}, layers: {model.layers}; "
+            f"{cell.name}: permuting earlier tokens moves a logit by {max_logit_change:.3g}, but it {verb} move any in "
+            f"this architecture (positional: {model.positional}, attention: {model.attention}, layers: {model.layers}; "
             f"tolerance {TOLERANCE:g}): a bug in the instrument"
         )

@@ -77,7 +77,7 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
             study.sampler = sampler(params.search, params.search.seed + len(study.trials) if seeded else None)
     except RuntimeError as error:  # Optuna's answer to a schema of another version
         raise Refused(f"search.storage: {where} was made by another version of Optuna ({_first_line(error)})") from None
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         cause = error.__cause__ or error
         raise Refused(f"search.storage: no study can be kept at {where} ({_first_line(cause)})") from None
     return study

@@ -12,9 +12,9 @@ from sqlalchemy.engine import URL
 
 from pipeline import execution, files
 from pipeline.params import PARAMS_FILE, Params
-from pipeline.refusal import Refused
+from pipeline.refusal import Failed, Refused
 from pipeline.reporting import page
-from pipeline.reporting.search import answer, section
+from pipeline.reporting.search import answer, report
 from pipeline.search import space, table
 from pipeline.search.study import alone, complete, open_study, storage_url, wanted
 from pipeline.search.worker import work
@@ -33,6 +33,7 @@ def run(params: Params, *, workers: int | None, ray: bool, gpus: float) -> None:
 
     Raises:
         Refused: no dataset, no storage, or a space that makes no valid model.
+        Failed: the workers were lost before the study had the trials that are wanted.
     """
     dataset.read(DATA / params.task.name, params.task)
     url = storage_url(params.search, FOLDER.resolve())
@@ -66,7 +67,7 @@ def finish(params: Params, study: optuna.Study, url: URL) -> None:
     """Show in MLflow what it lacks, and write the answer.
 
     Raises:
-        Refused: the study is not complete (its workers were lost).
+        Failed: trials are missing.
     """
     runs = _runs(params, study, url)  # as the workers left them
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
@@ -74,9 +75,9 @@ def finish(params: Params, study: optuna.Study, url: URL) -> None:
     found = table.trials(params, study)
     _write(params, study, found)
     if (done := complete(study)) < wanted(params.search):
-        raise Refused(
-            f"search: {done} of {wanted(params.search)} trials are complete, the workers are gone; the same "
-            f"command goes on"
+        raise Failed(
+            f"search: {done} of {wanted(params.search)} trials are complete, the workers are gone; the same command "
+            f"goes on"
         )
     runs.finish({"trials": done, "retried": float(found["retries"].notna().sum())})
     print(f"The answer: {FOLDER / 'index.html'}")
@@ -112,14 +113,14 @@ def _write(params: Params, study: optuna.Study, found: pd.DataFrame) -> None:
     """Everything in `reports/search/` but the storage; `index.html` last."""
     size = space.size(params.search.space)
     importances = table.importances(study)
-    report, images = section.page(params, found, study=study.study_name, space_size=size, importances=importances)
+    content, images = report.page(params, found, study=study.study_name, space_size=size, importances=importances)
     files.write_csv(FOLDER / "trials.csv", found)
-    cells = section.stanzas(found, params.model, params.training, params.search.minimize)
+    cells = report.stanzas(found, params.model, params.training, params.search.minimize)
     files.write_text(FOLDER / "ablations.yaml", cells)
-    for name, content in images.items():
-        files.write_bytes(FOLDER / "figures" / name, content)
-    files.write_text(FOLDER / "summary.md", page.markdown(report))
-    files.write_text(FOLDER / "index.html", page.html(report, images))
+    for name, image in images.items():
+        files.write_bytes(FOLDER / "figures" / name, image)
+    files.write_text(FOLDER / "summary.md", page.markdown(content))
+    files.write_text(FOLDER / "index.html", page.html(content, images))
 
 
 def _runs(params: Params, study: optuna.Study, url: URL) -> TrialRuns:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -24,7 +25,6 @@ __all__ = ["postgres"]  # a fixture
 
 PROJECT = Path(__file__).parent.parent.parent
 TRIALS, WORKERS, KILLS = 40, 4, 3
-pytestmark = pytest.mark.filterwarnings("default")  # mlflow's use of SQLAlchemy, when a test reads its store
 
 
 @pytest.fixture
@@ -44,16 +44,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path, *options: str, storage: str = "") -> subprocess.Popen[str]:
+@contextmanager
+def searching(folder: Path, *options: str, storage: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A search in a process of its own, which does not outlive the block."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "SEARCH_STORAGE": storage, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "pipeline", "search", *options],
         cwd=folder,
         env=environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
@@ -96,17 +102,13 @@ def running(folder: Path, storage: str) -> bool:
 def killed(folder: Path, postgres: str) -> Iterator[tuple[Path, str, subprocess.Popen[str]]]:
     """A study of which `KILLS` of `WORKERS` workers were killed in the middle of a trial."""
     storage = fresh_database(postgres, f"kill_{folder.name}_{time.time_ns()}").render_as_string(hide_password=False)
-    process = started(folder, "--workers", str(WORKERS), storage=storage)
-    try:
+    with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
         wait_for(lambda: len(children(process)) == WORKERS and running(folder, storage))
         for _ in range(KILLS):
             wait_for(lambda: running(folder, storage))
             os.kill(children(process)[0], signal.SIGKILL)
             time.sleep(0.7)
         yield folder, storage, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.timeout(600)
@@ -120,7 +122,7 @@ def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, s
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(complete) == TRIALS
-    assert len(lost) <= KILLS  # one was perhaps between two trials
+    assert 0 < len(lost) <= KILLS  # one was perhaps between two trials
     for trial in filter(lambda trial: trial.params, lost):  # run again once, with the same parameters
         again = [t for t in trials if trial.number in t.system_attrs.get("retry_history", [])]
         assert [t.state for t in again].count(TrialState.COMPLETE) == 1, again  # one killed twice is run a third time
@@ -148,29 +150,27 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
         (folder / "params.yaml").read_text().replace(f"trials: {TRIALS}", f"trials: {trials}")
     )
     storage = f"sqlite:///{folder}/reports/search/study.db"
-    process = started(folder, "--workers", "2")
-    wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
-    workers = children(process)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in said
-    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    with searching(folder, "--workers", "2") as process:
+        wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
+        workers = children(process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "interrupted" in said
+        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
     assert TrialState.RUNNING not in states
-    again = started(folder, "--workers", "2")
-    again.communicate(timeout=200)
-    assert again.returncode == 0
+    with searching(folder, "--workers", "2") as again:
+        again.communicate(timeout=200)
+        assert again.returncode == 0
     states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
     assert states.count(TrialState.COMPLETE) == trials
 
 
 @pytest.mark.timeout(120)
 def test_workers_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
-    process = started(folder, "--workers", "2")
     storage = f"sqlite:///{folder}/reports/search/study.db"
-    wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
-    workers = children(process)
-    process.kill()
-    process.wait()
+    with searching(folder, "--workers", "2") as process:
+        wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
+        workers = children(process)
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 60)

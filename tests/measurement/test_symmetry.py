@@ -16,7 +16,8 @@ from pipeline.measurement.symmetry import (
     permuted_prompts,
     symmetry,
 )
-from tests.conftest import model
+from pipeline.params import Cell
+from tests.conftest import model, training
 from tests.measurement.hand_set import numbers, rows, silent, subject, uniform, untrained
 
 architectures = st.integers(1, 4).flatmap(
@@ -64,10 +65,11 @@ def test_a_uniform_attender_gives_the_mean_of_its_values_whatever_their_order(at
 
 
 def test_a_disagreement_is_an_error_in_both_directions() -> None:
-    with pytest.raises(SymmetryError, match="must not"):
-        check(True, 1e-6, model())
+    cell = Cell(name="some-cell", model=model(), training=training())
+    with pytest.raises(SymmetryError, match=r"some-cell: .* must not"):
+        check(True, 1e-6, cell)
     with pytest.raises(SymmetryError, match="must move"):
-        check(False, 1e-12, model())
+        check(False, 1e-12, cell)
     with pytest.raises(SymmetryError):
         symmetry(subject(silent(layers=2), layers=2))  # no layer does anything: blinder than its architecture says
 

@@ -33,9 +33,12 @@ def answer(project: Path) -> dict[str, bytes]:
     }
 
 
-def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_tells_it(project: Path) -> None:
+def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_tells_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     search.run(read(), workers=1, ray=False, gpus=0.0)
     first = answer(project)
+    assert "not tracked" not in capsys.readouterr().err
     assert {"trials.csv", "ablations.yaml", "summary.md", "index.html"} <= set(first)
     search.run(read(), workers=1, ray=False, gpus=0.0)
     assert answer(project) == first

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,15 @@ MAP = Figure(
 )
 HISTORY = Figure("history.png", "The configurations in the order they were tried, and the best so far")
 IMPORTANCES = Figure("importances.png", "How much each searched parameter has to do with each objective")
+UNBEATEN = "What no configuration beats in one of members converged and {} without losing in the other."
+NOT_AT_RANDOM = (
+    "The search goes where it found something, so that these are counts of what it chose to try and no random sample "
+    "of the space; a configuration mostly lacks more than the one connection."
+)
+READY = (
+    "The best configurations, ready to be put below `ablations` in `params.yaml` (`python -m pipeline search --promote "
+    "N` does so), where `dvc repro` trains them with the seeds and steps of every other cell:"
+)
 Importances = Mapping[str, Mapping[str, float]]
 """Searched parameter -> objective -> importance."""
 
@@ -38,18 +46,7 @@ Importances = Mapping[str, Mapping[str, float]]
 def page(
     params: Params, trials: pd.DataFrame, *, study: str, space_size: int | None, importances: Importances
 ) -> tuple[Page, dict[str, bytes]]:
-    """A study's own report, and its pictures by name."""
-    _, *parts = _sections(params, trials, study, space_size, importances)
-    tried = Section("What was tried", what_was_tried(params, trials, study, space_size))
-    lead = findings(trials, params.model, params.search.minimize)
-    sections = [tried, *(replace(part, level=2) for part in parts)]
-    return Page(TITLE, alarms(trials, params.model), lead, FRONT, sections), _images(params, trials, importances)
-
-
-def section(
-    params: Params, trials: pd.DataFrame, *, study: str, space_size: int | None, importances: Importances
-) -> tuple[list[Section], dict[str, bytes]]:
-    """A study as a section (and its parts) of another report, and the pictures by name.
+    """A study as a page, and its pictures by name.
 
     Args:
         trials: a row per trial, as in `trials.csv`.
@@ -57,33 +54,19 @@ def section(
         space_size: how many configurations there are to try; None where nobody counted.
         importances: empty where there are too few trials to say.
     """
-    return _sections(params, trials, study, space_size, importances), _images(params, trials, importances)
-
-
-def _sections(
-    params: Params, trials: pd.DataFrame, study: str, space_size: int | None, importances: Importances
-) -> list[Section]:
     minimized, model = params.search.minimize, params.model
-    words = [f"**⚠ BUG IN THE INSTRUMENT. {alarm}**" for alarm in alarms(trials, model)]
-    words += [*findings(trials, model, minimized), *what_was_tried(params, trials, study, space_size)]
-    title = "How little is enough? The search"
-    if answer.evidence(trials).empty:
-        return [Section(title, words)]
-    beaten = (
-        f"What no configuration beats in one of members converged and {drawn.NAMES[minimized]} without losing in the "
-    )
-    without = (
-        "The search goes where it found something, so that these are counts of what it chose to try and no random "
-        "sample of the space; a configuration mostly lacks more than the one connection."
-    )
-    return [
-        Section(title, words, figures=[FRONT]),
-        Section("The front", [f"{beaten}other."], tables=[tables.front(trials, minimized)], level=3),
-        Section("By depth", tables=[tables.by_depth(trials)], level=3),
-        Section("Which residual connections can go", [without], [MAP], [tables.residual_map(trials)], level=3),
-        Section("The course of the study", figures=[HISTORY, *([IMPORTANCES] if importances else [])], level=3),
-        Section("Ready-made cells", _stanzas_in_words(stanzas(trials, model, params.training, minimized)), level=3),
-    ]
+    sections = [Section("What was tried", what_was_tried(params, trials, study, space_size))]
+    if not answer.evidence(trials).empty:
+        ready = stanzas(trials, model, params.training, minimized)
+        sections += [
+            Section("The front", [UNBEATEN.format(drawn.NAMES[minimized])], tables=[tables.front(trials, minimized)]),
+            Section("By depth", tables=[tables.by_depth(trials)]),
+            Section("Which residual connections can go", [NOT_AT_RANDOM], [MAP], [tables.residual_map(trials)]),
+            Section("The course of the study", figures=[HISTORY, *([IMPORTANCES] if importances else [])]),
+            Section("Ready-made cells", [READY, *(f"`{line}`" for line in ready.splitlines())]),
+        ]
+    lead = findings(trials, model, minimized)
+    return Page(TITLE, alarms(trials, model), lead, FRONT, sections), _images(params, trials, importances)
 
 
 def _images(params: Params, trials: pd.DataFrame, importances: Importances) -> dict[str, bytes]:
@@ -112,11 +95,3 @@ def _line(name: str, overrides: dict[str, Any]) -> str:
     yaml.default_flow_style, yaml.width = True, 10_000
     yaml.dump(overrides, buffer)
     return f"{name}: {buffer.getvalue().strip()}"
-
-
-def _stanzas_in_words(text: str) -> list[str]:
-    before = (
-        "The best configurations, ready to be put below `ablations` in `params.yaml` (`python -m pipeline search "
-        "--promote N` does so), where `dvc repro` trains them with the seeds and steps of every other cell:"
-    )
-    return [before, *(f"`{line}`" for line in text.splitlines())]
