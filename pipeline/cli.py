@@ -3,12 +3,14 @@
 What a command needs is imported when it runs, so that `--help` answers at once.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.execution import PARENT
 from pipeline.refusal import Failed, Refused
 
 if TYPE_CHECKING:
@@ -156,7 +158,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, Refused) else 1) from None
     except SystemExit as end:
-        if end.code == INTERRUPTED:
+        if end.code == INTERRUPTED and PARENT not in os.environ:  # a worker's parent says it for all
             print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
         raise
 

@@ -88,9 +88,23 @@ def exact_match(runs: pd.DataFrame, cells: pd.DataFrame, ceiling: float | None) 
         if isinstance(row, str):
             label.set_fontweight("bold")
     scores.set_ylim(len(rows) - 0.4, -0.6)
-    handles = _legend(cells, ceiling)
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, handletextpad=0.5)
+    explain(figure, _legend(cells, ceiling), columns=3)
     return figure
+
+
+def explain(figure: Figure, handles: Sequence[Line2D], *, columns: int = 4) -> None:
+    """Put a legend above the panels."""
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.5)
+
+
+def encodings(cells: pd.DataFrame, **style: Any) -> list[Line2D]:
+    """What the colours mean: a handle for each positional encoding among `cells`."""
+    names = {"none": "no positional encoding", "alibi": "ALiBi"}
+    return [
+        Line2D([], [], color=color, label=names.get(key, f"{key} encoding"), **style)
+        for key, color in COLORS.items()
+        if (cells["positional"] == key).any()
+    ]
 
 
 def _seeds(axes: Axes, runs: pd.DataFrame, cell: pd.Series, place: int) -> None:
@@ -132,12 +146,7 @@ def _converged(axes: Axes, cell: pd.Series, place: int) -> None:
 
 def _legend(cells: pd.DataFrame, ceiling: float | None) -> list[Line2D]:
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
-    names = {"none": "no positional encoding", "alibi": "ALiBi"}
-    handles = [
-        Line2D([], [], marker="o", color=color, label=names.get(key, f"{key} encoding"), **dot)
-        for key, color in COLORS.items()
-        if (cells["positional"] == key).any()
-    ]
+    handles = encodings(cells, marker="o", **dot)
     if (cells["attention"] == "full").any():
         handles.append(
             Line2D([], [], marker="s", color="#555555", markerfacecolor="white", label="full attention", **dot)
@@ -162,7 +171,7 @@ def learning_curves(history: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     columns = min(3, len(cells))
     rows = math.ceil(len(cells) / columns)
     last = max(1, int(history["step"].max()))
-    figure = Figure(figsize=(WIDTH, 0.6 + 1.9 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.0 + 1.9 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, (_, cell) in zip(panels, cells.iterrows(), strict=False):
         curves = history[history["ablation"] == cell["ablation"]]
@@ -197,6 +206,11 @@ def learning_curves(history: pd.DataFrame, cells: pd.DataFrame) -> Figure:
             panels[place].tick_params(labelbottom=True)
             panels[place].set_xlabel("Step")
     figure.supylabel("Validation exact match", fontsize=11)
+    handles = encodings(cells, linewidth=1.6)
+    if (cells["attention"] == "full").any():
+        handles.append(Line2D([], [], color="#555555", linestyle="--", linewidth=1.6, label="full attention"))
+    handles.append(Line2D([], [], color="#555555", linestyle="none", marker="o", markersize=4, label="last evaluation"))
+    explain(figure, handles)
     return figure
 
 

@@ -114,8 +114,7 @@ def mechanism(findings: Sequence[Finding]) -> list[Section]:
 def learning_curves() -> Section:
     """How the runs got there."""
     caption = (
-        "Validation exact match, a line per seed; the mark is the run's last evaluation (a run that has converged "
-        "may stop there). Dashed: full attention."
+        "Validation exact match, a line per seed, to its last evaluation (a run that has converged may stop there)."
     )
     return Section(
         "Learning curves",

@@ -54,7 +54,7 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
     Raises:
         Refused: the storage cannot be reached, or was made by another version of Optuna.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a traceback for each trial that Ctrl-C ends
     where = url.render_as_string(hide_password=True)
     try:
         with alone(url):

@@ -157,6 +157,7 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "interrupted" in said
+        assert "Traceback" not in said
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
     assert TrialState.RUNNING not in states

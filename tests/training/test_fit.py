@@ -39,6 +39,23 @@ def weights_equal(one: Trained, other: Trained, seed: int) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_under_slurm_every_process_trains_on_its_own(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as one rank of many, as Lightning would have it: here with the variables of the fourth task of eight."""
+    alone = fit(cell(), data)
+    slurm = {
+        "JOB_ID": 1,
+        "JOB_NAME": "search",
+        "NTASKS": 8,
+        "NTASKS_PER_NODE": 4,
+        "PROCID": 3,
+        "LOCALID": 3,
+        "NODEID": 0,
+    }
+    for name, value in {**slurm, "NNODES": 2, "NODELIST": "node[1-2]"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert weights_equal(fit(cell(), data), alone, seed=1)
+
+
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_starts(preset: str, tmp_path: Path) -> None:
     """Two steps of its first and last cell on the CPU, on its own task (fewer rows)."""

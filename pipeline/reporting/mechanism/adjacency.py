@@ -21,7 +21,7 @@ EXPLANATION = (
     "([arXiv 2501.00073](https://arxiv.org/abs/2501.00073)). Equal similarities count one half."
 )
 CAPTION = "Random rows, as trained: mean over seeds (bootstrap 95% interval)"
-PICTURE = Figure("adjacency.png", "Adjacency score on random rows by depth and cell", f"{MOMENTS} Dotted: chance.")
+PICTURE = Figure("adjacency.png", "Adjacency score on random rows by depth and cell", MOMENTS)
 
 
 def section(measured: Measured) -> Finding:
@@ -53,7 +53,9 @@ def section(measured: Measured) -> Finding:
         None,
         {
             PICTURE.name: figures.png(
-                lambda: panels.lines(random, cells, "adjacency", along="depth", labels=labels, reference=CHANCE)
+                lambda: panels.lines(
+                    random, cells, "adjacency", along="depth", labels=labels, reference=(CHANCE, "chance")
+                )
             )
         },
     )

@@ -18,8 +18,7 @@ TITLE = "What does it cost to leave positional encoding out?"
 SURVIVAL = Figure(
     "not_yet_converged.png",
     "Share of runs not yet converged by step, a panel per cell",
-    "Kaplan-Meier estimate; the colour tells the positional encoding (orange: none), grey the other cells. A cross: "
-    "runs that ended without converging.",
+    "Kaplan-Meier estimate over the seeds of each cell.",
 )
 SPENT = Figure(
     "training_flops.png",

@@ -23,7 +23,7 @@ EXPLANATION = (
 LAST = Figure(
     "depth.png",
     "Relative change of a token's state by depth and cell when earlier tokens are permuted",
-    f"Solid: the last token, whose position stays; dashed: the mean of the others, which move. {MOMENTS}",
+    f"The last token's position stays, the others move (their mean). {MOMENTS}",
 )
 ALONG = Figure(
     "depth_along_training.png",
@@ -46,7 +46,9 @@ def section(measured: Measured) -> Finding:
     deepest = last[last["depth"] == last.groupby("ablation")["depth"].transform("max")]
     labels = ("Depth (layers passed)", "Relative change of a token's state")
     draw = {
-        LAST: lambda: panels.lines(last, cells, "change_of_token", along="depth", labels=labels, dashed=others),
+        LAST: lambda: panels.lines(
+            last, cells, "change_of_token", along="depth", labels=labels, dashed=(others, "the other tokens")
+        ),
         ALONG: lambda: _along(deepest, cells),
     }
     shown = [LAST, ALONG] if ((table["step"] > 0) & (table["trained"] == 0)).any() else [LAST]
@@ -114,6 +116,7 @@ def _along(deepest: pd.DataFrame, cells: pd.DataFrame) -> figures.Figure:
         panel.set_xscale("log")
     figure.supxlabel("Step + 1", fontsize=11)
     figure.supylabel("Relative change of the last state", fontsize=11)
+    figures.explain(figure, figures.encodings(cells, marker="o", markersize=3, linewidth=1.3))
     return figure
 
 

@@ -11,9 +11,9 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocat
 from statsmodels.duration.survfunc import SurvfuncRight
 
 from pipeline.reporting.evidence import each
-from pipeline.reporting.figures import COLORS, MARKS, SHARE, WIDTH
+from pipeline.reporting.figures import COLORS, MARKS, SHARE, WIDTH, encodings, explain
 from pipeline.reporting.mechanism import pairs
-from pipeline.reporting.mechanism.panels import GREY, grid_of
+from pipeline.reporting.mechanism.panels import GREY, grid_of, moments
 from pipeline.reporting.tables import answered
 
 
@@ -58,6 +58,7 @@ def ratio_by_depth(ratios: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     figure.supxlabel("Depth (layers passed)", fontsize=11)
     figure.supylabel("Correlation within positions over across", fontsize=11)
+    explain(figure, moments(cells, dotted="no structure", marker="o", markersize=3, linewidth=1.3))
     return figure
 
 
@@ -93,7 +94,7 @@ def start_and_outcome(runs: pd.DataFrame, ranks: pd.DataFrame, pairs_of_cells: S
         Line2D([], [], marker="o", color=color, label=label)
         for color, label in ((GREY, "normal start"), (COLORS["learned"], "identity start"))
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    explain(figure, handles)
     return figure
 
 
@@ -123,6 +124,9 @@ def survival(curves: dict[str, SurvfuncRight], cells: pd.DataFrame, budget: int)
     panels[0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     figure.supxlabel("Step", fontsize=11)
     figure.supylabel("Runs not yet converged", fontsize=11)
+    others = Line2D([], [], color="#dddddd", linewidth=0.8, label="the other cells")
+    ended = Line2D([], [], marker="+", color="black", linestyle="none", markersize=10, label="ended, not converged")
+    explain(figure, [*encodings(cells, linewidth=2.2), others, ended])
     return figure
 
 
@@ -163,5 +167,5 @@ def spent(runs: pd.DataFrame) -> Figure:
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks(SHARE, [f"{tick:.0%}" for tick in SHARE])
     axes.set(xlabel="Spent on training", ylabel="Test exact match at the last step")
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    explain(figure, handles)
     return figure

@@ -11,7 +11,7 @@ from pipeline.reporting.mechanism.finding import Finding, Measured
 from pipeline.reporting.mechanism.pairs import initial, trained
 from pipeline.reporting.page import Figure, Section, Table
 
-MOMENTS = "Coloured: as trained, a line or dot per seed; grey: before training."
+MOMENTS = "A line or dot per seed, coloured as trained."
 
 
 def section(measured: Measured, measurement: Measurement) -> Finding:
@@ -26,24 +26,22 @@ def section(measured: Measured, measurement: Measurement) -> Finding:
     mean = table.groupby(keys, sort=False)[[value]].mean().reset_index()
     cells = pd.concat([members for _, members in in_groups(measured.cells)])
     name = f"{measurement.name}.png"
+    reference = (measurement.reference, "nothing to find") if measurement.reference is not None else None
     if along:
         labels = ("Depth (layers passed)" if along == "depth" else "Layer", words[0].upper() + words[1:])
-        image = figures.png(
-            lambda: panels.lines(mean, cells, value, along=along, labels=labels, reference=measurement.reference)
-        )
+        image = figures.png(lambda: panels.lines(mean, cells, value, along=along, labels=labels, reference=reference))
         last = mean[mean[along] == mean.groupby("ablation")[along].transform("max")]
     else:
-        image = figures.png(lambda: panels.dots(mean, cells, value, label=words, line=measurement.reference))
+        image = figures.png(lambda: panels.dots(mean, cells, value, label=words, line=reference))
         last = mean
     paragraphs = [measurement.explanation, _spoken(last, cells, value, words, along, measurement.reference)]
     if others:
         paragraphs.append(f"Averaged over {', '.join(others)}.")
-    caption = MOMENTS + (" Dotted: without anything to find." if measurement.reference is not None else "")
     return Finding(
         Section(
             measurement.title,
             paragraphs,
-            [Figure(name, f"{words} by cell", caption)],
+            [Figure(name, f"{words} by cell", MOMENTS)],
             [by_cell(last, cells, value, f"Mean over seeds of the {words} (bootstrap 95% interval)")],
             level=3,
         ),

@@ -3,18 +3,20 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from pipeline.measurement.intervals import CONFIDENCE, RESAMPLES
 from pipeline.reporting.evidence import each
-from pipeline.reporting.figures import COLORS, WIDTH
+from pipeline.reporting.figures import COLORS, WIDTH, encodings, explain
 from pipeline.reporting.mechanism.pairs import initial, trained
 
 GREY = "#999999"
@@ -72,7 +74,7 @@ def grid_of(cells: pd.DataFrame, height: float, *, shared: bool = True) -> tuple
     """A panel per cell, at most four side by side; `shared`: with one vertical axis."""
     columns = min(4, len(cells))
     rows = math.ceil(len(cells) / columns)
-    figure = Figure(figsize=(WIDTH, 0.8 + height * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.2 + height * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=shared).flatten()
     for axes, name in zip(panels, cells["ablation"], strict=False):
         axes.set_title("\n".join(textwrap.wrap(name, 24)), loc="left")
@@ -82,6 +84,17 @@ def grid_of(cells: pd.DataFrame, height: float, *, shared: bool = True) -> tuple
     return figure, list(panels[: len(cells)])
 
 
+def moments(cells: pd.DataFrame, *, dashed: str = "", dotted: str = "", **style: Any) -> list[Line2D]:
+    """The legend of a figure of members, trained in colour and untrained in grey; `dashed`, `dotted`: what such lines
+    are, if there are any."""
+    handles = [*encodings(cells, **style), Line2D([], [], color=GREY, label="before training", **style)]
+    if dashed:
+        handles.append(Line2D([], [], color="#555555", linestyle="--", linewidth=1.3, label=dashed))
+    if dotted:
+        handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.3, label=dotted))
+    return handles
+
+
 def lines(
     table: pd.DataFrame,
     cells: pd.DataFrame,
@@ -89,45 +102,47 @@ def lines(
     *,
     along: str,
     labels: tuple[str, str],
-    reference: float | None = None,
-    dashed: pd.DataFrame | None = None,
-    log: bool = False,
+    reference: tuple[float, str] | None = None,
+    dashed: tuple[pd.DataFrame, str] | None = None,
 ) -> Figure:
     """A panel per cell, a line per member: as trained in the colour of its positional encoding, untrained in grey.
 
     Args:
         table: a row per member and place along `along`.
         labels: of the two axes.
-        reference: what there would be without anything to find, dotted.
-        dashed: a second such table, dashed.
-        log: logarithmic values.
+        reference: what there would be without anything to find, and how to call it; dotted.
+        dashed: a second such table, and what it is.
     """
     figure, panels = grid_of(cells, 2.0)
     for axes, cell in zip(panels, each(cells), strict=True):
-        for rows, style in ((table, "-"), (dashed, "--")):
-            if rows is None:
-                continue
+        for rows, style in ((table, "-"), *([(dashed[0], "--")] if dashed else [])):
             own = rows[rows["ablation"] == cell["ablation"]]
             for moment, color in ((initial(own), GREY), (trained(own), COLORS[cell["positional"]])):
                 for _, line in moment.groupby("seed", sort=False):
                     axes.plot(line[along], line[value], style, color=color, linewidth=1.3, alpha=0.75)
                     if style == "-":
                         axes.plot(line[along], line[value], "o", color=color, markersize=3, alpha=0.75)
-        if reference is not None:
-            axes.axhline(reference, color="black", linestyle=":", linewidth=1.3)
-        if log:
-            axes.set_yscale("log")
+        if reference:
+            axes.axhline(reference[0], color="black", linestyle=":", linewidth=1.3)
     figure.supxlabel(labels[0], fontsize=11)
     figure.supylabel(labels[1], fontsize=11)
+    words = {"dashed": dashed[1] if dashed else "", "dotted": reference[1] if reference else ""}
+    explain(figure, moments(cells, marker="o", markersize=3, linewidth=1.3, **words))
     return figure
 
 
 def dots(
-    table: pd.DataFrame, cells: pd.DataFrame, value: str, *, label: str, log: bool = False, line: float | None = None
+    table: pd.DataFrame,
+    cells: pd.DataFrame,
+    value: str,
+    *,
+    label: str,
+    log: bool = False,
+    line: tuple[float, str] | None = None,
 ) -> Figure:
     """A row per cell, a dot per member: as trained in colour, untrained in grey. On a logarithmic axis what is 0 stands
-    at the left edge."""
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.31 * len(cells)), layout="constrained")
+    at the left edge. `line`: a value to mark, and how to call it."""
+    figure = Figure(figsize=(WIDTH, 1.6 + 0.31 * len(cells)), layout="constrained")
     axes = figure.subplots()
     floor = 1e-18
     for place, cell in enumerate(each(cells)):
@@ -137,10 +152,11 @@ def dots(
             axes.plot(shown, [place + shift] * len(shown), "o", color=color, markersize=5, alpha=0.8, clip_on=False)
     if log:
         axes.set(xscale="log", xlim=(floor, None))
-    if line is not None:
-        axes.axvline(line, color="black", linestyle=":", linewidth=1.3)
+    if line:
+        axes.axvline(line[0], color="black", linestyle=":", linewidth=1.3)
     axes.set_yticks(range(len(cells)), list(cells["ablation"]))
     axes.set_ylim(len(cells) - 0.4, -0.6)
     axes.set_xlabel(label)
     axes.grid(axis="y", color="#e8e8e8")
+    explain(figure, moments(cells, dotted=line[1] if line else "", marker="o", markersize=5, linestyle="none"))
     return figure

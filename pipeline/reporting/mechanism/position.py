@@ -22,7 +22,7 @@ CAPTION = "As trained, random rows unless said: mean over seeds (bootstrap 95% i
 PICTURE = Figure(
     "position_probe.png",
     "R² of a linear probe for absolute position on random rows, by depth and cell",
-    f"{MOMENTS} Dotted: a probe that knows nothing.",
+    f"{MOMENTS} A probe that knows nothing has 0.",
 )
 
 
@@ -62,7 +62,7 @@ def section(measured: Measured) -> Finding:
                     "r2",
                     along="depth",
                     labels=labels,
-                    reference=0.0,
+                    reference=(0.0, "knows nothing"),
                 )
             )
         },

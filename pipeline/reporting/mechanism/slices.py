@@ -27,8 +27,7 @@ HEAT_MAPS = Figure(
 RATIOS = Figure(
     "correlation_ratio.png",
     "Correlation of units within a position over that across positions, by depth, a panel per cell",
-    "A line per seed: trained in colour, untrained in grey; log scale. Dotted: no structure. "
-    "Depth 0 is the embeddings.",
+    "A line per seed, coloured as trained; log scale. Depth 0 is the embeddings.",
 )
 
 

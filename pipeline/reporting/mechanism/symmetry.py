@@ -24,8 +24,8 @@ CAPTION = "Maximum over seeds, then means over seeds as trained (bootstrap 95% i
 PICTURE = Figure(
     "symmetry.png",
     "Largest change of a logit when earlier tokens are permuted, by cell",
-    f"A dot per member; coloured: as trained, grey: before training. Left of the dotted line ({TOLERANCE:g}) nothing "
-    "moves but rounding; an exact 0 stands at the left edge.",
+    "A dot per member, coloured as trained. Left of the dotted line nothing moves but rounding; an exact 0 stands at "
+    "the left edge.",
 )
 
 
@@ -71,7 +71,9 @@ def section(measured: Measured) -> Finding:
 
 def _draw(table: pd.DataFrame, cells: pd.DataFrame) -> figures.Figure:
     label = "Largest change of a logit (float64)"
-    return panels.dots(table, cells, "max_logit_change", label=label, log=True, line=TOLERANCE)
+    return panels.dots(
+        table, cells, "max_logit_change", label=label, log=True, line=(TOLERANCE, f"rounding ({TOLERANCE:g})")
+    )
 
 
 def _cells(table: pd.DataFrame, which: "pd.Series[bool]") -> str:
