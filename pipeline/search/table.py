@@ -63,8 +63,8 @@ def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """Parameter -> objective -> importance (PED-ANOVA), for the parameters that every trial has; empty where there are
-    too few trials to say."""
+    """Parameter -> objective -> importance (PED-ANOVA; of layers that not every trial has, the conditional one, arXiv
+    2601.20800); empty where there are too few trials to say."""
     found: dict[str, dict[str, float]] = {}
     for index, objective in enumerate(study.metric_names or ("converged", "minimized")):
         sign = -1.0 if index == 0 else 1.0  # the evaluator looks for low values

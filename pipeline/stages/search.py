@@ -11,11 +11,13 @@ from ruamel.yaml import YAML
 from sqlalchemy.engine import URL
 
 from pipeline import execution, files
-from pipeline.params import PARAMS_FILE, Params
+from pipeline.params import PARAMS_FILE, Cell, Params
 from pipeline.refusal import Failed, Refused
 from pipeline.reporting import page
 from pipeline.reporting.search import answer, report
+from pipeline.reporting.wording import plural
 from pipeline.search import space, table
+from pipeline.search.objective import Result
 from pipeline.search.study import alone, complete, open_study, storage_url, wanted
 from pipeline.search.worker import work
 from pipeline.stages import DATA, REPORTS
@@ -39,14 +41,13 @@ def run(params: Params, *, workers: int | None, ray: bool, gpus: float) -> None:
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url, seeded=True)
     print(f"study {study.study_name}: {wanted(params.search)} trials, in {url.render_as_string(hide_password=True)}")
-    runs = _runs(params, study, url)
     if complete(study) >= wanted(params.search):
         pass  # there is only the answer to write: workers take seconds to start
     elif ray:
         count = workers or len(execution.environments(None))
         execution.run_on_ray(partial(work_elsewhere, params, url, Path.cwd()), count, gpus=gpus)
     elif len(environments := execution.environments(workers)) == 1:
-        work(params, study, url, dataset.read(DATA / params.task.name, params.task), on_trial=partial(_show, runs))
+        _work(params, study, url, dataset.read(DATA / params.task.name, params.task))
     else:
         command = [sys.executable, "-m", "pipeline", "search", "--worker"]
         execution.run_processes([command] * len(environments), environments)
@@ -59,7 +60,7 @@ def run_worker(params: Params) -> None:
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url)
     data = dataset.read(DATA / params.task.name, params.task)
-    ran = work(params, study, url, data, on_trial=partial(_show, _runs(params, study, url)))
+    ran = _work(params, study, url, data)
     print(f"worker: {ran} trials", file=sys.stderr)
 
 
@@ -130,7 +131,7 @@ def _runs(params: Params, study: optuna.Study, url: URL) -> TrialRuns:
         return TrialRuns(params.tracking, study.study_name, str(study.user_attrs["begun"]), about)
 
 
-def _show(runs: TrialRuns, trial: optuna.trial.FrozenTrial, cell: table.Cell | None) -> None:
+def _show(runs: TrialRuns, trial: optuna.trial.FrozenTrial, cell: Cell | None) -> None:
     if cell is not None:
         runs.show(trial.number, cell, trial.user_attrs, trial.values)
 
@@ -139,4 +140,21 @@ def work_elsewhere(params: Params, url: URL, project: Path, index: int) -> None:
     """A Ray task: another process, perhaps on another machine, which sees the folder `project` too."""
     study = open_study(params, url)
     data = dataset.read(project / DATA / params.task.name, params.task)
-    work(params, study, url, data, on_trial=partial(_show, _runs(params, study, url)))
+    _work(params, study, url, data)
+
+
+def _work(params: Params, study: optuna.Study, url: URL, data: dataset.Dataset) -> int:
+    """Run trials, each shown in MLflow and told in a line on stderr; how many."""
+    runs = _runs(params, study, url)
+
+    def tell(trial: optuna.trial.FrozenTrial, cell: Cell) -> None:
+        _show(runs, trial, cell)
+        result = Result(**trial.user_attrs["result"])
+        print(
+            f"trial {trial.number} ({wanted(params.search)} wanted): {plural(cell.model.layers, 'layer')}, "
+            f"{plural(result.residuals_kept, 'residual connection')}, converged {result.converged}/{result.members}, "
+            f"exact match {result.validation_exact_match:.3f}{', known already' * ('repeats' in trial.user_attrs)}",
+            file=sys.stderr,
+        )
+
+    return work(params, study, url, data, on_trial=tell)

@@ -195,7 +195,7 @@ def test_a_storage_of_another_version_is_refused(cheap: Params, url: URL) -> Non
         open_study(cheap, url)
 
 
-def test_importances_name_what_every_trial_has(cheap: Params, data: Dataset, tmp_path: Path) -> None:
+def test_importances_name_what_is_searched(cheap: Params, data: Dataset, tmp_path: Path) -> None:
     where = make_url(f"sqlite:///{tmp_path / 'study.db'}")
     study = open_study(cheap, where, seeded=True)
     assert table.importances(study) == {}
