@@ -17,7 +17,7 @@ import typer
 from sqlalchemy.engine import URL, make_url
 
 from pipeline.params import Cell, Params, Search, read
-from pipeline.search.objective import Curve, Result
+from pipeline.search.result import Curve, Result
 from pipeline.search.study import open_study
 from pipeline.search.worker import work
 

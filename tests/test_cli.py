@@ -61,6 +61,15 @@ def test_lower_layers_import_no_tool_of_the_upper_ones(layer: str) -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_a_search_meets_its_storage_before_it_imports_what_is_slow() -> None:
+    script = (
+        "import sys, pipeline.stages.search\n"
+        "print([m for m in ('torch', 'mlflow', 'matplotlib', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,6 +1,5 @@
 """What a trial is worth: a population trained with the same code as the `train` stage."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -9,42 +8,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import Subject, random_rows
 from pipeline.params import Cell, Search
+from pipeline.search.result import Curve, Result
 from pipeline.tasks.dataset import Dataset
 from pipeline.trained_cell import cell_curve
 from pipeline.training.fit import fit
 from pipeline.training.history import outcomes
 from pipeline.training.population import initialised
-
-Curve = list[dict[str, Any]]
-"""Per evaluation: `step, members_converged, validation_exact_match`."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a trial's members; finite whatever happened to them."""
-
-    members: int
-    converged: int
-    validation_exact_match: float
-    """Mean over members, at their last step."""
-    residuals_kept: int
-    parameters: int
-    flops: float
-    """Training FLOPs of all members."""
-    steps: float
-    """Mean over members."""
-    given_up: int
-    diverged: int
-    """Members."""
-
-    @property
-    def converged_share(self) -> float:
-        """Of the members."""
-        return self.converged / self.members
-
-    def values(self, minimize: str) -> tuple[float, float]:
-        """To maximise: members converged, ties broken by mean exact match, in [0, 1]. To minimise: `minimize`."""
-        return (self.converged + self.validation_exact_match) / (self.members + 1), float(getattr(self, minimize))
 
 
 class GiveUp(Callback):

@@ -6,12 +6,11 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.params import Cell, Params
 from pipeline.search import space
-from pipeline.search.objective import Result
+from pipeline.search.result import Result
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
 RESULTS = tuple(Result.__dataclass_fields__)
@@ -65,6 +64,8 @@ def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
 def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     """Parameter -> objective -> importance (PED-ANOVA; of layers that not every trial has, the conditional one, arXiv
     2601.20800); empty where there are too few trials to say."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # scikit-learn comes along
+
     found: dict[str, dict[str, float]] = {}
     for index, objective in enumerate(study.metric_names or ("converged", "minimized")):
         sign = -1.0 if index == 0 else 1.0  # the evaluator looks for low values

@@ -16,7 +16,8 @@ from sqlalchemy.engine import URL
 
 from pipeline.params import Cell, Params, Search
 from pipeline.search import space
-from pipeline.search.objective import Curve, Result, train
+from pipeline.search.objective import train
+from pipeline.search.result import Curve, Result
 from pipeline.search.study import LOST_AFTER, alone, enumerated, wanted
 from pipeline.tasks.dataset import Dataset
 

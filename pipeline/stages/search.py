@@ -1,9 +1,13 @@
-"""Stage `search`: which depths and residual patterns still converge without positional encoding."""
+"""Stage `search`: which depths and residual patterns still converge without positional encoding.
+
+Torch, MLflow and matplotlib are imported where they are used, so that a storage that does not answer is told at once.
+"""
 
 import io
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import pandas as pd
@@ -13,16 +17,14 @@ from sqlalchemy.engine import URL
 from pipeline import execution, files
 from pipeline.params import PARAMS_FILE, Cell, Params
 from pipeline.refusal import Failed, Refused
-from pipeline.reporting import page
-from pipeline.reporting.search import answer, report
-from pipeline.reporting.wording import plural
 from pipeline.search import space, table
-from pipeline.search.objective import Result
+from pipeline.search.result import Result
 from pipeline.search.study import alone, complete, open_study, storage_url, wanted
-from pipeline.search.worker import work
 from pipeline.stages import DATA, REPORTS
 from pipeline.tasks import dataset
-from pipeline.trial_runs import TrialRuns
+
+if TYPE_CHECKING:
+    from pipeline.trial_runs import TrialRuns
 
 FOLDER = REPORTS / "search"
 LAYER_LISTS = ("residual_free_attention", "residual_free_mlp")
@@ -90,6 +92,8 @@ def promote(params: Params, best: int) -> None:
     Raises:
         Refused: there is no study yet, or no trial of it is complete.
     """
+    from pipeline.reporting.search import answer
+
     path = FOLDER / "trials.csv"
     found = files.read_csv(path, made_by="python -m pipeline search", text_columns=LAYER_LISTS)
     chosen = answer.ranked(found, params.search.minimize).head(best)
@@ -112,6 +116,9 @@ def promote(params: Params, best: int) -> None:
 
 def _write(params: Params, study: optuna.Study, found: pd.DataFrame) -> None:
     """Everything in `reports/search/` but the storage; `index.html` last."""
+    from pipeline.reporting import page
+    from pipeline.reporting.search import report
+
     size = space.size(params.search.space)
     importances = table.importances(study)
     content, images = report.page(params, found, study=study.study_name, space_size=size, importances=importances)
@@ -124,14 +131,16 @@ def _write(params: Params, study: optuna.Study, found: pd.DataFrame) -> None:
     files.write_text(FOLDER / "index.html", page.html(content, images))
 
 
-def _runs(params: Params, study: optuna.Study, url: URL) -> TrialRuns:
+def _runs(params: Params, study: optuna.Study, url: URL) -> "TrialRuns":
     """The study's runs in MLflow; one process at a time, so that there is one parent."""
+    from pipeline.trial_runs import TrialRuns
+
     about = params.search.model_dump(mode="json", exclude={"storage"})
     with alone(url):
         return TrialRuns(params.tracking, study.study_name, str(study.user_attrs["begun"]), about)
 
 
-def _show(runs: TrialRuns, trial: optuna.trial.FrozenTrial, cell: Cell | None) -> None:
+def _show(runs: "TrialRuns", trial: optuna.trial.FrozenTrial, cell: Cell | None) -> None:
     if cell is not None:
         runs.show(trial.number, cell, trial.user_attrs, trial.values)
 
@@ -145,6 +154,9 @@ def work_elsewhere(params: Params, url: URL, project: Path, index: int) -> None:
 
 def _work(params: Params, study: optuna.Study, url: URL, data: dataset.Dataset) -> int:
     """Run trials, each shown in MLflow and told in a line on stderr; how many."""
+    from pipeline.reporting.wording import plural
+    from pipeline.search.worker import work
+
     runs = _runs(params, study, url)
 
     def tell(trial: optuna.trial.FrozenTrial, cell: Cell) -> None:

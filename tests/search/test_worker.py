@@ -16,7 +16,8 @@ from sqlalchemy.engine import URL, make_url
 from pipeline.params import Cell, Params, Search
 from pipeline.refusal import Refused
 from pipeline.search import space, table
-from pipeline.search.objective import Curve, GiveUp, Result, hopeless, train
+from pipeline.search.objective import GiveUp, hopeless, train
+from pipeline.search.result import Curve, Result
 from pipeline.search.study import open_study, storage_url, wanted
 from pipeline.search.worker import work
 from pipeline.tasks.dataset import Dataset

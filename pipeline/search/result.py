@@ -1,0 +1,35 @@
+"""What became of a trial. Apart from what trains it, so that a study can be read without torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+Curve = list[dict[str, Any]]
+"""Per evaluation: `step, members_converged, validation_exact_match`."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a trial's members; finite whatever happened to them."""
+
+    members: int
+    converged: int
+    validation_exact_match: float
+    """Mean over members, at their last step."""
+    residuals_kept: int
+    parameters: int
+    flops: float
+    """Training FLOPs of all members."""
+    steps: float
+    """Mean over members."""
+    given_up: int
+    diverged: int
+    """Members."""
+
+    @property
+    def converged_share(self) -> float:
+        """Of the members."""
+        return self.converged / self.members
+
+    def values(self, minimize: str) -> tuple[float, float]:
+        """To maximise: members converged, ties broken by mean exact match, in [0, 1]. To minimise: `minimize`."""
+        return (self.converged + self.validation_exact_match) / (self.members + 1), float(getattr(self, minimize))
