@@ -20,7 +20,9 @@ class TrialRuns:
             runs = self.store.find(identity)
             parents = [run.info.run_id for run in runs if run.data.tags.get("role") == "study"]
             self.parent = parents[0] if parents else self._begin(about)
-            self.shown = {int(run.data.tags["trial"]) for run in runs if "trial" in run.data.tags}
+            trials = {int(run.data.tags["trial"]): run.info for run in runs if "trial" in run.data.tags}
+            self.shown = {number for number, run in trials.items() if run.status == "FINISHED"}
+            self.begun = {number: run.run_id for number, run in trials.items() if number not in self.shown}
         except Exception as error:
             self._give_up(error)
 
@@ -32,10 +34,12 @@ class TrialRuns:
         return run
 
     def show(self, number: int, cell: Cell, attributes: Mapping[str, Any], values: Sequence[float]) -> None:
-        """Write trial `number`, unless it is there."""
+        """Write trial `number`, unless it is there; anew, if who began to write it was killed."""
         if self.store is None or number in self.shown:
             return
         try:
+            if half := self.begun.pop(number, None):
+                self.store.client.delete_run(half)
             free = cell.model.residual_free
             tags = {
                 "identity": self.identity,

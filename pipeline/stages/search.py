@@ -72,9 +72,10 @@ def finish(params: Params, study: optuna.Study, url: URL) -> None:
     Raises:
         Failed: trials are missing.
     """
-    runs = _runs(params, study, url)  # as the workers left them
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
-        _show(runs, trial, table.cell_of(params, trial))
+    with alone(url):  # the first of many machines to come here does it
+        runs = _runs(params, study)  # as the workers left them
+        for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+            _show(runs, trial, table.cell_of(params, trial))
     found = table.trials(params, study)
     _write(params, study, found)
     if (done := complete(study)) < wanted(params.search):
@@ -131,13 +132,12 @@ def _write(params: Params, study: optuna.Study, found: pd.DataFrame) -> None:
     files.write_text(FOLDER / "index.html", page.html(content, images))
 
 
-def _runs(params: Params, study: optuna.Study, url: URL) -> "TrialRuns":
-    """The study's runs in MLflow; one process at a time, so that there is one parent."""
+def _runs(params: Params, study: optuna.Study) -> "TrialRuns":
+    """The study's runs in MLflow; to be called by one process at a time."""
     from pipeline.trial_runs import TrialRuns
 
     about = params.search.model_dump(mode="json", exclude={"storage"})
-    with alone(url):
-        return TrialRuns(params.tracking, study.study_name, str(study.user_attrs["begun"]), about)
+    return TrialRuns(params.tracking, study.study_name, str(study.user_attrs["begun"]), about)
 
 
 def _show(runs: "TrialRuns", trial: optuna.trial.FrozenTrial, cell: Cell | None) -> None:
@@ -157,7 +157,8 @@ def _work(params: Params, study: optuna.Study, url: URL, data: dataset.Dataset) 
     from pipeline.reporting.wording import plural
     from pipeline.search.worker import work
 
-    runs = _runs(params, study, url)
+    with alone(url):  # so that there is one parent
+        runs = _runs(params, study)
 
     def tell(trial: optuna.trial.FrozenTrial, cell: Cell) -> None:
         _show(runs, trial, cell)

@@ -122,7 +122,7 @@ def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, s
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(complete) == TRIALS
-    assert 0 < len(lost) <= KILLS  # one was perhaps between two trials
+    assert len(lost) <= KILLS  # one was perhaps between two trials
     for trial in filter(lambda trial: trial.params, lost):  # run again once, with the same parameters
         again = [t for t in trials if trial.number in t.system_attrs.get("retry_history", [])]
         assert [t.state for t in again].count(TrialState.COMPLETE) == 1, again  # one killed twice is run a third time
