@@ -91,6 +91,8 @@ def wait_for(condition, seconds: float = 120) -> None:
 
 
 def running(folder: Path, storage: str) -> bool:
+    """Whether a trial is at hand. To be asked when there are workers, and so a study: to open the database earlier
+    would be to make it, beside the one that makes it."""
     try:
         trials = study(folder, storage).get_trials(deepcopy=False)
     except KeyError:  # no study yet
@@ -151,7 +153,7 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
     )
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
-        wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
+        wait_for(lambda: len(children(process)) == 2 and running(folder, storage))
         workers = children(process)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
@@ -172,6 +174,6 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
 def test_workers_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
-        wait_for(lambda: (folder / "reports/search/study.db").exists() and running(folder, storage))
+        wait_for(lambda: len(children(process)) == 2 and running(folder, storage))
         workers = children(process)
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 60)
