@@ -39,7 +39,7 @@ def run(params: Params, *, workers: int | None, ray: bool, gpus: float) -> None:
         Refused: no dataset, no storage, or a space that makes no valid model.
         Failed: the workers were lost before the study had the trials that are wanted.
     """
-    dataset.read(DATA / params.task.name, params.task)
+    data = dataset.read(DATA / params.task.name, params.task)
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url, seeded=True)
     print(f"study {study.study_name}: {wanted(params.search)} trials, in {url.render_as_string(hide_password=True)}")
@@ -49,7 +49,7 @@ def run(params: Params, *, workers: int | None, ray: bool, gpus: float) -> None:
         count = workers or len(execution.environments(None))
         execution.run_on_ray(partial(work_elsewhere, params, url, Path.cwd()), count, gpus=gpus)
     elif len(environments := execution.environments(workers)) == 1:
-        _work(params, study, url, dataset.read(DATA / params.task.name, params.task))
+        _work(params, study, url, data)
     else:
         command = [sys.executable, "-m", "pipeline", "search", "--worker"]
         execution.run_processes([command] * len(environments), environments)

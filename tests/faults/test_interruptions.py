@@ -17,7 +17,6 @@ from pipeline.tasks import dataset
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent.parent
-pytestmark = pytest.mark.filterwarnings("default")  # mlflow's and SQLAlchemy's own
 ABLATION = "learned-causal"
 
 
