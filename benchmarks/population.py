@@ -24,9 +24,9 @@ import typer
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from pipeline import dataset
+from pipeline.dataset import Dataset
 from pipeline.params import Cell, read
-from pipeline.tasks import dataset
-from pipeline.tasks.dataset import Dataset
 from pipeline.training.examples import Examples, ExamplesModule
 from pipeline.training.fit import fit
 from pipeline.training.module import member_losses

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 from sqlalchemy.engine import URL, make_url
 
-from pipeline.params import Cell, Params, Search, read
+from pipeline.params import Cell, Params, Search, checked, read
 from pipeline.search.result import Curve, Result
 from pipeline.search.study import open_study
 from pipeline.search.worker import work
@@ -38,12 +38,11 @@ def worker(params: Params, url: URL, ready: Any) -> None:
 def measured(server: URL, workers: int, trials: int) -> float:
     """Trials per second."""
     params = read()
-    searched = {"layers": [6], "residual_attention": ["searched"] * 6, "residual_mlp": ["searched"] * 6}
-    space = params.search.space.model_copy(
-        update=searched
-    )  # 4,096 configurations: repeats, which do not sleep, are few
-    search = params.search.model_copy(update={"space": space, "trials": trials, "steps": 1000 + workers})
-    params = params.model_copy(update={"search": search})
+    every = ["searched"] * 6
+    searched = {"layers": [6], "residual_free": {"attention": every, "mlp": every}}
+    content = params.search.model_dump() | {"trials": trials, "steps": 1000 + workers}
+    content["space"] |= searched  # 4,096 configurations: repeats, which do not sleep, are few
+    params = params.model_copy(update={"search": checked(Search, content, "search")})
     study = open_study(params, server)
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(workers)

@@ -3,14 +3,14 @@
 What a command needs is imported when it runs, so that `--help` answers at once.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.execution import PARENT
+from pipeline.engines import ENGINES, LOCAL
+from pipeline.engines.command import end_with_parent
 from pipeline.refusal import Failed, Refused
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ Ablation = Annotated[str, typer.Argument(help="A name under `ablations` in param
 
 
 @app.command()
-def generate() -> None:
-    """Stage. Reads params.yaml (task); writes data/<task>/: train, validation and test as CSV, and a manifest."""
+def generate(task: Annotated[str, typer.Argument(help="A name under `tasks` in params.yaml.")]) -> None:
+    """Stage. Reads params.yaml (tasks); writes data/<task>/: train, validation and test as CSV, and a manifest."""
+    params = _params()
+    params.task(task)
     from pipeline.stages import generate
 
-    generate.run(_params())
+    generate.run(params, task)
 
 
 @app.command()
@@ -82,16 +84,16 @@ def report() -> None:
 def search(
     workers: Annotated[str, typer.Option(help="auto (one per GPU, or per core) or how many.")] = "auto",
     worker: Annotated[bool, typer.Option("--worker", help="Take part in a study, as one worker, and no more.")] = False,
-    engine: Annotated[str, typer.Option(help="processes (of this machine) or ray.")] = "processes",
-    gpus: Annotated[float, typer.Option(help="With ray: how much of a GPU each worker takes.")] = 0.0,
+    engine: Annotated[str, typer.Option(help=f"Where the workers run: {', '.join(ENGINES)}.")] = LOCAL,
+    gpus: Annotated[float, typer.Option(help="On a cluster: how much of a GPU each worker takes.")] = 0.0,
     promote: Annotated[int, typer.Option(help="Only add the best N configurations to `ablations`.")] = 0,
 ) -> None:
     """Stage. Reads params.yaml (search) and data/<task>/; writes reports/search/: which depths and residual patterns
     converge. Goes on where a study stopped."""
     params = _params()
     count = _count(workers)
-    if engine not in ("processes", "ray"):
-        raise Refused(f"--engine: {engine!r} is none (allowed: processes, ray)")
+    if engine not in ENGINES:
+        raise Refused(f"--engine: {engine!r} is none (allowed: {', '.join(ENGINES)})")
     if promote < 0 or gpus < 0:
         raise Refused(f"--promote, --gpus: must not be negative, not {min(promote, gpus):g}")
     from pipeline.stages import search
@@ -101,7 +103,7 @@ def search(
     elif worker:
         search.run_worker(params)
     else:
-        search.run(params, workers=count, ray=engine == "ray", gpus=gpus)
+        search.run(params, workers=count, engine=engine, gpus=gpus)
 
 
 def _count(workers: str) -> int | None:
@@ -121,49 +123,80 @@ def track() -> None:
 
 
 @app.command()
-def check() -> None:
+def check(
+    ablation: Annotated[str, typer.Argument(help="With --resolved: of this cell alone.")] = "",
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print every setting there is, as YAML.")] = False,
+) -> None:
     """Reads params.yaml; says whether it is a valid experiment, and what it is."""
     params = _params()
+    if ablation and not resolved:
+        raise Refused("check: a cell is shown with --resolved; without, the file is checked as a whole")
+    if resolved:
+        from ruamel.yaml import YAML
+
+        yaml = YAML()
+        yaml.width = 120
+        yaml.default_flow_style = None  # what holds no other table or list is one line
+        yaml.dump((params.cell(ablation) if ablation else params).resolved(), sys.stdout)
+        return
     cells = params.cells()
     members = sum(len(cell.training.seeds) for cell in cells)
-    print(f"params.yaml: {len(cells)} ablations, {members} members, task {params.task.name}")
+    print(f"params.yaml: {len(cells)} ablations, {members} members, tasks {', '.join(params.tasks)}")
 
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help="laptop (the default experiment), smoke or published.")],
-    force: Annotated[bool, typer.Option(help="Overwrite a params.yaml that is no preset.")] = False,
+    name: Annotated[str, typer.Argument(help="smoke or published; the default experiment is what git has committed.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite changes of your own.")] = False,
 ) -> None:
     """Writes params.yaml: puts a preset in place."""
     from pipeline import files
     from pipeline.params import PARAMS_FILE
+    from pipeline.params.section import shortened
 
     presets = {path.stem: path.read_text() for path in sorted(PRESETS.glob("*.yaml"))}
     if name not in presets:
-        raise Refused(f"preset {name!r}: there is none (allowed: {', '.join(presets)})")
-    if PARAMS_FILE.exists() and not force and PARAMS_FILE.read_text() not in presets.values():
-        raise Refused(
-            f"{PARAMS_FILE}: holds changes of your own, which preset {name!r} would overwrite; "
-            f"keep a copy and give --force"
-        )
+        raise Refused(f"preset {shortened(name)}: there is none (allowed: {', '.join(presets)})")
+    if PARAMS_FILE.exists() and not force:
+        there = PARAMS_FILE.read_bytes()
+        if there not in (text.encode() for text in presets.values()) and there != _committed(PARAMS_FILE):
+            raise Refused(
+                f"{PARAMS_FILE}: holds changes of your own, which preset {name!r} would overwrite; "
+                f"keep a copy and give --force"
+            )
     files.write_text(PARAMS_FILE, presets[name])
     print(f"params.yaml is now the preset {name!r}; run `dvc repro`")
+    print("back to the default experiment: `git checkout params.yaml`")
+
+
+def _committed(path: Path) -> bytes | None:
+    """What git has committed of the file; None where there is no git, no repository, or no such file in it."""
+    import subprocess
+
+    try:
+        return subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def main() -> None:
     """Run the command line; one line and exit code 2 for input that cannot be used, 1 for what failed."""
+    of_an_engine = end_with_parent()
     try:
         app()
     except (Refused, Failed) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, Refused) else 1) from None
     except SystemExit as end:
-        if end.code == INTERRUPTED and PARENT not in os.environ:  # a worker's parent says it for all
+        if end.code == INTERRUPTED and not of_an_engine:  # which says it for all
             print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
         raise
 
 
 def _params() -> "Params":
+    from pipeline import tracking
     from pipeline.params import read
 
-    return read()
+    params = read()
+    tracking.check(params.tracking)
+    return params

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from pipeline.params import Cell, Model, Training, checked, read, task
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
@@ -47,20 +49,6 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("layer", ["training", "measurement", "transformer", "tasks"])
-def test_lower_layers_import_no_tool_of_the_upper_ones(layer: str) -> None:
-    """A GPU box with only torch and Lightning can train."""
-    script = (
-        "import importlib, pkgutil, sys, pipeline\n"
-        f"package = importlib.import_module('pipeline.{layer}')\n"
-        "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "    importlib.import_module(module.name)\n"
-        "print([m for m in ('mlflow', 'optuna', 'dvc', 'pipeline.tracking', 'pipeline.reporting') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
-    assert done.stdout.strip() == "[]", done.stderr
-
-
 def test_a_search_meets_its_storage_before_it_imports_what_is_slow() -> None:
     script = (
         "import sys, pipeline.stages.search\n"
@@ -74,14 +62,17 @@ def test_a_search_meets_its_storage_before_it_imports_what_is_slow() -> None:
     ("arguments", "said"),
     [
         (("train", "nonsense"), "ablation 'nonsense': not in params.yaml"),
-        (("train", "learned-causal"), "`python -m pipeline generate` makes it"),
-        (("evaluate", "learned-causal"), "`python -m pipeline generate` makes it"),
-        (("analyze", "learned-causal"), "`python -m pipeline generate` makes it"),
+        (("train", "learned-causal"), "`python -m pipeline generate addition` makes it"),
+        (("evaluate", "learned-causal"), "`python -m pipeline generate addition` makes it"),
+        (("analyze", "learned-causal"), "`python -m pipeline generate addition` makes it"),
         (("report",), "makes it"),
-        (("search",), "`python -m pipeline generate` makes it"),
+        (("search",), "`python -m pipeline generate addition` makes it"),
         (("search", "--workers", "0"), "--workers: must be auto or a number from 1 on, not '0'"),
         (("search", "--engine", "magic"), "--engine: 'magic' is none (allowed: processes, ray)"),
-        (("preset", "nonsense"), "preset 'nonsense': there is none (allowed: laptop, published, smoke)"),
+        (("preset", "nonsense"), "preset 'nonsense': there is none (allowed: published, smoke)"),
+        (("generate", "adition"), "task 'adition': not under `tasks` in params.yaml; did you mean 'addition'?"),
+        (("check", "--resolved", "none-casual"), "did you mean 'none-causal'?"),
+        (("check", "none-causal"), "a cell is shown with --resolved"),
     ],
 )
 def test_a_mistake_costs_one_line_and_leaves_nothing(folder: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -92,12 +83,70 @@ def test_a_mistake_costs_one_line_and_leaves_nothing(folder: Path, arguments: tu
     assert [path.name for path in folder.iterdir()] == ["params.yaml"]
 
 
+def test_a_check_says_what_the_experiment_is(folder: Path) -> None:
+    assert run(folder, "check").stdout == "params.yaml: 5 ablations, 10 members, tasks addition, reverse\n"
+
+
+@pytest.mark.parametrize("text", [(PRESETS / "smoke.yaml").read_text(), (PRESETS / "published.yaml").read_text()])
+def test_the_resolved_experiment_is_the_same_experiment(tmp_path: Path, text: str) -> None:
+    """It says what it leaves to nobody, and resolving it again changes nothing."""
+    (tmp_path / "params.yaml").write_text(text.replace("  warmup_steps:", "  weight_decay: 1e-5\n  warmup_steps:", 1))
+    given = read(tmp_path / "params.yaml")
+    (tmp_path / "again").mkdir()
+    resolved = run(tmp_path, "check", "--resolved").stdout
+    (tmp_path / "again" / "params.yaml").write_text(resolved)
+    again = read(tmp_path / "again" / "params.yaml")
+    assert again.cells() == given.cells()
+    assert again.model_copy(update={"tasks": given.tasks}) == given  # whose defaults are in the cells
+    assert run(tmp_path / "again", "check", "--resolved").stdout == resolved
+    said = YAML(typ="safe", pure=True).load(resolved)
+    for section in ("model", "training", "search", "tracking"):
+        assert set(said[section]) == set(type(getattr(given, section)).model_fields)
+
+
+def test_a_resolved_cell_is_the_cell(folder: Path) -> None:
+    said = YAML(typ="safe", pure=True).load(run(folder, "check", "--resolved", "reverse-none-causal").stdout)
+    cell = read(folder / "params.yaml").cell("reverse-none-causal")
+    assert list(said) == ["name", "task", "model", "training"]
+    assert (
+        Cell(
+            name=said["name"],
+            dataset=cell.dataset,
+            task=task(said["task"], "task"),
+            model=checked(Model, said["model"], "model"),
+            training=checked(Training, said["training"], "training"),
+        )
+        == cell
+    )
+
+
 def test_a_preset_does_not_overwrite_changes_unless_told_to(folder: Path) -> None:
-    assert run(folder, "preset", "laptop").returncode == 0
-    assert (folder / "params.yaml").read_text() == (PRESETS / "laptop.yaml").read_text()
-    (folder / "params.yaml").write_text("# mine\n" + (PRESETS / "laptop.yaml").read_text())
+    done = run(folder, "preset", "published")
+    assert done.returncode == 0
+    assert "`git checkout params.yaml`" in done.stdout.splitlines()[-1]
+    assert (folder / "params.yaml").read_text() == (PRESETS / "published.yaml").read_text()
+    mine = "# mine\n" + (PRESETS / "smoke.yaml").read_text()
+    (folder / "params.yaml").write_text(mine)
     refused = run(folder, "preset", "smoke")
     assert refused.returncode == 2
     assert "changes of your own" in refused.stderr
-    assert (folder / "params.yaml").read_text().startswith("# mine")
+    assert (folder / "params.yaml").read_text() == mine
     assert run(folder, "preset", "smoke", "--force").returncode == 0
+
+
+def test_a_preset_overwrites_what_git_can_bring_back_and_no_more(folder: Path) -> None:
+    def git(*arguments: str) -> None:
+        name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        subprocess.run(["git", *name, *arguments], cwd=folder, check=True, capture_output=True)
+
+    path, mine = folder / "params.yaml", "# mine\n" + (PRESETS / "smoke.yaml").read_text()
+    path.write_text(mine)
+    git("init")
+    assert run(folder, "preset", "smoke").returncode == 2  # a repository, but not in it
+    git("add", "params.yaml")
+    git("commit", "-m", "mine")
+    assert run(folder, "preset", "smoke").returncode == 0
+    git("checkout", "params.yaml")
+    assert path.read_text() == mine
+    path.write_text(mine + "# and more\n")
+    assert run(folder, "preset", "smoke").returncode == 2

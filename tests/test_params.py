@@ -1,12 +1,13 @@
 """Every mistake in `params.yaml` is refused in one line that names the key, what was given and what is allowed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.params import ResidualFree, read
+from pipeline.params import Params, Sublayers, read
 from pipeline.refusal import Refused
 from tests.conftest import PRESETS
 
@@ -16,7 +17,7 @@ def written(folder: Path, *path: str, value: Any) -> Path:
     content = YAML(typ="safe", pure=True).load((PRESETS / "smoke.yaml").read_text())
     section = content
     for key in path[:-1]:
-        section = section[key]
+        section = section.setdefault(key, {})
     section[path[-1]] = value
     YAML().dump(content, folder / "params.yaml")
     return folder / "params.yaml"
@@ -52,21 +53,60 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         (("training", "learning_rate"), float("nan"), "training.learning_rate: must be a finite number"),
         (("training", "evaluate_every"), 7, "evaluate_every: 7 does not divide steps"),
         (("training", "optimizer"), "sgd", "training.optimizer: must be 'adamw' or 'muon', not 'sgd'"),
-        (("task", "digits"), 0, "task.digits: must be greater than or equal to 1, not 0"),
-        (("ablations",), {}, "ablations: the grid is empty"),
+        (("tasks", "addition", "digits"), 0, "tasks.addition.digits: must be greater than or equal to 1, not 0"),
+        (
+            ("tasks", "addition", "name"),
+            "adition",
+            "tasks.addition.name: 'adition' is no task; did you mean 'addition'",
+        ),
+        (("tasks",), {}, "tasks: is empty"),
+        (("ablations",), {"a": {"task": "sorting"}}, "ablations.a.task 'sorting': not under `tasks`"),
+        (("ablations",), {"a": {}}, "ablations.a.task: missing"),
+        (("ablations",), {}, "ablations: is empty"),
         (("ablations",), {"No PE": {}}, "the name 'No PE' is not allowed"),
-        (("ablations",), {"a": {"modle": {}}}, "ablations.a.modle: unknown key; did you mean 'model'?"),
         (
             ("ablations",),
-            {"a": {"model": {"layrs": 2}}},
+            {"a": {"task": "addition", "modle": {}}},
+            "ablations.a.modle: unknown key; did you mean 'model'?",
+        ),
+        (
+            ("ablations",),
+            {"a": {"task": "addition", "model": {"layrs": 2}}},
             "ablations.a.model.layrs: unknown key; did you mean 'layers'",
         ),
         (
             ("ablations",),
-            {"a": {"model": {"residual_free": [9]}}},
+            {"a": {"task": "addition", "model": {"residual_free": [9]}}},
             "ablations.a.model: residual_free: there is no layer 9",
         ),
         (("tracking", "uri"), "mlruns", "tracking.uri"),
+        (("search", "task"), "sorting", "search.task 'sorting': not under `tasks`"),
+        (("search", "space", "layrs"), [1], "search.space: 'layrs' is no field to search; did you mean 'layers'?"),
+        (("search", "space", "steps"), [1], "search.space: 'steps' is no field to search"),
+        (("search", "space", "width"), 16, "search.space.width: must be a valid list, not 16"),
+        (("search", "space", "width"), {"attention": [], "mlp": []}, "search.space: width: must be a list of values"),
+        (
+            ("search", "space", "residual_free"),
+            {"attention": ["serched"], "mlp": []},
+            "search.space.residual_free.attention.0: must be 'searched', 'kept' or 'free', not 'serched'",
+        ),
+        (
+            ("search", "space", "residual_free"),
+            {"attention": [], "mpl": []},
+            "search.space.residual_free.mpl: unknown key; did you mean 'mlp'?",
+        ),
+        (("search", "space", "width"), [], "search.space: width: lists nothing"),
+        (("search", "space", "width"), [16, 16], "search.space: width: [16, 16] lists a value twice"),
+        (("search", "space", "width"), [16, "wide"], "search.space: width: must be a valid integer, not 'wide'"),
+        (("search", "space", "positional"), ["lerned"], "search.space: positional: must be 'none', 'learned'"),
+        (("search", "space", "residual_free"), [0], "must be {attention: [...], mlp: [...]}, not [0]"),
+        (
+            ("search", "space", "residual_free", "attention"),
+            ["searched"],
+            "search.space: residual_free.attention: has 1 entries, one a layer, but layers goes up to 2",
+        ),
+        (("search", "space", "heads"), [2, 3], "search.space: heads: 3 does not divide width 16"),
+        (("search", "space", "positional_every_layer"), [False, True], "only learned and sinusoidal"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, path: tuple[str, ...], value: Any, said: str) -> None:
@@ -74,6 +114,94 @@ def test_a_mistake_is_named(tmp_path: Path, path: tuple[str, ...], value: Any, s
         read(written(tmp_path, *path, value=value))
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 600
+
+
+LONG = "x" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ((LONG,), {}),
+        (("model", LONG), 1),
+        (("model", "positional"), LONG),
+        (("model", "layers"), [LONG]),
+        (("model", "residual_free"), [10**4000]),
+        (("model", "residual_free"), {LONG: [0]}),
+        (("model", "heads"), 10**4000 + 1),
+        (("training", "seeds"), [LONG]),
+        (("training", "steps"), 10**4000 + 1),
+        (("training", "evaluate_every"), 10**4000),
+        (("tasks", LONG), {"name": "addition"}),
+        (("tasks", "addition"), LONG),
+        (("tasks", "addition", LONG), 1),
+        (("tasks", "addition", "name"), LONG),
+        (("ablations", LONG), {"task": "addition"}),
+        (("ablations", LONG.upper()), {"task": "addition"}),
+        (("ablations", "a"), {"task": LONG}),
+        (("ablations", "a"), {"task": "addition", LONG: {}}),
+        (("ablations", "a"), {"task": "addition", "model": {LONG: 1}}),
+        (("ablations", "a"), {"task": "addition", "model": {"positional": LONG}}),
+        (("search", "task"), LONG),
+        (("search", "space", LONG), [1]),
+        (("search", "space", "width"), LONG),
+        (("search", "space", "width"), [LONG]),
+        (("search", "storage"), LONG),
+        (("tracking", "uri"), LONG),
+    ],
+)
+def test_a_message_stays_short_whatever_was_given(tmp_path: Path, path: tuple[str, ...], value: Any) -> None:
+    with pytest.raises(Refused) as refusal:
+        read(written(tmp_path, *path, value=value))
+    assert shown(str(refusal.value)) <= 80
+    assert len(str(refusal.value)) < 600
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [LONG, "x" * 81])
+def test_an_asked_for_name_is_shortened_too(smoke: Params, name: str) -> None:
+    for ask in (smoke.cell, smoke.task):
+        with pytest.raises(Refused) as refusal:
+            ask(name)
+        assert shown(str(refusal.value)) <= 80
+
+
+@pytest.mark.parametrize(
+    "text", [f"{LONG}: 1\n{LONG}: 2\n", f"a: *{LONG}\n", f"a: !{LONG} 1\n", f"a: {'9' * 10_000}\n", f"a: [{LONG}\n"]
+)
+def test_neither_does_broken_yaml_make_it_long(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(Refused, match=r"params.yaml: not valid YAML") as refusal:
+        read(tmp_path / "params.yaml")
+    assert shown(str(refusal.value)) <= 80
+    assert "\n" not in str(refusal.value)
+
+
+def shown(message: str) -> int:
+    """How much of a value that is one character again and again."""
+    return max(len(run[0]) for run in re.finditer(r"(.)\1*", message))
+
+
+@pytest.mark.parametrize(
+    ("section", "switch", "default"),
+    [
+        ("model", "positional", "learned"),
+        ("model", "attention", "causal"),
+        ("model", "residual_free", Sublayers()),
+        ("training", "optimizer", "muon"),
+        ("training", "converged_at", 0.99),
+    ],
+)
+def test_a_switch_that_is_not_named_has_its_default(smoke: Params, section: str, switch: str, default: Any) -> None:
+    assert switch not in YAML(typ="safe", pure=True).load((PRESETS / "smoke.yaml").read_text())[section]
+    assert getattr(getattr(smoke, section), switch) == default
+
+
+def test_an_override_touches_its_own_cell_only(smoke: Params) -> None:
+    changed = smoke.cell("none-causal").model
+    assert changed == smoke.model.model_copy(update={"positional": "none"})
+    assert smoke.cell("learned-causal").model == smoke.model
 
 
 @pytest.mark.parametrize(
@@ -92,24 +220,24 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, said: str
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="pipeline preset laptop"):
+    with pytest.raises(Refused, match=r"git checkout .*params.yaml"):
         read(tmp_path / "params.yaml")
 
 
 def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
     text = (PRESETS / "smoke.yaml").read_text()
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace("weight_decay: 0.1", "weight_decay: 1e-3"))
+    path.write_text(text.replace("  warmup_steps: 20", "  warmup_steps: 20\n  weight_decay: 1e-3"))
     assert "1e-3" in path.read_text()
     assert read(path).training.weight_decay == 0.001
 
 
 def test_a_list_of_layers_means_both_sublayers() -> None:
-    both = ResidualFree.model_validate([2, 1])
-    assert both == ResidualFree(attention=(1, 2), mlp=(1, 2))
-    assert ResidualFree.model_validate({"mlp": [0]}) == ResidualFree(attention=(), mlp=(0,))
+    both = Sublayers.model_validate([2, 1])
+    assert both == Sublayers(attention=(1, 2), mlp=(1, 2))
+    assert Sublayers.model_validate({"mlp": [0]}) == Sublayers(attention=(), mlp=(0,))
 
 
-def test_an_unknown_ablation_is_refused_with_the_nearest_name(smoke: Any) -> None:
+def test_an_unknown_ablation_is_refused_with_the_nearest_name(smoke: Params) -> None:
     with pytest.raises(Refused, match="did you mean 'none-causal'"):
         smoke.cell("none-casual")

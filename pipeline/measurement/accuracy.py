@@ -1,14 +1,15 @@
-"""How often the answer is right: exact match, per answer character, per number of carries."""
+"""How often the answer is right: exact match, per character of the answer, per stratum of the problems."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.tasks.rows import NOTHING, Rows
+from pipeline.dataset.rows import NOTHING, Rows
 
 UNREADABLE = -1
 """What a model says whose logits are not finite: no token at all."""
@@ -22,19 +23,19 @@ class Accuracy:
 
     examples: int
     exact_match: float
-    by_digit: list[float]
-    """In the order in which the answer is produced."""
-    by_carries: list[float]
-    """Exact match by number of carries; NaN where there is no such row."""
-    carries_examples: list[int]
+    by_place: list[float]
+    """Share of right characters, in the order in which the answer is produced."""
+    by_stratum: dict[tuple[str, int], tuple[float, int]]
+    """(Stratum, value) -> exact match (NaN where there is no such row), and how many rows there are."""
 
-    def columns(self) -> dict[str, float]:
-        """As columns of `runs.csv`."""
+    def columns(self, place: str) -> dict[str, float]:
+        """As columns of `runs.csv`; `place`: what a character of the answer is called."""
+        names = {f"{stratum}_{value}": scored for (stratum, value), scored in self.by_stratum.items()}
         return (
             {"test_exact_match": self.exact_match, "test_examples": self.examples}
-            | {f"digit_{place}": share for place, share in enumerate(self.by_digit, start=1)}
-            | {f"carries_{count}": share for count, share in enumerate(self.by_carries)}
-            | {f"carries_{count}_examples": rows for count, rows in enumerate(self.carries_examples)}
+            | {f"{place}_{number}": share for number, share in enumerate(self.by_place, start=1)}
+            | {name: share for name, (share, _) in names.items()}
+            | {f"{name}_examples": rows for name, (_, rows) in names.items()}
         )
 
 
@@ -57,16 +58,26 @@ def greedy(predict: Predict, rows: Rows) -> Int[Tensor, "rows answer"]:
     return torch.stack(answers, dim=1)
 
 
-def score(answers: Int[Tensor, "rows answer"], rows: Rows, carries: Int[np.ndarray, " rows"], digits: int) -> Accuracy:
-    """Compare what was produced with what is right; numbers of `digits` digits carry at most `digits` times."""
+def score(
+    answers: Int[Tensor, "rows answer"], rows: Rows, table: pd.DataFrame, strata: Mapping[str, Sequence[int]]
+) -> Accuracy:
+    """Compare what was produced with what is right.
+
+    Args:
+        table: the problems, with a column for each of `strata`.
+        strata: column -> the values it may have.
+    """
     counts = rows.answer_targets != NOTHING
     right = (answers.numpy() == rows.answer_targets) | ~counts
     exact = right.all(axis=1)
-    groups = [exact[carries == count] for count in range(digits + 1)]
+    groups = {
+        (name, value): exact[table[name].to_numpy() == value] for name, values in strata.items() for value in values
+    }
     return Accuracy(
         examples=len(exact),
         exact_match=float(exact.mean()),
-        by_digit=[float(right[counts[:, place], place].mean()) for place in range(right.shape[1])],
-        by_carries=[float(group.mean()) if len(group) else float("nan") for group in groups],
-        carries_examples=[len(group) for group in groups],
+        by_place=[float(right[counts[:, place], place].mean()) for place in range(right.shape[1])],
+        by_stratum={
+            key: (float(group.mean()) if len(group) else float("nan"), len(group)) for key, group in groups.items()
+        },
     )

@@ -4,9 +4,9 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from pipeline.dataset.rows import NOTHING
 from pipeline.measurement.registry import Subject, measurement
 from pipeline.measurement.tables import tidy
-from pipeline.tasks.rows import NOTHING
 
 ROWS = 256
 

@@ -1,14 +1,7 @@
-"""What a measurement is, and how one is found: any function of this folder marked with `@measurement`.
+"""What a measurement is: a function of a member and rows, marked with `@measurement`."""
 
-The `analyze` stage applies all of them to every member; the report gives each a section. Neither names any.
-"""
-
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pipeline.dataset.rows import Rows
 from pipeline.params import Cell
-from pipeline.tasks.rows import Rows
 from pipeline.transformer.model import Transformer
 
 
@@ -83,7 +76,8 @@ class Measurement:
         return " ".join((self.function.__doc__ or "").split("\n\n")[0].split())
 
 
-_REGISTERED: dict[str, Measurement] = {}
+REGISTERED: dict[str, Measurement] = {}
+"""Those whose files were imported; `catalogue.py` imports all."""
 
 
 def measurement(
@@ -92,17 +86,9 @@ def measurement(
     """Mark a function as a measurement, under its own name."""
 
     def register(function: Callable[[Subject], pd.DataFrame]) -> Callable[[Subject], pd.DataFrame]:
-        _REGISTERED[function.__name__] = Measurement(
+        REGISTERED[function.__name__] = Measurement(
             function.__name__, title, values, function, reference, along_training
         )
         return function
 
     return register
-
-
-@cache
-def measurements() -> dict[str, Measurement]:
-    """Every measurement of this folder, by name, in the order of their names."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        import_module(f"{__package__}.{module.name}")
-    return dict(sorted(_REGISTERED.items()))

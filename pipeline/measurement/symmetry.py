@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from pipeline.dataset.rows import Rows
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.measurement.registry import Subject, measurement
 from pipeline.params import Cell
 from pipeline.refusal import Failed
-from pipeline.tasks.rows import Rows
 from pipeline.transformer.model import Transformer
 
 TOLERANCE = 1e-9

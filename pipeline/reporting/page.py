@@ -1,42 +1,35 @@
-"""The report as a page: a list of sections, written as Markdown for a code host and as one self-contained HTML file.
-
-Another part of the project adds to the report by adding a `Section`.
-"""
+"""A report as a page: a list of sections, written as Markdown for a code host and as one self-contained HTML file."""
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure as Drawing
 
-TEMPLATES = Path(__file__).parent / "templates"
+from pipeline.reporting.sentences import environment
 
 
 @dataclass(frozen=True)
 class Table:
     """A table for people: every cell already in words, with `code` and **bold** as in Markdown."""
 
-    headers: list[str]
-    rows: list[list[str]]
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
     caption: str = ""
-
-    def is_numeric(self, column: int) -> bool:
-        """Whether the column is set to the right: it holds numbers, not words."""
-        return all(re.match(r"[\d<>+−–—\[p]|$", row[column]) for row in self.rows)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture in `reports/figures/`."""
+    """A picture."""
 
     name: str
-    """The file's name, such as `exact_match.png`."""
+    """Its file's, without `.png`."""
     alternative: str
     """What it shows, for those who do not see it."""
-    caption: str = ""
+    caption: str
+    draw: Callable[[], Drawing]
 
 
 @dataclass(frozen=True)
@@ -44,9 +37,9 @@ class Section:
     """A part of the report. Paragraphs are text with `code`, **bold** and [links](of Markdown)."""
 
     title: str
-    paragraphs: list[str] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    paragraphs: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
     level: int = 2
     """2 for a section, 3 for a part of the one before."""
 
@@ -61,37 +54,35 @@ class Page:
     """The whole report."""
 
     title: str
-    alarms: list[str]
-    """What makes every number suspect; shown first, in red."""
-    lead: list[str]
-    """The findings, a sentence each."""
+    lead: Sequence[str]
+    """The answers, a sentence each."""
     figure: Figure
     """The main one."""
-    sections: list[Section]
+    sections: Sequence[Section]
+    alarms: Sequence[str] = field(default=())
+    """What makes every number suspect; shown first, in red."""
 
 
 def markdown(page: Page) -> str:
     """The page for a code host; figures are named by their relative path."""
-    return _render("summary.md", page=page)
+    return _render("templates/summary.md", page=page)
 
 
 def html(page: Page, images: Mapping[str, bytes]) -> str:
     """The page as one file that asks for no other; `images` holds the PNG of every figure, by its name."""
     inlined = {name: base64.b64encode(content).decode() for name, content in images.items()}
-    return _render("index.html", page=page, images=inlined)
+    return _render("templates/index.html", page=page, images=inlined)
 
 
 def _render(template: str, **content: object) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=template.endswith(".html"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"marked_up": marked_up, "cell": lambda text: text.replace("|", "\\|")}
-    return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**content))
+    made = environment(html=template.endswith(".html"))
+    made.filters |= {"marked_up": marked_up, "cell": lambda text: text.replace("|", "\\|"), "numeric": is_numeric}
+    return re.sub(r"\n{3,}", "\n\n", made.get_template(template).render(**content))
+
+
+def is_numeric(table: Table, column: int) -> bool:
+    """Whether the column is set to the right: it holds numbers, not words."""
+    return all(re.match(r"[\d<>+−–—\[]|not reached|\s*$", row[column]) for row in table.rows)
 
 
 def marked_up(text: str) -> Markup:

@@ -1,15 +1,17 @@
-"""How numbers are said: shares in percent, counts with their interval, p-values."""
+"""How a number is written: its value by its unit, an interval in one way, in a sentence or in a table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from pipeline.measurement.intervals import exact_interval
+from pipeline.reporting.claims import Estimate, Interval, Unit
+
+NOTHING = "–"
 
 
 def percent(share: float) -> str:
     """A share in [0, 1] as percent; only what is exactly all or nothing reads `100%` or `0%`."""
     if math.isnan(share):
-        return "–"
+        return NOTHING
     if share in (0.0, 1.0):
         return f"{share:.0%}"
     for decimals in (1, 2, 3):
@@ -19,25 +21,82 @@ def percent(share: float) -> str:
     return "<0.001%" if share < 0.5 else ">99.999%"
 
 
-def points(difference: float) -> str:
-    """A difference of two shares, in percentage points with its sign."""
-    return f"{100 * difference:+.2f}".replace("-", "−") if difference else "0"
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
 
 
-def p_value(p: float) -> str:
-    """A p-value as `p = 0.031`."""
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+def _flops(flops: float) -> str:
+    from matplotlib.ticker import EngFormatter  # heavy, and not needed to say how many layers a trial has
+
+    return EngFormatter(unit="FLOP", places=1)(flops)
 
 
-def interval(low: float, high: float) -> str:
-    """An interval of a share as percent, with as many decimals as its width deserves."""
+UNITS: dict[Unit, Callable[[float], str]] = {
+    "share": percent,
+    "points": lambda points: f"{100 * points:+.2f}" if points else "0",
+    "steps": lambda steps: f"{steps:,.0f}",
+    "count": lambda count: f"{count:,.0f}",
+    "number": lambda number: f"{number:.3g}",
+    "ratio": lambda ratio: f"{ratio:.2f}",
+    "p": _p,
+    "logit": lambda change: f"{change:.1e}",
+    "flops": _flops,
+}
+KINDS: dict[Interval, str] = {
+    "Clopper-Pearson 95%": "95% interval ",
+    "bootstrap 95%": "95% interval ",
+    "Kaplan-Meier 95%": "95% interval ",
+    "minimum to maximum": "",
+}
+
+
+def number(value: float, unit: Unit) -> str:
+    """A value of that unit, with a true minus."""
+    return NOTHING if math.isnan(value) else UNITS[unit](value).replace("-", "−").replace("e−", "e-")
+
+
+def value(estimate: Estimate | None) -> str:
+    """The estimate alone."""
+    return number(estimate.value, estimate.unit) if estimate else NOTHING
+
+
+def interval(estimate: Estimate) -> str:
+    """`29% to 100%`; `800 to ∞` where there is no upper end; nothing where there is no interval, or none of width. Of a
+    count of runs it is that of their share."""
+    low, high = estimate.low, estimate.high
+    if low is None or low == high:
+        return ""
+    if high is not None and estimate.interval == "Clopper-Pearson 95%":
+        return interval_of_share(low, high)
+    return f"{number(low, estimate.unit)} to {'∞' if high is None else number(high, estimate.unit)}"
+
+
+def interval_of_share(low: float, high: float) -> str:
+    """In percent, with as many decimals as its width deserves."""
     decimals = 0 if high - low >= 0.1 else 1 if high - low >= 0.01 else 2
     return f"{low:.{decimals}%} to {high:.{decimals}%}"
 
 
-def count(successes: int, trials: int) -> str:
-    """`2 of 3 (95% interval 9% to 99%)`, the interval exact (Clopper-Pearson)."""
-    return f"{successes} of {trials} (95% interval {interval(*exact_interval(successes, trials))})"
+def sure(estimate: Estimate | None) -> str:
+    """For a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`, `3 of 3 (95% interval 29% to 100%)`."""
+    if estimate is None:
+        return NOTHING
+    counted = estimate.unit == "count" and estimate.n is not None
+    text = f"{value(estimate)} of {estimate.n}" if counted else value(estimate)
+    between = interval(estimate)
+    said = [f"{KINDS[estimate.interval]}{between}"] if between else []
+    said += [f"n = {estimate.n}"] if estimate.n is not None and not counted else []
+    return f"{text} ({', '.join(said)})" if said else text
+
+
+def brief(estimate: Estimate | str | None) -> str:
+    """For a table whose caption says the kind of interval and n: `0.49 (0.40 to 0.54)`, `3/3`."""
+    if estimate is None or isinstance(estimate, str):
+        return estimate or NOTHING
+    if estimate.unit == "count" and estimate.n is not None:
+        return f"{value(estimate)}/{estimate.n}"
+    between = interval(estimate)
+    return f"{value(estimate)} ({between})" if between else value(estimate)
 
 
 def listed(items: Sequence[str], last: str = "and") -> str:
@@ -45,6 +104,7 @@ def listed(items: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
-def plural(number: int, noun: str) -> str:
+def plural(count: float | Estimate, noun: str) -> str:
     """`1 run`, `2 runs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    count = count.value if isinstance(count, Estimate) else count
+    return f"{count:,.0f} {noun}" if count == 1 else f"{count:,.0f} {noun}s"

@@ -5,14 +5,13 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from pipeline.dataset import Dataset
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import Subject, random_rows
 from pipeline.params import Cell, Search
 from pipeline.search.result import Curve, Result
-from pipeline.tasks.dataset import Dataset
-from pipeline.trained_cell import cell_curve
 from pipeline.training.fit import fit
-from pipeline.training.history import outcomes
+from pipeline.training.history import Convergence, cell_curve, outcomes
 from pipeline.training.population import initialised
 
 
@@ -43,7 +42,8 @@ def train(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
     rule = GiveUp(cell.training.steps, search.give_up_at, search.give_up_below)
     trained = fit(cell, data, callbacks=[rule])
     history = pd.DataFrame(trained.history)
-    ends = outcomes(history, cell.training.converged_at)
+    convergence = Convergence.of(cell)
+    ends = outcomes(history, convergence)
     free = cell.model.residual_free
     result = Result(
         members=len(ends),
@@ -56,13 +56,13 @@ def train(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
         given_up=int(rule.gave_up),
         diverged=int(ends["diverged"].sum()),
     )
-    curve = cell_curve(history, cell.training.converged_at).to_dict("records")
+    curve = cell_curve(history, convergence).to_dict("records")
     return result, [{str(name): value for name, value in row.items()} for row in curve]
 
 
 def _flops_per_step(cell: Cell, data: Dataset) -> float:
     rows = data.rows["validation"]
-    sizes = {"vocabulary": len(data.vocabulary), "length": data.rows["train"].tokens.shape[1] - 1}
-    model = initialised(cell.model, **sizes, seed=cell.training.seeds[0])
-    subject = Subject(model, cell, rows, random_rows(0, sizes["length"], sizes["vocabulary"]))
+    vocabulary = len(data.vocabulary)
+    model = initialised(cell.model, vocabulary=vocabulary, length=data.length, seed=cell.training.seeds[0])
+    subject = Subject(model, cell, rows, random_rows(0, data.length, vocabulary))
     return float(cost(subject)["flops_per_step"].item())

@@ -1,116 +1,113 @@
-"""What a study varies: from the space in `params.yaml` to the cell that a trial trains."""
+"""What a study varies: from the space in `params.yaml` to the cell that a trial trains. No field is named here but
+`layers`, which decides what else there is to choose."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 from optuna import Trial
 
 from pipeline import files
-from pipeline.params import Cell, Params, Space, checked
-from pipeline.params import Model as ModelSection
-from pipeline.params import Training as TrainingSection
+from pipeline.params import Cell, Params
 
-SUBLAYERS = ("attention", "mlp")
-PLAIN = ("layers", "heads", "width", "learning_rate", "optimizer", "positional")
+KEPT, FREE = False, True
 Choices = dict[str, Any]
-"""Name of a searched parameter -> value: `layers`, ..., and `residual_attention_0`, ... (whether it is kept)."""
+"""Name of a searched parameter -> value: fields, and `residual_free_attention_0`, ... (`KEPT` or `FREE`)."""
 
 
-def suggest(trial: Trial, space: Space) -> Choices:
-    """Every parameter that is searched, as the sampler chooses it. Residual connections are asked for only in layers
-    that there are."""
-    chosen: Choices = {}
-    for name in PLAIN:
-        if len(values := getattr(space, name)) > 1:
-            chosen[name] = trial.suggest_categorical(name, values)
-    for name in searched_residuals(space, chosen.get("layers", space.layers[0])):
-        chosen[name] = trial.suggest_categorical(name, [True, False])
+def suggest(trial: Trial, params: Params) -> Choices:
+    """Every parameter that is searched, as the sampler chooses it. What each layer has of its own is asked for only in
+    layers that there are."""
+    chosen = {name: trial.suggest_categorical(name, values) for name, values in _varied(params).items()}
+    for name in _by_layer(params, _layers(params, chosen)):
+        chosen[name] = trial.suggest_categorical(name, [KEPT, FREE])
     return chosen
 
 
-def searched_residuals(space: Space, layers: int) -> list[str]:
-    """The residual connections whose presence is searched, at this depth."""
-    return [
-        f"residual_{sublayer}_{layer}"
-        for layer in range(layers)
-        for sublayer in SUBLAYERS
-        if getattr(space, f"residual_{sublayer}")[layer] == "searched"
-    ]
-
-
-def size(space: Space) -> int:
-    """How many configurations there are."""
-    others = 1
-    for name in PLAIN[1:]:
-        others *= len(getattr(space, name))
-    return others * sum(2 ** len(searched_residuals(space, layers)) for layers in space.layers)
-
-
-def corners(space: Space) -> list[Choices]:
-    """At every depth, all searched residual connections kept and none: where a sampled study begins."""
-    first = {name: getattr(space, name)[0] for name in PLAIN[1:] if len(getattr(space, name)) > 1}
-    found = []
-    for layers, kept in product(space.layers, (True, False)):
-        depth = {"layers": layers} if len(space.layers) > 1 else {}
-        residuals = dict.fromkeys(searched_residuals(space, layers), kept)
-        if residuals or kept:
-            found.append(depth | first | residuals)
-    return found
-
-
-def unseen(space: Space, seen: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
+def unseen(params: Params, seen: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
     """A random configuration that is none of `seen`; None if a thousand draws find none."""
     for _ in range(1000):
-        drawn: Choices = {
-            name: values[generator.integers(len(values))] for name in PLAIN if len(values := getattr(space, name)) > 1
-        }
-        for name in searched_residuals(space, drawn.get("layers", space.layers[0])):
-            drawn[name] = bool(generator.integers(2))
+        drawn = {name: values[generator.integers(len(values))] for name, values in _varied(params).items()}
+        drawn |= {name: KEPT if generator.integers(2) else FREE for name in _by_layer(params, _layers(params, drawn))}
         if drawn not in seen:
             return drawn
     return None
 
 
+def size(params: Params) -> int:
+    """How many configurations there are."""
+    plain = prod(len(values) for name, values in _varied(params).items() if name != "layers")
+    return plain * sum(2 ** len(_by_layer(params, layers)) for layers in _depths(params))
+
+
+def corners(params: Params) -> list[Choices]:
+    """At every depth, all searched residual connections kept and none: where a sampled study begins."""
+    first = {name: values[0] for name, values in _varied(params).items()}
+    found = []
+    for layers, choice in product(_depths(params), (KEPT, FREE)):
+        depth = {"layers": layers} if "layers" in first else {}
+        by_layer = dict.fromkeys(_by_layer(params, layers), choice)
+        if by_layer or choice == KEPT:
+            found.append(first | depth | by_layer)
+    return found
+
+
 def cell(params: Params, chosen: Choices) -> Cell:
-    """What a trial trains: `params.model` and `params.training` with the trial's choices."""
-    space = params.search.space
-    plain = {name: chosen.get(name, getattr(space, name)[0]) for name in PLAIN}
-    free = {
-        sublayer: [layer for layer in range(plain["layers"]) if not _kept(space, chosen, sublayer, layer)]
-        for sublayer in SUBLAYERS
-    }
-    model = params.model.model_dump() | {name: plain[name] for name in ("layers", "heads", "width", "positional")}
-    if plain["positional"] not in ("learned", "sinusoidal"):
-        model["positional_every_layer"] = False
-    model["residual_free"] = free
-    steps = params.search.steps
-    training = params.training.model_dump() | {
-        "seeds": params.search.seeds,
-        "steps": steps,
-        "snapshots": 0,
-        "optimizer": plain["optimizer"],
-        "learning_rate": plain["learning_rate"],
-    }
-    if steps % training["evaluate_every"]:
-        training["evaluate_every"] = steps
-    training["warmup_steps"] = min(training["warmup_steps"], steps)
-    return Cell(
-        name="trial",
-        model=checked(ModelSection, model, "search.space: model"),
-        training=checked(TrainingSection, training, "search: training"),
-    )
+    """What a trial trains.
 
-
-def _kept(space: Space, chosen: Choices, sublayer: str, layer: int) -> bool:
-    fixed = getattr(space, f"residual_{sublayer}")[layer]
-    return chosen[f"residual_{sublayer}_{layer}"] if fixed == "searched" else fixed == "kept"
+    Raises:
+        KeyError: not everything that is searched is chosen.
+    """
+    plain = {name: chosen[name] if len(values) > 1 else values[0] for name, values in params.search.plain.items()}
+    layered: dict[str, dict[str, list[int]]] = {
+        name: {sublayer: [] for sublayer, _ in choices} for name, choices in params.search.layered.items()
+    }
+    for name, layer, sublayer, choice in _places(params, _layers(params, plain)):
+        if (chosen[_parameter(name, layer, sublayer)] if choice == "searched" else choice == "free") == FREE:
+            layered[name][sublayer].append(layer)
+    return params.trial(plain | layered)
 
 
 def study_name(params: Params) -> str:
-    """Of everything that decides what a trial gives, so that a change starts a new study and the old one stays."""
-    asked = params.search.model_dump(mode="json", exclude={"trials", "storage", "seed", "enumerate_up_to", "heartbeat"})
-    whole = [asked, *(section.model_dump(mode="json") for section in (params.task, params.model, params.training))]
-    return f"search-{files.digest(json.dumps(whole, sort_keys=True).encode())[:10]}"
+    """Of everything that decides what a trial gives, so that a change starts a new study and the old one stays: what is
+    searched, how it is judged, and one of its cells for all else."""
+    unrelated = {"task", "trials", "storage", "seed", "enumerate_up_to", "heartbeat"}
+    asked = params.search.model_dump(mode="json", exclude=unrelated)
+    one = cell(params, corners(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
+    return f"search-{files.digest(json.dumps([asked, one], sort_keys=True).encode())[:10]}"
+
+
+def _varied(params: Params) -> dict[str, list[Any]]:
+    """The plain fields that are searched."""
+    return {name: values for name, values in params.search.plain.items() if len(values) > 1}
+
+
+def _depths(params: Params) -> list[int]:
+    """The numbers of layers there may be."""
+    return params.search.plain.get("layers", [params.model.layers])
+
+
+def _layers(params: Params, chosen: Choices) -> int:
+    """How many layers were chosen, or there are anyway."""
+    return chosen.get("layers", _depths(params)[0])
+
+
+def _places(params: Params, layers: int) -> Iterator[tuple[str, int, str, str]]:
+    """Field, layer, sublayer, and whether it is searched, kept or free there: of what each layer has its own."""
+    for name, choices in params.search.layered.items():
+        for layer in range(layers):
+            for sublayer, listed in choices:
+                yield name, layer, sublayer, listed[layer]
+
+
+def _by_layer(params: Params, layers: int) -> list[str]:
+    """The parameters that are searched by layer, at this depth."""
+    places = _places(params, layers)
+    return [_parameter(name, layer, sublayer) for name, layer, sublayer, choice in places if choice == "searched"]
+
+
+def _parameter(name: str, layer: int, sublayer: str) -> str:
+    return f"{name}_{sublayer}_{layer}"

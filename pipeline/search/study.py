@@ -55,42 +55,53 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
         Refused: the storage cannot be reached, or was made by another version of Optuna.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a traceback for each trial that Ctrl-C ends
-    where = url.render_as_string(hide_password=True)
-    try:
-        with alone(url):
-            storage = _storage(url, params.search.heartbeat)
-            study = optuna.create_study(
-                storage=storage,
-                study_name=space.study_name(params),
-                directions=["maximize", "minimize"],
-                load_if_exists=True,
-            )
-            if "begun" not in study.user_attrs:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", ExperimentalWarning)
-                    study.set_metric_names(["converged", params.search.minimize])
-                if not enumerated(params.search):
-                    for corner in space.corners(params.search.space)[: params.search.trials]:
-                        study.enqueue_trial(corner)
-                study.set_user_attr("begun", uuid.uuid4().hex)  # tells it from one of the same name in another storage
-            # a study that goes on must not draw what it has drawn
-            study.sampler = sampler(params.search, params.search.seed + len(study.trials) if seeded else None)
-    except RuntimeError as error:  # Optuna's answer to a schema of another version
-        raise Refused(f"search.storage: {where} was made by another version of Optuna ({_first_line(error)})") from None
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        cause = error.__cause__ or error
-        raise Refused(f"search.storage: no study can be kept at {where} ({_first_line(cause)})") from None
+    with _refusing(url), alone(url):
+        study = optuna.create_study(
+            storage=_storage(url, params.search.heartbeat),
+            study_name=space.study_name(params),
+            directions=["maximize", "minimize"],
+            load_if_exists=True,
+        )
+        if "begun" not in study.user_attrs:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names(["converged", params.search.minimize])
+            if not enumerated(params):
+                for corner in space.corners(params)[: params.search.trials]:
+                    study.enqueue_trial(corner)
+            study.set_user_attr("begun", uuid.uuid4().hex)  # tells it from one of the same name in another storage
+        # a study that goes on must not draw what it has drawn
+        study.sampler = sampler(params, params.search.seed + len(study.trials) if seeded else None)
     return study
 
 
-def enumerated(search: Search) -> bool:
+def find_study(params: Params, url: URL) -> optuna.Study:
+    """The study of `params`, to be read.
+
+    Raises:
+        Refused: there is none, or its storage cannot be reached.
+    """
+    missing = Refused(f"{_shown(url)}: holds no study of this params.yaml; `python -m pipeline search` makes it")
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        raise missing  # to look into it would be to make it
+    with _refusing(url):
+        try:
+            return optuna.load_study(
+                study_name=space.study_name(params), storage=_storage(url, params.search.heartbeat)
+            )
+        except KeyError:
+            raise missing from None
+
+
+def enumerated(params: Params) -> bool:
     """Whether the space is small enough to try all of it."""
-    return space.size(search.space) <= search.enumerate_up_to
+    return space.size(params) <= params.search.enumerate_up_to
 
 
-def wanted(search: Search) -> int:
+def wanted(params: Params) -> int:
     """How many trials the study is to have."""
-    return min(search.trials, space.size(search.space)) if enumerated(search) else search.trials
+    trials = params.search.trials
+    return min(trials, space.size(params)) if enumerated(params) else trials
 
 
 def complete(study: optuna.Study) -> int:
@@ -98,14 +109,32 @@ def complete(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
-def sampler(search: Search, seed: int | None) -> BaseSampler:
+def sampler(params: Params, seed: int | None) -> BaseSampler:
     """Brute force for a small space, otherwise multi-objective TPE: all parameters drawn together, which knows of their
     interplay and is several times as fast, away from what other workers are trying."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        if enumerated(search):
+        if enumerated(params):
             return BruteForceSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=10, multivariate=True, group=True, constant_liar=True)
+
+
+@contextmanager
+def _refusing(url: URL) -> Iterator[None]:
+    """Say in one line what a storage answers that does not serve."""
+    try:
+        yield
+    except RuntimeError as error:  # Optuna's answer to a schema of another version
+        raise Refused(
+            f"search.storage: {_shown(url)} was made by another version of Optuna ({_first_line(error)})"
+        ) from None
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        cause = error.__cause__ or error
+        raise Refused(f"search.storage: no study can be kept at {_shown(url)} ({_first_line(cause)})") from None
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A study as a table: a row per trial, with nothing in it that differs from run to run."""
 
 import warnings
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -8,12 +9,12 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline import cells
 from pipeline.params import Cell, Params
 from pipeline.search import space
 from pipeline.search.result import Result
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
-RESULTS = tuple(Result.__dataclass_fields__)
 
 
 def cell_of(params: Params, trial: FrozenTrial) -> Cell | None:
@@ -24,41 +25,49 @@ def cell_of(params: Params, trial: FrozenTrial) -> Cell | None:
         return None
 
 
+def cells_of(params: Params, study: optuna.Study) -> dict[int, Cell]:
+    """Trial -> what it trained, of those of which that is known."""
+    found = {trial.number: cell_of(params, trial) for trial in study.get_trials(deepcopy=False)}
+    return {number: cell for number, cell in found.items() if cell is not None}
+
+
 def trials(params: Params, study: optuna.Study) -> pd.DataFrame:
-    """A row per trial, in the order of their numbers: `trial, state`, what it was, what became of it, `repeats` (the
-    trial whose stored result it is) and `retries` (the lost trial that it ran again)."""
+    """A row per trial, in the order of their numbers: `trial, state`, what it was (`cells.COLUMNS`, and what else the
+    space lists), what became of it, `repeats` (the trial whose stored result it is) and `retries` (the lost trial that
+    it ran again)."""
+    example = _configuration(params, space.cell(params, space.corners(params)[0])) | _outcome(_EXAMPLE)
+    linked = ("repeats", "retries")
+    whole = [name for name, value in example.items() if isinstance(value, int)]
     rows = [_row(params, trial) for trial in study.get_trials(deepcopy=False)]
-    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(dict.fromkeys(_WHOLE, "Int64"))
+    table = pd.DataFrame(rows, columns=["trial", "state", *example, *linked])
+    return table.astype(dict.fromkeys([*whole, *linked], "Int64"))  # which a trial may lack
 
 
-_COLUMNS = (
-    *("trial", "state", "layers", "heads", "width", "learning_rate", "optimizer", "positional", "attention"),
-    *("residual_free_attention", "residual_free_mlp"),
-    *("members", "converged", "converged_share", "validation_exact_match", "residuals_kept", "parameters", "flops"),
-    *("steps", "given_up", "diverged", "repeats", "retries"),
-)
-
-_WHOLE = (
-    *("layers", "heads", "width", "members", "converged", "residuals_kept", "parameters", "given_up", "diverged"),
-    *("repeats", "retries"),
-)
-"""Columns of whole numbers that a trial may lack."""
+_EXAMPLE = Result(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0)
 
 
 def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
-    row: dict[str, Any] = {"trial": trial.number, "state": STATES.get(trial.state, "failed")}
-    cell = cell_of(params, trial)
-    if cell is not None:
-        model = cell.model
-        row |= {name: getattr(model, name) for name in ("layers", "heads", "width", "positional", "attention")}
-        row |= {name: getattr(cell.training, name) for name in ("learning_rate", "optimizer")}
-        row["residual_free_attention"] = " ".join(map(str, model.residual_free.attention))
-        row["residual_free_mlp"] = " ".join(map(str, model.residual_free.mlp))
-    if stored := trial.user_attrs.get("result"):
-        result = Result(**stored)
-        row |= stored | {"converged_share": result.converged_share}
+    cell, stored = cell_of(params, trial), trial.user_attrs.get("result")
     lost = trial.system_attrs.get("retry_history", [trial.user_attrs.get("retries")])
-    return row | {"repeats": trial.user_attrs.get("repeats"), "retries": lost[0]}
+    return {
+        "trial": trial.number,
+        "state": STATES.get(trial.state, "failed"),
+        **(_configuration(params, cell) if cell else {}),
+        **(_outcome(Result(**stored)) if stored else {}),
+        "repeats": trial.user_attrs.get("repeats"),
+        "retries": lost[0],
+    }
+
+
+def _configuration(params: Params, cell: Cell) -> dict[str, Any]:
+    fields = dict(cell.model) | dict(cell.training)
+    return cells.columns(cell) | {name: fields[name] for name in params.search.plain if name not in cells.COLUMNS}
+
+
+def _outcome(result: Result) -> dict[str, Any]:
+    """The result, the share right after the count that it is of."""
+    counts = {"members": result.members, "converged": result.converged}
+    return {**counts, "converged_share": result.converged_share, **asdict(result)}
 
 
 def importances(study: optuna.Study) -> dict[str, dict[str, float]]:

@@ -14,12 +14,12 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
+from pipeline.dataset import Dataset
 from pipeline.params import Cell, Params, Search
 from pipeline.search import space
 from pipeline.search.objective import train
 from pipeline.search.result import Curve, Result
 from pipeline.search.study import LOST_AFTER, alone, enumerated, wanted
-from pipeline.tasks.dataset import Dataset
 
 Train = Callable[[Cell, Dataset, Search], tuple[Result, Curve]]
 OnTrial = Callable[[FrozenTrial, Cell], None]
@@ -45,9 +45,9 @@ def work(
             turn.enter_context(alone(url))
             trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
             complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-            if len(complete) >= wanted(params.search):
+            if len(complete) >= wanted(params):
                 return ran
-            if len(trials) < wanted(params.search):
+            if len(trials) < wanted(params):
                 trial = _Trial(params, url, data, complete, turn, on_trial, train)
                 with _quietly():
                     study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
@@ -78,9 +78,9 @@ class _Trial:
         """Optuna's objective."""
         search = self.params.search
         try:
-            if not enumerated(search):  # brute force would choose what another worker is just choosing
+            if not enumerated(self.params):  # brute force would choose what another worker is just choosing
                 self.turn.close()
-            chosen = space.suggest(trial, search.space)
+            chosen = space.suggest(trial, self.params)
             self.turn.close()
             self.cell = space.cell(self.params, chosen)
             result, about = self._result(trial)
@@ -106,15 +106,16 @@ class _Trial:
     def _try_another(self, trial: optuna.Trial) -> None:
         """Queue a configuration that is new, drawn at random: on a small discrete space the sampler would repeat itself
         about every second time. Not beyond the trials that are wanted: what waits at the end is never run."""
-        search = self.params.search
-        if enumerated(search):
+        params = self.params
+        if enumerated(params):
             return
         with alone(self.url):
             trials = trial.study.get_trials(deepcopy=False)
-            if sum(one.state != TrialState.FAIL for one in trials) >= wanted(search):
+            if sum(one.state != TrialState.FAIL for one in trials) >= wanted(params):
                 return
             seen = [one.params or one.system_attrs.get("fixed_params", {}) for one in trials]
-            if new := space.unseen(search.space, seen, np.random.default_rng([search.seed, trial.number])):
+            generator = np.random.default_rng([params.search.seed, trial.number])
+            if new := space.unseen(params, seen, generator):
                 trial.study.enqueue_trial(new)
 
     def tell(self, study: optuna.Study, trial: FrozenTrial) -> None:

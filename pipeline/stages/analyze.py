@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from pipeline import files
-from pipeline.measurement.registry import Subject, measurements, random_rows
+from pipeline import dataset, files
+from pipeline.measurement.catalogue import measurements
+from pipeline.measurement.registry import Subject, random_rows
 from pipeline.params import Params
 from pipeline.stages import ANALYSIS, DATA, MODELS
-from pipeline.tasks import dataset
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Checkpoint
-from pipeline.training.history import outcomes
+from pipeline.training.history import Convergence, outcomes
 from pipeline.training.population import initialised
 from pipeline.transformer.model import Transformer
 
@@ -38,12 +38,13 @@ def run(params: Params, ablation: str) -> None:
         Refused: no such ablation, or what it needs is missing, altered or made for something else.
         SymmetryError: a member is not as blind to order as its architecture says.
     """
-    data = dataset.read(DATA / params.task.name, params.task)
-    trained = checkpoints.read(MODELS / ablation, data, snapshots=True)
+    cell = params.cell(ablation)
+    data = dataset.read(DATA / cell.dataset, cell.task)
+    trained = checkpoints.read(MODELS / ablation, cell, data, snapshots=True)
     rows = data.rows["validation"]
-    random = random_rows(RANDOM_ROWS, rows.tokens.shape[1] - 1, len(data.vocabulary))
+    random = random_rows(RANDOM_ROWS, data.length, len(data.vocabulary))
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements()}
-    for moment, model in _members(trained, len(data.vocabulary), data.rows["train"].tokens.shape[1] - 1):
+    for moment, model in _members(trained, len(data.vocabulary), data.length):
         if not all(weight.isfinite().all() for weight in model.parameters()):
             print(f"{ablation}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
@@ -66,7 +67,7 @@ def _labelled(table: pd.DataFrame, ablation: str, moment: Moment) -> pd.DataFram
 
 def _members(trained: Checkpoint, vocabulary: int, length: int) -> Iterator[tuple[Moment, Transformer]]:
     """Every member, in the order of its training."""
-    steps = outcomes(trained.history, trained.cell.training.converged_at).set_index("seed")["steps"]
+    steps = outcomes(trained.history, Convergence.of(trained.cell)).set_index("seed")["steps"]
     for seed, member in trained.members.items():
         start = initialised(trained.cell.model, vocabulary=vocabulary, length=length, seed=seed)
         yield Moment(seed, 0, 0), start.eval()

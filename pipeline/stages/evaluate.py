@@ -3,13 +3,14 @@
 import pandas as pd
 import torch
 
-from pipeline import files, tracking
+from pipeline import cells, dataset, files
 from pipeline.measurement import accuracy
-from pipeline.params import Model, Params
+from pipeline.params import Params
 from pipeline.stages import DATA, EVALUATION, MODELS
-from pipeline.tasks import dataset
+from pipeline.tasks.catalogue import problems
+from pipeline.tracking.cells import record
 from pipeline.training import checkpoints
-from pipeline.training.history import outcomes
+from pipeline.training.history import Convergence, outcomes
 
 
 def run(params: Params, ablation: str) -> None:
@@ -18,36 +19,22 @@ def run(params: Params, ablation: str) -> None:
     Raises:
         Refused: no such ablation, or what it needs is missing, altered or made for something else.
     """
-    data = dataset.read(DATA / params.task.name, params.task)
-    trained = checkpoints.read(MODELS / ablation, data)
-    learned = outcomes(trained.history, trained.cell.training.converged_at).set_index("seed")
-    rows, table = data.rows["test"], data.tables["test"]
+    asked = params.cell(ablation)
+    data = dataset.read(DATA / asked.dataset, asked.task)
+    trained = checkpoints.read(MODELS / ablation, asked, data)
+    cell, task = trained.cell, problems(asked.task)
+    learned = outcomes(trained.history, Convergence.of(cell)).set_index("seed")
     records = []
     for seed, member in trained.members.items():
         with torch.inference_mode():
-            produced = accuracy.greedy(member, rows)
-        scored = accuracy.score(produced, rows, table["carries"].to_numpy(), params.task.digits)
+            produced = accuracy.greedy(member, data.rows["test"])
+        scored = accuracy.score(produced, data.rows["test"], data.tables["test"], task.strata)
         records.append(
-            {"ablation": ablation, "seed": seed, **described(trained.cell.model)}
-            | {"optimizer": trained.cell.training.optimizer, "parameters": trained.parameters}
+            {"ablation": ablation, "seed": seed, "task": cell.dataset, **cells.columns(cell)}
+            | {"parameters": trained.parameters}
             | learned.loc[[seed]].to_dict("records")[0]
-            | scored.columns()
+            | scored.columns(task.place)
         )
     path = EVALUATION / f"{ablation}.csv"
     files.write_csv(path, pd.DataFrame(records))
-    tracking.record(params.tracking, MODELS / ablation, path)
-
-
-def described(model: Model) -> dict[str, object]:
-    """The switches of a cell as columns."""
-    return {
-        "positional": model.positional,
-        "positional_every_layer": int(model.positional_every_layer),
-        "attention": model.attention,
-        "layers": model.layers,
-        "heads": model.heads,
-        "width": model.width,
-        "residual_free_attention": " ".join(map(str, model.residual_free.attention)),
-        "residual_free_mlp": " ".join(map(str, model.residual_free.mlp)),
-        "residual_free_initialisation": model.residual_free_initialisation,
-    }
+    record(params.tracking, asked, MODELS / ablation, path)

@@ -1,14 +1,15 @@
 """Stage `generate`: the dataset that `params.yaml` describes."""
 
+from pipeline import dataset
 from pipeline.params import Params
 from pipeline.stages import DATA
-from pipeline.tasks import dataset
+from pipeline.tasks.catalogue import problems
 
 
-def run(params: Params) -> None:
+def run(params: Params, task: str) -> None:
     """Write `data/<task>/`.
 
     Raises:
-        Refused: more examples asked for than exist.
+        Refused: no such task, or more examples asked for than exist.
     """
-    dataset.write(DATA / params.task.name, params.task)
+    dataset.write(DATA / task, problems(params.task(task)))

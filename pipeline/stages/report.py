@@ -1,25 +1,25 @@
-"""Stage `report`: every cell's evaluation, history and measurements in; tables, figures, summary.md and index.html
-out."""
+"""Stage `report`: every cell's evaluation, history and measurements in; tables, figures, claims and the page out."""
 
-from functools import partial
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from pipeline import cells as grid
 from pipeline import files
-from pipeline.measurement import order_blind
-from pipeline.measurement.registry import measurements
+from pipeline.measurement.catalogue import measurements
 from pipeline.params import Cell, Params
 from pipeline.refusal import Refused
-from pipeline.reporting import cells as grid
-from pipeline.reporting import figures, page, questions, sections, tables
-from pipeline.reporting.evidence import Evidence
-from pipeline.reporting.mechanism.finding import Measured
-from pipeline.reporting.mechanism.findings import findings
-from pipeline.reporting.mechanism.panels import summary
+from pipeline.reporting import page
+from pipeline.reporting.claims import Claims
+from pipeline.reporting.grid import comparisons, report, tables
+from pipeline.reporting.grid.ceiling import ceiling
+from pipeline.reporting.grid.evidence import Evidence
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS
+from pipeline.tasks.catalogue import problems
 
-TITLE = "How do transformers without positional encoding know the order of their input?"
-LAYER_LISTS = ("residual_free_attention", "residual_free_mlp")
+OWN_TOKEN = {"own_token": ["dominance", "margin"]}
+"""What the report itself makes of a measurement (`slices`), and its values."""
 
 
 def run(params: Params) -> None:
@@ -31,54 +31,29 @@ def run(params: Params) -> None:
     cells = params.cells()
     runs = pd.concat([_evaluation(cell) for cell in cells], ignore_index=True)
     history = pd.concat([_history(cell) for cell in cells], ignore_index=True)
-    blind = {cell.name for cell in cells if order_blind.is_order_blind(cell.model)}
-    ceiling = order_blind.ceiling(params.task)
+    tasks = {cell.dataset: problems(cell.task) for cell in cells}
+    members = _measured(cells)
+    ceilings = {name: ceiling(task) for name, task in tasks.items()}
+    written = _tables(cells, runs, ceilings, members)
+    evidence = [
+        Evidence(name, task, _shown(cells, name), written, members, history, ceilings[name])
+        for name, task in tasks.items()
+    ]
+    written["comparisons.csv"] = pd.concat([comparisons.table(one) for one in evidence], ignore_index=True)
+    told = report.told(evidence, measurements())
+    images = report.pictures(told)
 
-    ablations = tables.ablations(runs, ceiling, blind)
-    digits, carries = tables.by_digit(runs), tables.by_carries(runs)
-    in_groups = pd.concat([members for _, members in grid.in_groups(ablations)])
-    names = list(in_groups["ablation"])
-    answers = questions.answers(Evidence(runs, ablations, ceiling))
-    measured = _measured(cells)
-    mechanism = findings(Measured(measured, runs, ablations), measurements())
-    words = sections.digits_in_words(params.task, int(digits["digit"].max()))
-    images = {
-        "exact_match.png": figures.png(partial(figures.exact_match, runs, ablations, ceiling)),
-        "learning_curves.png": figures.png(partial(figures.learning_curves, history, in_groups)),
-        "by_digit.png": figures.png(partial(figures.by_digit, digits, names, words)),
-        "by_carries.png": figures.png(partial(figures.by_carries, carries, names)),
-    }
-    for finding in mechanism:
-        images |= finding.images
-    report = page.Page(
-        title=TITLE,
-        alarms=sections.alarms(tables.above_ceiling(runs, ceiling, blind), ceiling),
-        lead=[short for short in (*(a.short for a in answers), *(f.short for f in mechanism)) if short],
-        figure=sections.MAIN,
-        sections=[
-            sections.results(ablations, params.task, [cell.training.converged_at for cell in cells]),
-            *sections.questions(answers),
-            *sections.mechanism(mechanism),
-            sections.learning_curves(),
-            *sections.breakdowns(digits, carries, params.task, names),
-            sections.beside_published(ablations),
-            sections.provenance(),
-        ],
-    )
-
-    files.write_csv(REPORTS / "runs.csv", runs)
-    files.write_csv(REPORTS / "ablations.csv", ablations)
-    files.write_csv(REPORTS / "learning_curves.csv", history)
-    for name, of_cell in metrics(ablations).items():
+    for name, table in {**written, "learning_curves.csv": history}.items():
+        files.write_csv(REPORTS / name, table)
+    for name, of_cell in metrics(written["ablations.csv"]).items():
         files.write_json(REPORTS / "metrics" / f"{name}.json", of_cell)
-    for name, table in measured.items():
-        about = measurements()[name]
-        files.write_csv(REPORTS / "measurements" / f"{name}.csv", summary(table, list(about.values)))
-    files.write_csv(REPORTS / "symmetry.csv", measured["symmetry"].drop(columns="step"))
-    for name, content in images.items():
-        files.write_bytes(REPORTS / "figures" / name, content)
-    files.write_text(REPORTS / "summary.md", page.markdown(report))
-    files.write_text(REPORTS / "index.html", page.html(report, images))
+    files.write_json(REPORTS / "claims.schema.json", Claims.model_json_schema())
+    files.write_json(REPORTS / "claims.json", Claims(claims=report.claims(told)).model_dump())
+    for name, image in images.items():
+        files.write_bytes(REPORTS / "figures" / f"{name}.png", image)
+    content = report.page(told)
+    files.write_text(REPORTS / "summary.md", page.markdown(content))
+    files.write_text(REPORTS / "index.html", page.html(content, images))
     print(f"The report: {REPORTS / 'index.html'}")
 
 
@@ -91,41 +66,65 @@ def metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
     }
 
 
+def _tables(
+    cells: Sequence[Cell],
+    runs: pd.DataFrame,
+    ceilings: dict[str, float | None],
+    members: dict[str, pd.DataFrame],
+) -> dict[str, pd.DataFrame]:
+    """File below `reports/` -> its table, but for the comparisons."""
+    cost = members["cost"]
+    flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
+    values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
+    return {
+        "runs.csv": runs,
+        "ablations.csv": tables.ablations(cells, runs, ceilings, flops),
+        "symmetry.csv": members["symmetry"].drop(columns="step", errors="ignore"),
+        **{f"measurements/{name}.csv": tables.summary(members[name], of) for name, of in values.items()},
+    }
+
+
+def _shown(cells: Sequence[Cell], task: str) -> list[Cell]:
+    """The cells of a task, in the order in which they are shown."""
+    groups = grid.in_groups([cell for cell in cells if cell.dataset == task])
+    return [cell for _, members in groups for cell in members]
+
+
 def _evaluation(cell: Cell) -> pd.DataFrame:
     path = EVALUATION / f"{cell.name}.csv"
     command = f"python -m pipeline evaluate {cell.name}"
-    table = files.read_csv(path, made_by=command, text_columns=LAYER_LISTS)
+    table = files.read_csv(path, made_by=command)
     if missing := [column for column in tables.REQUIRED if column not in table]:
         raise Refused(f"{path}: has no column {missing[0]!r}; make it again with `{command}`")
     _check_seeds(table, cell, str(path))
-    # a name such as `null` would have been read as a missing value
-    return table.assign(ablation=cell.name, **{column: table[column].fillna("") for column in LAYER_LISTS})
+    # what the cell is, it knows better than a file does: a name such as `null` would be read as a missing value
+    return table.assign(ablation=cell.name, task=cell.dataset, **grid.columns(cell))
 
 
-def _measured(cells: list[Cell]) -> dict[str, pd.DataFrame]:
+def _measured(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
     """Measurement -> its table over all cells; a cell whose members all diverged has none."""
     for cell in cells:
         if not (ANALYSIS / cell.name).is_dir():
             raise Refused(f"{ANALYSIS / cell.name}: no such folder; `python -m pipeline analyze {cell.name}` makes it")
-    tables = {}
+    found = {}
     for name in measurements():
         paths = [ANALYSIS / cell.name / f"{name}.csv" for cell in cells]
-        found = [
+        of_cells = [
             files.read_csv(path, made_by=f"python -m pipeline analyze {path.parent.name}")
             for path in paths
             if path.exists()
         ]
-        tables[name] = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-    return tables
+        found[name] = pd.concat(of_cells, ignore_index=True) if of_cells else pd.DataFrame(columns=["ablation"])
+    found["own_token"] = tables.own_token(found["slices"]) if len(found["slices"]) else found["slices"]
+    return found
 
 
 def _history(cell: Cell) -> pd.DataFrame:
     path = MODELS / cell.name / "history.csv"
-    table = files.read_csv(path, made_by=f"python -m pipeline train {cell.name}")
+    command = f"python -m pipeline train {cell.name}"
+    table = files.read_csv(path, made_by=command)
     if missing := [column for column in ("seed", "step", "validation_exact_match") if column not in table]:
-        raise Refused(
-            f"{path}: has no column {missing[0]!r}; make it again with `python -m pipeline train {cell.name}`"
-        )
+        raise Refused(f"{path}: has no column {missing[0]!r}; make it again with `{command}`")
     _check_seeds(table, cell, str(path))
     table.insert(0, "ablation", cell.name)
     return table

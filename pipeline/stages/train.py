@@ -1,12 +1,12 @@
-"""Stage `train`: dataset and cell in, trained members out; MLflow watches."""
+"""Stage `train`: dataset and cell in, trained members out; whoever tracks watches."""
 
-from pipeline import tracking
+from pipeline import dataset
 from pipeline.params import Params
 from pipeline.stages import DATA, MODELS
-from pipeline.tasks import dataset
+from pipeline.stages.progress import ShowProgress
+from pipeline.tracking.cells import LiveRuns
 from pipeline.training import checkpoints
 from pipeline.training.fit import fit
-from pipeline.training.progress import ShowProgress
 
 
 def run(params: Params, ablation: str) -> None:
@@ -16,8 +16,8 @@ def run(params: Params, ablation: str) -> None:
         Refused: no such ablation, no dataset (or another than `params.yaml` says), no such accelerator.
     """
     cell = params.cell(ablation)
-    data = dataset.read(DATA / params.task.name, params.task)
-    with tracking.LiveRuns(params.tracking, cell, params.task, data.digests) as live:
+    data = dataset.read(DATA / cell.dataset, cell.task)
+    with LiveRuns(params.tracking, cell, data.digests) as live:
         trained = fit(cell, data, on_evaluation=live.log_evaluation, callbacks=[ShowProgress()])
         checkpoints.write(MODELS / ablation, cell, data, trained)
         live.record(MODELS / ablation)

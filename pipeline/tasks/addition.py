@@ -1,22 +1,24 @@
 """Addition as text: `123+456=9750`, the answer reversed and padded if the task says so."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from pipeline.params import Task
+from pipeline.params.task import Addition
 from pipeline.refusal import Refused
+from pipeline.tasks import SPLITS
 
-SPLITS = ("test", "validation", "train")
-"""In the order in which problems are handed out: with uniform sampling, what is tested does not depend on how much is
-trained (balanced sampling shares scarce strata out in proportion to the sizes)."""
+DEALING = ("test", "validation", "train")
+"""The splits in the order in which problems are handed out: with uniform sampling, what is tested does not depend on
+how much is trained (balanced sampling shares scarce strata out in proportion to the sizes)."""
 
 MOST_DIGITS_ENUMERATED = 3
+PLACES = ("ones", "tens", "hundreds", "thousands")
 CHUNK = 200_000
 CHUNKS_WITHOUT_NEWS = 50
 """Random draws of `CHUNK` problems without a single usable one, after which a stratum counts as used up."""
@@ -58,7 +60,7 @@ EVERYTHING = Stratum(-1, 0)
 
 
 @dataclass(frozen=True)
-class Addition:
+class AdditionProblems:
     """The task `addition` with its options.
 
     Sampling is `uniform` over all ordered pairs of operands, or `balanced` as in Lee et al., "Teaching Arithmetic to
@@ -68,7 +70,29 @@ class Addition:
     used, so that the splits need not fight over them.
     """
 
-    task: Task
+    task: Addition
+    scored_by: ClassVar[Literal["exact_match"]] = "exact_match"
+    place = "digit"
+
+    @property
+    def in_words(self) -> str:
+        example = "`123+456=`" if self.task.digits == 3 else "`a+b=`"
+        order = "least" if self.task.reverse else "most"
+        return f"{self.task.digits}-digit addition ({example}, the answer {order} significant digit first)"
+
+    @property
+    def places(self) -> Sequence[str]:
+        count = self.task.digits + 1 + len(self.end)
+        if not self.task.zero_pad:  # the k-th character may be the end, and its place depends on the answer's length
+            return [f"{place}." for place in range(1, count + 1)]
+        names = [*PLACES, *(f"10^{power}" for power in range(len(PLACES), self.task.digits + 1))]
+        names = names[: self.task.digits + 1][:: 1 if self.task.reverse else -1]
+        return [*names, "end"][:count]
+
+    @property
+    def strata(self) -> dict[str, Sequence[int]]:
+        """How many columns carry: n digits do so at most n times."""
+        return {"carries": range(self.task.digits + 1)}
 
     @property
     def end(self) -> str:
@@ -97,8 +121,8 @@ class Addition:
             }
         )
 
-    def problems(self) -> tuple[pd.DataFrame, Float[np.ndarray, " problems"]] | None:
-        """All problems and the probability with which the test split draws each; None beyond three digits."""
+    def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " problems"]] | None:
+        """Up to three digits; balanced sampling draws each stratum alike within itself."""
         if self.task.digits > MOST_DIGITS_ENUMERATED:
             return None
         a, b = self._all_pairs()
@@ -117,10 +141,10 @@ class Addition:
             Refused: there are fewer problems than asked for.
         """
         generator = np.random.default_rng(self.task.seed)
-        room = {split: self._quotas(getattr(self.task, f"{split}_size")) for split in SPLITS}
-        chosen: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        room = {split: self._quotas(getattr(self.task, f"{split}_size")) for split in DEALING}
+        chosen: dict[str, list[np.ndarray]] = {split: [] for split in DEALING}
         for stratum in room["train"]:
-            wanted = {split: room[split][stratum] for split in SPLITS}
+            wanted = {split: room[split][stratum] for split in DEALING}
             if sum(wanted.values()) > self._existing(stratum):  # said at once: dealing would try for long
                 raise Refused(self._shortage(stratum, wanted))
             received = self._hand_out(stratum, wanted, generator) or self._hand_out(
@@ -128,13 +152,13 @@ class Addition:
             )
             if received is None:
                 raise Refused(self._shortage(stratum, wanted))
-            for split in SPLITS:
+            for split in DEALING:
                 chosen[split].append(received[split])
         tables = {}
-        for split in SPLITS:
+        for split in DEALING:
             pairs = generator.permutation(np.concatenate(chosen[split]))
             tables[split] = self.table(pairs[:, 0], pairs[:, 1])
-        return {split: tables[split] for split in ("train", "validation", "test")}
+        return {split: tables[split] for split in SPLITS}
 
     def _hand_out(
         self, stratum: Stratum, wanted: dict[str, int], generator: np.random.Generator, *, both_orders: bool = False
@@ -146,9 +170,9 @@ class Addition:
         nothing is wasted that could be used.
         """
         owner: dict[tuple[int, int], str] = {}
-        received: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
+        received: dict[str, list[tuple[int, int]]] = {split: [] for split in DEALING}
         for a, b in self._stream(stratum, generator, both_orders=both_orders):
-            open_splits = [split for split in SPLITS if len(received[split]) < wanted[split]]
+            open_splits = [split for split in DEALING if len(received[split]) < wanted[split]]
             if not open_splits:
                 break
             together = 2 if both_orders and a != b else 1
@@ -156,7 +180,7 @@ class Addition:
             split = owner.setdefault((min(a, b), max(a, b)), (roomy or open_splits)[0])
             if split in open_splits:
                 received[split].append((a, b))
-        if any(len(received[split]) < wanted[split] for split in SPLITS):
+        if any(len(received[split]) < wanted[split] for split in DEALING):
             return None
         return {split: np.array(pairs, dtype=np.int64).reshape(-1, 2) for split, pairs in received.items()}
 
@@ -164,7 +188,7 @@ class Addition:
         which = f"operands of up to {self.task.digits} digits"
         if self.task.sampling == "balanced":
             which = f"{stratum.carries} carries and operands of {stratum.length} digits"
-        asked = ", ".join(f"{wanted[split]} for {split}" for split in reversed(SPLITS))
+        asked = ", ".join(f"{wanted[split]} for {split}" for split in reversed(DEALING))
         return (
             f"task: more examples asked for than exist: {asked} with {which}, of which there are "
             f"{self._existing(stratum)} (splits may share no pair of operands, in either order)"
@@ -183,7 +207,7 @@ class Addition:
             if both_orders:
                 _, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
                 pairs = pairs[np.sort(first)]
-                doubles = np.flatnonzero(pairs[:, 0] == pairs[:, 1])[: len(SPLITS)]
+                doubles = np.flatnonzero(pairs[:, 0] == pairs[:, 1])[: len(DEALING)]
                 # a + a has one order only; one for each split comes last, to fill the place that pairs leave odd
                 pairs = np.concatenate((np.delete(pairs, doubles, axis=0), pairs[doubles]))
             for a, b in pairs.tolist():
@@ -228,7 +252,7 @@ class Addition:
         if self.task.sampling == "uniform":
             return {EVERYTHING: size}
         counts = self.task.digits + 1
-        split_share = size / sum(getattr(self.task, f"{split}_size") for split in SPLITS)
+        split_share = size / sum(getattr(self.task, f"{split}_size") for split in DEALING)
         quotas: dict[Stratum, int] = {}
         for count in range(counts):
             left = whole = size // counts + (count < size % counts)

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pipeline import files
+from pipeline.dataset import Dataset
 from pipeline.params import Cell, Model, Training, checked
 from pipeline.refusal import Refused
-from pipeline.tasks.dataset import Dataset
 from pipeline.training.history import COLUMNS, History
 from pipeline.transformer.model import Transformer
 
@@ -62,7 +62,7 @@ def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
         "model": cell.model.model_dump(mode="json"),
         "training": cell.training.model_dump(mode="json"),
         "vocabulary": dataset.vocabulary,
-        "length": dataset.rows["train"].tokens.shape[1] - 1,
+        "length": dataset.length,
         "parameters": trained.parameters,
         "dataset": dataset.digests,
         "weights": digests,
@@ -81,8 +81,9 @@ def _save(folder: Path, weights: dict[str, dict[str, Tensor]]) -> dict[str, str]
     return digests
 
 
-def read(folder: Path, dataset: Dataset, *, snapshots: bool = False) -> Checkpoint:
-    """Read a trained cell and check it: it must be whole, unaltered, and trained on `dataset`. `snapshots`: those too.
+def read(folder: Path, cell: Cell, dataset: Dataset, *, snapshots: bool = False) -> Checkpoint:
+    """Read what `cell` was trained to and check it: it must be whole, unaltered, and trained on `dataset`. How it was
+    trained is what its files say. `snapshots`: those too.
 
     Raises:
         Refused: something is missing, truncated or altered, or the dataset is another.
@@ -109,7 +110,8 @@ def read(folder: Path, dataset: Dataset, *, snapshots: bool = False) -> Checkpoi
     except KeyError as error:
         raise Refused(f"{where}: damaged (no {error}); make it again with `{made_by}`") from None
     history = files.read_csv(folder / "history.csv", made_by=made_by)
-    return Checkpoint(Cell(name=folder.name, model=model, training=training), parameters, history, members, along)
+    trained = cell.model_copy(update={"model": model, "training": training})
+    return Checkpoint(trained, parameters, history, members, along)
 
 
 def _seed_and_step(name: str) -> tuple[int, int]:

@@ -9,10 +9,10 @@ from jaxtyping import Int
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from pipeline.dataset import Dataset
+from pipeline.dataset.rows import Rows
 from pipeline.params import Training
 from pipeline.refusal import Refused
-from pipeline.tasks.dataset import Dataset
-from pipeline.tasks.rows import Rows
 
 VALIDATION_ROWS = 1024
 """Rows of one validation batch: bounds the memory of an evaluation."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from pipeline.dataset import Dataset
 from pipeline.params import Cell
 from pipeline.refusal import Refused
-from pipeline.tasks.dataset import Dataset
 from pipeline.training.checkpoints import Trained
 from pipeline.training.examples import ExamplesModule
 from pipeline.training.history import History

@@ -1,8 +1,16 @@
-"""What a cell's history says: which members converged, when, and where they ended."""
+"""What a cell's history says: which members converged, when, and where they ended. Convergence is decided here, on how
+many validation rows are right, and nowhere else."""
 
+import math
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Int
+
+from pipeline.params import Cell
 
 History = list[dict[str, Any]]
 """What training says of itself: one row per seed and evaluation, with the columns of `history.csv`."""
@@ -20,15 +28,42 @@ COLUMNS = (
 """The columns of `history.csv`: a row per seed and evaluation."""
 
 
-def outcomes(history: pd.DataFrame, converged_at: float) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Convergence:
+    """When an evaluation counts as converged: `at` least that share of `rows` is right, exactly."""
+
+    at: float
+    rows: int
+
+    @classmethod
+    def of(cls, cell: Cell) -> "Convergence":
+        """The rule of a cell."""
+        return cls(cell.training.converged_at, cell.task.validation_size)
+
+    @property
+    def required(self) -> int:
+        """How many rows must be right. The share is meant as it is written: 0.9 of 10 rows are 9."""
+        return math.ceil(Fraction(str(self.at)) * self.rows)
+
+    def right(self, exact_match: Any) -> Int[np.ndarray, "*shape"]:
+        """The counts behind shares of the rows, be they rounded to float32 or to seven digits; none for what is no
+        number."""
+        return np.rint(np.nan_to_num(np.asarray(exact_match, float)) * self.rows).astype(int)
+
+    def reached(self, exact_match: Any) -> Bool[np.ndarray, "*shape"]:
+        """Whether evaluations with these shares of right rows count as converged."""
+        return self.right(exact_match) >= self.required
+
+
+def outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """One row per seed, in order of appearance: `seed, steps, converged, steps_to_converge, diverged,
     validation_exact_match` (the last two as of the member's last evaluation).
 
-    A run converged when its validation exact match reached `converged_at` at any evaluation.
+    A run converged at the first evaluation that counts as such, whatever comes later.
     """
     rows = []
     for seed, run in history.groupby("seed", sort=False):
-        reached = run.loc[run["validation_exact_match"] >= converged_at, "step"]
+        reached = run.loc[convergence.reached(run["validation_exact_match"]), "step"]
         last = run.iloc[-1]
         rows.append(
             {
@@ -41,3 +76,13 @@ def outcomes(history: pd.DataFrame, converged_at: float) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).astype({"steps_to_converge": "Int64"})
+
+
+def cell_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
+    """A row per `step`: `members_converged` by then, and their mean `validation_exact_match`, in which a member that
+    has stopped counts as it was when it did."""
+    exact = history.pivot(index="step", columns="seed", values="validation_exact_match").ffill()
+    converged = np.logical_or.accumulate(convergence.reached(exact), axis=0).sum(axis=1)
+    return pd.DataFrame(
+        {"step": exact.index, "members_converged": converged, "validation_exact_match": exact.mean(axis=1)}
+    )

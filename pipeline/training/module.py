@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.params import Cell
 from pipeline.training.examples import ExamplesModule
-from pipeline.training.history import History
+from pipeline.training.history import Convergence, History
 from pipeline.training.optimizers import build, clip_gradients, gradient_norms, learning_rate_factor
 from pipeline.training.population import Population
 
@@ -68,6 +68,7 @@ class PopulationModule(LightningModule):
         self.cell = cell
         self.data = data
         self.on_evaluation = on_evaluation
+        self.convergence = Convergence.of(cell)
         self.population = Population(cell.model, cell.training.seeds, vocabulary=vocabulary, length=length)
         self.parameters_per_member = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
         self.active = list(range(len(cell.training.seeds)))
@@ -159,7 +160,7 @@ class PopulationModule(LightningModule):
             if row["diverged"]:
                 row |= dict.fromkeys(("train_loss", "validation_loss", "gradient_norm"), float("nan"))
         self.history += rows
-        converged = right >= self.cell.training.converged_at
+        converged = torch.from_numpy(self.convergence.reached(right))
         self._let_go(diverged | (converged if self.cell.training.stop_when_converged else False), optimizer)
         self._forget_steps()
         self.on_evaluation(rows)

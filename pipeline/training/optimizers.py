@@ -7,7 +7,7 @@ Newton-Schulz iteration is batched here over members (and over layers of equal s
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import BFloat16, Float
@@ -112,26 +112,46 @@ def orthogonalised(
     return x
 
 
-def build(population: Population, training: Training) -> torch.optim.Optimizer:
-    """The optimizer of a cell. Weight decay acts on matrices, not on the norms' scales and shifts."""
-    hidden: list[nn.Parameter] = []
-    embeddings: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
+class Parts(NamedTuple):
+    """A population's parameters by kind."""
+
+    hidden: list[nn.Parameter]
+    """Matrices of the layers."""
+    embeddings: list[nn.Parameter]
+    """The other matrices."""
+    vectors: list[nn.Parameter]
+    """Scales and shifts of the norms, on which no weight decay acts."""
+
+
+def parts(population: Population) -> Parts:
+    """The parameters of a population, by kind."""
+    found = Parts([], [], [])
     for name, parameter in population.weights.items():
         matrix = parameter.ndim == 3
-        (hidden if matrix and name.startswith("blocks.") else embeddings if matrix else vectors).append(parameter)
+        kind = found.hidden if matrix and name.startswith("blocks.") else found.embeddings if matrix else found.vectors
+        kind.append(parameter)
+    return found
+
+
+def adamw_alone(population: Population, training: Training) -> torch.optim.Optimizer:
+    """AdamW for everything."""
+    hidden, embeddings, vectors = parts(population)
+    return torch.optim.AdamW(
+        [
+            {"params": hidden + embeddings, "weight_decay": training.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=training.learning_rate,
+        betas=training.betas,
+        eps=ADAM_EPSILON,
+        fused=True,
+    )
+
+
+def muon_with_adamw(population: Population, training: Training) -> torch.optim.Optimizer:
+    """Muon for the hidden matrices, AdamW for the rest."""
+    hidden, embeddings, vectors = parts(population)
     decay = training.weight_decay
-    if training.optimizer == "adamw":
-        return torch.optim.AdamW(
-            [
-                {"params": hidden + embeddings, "weight_decay": decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=training.learning_rate,
-            betas=training.betas,
-            eps=ADAM_EPSILON,
-            fused=True,
-        )
     rest = {"algorithm": "adamw", "lr": training.adamw_learning_rate, "betas": training.betas}
     return MuonAdamW(
         [
@@ -140,6 +160,18 @@ def build(population: Population, training: Training) -> torch.optim.Optimizer:
             {**rest, "params": vectors, "weight_decay": 0.0},
         ]
     )
+
+
+OPTIMIZERS: dict[str, Callable[[Population, Training], torch.optim.Optimizer]] = {
+    "adamw": adamw_alone,
+    "muon": muon_with_adamw,
+}
+"""`training.optimizer` -> what it builds. The state of each parameter leads with the member axis, where it has one."""
+
+
+def build(population: Population, training: Training) -> torch.optim.Optimizer:
+    """The optimizer of a cell."""
+    return OPTIMIZERS[training.optimizer](population, training)
 
 
 def learning_rate_factor(step: int, training: Training) -> float:

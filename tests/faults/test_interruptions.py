@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from pipeline import dataset
 from pipeline.params import read
-from pipeline.tasks import dataset
+from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -23,11 +24,11 @@ ABLATION = "learned-causal"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A project folder holding the smoke preset, made too long to finish, and its dataset."""
-    text = (PRESETS / "smoke.yaml").read_text().replace("steps: 100", "steps: 100000")
-    (tmp_path / "params.yaml").write_text(text.replace("converged_at: 0.99", "converged_at: 1.0"))
-    task = read(tmp_path / "params.yaml").task
-    dataset.write(tmp_path / "data" / "addition", task)
-    shutil.copytree(PROJECT / "pipeline" / "presets", tmp_path / "presets")
+    endless = "  steps: 100000\n  stop_when_converged: false"
+    (tmp_path / "params.yaml").write_text((PRESETS / "smoke.yaml").read_text().replace("  steps: 100", endless))
+    params = read(tmp_path / "params.yaml")
+    assert params.training.steps == 100_000
+    dataset.write(tmp_path / "data" / "addition", problems(params.task("addition")))
     return tmp_path
 
 

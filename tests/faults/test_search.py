@@ -15,9 +15,10 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
+from pipeline import dataset
 from pipeline.params import read
 from pipeline.search import space
-from pipeline.tasks import dataset
+from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
 from tests.search.conftest import fresh_database, postgres
 
@@ -34,13 +35,11 @@ def folder(tmp_path: Path) -> Path:
     content = yaml.load(PRESETS / "smoke.yaml")
     content["training"] |= {"warmup_steps": 1, "batch_size": 8}
     content["search"] |= {"trials": TRIALS, "steps": 40, "give_up_below": 0.0, "enumerate_up_to": 0, "heartbeat": 1}
-    content["search"]["space"] |= {
-        "layers": [1, 2, 3],
-        "residual_attention": ["searched"] * 3,
-        "residual_mlp": ["searched"] * 3,
-    }
+    every = ["searched"] * 3
+    content["search"]["space"] |= {"layers": [1, 2, 3], "residual_free": {"attention": every, "mlp": every}}
     yaml.dump(content, tmp_path / "params.yaml")
-    dataset.write(tmp_path / "data" / "addition", read(tmp_path / "params.yaml").task)
+    task = read(tmp_path / "params.yaml").task("addition")
+    dataset.write(tmp_path / "data" / "addition", problems(task))
     return tmp_path
 
 

@@ -5,13 +5,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pipeline.dataset.rows import Rows, encode
 from pipeline.measurement.registry import Subject, random_rows
-from pipeline.params import Cell
-from pipeline.tasks.dataset import build
-from pipeline.tasks.rows import Rows, encode
+from pipeline.tasks.catalogue import problems
 from pipeline.training.population import initialised
 from pipeline.transformer.model import Transformer
-from tests.conftest import model, task, training
+from tests.conftest import cell, model, task
 
 LENGTH = 7
 VOCABULARY = 12
@@ -19,14 +18,13 @@ VOCABULARY = 12
 
 def rows(count: int = 100) -> Rows:
     """Task rows of two-digit addition, `LENGTH` + 1 tokens and more long."""
-    problems = build(task(validation_size=count))
-    return encode(problems.splits()["validation"], problems.vocabulary, problems.end)
+    asked = problems(task(validation_size=count))
+    return encode(asked.splits()["validation"], asked.vocabulary, asked.end)
 
 
 def subject(transformer: Transformer, *, count: int = 400, length: int = LENGTH, **switches: object) -> Subject:
     """A subject around a model of these switches."""
-    cell = Cell(name="hand-set", model=model(**switches), training=training())
-    return Subject(transformer, cell, rows(), random_rows(count, length, VOCABULARY))
+    return Subject(transformer, cell("hand-set", model_=switches), rows(), random_rows(count, length, VOCABULARY))
 
 
 def untrained(seed: int = 0, length: int = 16, **switches: object) -> Transformer:

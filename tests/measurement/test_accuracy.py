@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline import dataset
+from pipeline.dataset.rows import Rows, encode
 from pipeline.measurement.accuracy import greedy, score
-from pipeline.tasks import dataset
-from pipeline.tasks.rows import Rows, encode
+from pipeline.tasks.catalogue import problems
 from pipeline.training.module import rows_right
 from pipeline.training.population import initialised
 from tests.conftest import model, task
@@ -50,12 +51,12 @@ def test_the_true_answer_is_not_there_to_be_found() -> None:
 def test_scores_are_those_counted_by_hand() -> None:
     asked = rows(("a=", "bc"), ("a=", "bb"), ("a=", "b"), ("a=", "cc"))
     produced = torch.tensor([[3, 4, 0], [3, 4, 0], [3, 0, 2], [-1, -1, -1]])
-    scored = score(produced, asked, np.array([0, 0, 1, 1]), digits=2)
+    scored = score(produced, asked, pd.DataFrame({"carries": [0, 0, 1, 1]}), {"carries": range(3)})
     assert scored.exact_match == 0.5
-    assert scored.by_digit == pytest.approx([3 / 4, 2 / 4, 2 / 3])
-    assert scored.by_carries[:2] == [0.5, 0.5]
-    assert np.isnan(scored.by_carries[2])
-    assert scored.carries_examples == [2, 2, 0]
+    assert scored.by_place == pytest.approx([3 / 4, 2 / 4, 2 / 3])
+    assert [scored.by_stratum["carries", count] for count in (0, 1)] == [(0.5, 2), (0.5, 2)]
+    assert np.isnan(scored.by_stratum["carries", 2][0])
+    assert scored.columns("digit")["carries_2_examples"] == 0
 
 
 def test_logits_that_are_not_numbers_say_nothing() -> None:
@@ -67,7 +68,7 @@ def test_logits_that_are_not_numbers_say_nothing() -> None:
 def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Also where some answers are right: the targets are what the model itself says, for half of the rows."""
     asked = task()
-    dataset.write(tmp_path, asked)
+    dataset.write(tmp_path, problems(asked))
     data = dataset.read(tmp_path, asked).rows["test"]
     member = initialised(model(attention=attention), vocabulary=12, length=data.tokens.shape[1] - 1, seed=0).eval()
     with torch.inference_mode():

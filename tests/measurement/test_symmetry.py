@@ -16,8 +16,7 @@ from pipeline.measurement.symmetry import (
     permuted_prompts,
     symmetry,
 )
-from pipeline.params import Cell
-from tests.conftest import model, training
+from tests.conftest import cell, model
 from tests.measurement.hand_set import numbers, rows, silent, subject, uniform, untrained
 
 architectures = st.integers(1, 4).flatmap(
@@ -65,11 +64,11 @@ def test_a_uniform_attender_gives_the_mean_of_its_values_whatever_their_order(at
 
 
 def test_a_disagreement_is_an_error_in_both_directions() -> None:
-    cell = Cell(name="some-cell", model=model(), training=training())
+    some = cell("some-cell")
     with pytest.raises(SymmetryError, match=r"some-cell: .* must not"):
-        check(True, 1e-6, cell)
+        check(True, 1e-6, some)
     with pytest.raises(SymmetryError, match="must move"):
-        check(False, 1e-12, cell)
+        check(False, 1e-12, some)
     with pytest.raises(SymmetryError):
         symmetry(subject(silent(layers=2), layers=2))  # no layer does anything: blinder than its architecture says
 

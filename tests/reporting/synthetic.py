@@ -1,47 +1,104 @@
-"""Tables of runs as the stage `evaluate` writes them, made up: what a cell is, and what its seeds reached."""
+"""A grid, made up: typed cells, what their seeds reached, and what would have been measured of them. All tests of the
+report use it."""
 
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pipeline import cells as described
 from pipeline import files
-from pipeline.params import Params, read
+from pipeline.measurement.catalogue import measurements
+from pipeline.measurement.order_blind import is_order_blind
+from pipeline.params import Ablation, Cell, Params, read
+from pipeline.reporting.grid import comparisons, tables
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS, model, task, training
-from tests.reporting.mechanism.synthetic import measured
 
 SEEDS = (111, 222, 333)
 STEPS = 2000
 CEILING = 0.0532
+TASK = task(digits=3, train_size=10_000, validation_size=1000, test_size=2000)
+POSITIONS = 5
+MOMENTS = ((0, 0), (20, 0), (STEPS, 1))
+"""(step, trained)."""
+
+Grid = Mapping[str, tuple[Cell, Sequence[float]]]
+"""Name -> the cell, and its seeds' shares of 2,000 test examples answered right."""
 
 
 def cell(
-    name: str, scores: list[float], *, residual_free: str | tuple[str, str] = "", **properties: object
-) -> pd.DataFrame:
-    """One cell: a row per seed, its `scores` being the shares of 2,000 test examples answered right."""
-    attention, mlp = (residual_free, residual_free) if isinstance(residual_free, str) else residual_free
-    described = {
-        "positional": "none",
-        "positional_every_layer": 0,
-        "attention": "causal",
-        "layers": 3,
-        "heads": 4,
-        "width": 64,
-        "residual_free_attention": attention,
-        "residual_free_mlp": mlp,
-        "residual_free_initialisation": "normal",
-        "optimizer": "muon",
-        "parameters": 150_000,
+    name: str, scores: Sequence[float], *, dataset: str = "addition", optimizer: str = "muon", **switches: object
+) -> Grid:
+    """A cell of three layers without positional encoding, but for `switches`, as a grid of one."""
+    made = Cell(
+        name=name,
+        dataset=dataset,
+        task=TASK,
+        model=model(**{"layers": 3, "heads": 4, "width": 64, **switches}),
+        training=training(
+            steps=STEPS, evaluate_every=100, optimizer=optimizer, seeds=[111 * (i + 1) for i in range(len(scores))]
+        ),
+    )
+    return {name: (made, scores)}
+
+
+def grid() -> Grid:
+    """Nineteen cells of three seeds, as the default grid might come out."""
+    identity = {"residual_free_initialisation": "identity"}
+    return {
+        **cell("learned-causal", [0.9985, 0.999, 1.0], positional="learned"),
+        **cell("none-causal", [0.994, 0.9965, 0.9925]),
+        **cell("learned-full", [0.9995, 1.0, 0.998], positional="learned", attention="full"),
+        **cell("none-full", [0.0415, 0.052, 0.049], attention="full"),
+        **cell("rotary-causal", [1.0, 1.0, 0.9995], positional="rotary"),
+        **cell("none-causal-1-layer", [0.0385, 0.041, 0.0525], layers=1),
+        **cell("none-causal-2-layers", [0.991, 0.43, 0.9905], layers=2),
+        **cell("none-causal-no-residual-0", [0.9905, 0.978, 0.992], residual_free=[0]),
+        **cell("none-causal-no-residual-1", [0.93, 0.9915, 0.71], residual_free=[1]),
+        **cell("none-causal-no-residual-2", [0.995, 0.9935, 0.9955], residual_free=[2]),
+        **cell("none-causal-no-residual-0-1", [0.0005, 0.31, 0.0], residual_free=[0, 1]),
+        **cell("none-causal-no-residual-1-2", [0.001, 0.0, 0.0005], residual_free=[1, 2]),
+        **cell("learned-causal-no-residual-0-1", [0.9945, 0.42, 0.991], residual_free=[0, 1], positional="learned"),
+        **cell("none-causal-no-residual-attention-1", [0.9915, 0.96, 0.993], residual_free={"attention": [1]}),
+        **cell("none-causal-no-residual-mlp-1", [0.9975, 0.994, 0.9955], residual_free={"mlp": [1]}),
+        **cell("none-causal-no-residual-1-identity", [0.991, 0.9945, 0.998], residual_free=[1], **identity),
+        **cell("none-causal-no-residual-0-1-identity", [0.2, 0.1, 0.05], residual_free=[0, 1], **identity),
+        **cell("none-causal-adamw", [0.0655, 0.13, 0.0505], optimizer="adamw"),
     }
-    return pd.DataFrame([_run(name, 111 * (i + 1), score, described | properties) for i, score in enumerate(scores)])
 
 
-def _run(name: str, seed: int, score: float, described: dict[str, object]) -> dict[str, object]:
+def without(made: Grid, *names: str) -> Grid:
+    """The grid but for these cells."""
+    return {name: entry for name, entry in made.items() if name not in names}
+
+
+def cells(made: Grid) -> list[Cell]:
+    """Its cells."""
+    return [one for one, _ in made.values()]
+
+
+def runs(made: Grid) -> pd.DataFrame:
+    """A row per (ablation, seed), as the stage `evaluate` writes them."""
+    rows = [
+        _run(one, seed, score)
+        for one, scores in made.values()
+        for seed, score in zip(one.training.seeds, scores, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _run(one: Cell, seed: int, score: float) -> dict[str, object]:
     converged = score >= 0.99
+    steps = 1000 + seed // 111 % 3 * 100 if converged else STEPS
     learned = {
-        "steps": 1000 + seed // 111 % 3 * 100 if converged else STEPS,
+        "parameters": 150_000 + 1000 * (one.model.positional == "learned"),
+        "steps": steps,
         "converged": int(converged),
-        "steps_to_converge": 1000 + seed // 111 % 3 * 100 if converged else None,
+        "steps_to_converge": steps if converged else None,
         "diverged": 0,
         "validation_exact_match": score,
         "test_exact_match": score,
@@ -50,97 +107,139 @@ def _run(name: str, seed: int, score: float, described: dict[str, object]) -> di
     digits = {f"digit_{k}": score ** (0.4 * k / 4) if score else 0.1 * k for k in range(1, 5)}
     carries = {f"carries_{k}": score ** (1 + k / 2) for k in range(4)}
     examples = {f"carries_{k}_examples": n for k, n in enumerate((320, 780, 700, 200))}
-    return {"ablation": name, "seed": seed} | described | learned | digits | carries | examples
+    who = {"ablation": one.name, "seed": seed, "task": one.dataset}
+    return who | described.columns(one) | learned | digits | carries | examples
 
 
-def grid() -> pd.DataFrame:
-    """Sixteen cells of three seeds, as the default grid might come out."""
-    return pd.concat(
-        [
-            cell("learned-causal", [0.9985, 0.999, 1.0], positional="learned"),
-            cell("none-causal", [0.994, 0.9965, 0.9925]),
-            cell("learned-full", [0.9995, 1.0, 0.998], positional="learned", attention="full"),
-            cell("none-full", [0.0415, 0.052, 0.049], attention="full"),
-            cell("rotary-causal", [1.0, 1.0, 0.9995], positional="rotary"),
-            cell("none-causal-1-layer", [0.0385, 0.041, 0.0525], layers=1),
-            cell("none-causal-2-layers", [0.991, 0.43, 0.9905], layers=2),
-            cell("none-causal-no-residual-0", [0.9905, 0.978, 0.992], residual_free="0"),
-            cell("none-causal-no-residual-1", [0.93, 0.9915, 0.71], residual_free="1"),
-            cell("none-causal-no-residual-2", [0.995, 0.9935, 0.9955], residual_free="2"),
-            cell("none-causal-no-residual-0-1", [0.0005, 0.31, 0.0], residual_free="0 1"),
-            cell("none-causal-no-residual-1-2", [0.001, 0.0, 0.0005], residual_free="1 2"),
-            cell("learned-causal-no-residual-0-1", [0.9945, 0.42, 0.991], residual_free="0 1", positional="learned"),
-            cell("none-causal-no-residual-attention-1", [0.9915, 0.96, 0.993], residual_free=("1", "")),
-            cell("none-causal-no-residual-mlp-1", [0.9975, 0.994, 0.9955], residual_free=("", "1")),
-            cell("none-causal-adamw", [0.0655, 0.13, 0.0505], optimizer="adamw"),
-        ],
-        ignore_index=True,
-    )
-
-
-def order_blind(runs: pd.DataFrame) -> set[str]:
-    """The cells that cannot know the order."""
-    blind = (runs["positional"] == "none") & ((runs["attention"] == "full") | (runs["layers"] == 1))
-    return set(runs.loc[blind, "ablation"])
-
-
-def history(runs: pd.DataFrame) -> pd.DataFrame:
+def history(made: Grid) -> pd.DataFrame:
     """Learning curves that end where the runs ended: `ablation, seed, step, validation_exact_match, ...`."""
     rows = []
-    for run in runs.to_dict("records"):
+    for run in runs(made).to_dict("records"):
         steps = np.arange(100, run["steps"] + 100, 100)
         late = 900 if run["converged"] else 1400
         shares = run["test_exact_match"] / (1 + np.exp((late + run["seed"] % 7 * 30 - steps) / 60))
         shares[-1] = run["test_exact_match"]
         rows += [
-            {
-                "ablation": run["ablation"],
-                "seed": run["seed"],
-                "step": int(step),
-                "train_loss": 2.3 * (1 - share) + 0.01,
-                "validation_loss": 2.3 * (1 - share) + 0.012,
-                "validation_exact_match": share,
-                "gradient_norm": 0.5,
-                "learning_rate": 0.02,
-                "diverged": 0,
-            }
+            {"ablation": run["ablation"], "seed": run["seed"], "step": int(step), "validation_exact_match": share}
             for step, share in zip(steps, shares, strict=True)
         ]
     return pd.DataFrame(rows)
 
 
-def params(runs: pd.DataFrame) -> Params:
-    """The `params.yaml` that would have given these cells: three digits, 2,000 test examples."""
-    properties = ["positional", "attention", "layers", "residual_free_attention", "residual_free_mlp", "optimizer"]
-    ablations = {}
-    for name, cell in runs.groupby("ablation", sort=False):
-        positional, attention, layers, *residual_free, optimizer = (cell[column].iloc[0] for column in properties)
-        lists = [[int(layer) for layer in text.split()] for text in residual_free]
-        switches = {"positional": positional, "attention": attention, "layers": int(layers)}
-        switches["residual_free"] = {"attention": lists[0], "mlp": lists[1]}
-        ablations[str(name)] = {
-            "model": switches,
-            "training": {"optimizer": optimizer, "seeds": [int(seed) for seed in cell["seed"]]},
-        }
-    content = {
-        "task": task(digits=3, train_size=10_000, validation_size=1000, test_size=2000).model_dump(),
-        "model": model(layers=3, heads=4, width=64).model_dump(),
-        "training": training(steps=STEPS, evaluate_every=100).model_dump(),
-        "ablations": ablations,
-        "search": read(PRESETS / "smoke.yaml").search.model_dump(),
-        "tracking": {"uri": "sqlite:///mlflow.db", "experiment": "breaking-symmetry"},
+def members(made: Grid) -> dict[str, pd.DataFrame]:
+    """Measurement -> its table, as the stage `analyze` would have written it for these cells."""
+    rows: dict[str, list[dict[str, object]]] = {}
+
+    def add(name: str, **values: object) -> None:
+        rows.setdefault(name, []).append({**member, **values})
+
+    for one, _ in made.values():
+        blind, causal = is_order_blind(one.model), one.model.attention == "causal"
+        encoded, whole = one.model.positional != "none", described.is_whole(one)
+        for seed, (step, trained) in product(one.training.seeds, MOMENTS):
+            noise = np.random.default_rng([seed, step, len(one.name)])
+            member = {"ablation": one.name, "seed": seed, "step": step, "trained": trained}
+            depths = range(one.model.layers + 1)
+            for layer in range(one.model.layers):
+                add("gradient_norm", layer=layer, gradient_norm=(0.1 if whole else 0.05) + 0.01 * noise.random())
+            for depth in depths:
+                add(
+                    "effective_rank", depth=depth, effective_rank=5.5 - depth * (0.4 if whole else 1.3) + noise.random()
+                )
+                for position in range(POSITIONS):
+                    feels = not blind and (encoded or depth > 1)
+                    change = 0.3 * depth * feels * (1 + noise.random())
+                    others = change or 0.1 * (causal and depth > 0 and position < POSITIONS - 1)
+                    add("depth", depth=depth, position=position, change_of_token=others, change_in_place=others)
+            if step and not trained:
+                continue
+            add(
+                "symmetry",
+                order_blind_predicted=int(blind),
+                max_logit_change=0.0 if blind else 0.5 + noise.random(),
+                total_variation=0.0 if blind else 0.1,
+                changed_argmax_share=0.0 if blind else 0.2,
+            )
+            add("cost", flops_per_step=1e8 * one.model.layers)
+            for depth, (which, target, control) in product(
+                depths, product(("random", "task"), ("position", "distance"), (0, 1))
+            ):
+                r2 = 0.8 * (not control and (encoded or (causal and depth > 0))) + 0.02 * noise.random()
+                keys = {"rows": which, "target": target, "depth": depth, "control": control}
+                add("position_probe", **keys, r2=r2, error=3 * (1 - r2))
+            for depth, which in product(depths, ("random", "task")):
+                score = 0.5 + 0.1 * (causal and depth > 0) + 0.01 * (noise.random() - 0.5)
+                add("adjacency", rows=which, depth=depth, adjacency=score)
+            for depth in depths:
+                add("correlation_ratio", depth=depth, ratio=3 / (1 + depth), reference=1 / (POSITIONS - 1))
+                own = 0.9 if whole or depth == 0 else 0.2
+                for position, token in product(range(POSITIONS), repeat=2):
+                    accuracy = own if position == token else 0.1 + 0.2 * (token == 0) + 0.01 * noise.random()
+                    add("slices", depth=depth, position=position, token_position=token, accuracy=accuracy, chance=0.1)
+    return {name: pd.DataFrame(table) for name, table in sorted(rows.items())}
+
+
+def ablations(made: Grid, ceiling: float | None = CEILING) -> pd.DataFrame:
+    """`tables.ablations` of the grid."""
+    flops = {one.name: 1e8 * one.model.layers for one in cells(made)}
+    return tables.ablations(cells(made), runs(made), {one.dataset: ceiling for one in cells(made)}, flops)
+
+
+def evidence(made: Grid, *, measured: bool = True) -> Evidence:
+    """What the findings are written from, as the stage `report` puts it together."""
+    key = str(made), measured
+    if key not in _KNOWN:
+        _KNOWN[key] = _evidence(made, measured=measured)
+    return _KNOWN[key]
+
+
+_KNOWN: dict[tuple[str, bool], Evidence] = {}
+"""A summary with its bootstrap takes seconds."""
+
+
+def _evidence(made: Grid, *, measured: bool) -> Evidence:
+    of_members = members(made) if measured else {}
+    if measured:
+        of_members["own_token"] = tables.own_token(of_members["slices"])
+    values = {name: list(one.values) for name, one in measurements().items()} | {"own_token": ["dominance", "margin"]}
+    written = {
+        "runs.csv": runs(made),
+        "ablations.csv": ablations(made),
+        "symmetry.csv": of_members["symmetry"].drop(columns="step") if measured else pd.DataFrame(columns=["ablation"]),
+        **{
+            f"measurements/{name}.csv": tables.summary(of_members.get(name, pd.DataFrame()), of)
+            for name, of in values.items()
+        },
     }
-    return Params.model_validate(content)
+    found = Evidence("addition", problems(TASK), cells(made), written, of_members, history(made), CEILING)
+    written["comparisons.csv"] = comparisons.table(found)
+    return found
 
 
-def write(runs: pd.DataFrame, folder: Path) -> None:
+def params(made: Grid) -> Params:
+    """The `params.yaml` that would have given these cells."""
+    smoke = read(PRESETS / "smoke.yaml")
+    first = next(iter(made.values()))[0]
+    ablations = {
+        one.name: Ablation(task=one.dataset, model=one.model.model_dump(), training=one.training.model_dump())
+        for one in cells(made)
+    }
+    return Params(
+        tasks={dataset: TASK.model_dump() for dataset in dict.fromkeys(one.dataset for one in cells(made))},
+        model=first.model,
+        training=first.training,
+        ablations=ablations,
+        search=smoke.search,
+    )
+
+
+def write(made: Grid, folder: Path) -> None:
     """The files that the stage `report` reads, below `folder`."""
-    curves = history(runs)
-    for name, cell in runs.groupby("ablation", sort=False):
-        files.write_csv(folder / "reports" / "evaluation" / f"{name}.csv", cell)
-        files.write_csv(
-            folder / "models" / str(name) / "history.csv", curves[curves["ablation"] == name].drop(columns="ablation")
-        )
-    for measurement, table in measured(runs).items():
-        for name, rows in table.groupby("ablation", sort=False):
-            files.write_csv(folder / "reports" / "analysis" / str(name) / f"{measurement}.csv", rows)
+    results, curves, measured = runs(made), history(made), members(made)
+    for name in made:
+        files.write_csv(folder / "reports" / "evaluation" / f"{name}.csv", results[results["ablation"] == name])
+        own = curves[curves["ablation"] == name].drop(columns="ablation")
+        files.write_csv(folder / "models" / name / "history.csv", own)
+        for measurement, table in measured.items():
+            rows = table[table["ablation"] == name]
+            files.write_csv(folder / "reports" / "analysis" / name / f"{measurement}.csv", rows)

@@ -2,38 +2,42 @@
 
 from functools import partial
 from itertools import combinations
+from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pipeline.reporting import figures, tables
-from tests.reporting.synthetic import CEILING, cell, grid, history, order_blind
+from pipeline.params.model import Pattern, Positional
+from pipeline.reporting import style
+from pipeline.reporting.grid import tables
+from pipeline.reporting.grid.figures import outcomes
+from tests.reporting.synthetic import CEILING, Grid, cell, cells, grid, history, runs
 
 
-def many(cells: int, seeds: int) -> pd.DataFrame:
+def many(count: int, seeds: int) -> Grid:
     """A grid of cells with names of all lengths."""
     draw = np.random.default_rng(0)
-    every = []
-    for number in range(cells):
+    every: dict = {}
+    for number in range(count):
         name = f"none-causal-no-residual-{'attention-' * (number % 2)}{number}"
-        residual_free = str(number % 3) if number % 4 else ""
-        every.append(cell(name, list(draw.integers(0, 2001, seeds) / 2000), residual_free=residual_free))
-    return pd.concat(every, ignore_index=True)
+        residual_free = [number % 3] if number % 4 else []
+        every |= cell(name, list(draw.integers(0, 2001, seeds) / 2000), residual_free=residual_free)
+    return every
 
 
-def drawn(runs: pd.DataFrame) -> dict[str, partial[Figure]]:
-    cells = tables.ablations(runs, CEILING, order_blind(runs))
-    digits, names = tables.by_digit(runs), list(cells["ablation"])
+def drawn(made: Grid) -> dict[str, partial[Figure]]:
+    every, of = runs(made), cells(made)
+    digits, carries = tables.by_place(every, "digit"), tables.by_stratum(every, "carries")
     return {
-        "exact_match": partial(figures.exact_match, runs, cells, CEILING),
-        "learning_curves": partial(figures.learning_curves, history(runs), cells),
-        "by_digit": partial(figures.by_digit, digits, names, ["ones", "tens", "hundreds", "thousands"]),
-        "by_carries": partial(figures.by_carries, tables.by_carries(runs), names),
+        "exact_match": partial(outcomes.exact_match, every, of, CEILING),
+        "learning_curves": partial(outcomes.learning_curves, history(made), of),
+        "by_digit": partial(outcomes.heat_map, digits, of, ["ones", "tens", "hundreds", "thousands"], "Digit"),
+        "by_carries": partial(outcomes.heat_map, carries, of, list("0123"), "Carries"),
+        "not_yet_converged": partial(outcomes.not_yet_converged, every, of),
     }
 
 
@@ -48,13 +52,13 @@ FIGURES = list(drawn(ONE))
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_same_table_gives_the_same_bytes(name: str) -> None:
-    first, second = (figures.png(drawn(grid().head(6))[name]) for _ in range(2))
+    first, second = (style.png(drawn(dict(list(grid().items())[:6]))[name]) for _ in range(2))
     assert first == second
     assert b"Matplotlib" not in first
 
 
 @pytest.mark.parametrize(
-    ("runs", "names"),
+    ("made", "names"),
     [
         (ONE, FIGURES),
         (cell("only", [0.5] * 100), ["exact_match", "learning_curves"]),
@@ -62,10 +66,10 @@ def test_the_same_table_gives_the_same_bytes(name: str) -> None:
         (grid(), FIGURES),
     ],
 )
-def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(runs: pd.DataFrame, names: list[str]) -> None:
+def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(made: Grid, names: list[str]) -> None:
     for name in names:
-        with mpl.rc_context(figures.STYLE):
-            figure = drawn(runs)[name]()
+        with mpl.rc_context(style.STYLE):
+            figure = drawn(made)[name]()
             texts = visible_texts(figure)
         assert min(text.get_fontsize() for text in texts) >= 11
         boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
@@ -80,21 +84,29 @@ def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(runs: pd.Da
 
 
 def test_every_seed_has_its_mark_and_every_cell_its_count() -> None:
-    runs = grid()
-    with mpl.rc_context(figures.STYLE):
-        figure = drawn(runs)["exact_match"]()
+    made = runs(grid())
+    with mpl.rc_context(style.STYLE):
+        figure = drawn(grid())["exact_match"]()
     scores, converged = figure.axes
     marks = [collection for collection in scores.collections if type(collection).__name__ == "PathCollection"]
-    assert sum(len(collection.get_offsets()) for collection in marks) == len(runs)
+    assert sum(len(collection.get_offsets()) for collection in marks) == len(made)
     assert [text.get_text() for text in converged.texts].count("3/3") == (
-        runs.groupby("ablation")["converged"].sum().eq(3).sum()
+        made.groupby("ablation")["converged"].sum().eq(3).sum()
     )
 
 
 def test_a_member_that_never_was_scored_is_drawn() -> None:
-    runs = cell("only", [0.5, 0.2])
-    curves = history(runs)
+    made = cell("only", [0.5, 0.2])
+    curves = history(made)
     curves.loc[curves["seed"] == 111, "validation_exact_match"] = np.nan
-    cells = tables.ablations(runs, None, set())
-    assert figures.png(partial(figures.learning_curves, curves, cells)).startswith(b"\x89PNG")
-    assert figures.png(partial(figures.exact_match, runs, cells, None)).startswith(b"\x89PNG")
+    for draw in (partial(outcomes.learning_curves, curves), partial(outcomes.exact_match, runs(made), ceiling=None)):
+        assert style.png(lambda draw=draw: draw(cells=cells(made))).startswith(b"\x89PNG")
+
+
+def test_every_encoding_and_pattern_has_a_look_of_its_own() -> None:
+    for kind, names, look in (
+        ("positional", get_args(Positional), style.color),
+        ("attention", get_args(Pattern), style.mark),
+    ):
+        looks = {look(cells(cell("a", [0.5], **{kind: name}))[0]) for name in names}
+        assert len(looks) == len(names)

@@ -10,25 +10,34 @@ import pytest
 
 from pipeline.refusal import Refused
 from pipeline.reporting import page
+from pipeline.reporting.page import Figure, Table
 from pipeline.stages import report
-from tests.reporting.synthetic import CEILING, cell, grid, params, write
+from tests.reporting.synthetic import CEILING, Grid, cell, grid, params, runs, write
 
-FIGURES = {"by_carries.png", "by_digit.png", "exact_match.png", "learning_curves.png", "symmetry.png", "slices.png"}
+FIGURES = {
+    "by_carries.png",
+    "by_digit.png",
+    "not_yet_converged.png",
+    "exact_match.png",
+    "learning_curves.png",
+    "symmetry.png",
+    "slices.png",
+}
 
 
-def written(runs: pd.DataFrame, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write(runs, folder)
+def written(made: Grid, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write(made, folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("pipeline.measurement.order_blind.ceiling", lambda task: CEILING)  # takes a second
-    report.run(params(runs))
+    monkeypatch.setattr(report, "ceiling", lambda problems: CEILING)  # takes a second
+    report.run(params(made))
     return folder / "reports"
 
 
 def test_the_whole_report_twice_is_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = grid().head(12)
-    made = [written(runs, tmp_path / name, monkeypatch) for name in ("one", "two")]
+    few = dict(list(grid().items())[:5])
+    made = [written(few, tmp_path / name, monkeypatch) for name in ("one", "two")]
     assert capsys.readouterr().out.splitlines()[-1] == "The report: reports/index.html"
     files = sorted(path.relative_to(made[0]) for path in made[0].rglob("*") if path.is_file())
     for file in files:
@@ -40,9 +49,9 @@ def test_the_whole_report_twice_is_the_same_bytes(
     assert "BUG IN THE INSTRUMENT" not in html + summary
     for file in re.findall(r"\]\(([^)#]+)\)", summary):
         assert file.startswith(("https://", "search/")) or (made[0] / file).exists(), file
-    assert len(pd.read_csv(made[0] / "runs.csv")) == len(runs)
+    assert len(pd.read_csv(made[0] / "runs.csv")) == 3 * len(few)
     metrics = {path.stem: json.loads(path.read_text()) for path in (made[0] / "metrics").iterdir()}
-    assert set(metrics) == set(runs["ablation"])
+    assert set(metrics) == set(few)
     assert metrics["none-causal"]["converged"] == 3
     symmetry = pd.read_csv(made[0] / "symmetry.csv")
     assert list(symmetry) == [
@@ -66,12 +75,12 @@ def assert_self_contained(html: str) -> None:
 
 
 def test_a_run_above_the_ceiling_turns_the_report_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = pd.concat([cell("none-causal", [0.99]), cell("none-full", [0.04, 0.5], attention="full")])
-    reports = written(runs, tmp_path, monkeypatch)
+    made = {**cell("none-causal", [0.99]), **cell("none-full", [0.04, 0.5], attention="full")}
+    reports = written(made, tmp_path, monkeypatch)
     html, summary = (reports / "index.html").read_text(), (reports / "summary.md").read_text()
     assert '<div class="alarm" role="alert">' in html
     assert re.search(r"\.alarm \{ background: #b00020", html)
-    assert "> ⚠️ **BUG IN THE INSTRUMENT.** `none-full` is order-blind by construction, but 1 run" in summary
+    assert "> ⚠️ **BUG IN THE INSTRUMENT.** `none-full` is order-blind by construction, but 1 of its runs" in summary
     assert summary.index("BUG IN") < summary.index("- Without positional encoding")
 
 
@@ -87,17 +96,16 @@ def test_a_cell_named_like_a_missing_value_keeps_its_name(tmp_path: Path, monkey
 
 
 def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = cell("a", [0.5, 0.6])
+    made = cell("a", [0.5, 0.6])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused, match=r"a\.csv: no such file; `python -m pipeline evaluate a` makes it"):
-        report.run(params(runs))
-    write(runs.head(1), tmp_path)
+        report.run(params(made))
+    write(cell("a", [0.5]), tmp_path)
     with pytest.raises(Refused, match=r"has the seeds \[111\], but params.yaml says \[111, 222\]"):
-        report.run(params(runs))
-    table = runs.drop(columns="optimizer")
-    table.to_csv(tmp_path / "reports" / "evaluation" / "a.csv", index=False)
+        report.run(params(made))
+    runs(made).drop(columns="optimizer").to_csv(tmp_path / "reports" / "evaluation" / "a.csv", index=False)
     with pytest.raises(Refused, match="has no column 'optimizer'"):
-        report.run(params(runs))
+        report.run(params(made))
     assert not (tmp_path / "reports" / "index.html").exists()
 
 
@@ -108,8 +116,8 @@ def test_words_cannot_become_markup() -> None:
 
 
 def test_another_section_is_one_more_in_the_list() -> None:
-    figure = page.Figure("exact_match.png", "what it shows")
-    section = page.Section("Symmetry", ["Words."], tables=[page.Table(["Cell", "n"], [["`a|b`", "3"]])])
-    whole = page.Page("Title", [], ["Found."], figure, [section])
+    figure = Figure("exact_match", "what it shows", "", lambda: None)
+    section = page.Section("Symmetry", ["Words."], tables=[Table(["Cell", "n"], [["`a|b`", "3"]])])
+    whole = page.Page("Title", ["Found."], figure, [section])
     assert "## Symmetry\n\nWords.\n\n| Cell | n |\n| --- | ---: |\n| `a\\|b` | 3 |" in page.markdown(whole)
-    assert '<h2 id="symmetry">Symmetry</h2>' in page.html(whole, {"exact_match.png": b"png"})
+    assert '<h2 id="symmetry">Symmetry</h2>' in page.html(whole, {"exact_match": b"png"})

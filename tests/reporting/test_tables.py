@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.reporting import tables
-from tests.reporting.synthetic import CEILING, cell, grid, order_blind
+from pipeline.reporting.grid import tables
+from pipeline.reporting.intervals import bootstrap_intervals
+from tests.reporting.synthetic import CEILING, Grid, ablations, cell, cells, grid, runs
 
 SHARES = st.lists(st.integers(0, 2000).map(lambda right: right / 2000), min_size=1, max_size=12)
 CONTRACT = [
@@ -19,7 +20,7 @@ CONTRACT = [
 @given(shares=SHARES)
 @settings(max_examples=30)
 def test_a_cell_is_summed_up_by_its_runs(shares: list[float]) -> None:
-    summary = tables.ablations(cell("a", shares), None, set()).iloc[0]
+    summary = ablations(cell("a", shares)).iloc[0]
     assert summary["runs"] == len(shares)
     assert summary["converged"] == sum(share >= 0.99 for share in shares)
     assert summary["converged_low"] <= summary["converged"] / summary["runs"] <= summary["converged_high"]
@@ -31,52 +32,120 @@ def test_a_cell_is_summed_up_by_its_runs(shares: list[float]) -> None:
 
 @given(shares=SHARES)
 @settings(max_examples=20)
-def test_pooled_intervals_hold_the_mean(shares: list[float]) -> None:
-    runs = cell("a", shares)
-    for table in (tables.by_digit(runs), tables.by_carries(runs)):
-        slack = 0.5 / table["examples"] * table["runs"]  # the made-up shares are no whole number of examples
-        assert (table["low"] <= table["mean"] + slack).all()
-        assert (table["mean"] - slack <= table["high"]).all()
-        assert (table["runs"] == len(shares)).all()
+def test_a_breakdown_is_the_mean_over_the_runs(shares: list[float]) -> None:
+    made = runs(cell("a", shares))
+    for table, name in ((tables.by_place(made, "digit"), "digit"), (tables.by_stratum(made, "carries"), "carries")):
+        for row in table.to_dict("records"):
+            assert row["mean"] == pytest.approx(made[f"{name}_{row['key']}"].mean())
 
 
 def test_the_columns_others_rely_on_come_first_in_the_order_of_the_grid() -> None:
-    runs = grid()
-    table = tables.ablations(runs, CEILING, order_blind(runs))
+    table = ablations(grid())
     assert list(table)[: len(CONTRACT)] == CONTRACT
-    assert list(table["ablation"]) == list(dict.fromkeys(runs["ablation"]))
+    assert list(table["ablation"]) == list(grid())
 
 
 def test_only_order_blind_cells_have_a_ceiling() -> None:
-    runs = grid()
-    table = tables.ablations(runs, CEILING, order_blind(runs)).set_index("ablation")
-    blind = table.index[table["order_blind_ceiling"].notna()]
-    assert set(blind) == {"none-full", "none-causal-1-layer"}
-    assert tables.ablations(runs, None, order_blind(runs))["order_blind_ceiling"].isna().all()
+    table = ablations(grid()).set_index("ablation")
+    assert set(table.index[table["order_blind_ceiling"].notna()]) == {"none-full", "none-causal-1-layer"}
+    assert ablations(grid(), None)["order_blind_ceiling"].isna().all()
 
 
 @pytest.mark.parametrize(("share", "above"), [(0.03, 0), (CEILING, 0), (0.06, 0), (0.09, 1)])
 def test_a_run_is_above_the_ceiling_only_beyond_chance(share: float, above: int) -> None:
-    runs = pd.concat([cell("none-full", [0.04, share], attention="full"), cell("none-causal", [0.99])])
-    assert tables.above_ceiling(runs, CEILING, {"none-full"})["above"].sum() == above
-    summary = tables.ablations(runs, CEILING, {"none-full"}).set_index("ablation")
-    assert summary.loc["none-full", "runs_above_ceiling"] == above
-    assert pd.isna(summary.loc["none-causal", "runs_above_ceiling"])
+    summary = ablations({**cell("blind", [0.04, share], attention="full"), **cell("seeing", [0.99])})
+    summary = summary.set_index("ablation")
+    assert summary.loc["blind", "runs_above_ceiling"] == above
+    assert pd.isna(summary.loc["seeing", "runs_above_ceiling"])
 
 
 def test_many_order_blind_runs_are_allowed_their_lucky_one() -> None:
     lucky = 0.067  # p about 0.005: alone it is called a bug, among a hundred it is not
-    assert tables.above_ceiling(cell("b", [lucky]), CEILING, {"b"})["above"].all()
-    assert not tables.above_ceiling(cell("b", [lucky, *[0.05] * 99]), CEILING, {"b"})["above"].any()
+
+    def above(made: Grid) -> "pd.Series[bool]":
+        return tables.above_ceiling(cells(made), runs(made), "addition", CEILING)["above"]
+
+    assert above(cell("b", [lucky], attention="full")).all()
+    assert not above(cell("b", [lucky, *[0.05] * 99], attention="full")).any()
 
 
 def test_a_run_that_could_not_be_scored_answered_nothing() -> None:
-    runs = cell("a", [1.0, 0.5])
-    runs.loc[1, "test_exact_match"] = np.nan
-    assert tables.ablations(runs, None, set())["test_exact_match_min"].item() == 0
+    made = cell("a", [1.0, 0.5])
+    table = runs(made)
+    table.loc[1, "test_exact_match"] = np.nan
+    assert tables.ablations(cells(made), table, {"addition": None}, {})["test_exact_match_min"].item() == 0
 
 
-def test_no_examples_with_so_many_carries_is_no_row() -> None:
-    runs = cell("a", [0.5])
-    runs["carries_3_examples"], runs["carries_3"] = 0, np.nan
-    assert list(tables.by_carries(runs)["carries"]) == [0, 1, 2]
+def test_no_examples_in_a_stratum_is_no_row() -> None:
+    table = runs(cell("a", [0.5]))
+    table["carries_3_examples"], table["carries_3"] = 0, np.nan
+    assert list(tables.by_stratum(table, "carries")["key"]) == [0, 1, 2]
+
+
+CONVERGED = st.lists(st.booleans(), min_size=1, max_size=12)
+
+
+def censored(converged: list[bool]) -> pd.DataFrame:
+    return runs(cell("a", [1.0 if done else 0.5 for done in converged]))
+
+
+@given(CONVERGED)
+@settings(max_examples=20)
+def test_the_share_left_is_that_of_the_censored_runs(converged: list[bool]) -> None:
+    curve = tables.not_yet_converged(censored(converged))
+    left = [1.0, *curve.surv_prob][-1]
+    assert left == pytest.approx(1 - sum(converged) / len(converged))
+
+
+@given(CONVERGED)
+@settings(max_examples=20)
+def test_no_median_unless_half_converge(converged: list[bool]) -> None:
+    median, low, high = tables.median_steps(tables.not_yet_converged(censored(converged)))
+    assert (median is not None) == (2 * sum(converged) > len(converged))
+    assert low is None or low <= median
+    assert high is None or median <= high
+
+
+def test_a_diverged_run_does_not_leave_the_count() -> None:
+    table = censored([True, True, False, False])
+    table.loc[3, ["diverged", "steps"]] = [1, 100]
+    assert tables.median_steps(tables.not_yet_converged(table)) == (None, None, None)
+
+
+def slices(matrix: np.ndarray) -> pd.DataFrame:
+    """Accuracies of one member: row the column that is read, column the token that is looked for."""
+    member = {"ablation": "a", "seed": 1, "step": 0, "trained": 0, "depth": 0}
+    rows = [{**member, "position": p, "token_position": t, "accuracy": a} for (p, t), a in np.ndenumerate(matrix)]
+    return pd.DataFrame(rows)
+
+
+def test_the_identity_dominates_and_a_shifted_one_does_not() -> None:
+    own = tables.own_token(slices(np.eye(5))).iloc[0]
+    assert (own["dominance"], own["margin"]) == (1.0, 1.0)
+    shifted = tables.own_token(slices(np.roll(np.eye(5), 1, axis=1))).iloc[0]
+    assert (shifted["dominance"], shifted["margin"]) == (0.0, -1.0)
+    assert tables.own_token(slices(np.full((5, 5), 0.3)))["dominance"].item() == 0.0  # equal is not better
+
+
+@given(st.integers(2, 6), st.integers(0, 999))
+def test_dominance_is_a_share_of_the_positions(positions: int, seed: int) -> None:
+    matrix = np.random.default_rng(seed).random((positions, positions))
+    found = tables.own_token(slices(matrix)).iloc[0]
+    best = (matrix.argmax(axis=1) == np.arange(positions)).mean()
+    assert found["dominance"] == pytest.approx(best)
+    assert (found["margin"] > 0) or found["dominance"] < 1
+
+
+def test_a_summary_holds_the_mean_in_its_interval_and_counts_members() -> None:
+    rows = [
+        {"ablation": "a", "seed": seed, "step": step, "trained": trained, "depth": depth, "x": seed * depth}
+        for seed in (1, 2, 4)
+        for step, trained in ((0, 0), (100 * seed, 1))
+        for depth in (0, 1)
+    ]
+    table = tables.summary(pd.DataFrame(rows), ["x"])
+    assert len(table) == 4  # trained members count together, whatever their last step
+    assert (table["n"] == 3).all()
+    assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).all()
+    deep = table[(table["depth"] == 1) & (table["trained"] == 1)].iloc[0]
+    assert (deep["low"], deep["high"]) == pytest.approx(tuple(bootstrap_intervals([[1.0, 2.0, 4.0]])[0]))

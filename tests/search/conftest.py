@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from ruamel.yaml import YAML
 from sqlalchemy.engine import URL, make_url
 
-from pipeline.params import Params
-from pipeline.tasks import dataset
-from pipeline.tasks.dataset import Dataset
+from pipeline import dataset
+from pipeline.dataset import Dataset
+from pipeline.params import Params, Search, checked, read
+from pipeline.search.study import VARIABLE
+from pipeline.tasks.catalogue import problems
+from tests.conftest import PRESETS
 
 
 @pytest.fixture(scope="session")
@@ -53,5 +57,27 @@ def cheap(smoke: Params) -> Params:
 @pytest.fixture(scope="session")
 def data(smoke: Params, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("data")
-    dataset.write(folder, smoke.task)
-    return dataset.read(folder, smoke.task)
+    task = smoke.task(smoke.search.task)
+    dataset.write(folder, problems(task))
+    return dataset.read(folder, task)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small study in `params.yaml` and its dataset."""
+    yaml = YAML()
+    content = yaml.load(PRESETS / "smoke.yaml")
+    content["training"] |= {"warmup_steps": 1, "batch_size": 8}
+    content["search"] |= {"trials": 6, "steps": 4, "enumerate_up_to": 0}
+    yaml.dump(content, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    dataset.write(tmp_path / "data" / "addition", problems(read().task("addition")))
+    return tmp_path
+
+
+def changed(params: Params, *, space: dict[str, object] | None = None, **settings: object) -> Params:
+    """The same with other settings of the search, and other fields in its space."""
+    content = params.search.model_dump() | settings
+    content["space"] = content["space"] | (space or {})
+    return params.model_copy(update={"search": checked(Search, content, "params.yaml: search")})

@@ -2,28 +2,14 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.params import read
 from pipeline.refusal import Refused
+from pipeline.search.study import open_study, storage_url
 from pipeline.stages import search
-from pipeline.tasks import dataset
-from tests.conftest import PRESETS
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small study in `params.yaml` and its dataset."""
-    yaml = YAML()
-    content = yaml.load(PRESETS / "smoke.yaml")
-    content["training"] |= {"warmup_steps": 1, "batch_size": 8}
-    content["search"] |= {"trials": 6, "steps": 4, "enumerate_up_to": 0}
-    yaml.dump(content, tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SEARCH_STORAGE", raising=False)
-    dataset.write(tmp_path / "data" / "addition", read().task)
-    return tmp_path
 
 
 def answer(project: Path) -> dict[str, bytes]:
@@ -36,30 +22,53 @@ def answer(project: Path) -> dict[str, bytes]:
 def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_tells_it(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search.run(read(), workers=1, ray=False, gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=0.0)
     first = answer(project)
     assert "not tracked" not in capsys.readouterr().err
     assert {"trials.csv", "ablations.yaml", "summary.md", "index.html"} <= set(first)
-    search.run(read(), workers=1, ray=False, gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=0.0)
     assert answer(project) == first
     (project / "reports" / "search" / "study.db").unlink()
-    search.run(read(), workers=1, ray=False, gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=0.0)
     assert answer(project) == first
 
 
 def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(project: Path) -> None:
-    search.run(read(), workers=1, ray=False, gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=0.0)
+    ready = YAML(typ="safe").load(project / "reports" / "search" / "ablations.yaml")
     before = read()
     search.promote(before, 2)
     after = read()
-    new = set(after.ablations) - set(before.ablations)
-    assert len(new) == 2
+    new = [name for name in after.ablations if name not in before.ablations]
+    assert new == list(ready)[:2]
+    assert all(after.ablations[name].model_dump(exclude_unset=True) == ready[name] for name in new)
     assert {name: after.ablations[name] for name in before.ablations} == before.ablations
     assert after.model_copy(update={"ablations": {}}) == before.model_copy(update={"ablations": {}})
     search.promote(after, 2)
     assert read() == after  # promoted already
 
 
+def test_a_name_that_another_cell_has_is_refused_and_nothing_written(project: Path) -> None:
+    search.run(read(), workers=1, engine="processes", gpus=0.0)
+    best = next(iter(YAML(typ="safe").load(project / "reports" / "search" / "ablations.yaml")))
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("ablations:", f"ablations:\n  {best}: {{task: reverse}}"))
+    before = path.read_bytes()
+    with pytest.raises(Refused, match=f"ablations.{best}: is another cell than the study's"):
+        search.promote(read(), 3)
+    assert path.read_bytes() == before
+
+
 def test_without_a_study_there_is_nothing_to_promote(project: Path) -> None:
-    with pytest.raises(Refused, match=r"trials\.csv: no such file; `python -m pipeline search` makes it"):
+    with pytest.raises(Refused, match=r"holds no study of this params.yaml; `python -m pipeline search` makes it"):
         search.promote(read(), 1)
+    assert not (project / "reports").exists()
+    open_study(read(), storage_url(read().search, search.FOLDER.resolve()))
+    with pytest.raises(Refused, match="no trial is complete; `python -m pipeline search` goes on"):
+        search.promote(read(), 1)
+
+
+def test_several_workers_complete_a_study_with_their_answer(project: Path) -> None:
+    search.run(read(), workers=2, engine="processes", gpus=0.0)
+    found = pd.read_csv(project / "reports" / "search" / "trials.csv")
+    assert list(found["state"]) == ["complete"] * read().search.trials

@@ -13,6 +13,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 from sqlalchemy.engine import URL, make_url
 
+from pipeline.dataset import Dataset
 from pipeline.params import Cell, Params, Search
 from pipeline.refusal import Refused
 from pipeline.search import space, table
@@ -20,11 +21,7 @@ from pipeline.search.objective import GiveUp, hopeless, train
 from pipeline.search.result import Curve, Result
 from pipeline.search.study import open_study, storage_url, wanted
 from pipeline.search.worker import work
-from pipeline.tasks.dataset import Dataset
-
-
-def changed(params: Params, **settings: object) -> Params:
-    return params.model_copy(update={"search": params.search.model_copy(update=settings)})
+from tests.search.conftest import changed
 
 
 class Counting:
@@ -41,19 +38,19 @@ class Counting:
 def test_a_study_gets_the_trials_it_wants_and_no_configuration_is_trained_twice(
     cheap: Params, data: Dataset, url: URL
 ) -> None:
-    params = changed(cheap, trials=14, space=cheap.search.space.model_copy(update={"layers": [1]}))
+    params = changed(cheap, trials=14, space={"layers": [1]})
     counting = Counting()
     study = open_study(params, url, seeded=True)
     ran = work(params, study, url, data, train=counting)
     found = table.trials(params, study)
     assert ran == len(found) == 14
     assert set(found["state"]) == {"complete"}
-    assert len(counting.cells) == len(set(counting.cells)) <= space.size(params.search.space) == 4
+    assert len(counting.cells) == len(set(counting.cells)) <= space.size(params) == 4
     repeated = found[found["repeats"].notna()]
     assert len(repeated) == 14 - len(counting.cells)
     for row in repeated.to_dict("records"):
         first = found.loc[int(row["repeats"])]
-        for column in ("layers", "residual_free_attention", "residual_free_mlp", *table.RESULTS):
+        for column in ("layers", "residual_free_attention", "residual_free_mlp", *Result.__dataclass_fields__):
             assert row[column] == first[column]
     assert work(params, study, url, data, train=counting) == 0  # nothing is left to do
 
@@ -74,7 +71,7 @@ def test_a_small_space_is_enumerated(cheap: Params, data: Dataset, url: URL) -> 
     work(params, study, url, data)
     found = table.trials(params, study)
     cells = found[["layers", "residual_free_attention", "residual_free_mlp"]]
-    assert len(found) == wanted(params.search) == space.size(params.search.space) == 20
+    assert len(found) == wanted(params) == space.size(params) == 20
     assert not cells.duplicated().any()
 
 
@@ -138,8 +135,7 @@ def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, dat
 
 
 def test_divergence_is_a_finite_result_and_a_broken_constraint(cheap: Params, data: Dataset, tmp_path: Path) -> None:
-    wild = cheap.search.space.model_copy(update={"learning_rate": [1e30], "optimizer": ["adamw"]})
-    params = changed(cheap, trials=2, space=wild)
+    params = changed(cheap, trials=2, space={"learning_rate": [1e30], "optimizer": ["adamw"]})
     params = params.model_copy(
         update={"training": params.training.model_copy(update={"schedule": "constant", "gradient_clip": None})}
     )
@@ -156,11 +152,11 @@ def test_divergence_is_a_finite_result_and_a_broken_constraint(cheap: Params, da
 def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset) -> None:
     params = changed(cheap, steps=8, give_up_at=0.5, give_up_below=1.0)
     params = params.model_copy(update={"training": params.training.model_copy(update={"evaluate_every": 2})})
-    result, curve = train(space.cell(params, space.corners(params.search.space)[0]), data, params.search)
+    result, curve = train(space.cell(params, space.corners(params)[0]), data, params.search)
     assert (result.given_up, result.steps) == (1, 4)
     assert [row["step"] for row in curve] == [2, 4]
     patient = changed(params, give_up_below=0.0)
-    assert train(space.cell(params, space.corners(params.search.space)[0]), data, patient.search)[0].steps == 8
+    assert train(space.cell(params, space.corners(params)[0]), data, patient.search)[0].steps == 8
     assert hopeless([0.0, 0.019], 0.02)
     assert not hopeless([0.03, 0.0], 0.02)
     assert GiveUp(100, 0.5, 0.02).step == 50

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.training.optimizers import (
+    OPTIMIZERS,
     MuonAdamW,
     build,
     clip_gradients,
@@ -57,7 +58,7 @@ def test_the_rest_is_trained_by_adamw() -> None:
     torch.testing.assert_close(embedding.detach(), reference.detach())
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_every_weight_is_trained_once_and_norms_do_not_decay(optimizer: str) -> None:
     population = Population(model(positional="learned"), [1], vocabulary=5, length=6)
     groups = build(population, training(optimizer=optimizer)).param_groups

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.training.optimizers import build, clip_gradients, gradient_norms
+from pipeline.training.optimizers import OPTIMIZERS, build, clip_gradients, gradient_norms
 from pipeline.training.population import Population, initialised
 from tests.conftest import model, training
 
@@ -38,7 +38,7 @@ def one_step(population: Population, optimizer: torch.optim.Optimizer, seeds: li
     optimizer.step()
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float) -> None:
     config, settings = model(dropout=dropout), training(optimizer=optimizer, learning_rate=0.02)
@@ -70,7 +70,7 @@ def test_members_drop_by_their_own_stream() -> None:
     assert not torch.allclose(population(tokens, positions, 1)[0], one)
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_letting_members_go_changes_nothing_for_the_others(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
     whole, reduced = (Population(model(), [1, 2, 3], **SHAPE) for _ in range(2))

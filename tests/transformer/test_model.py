@@ -81,11 +81,6 @@ def test_only_order_blind_architectures_ignore_the_order_of_earlier_tokens(
     assert (change < 1e-12) if blind else (change > 1e-6)
 
 
-def test_every_positional_encoding_of_params_is_there_and_no_other() -> None:
-    assert set(POSITIONAL) == set(Model.model_fields["positional"].annotation.__args__)  # type: ignore[union-attr]
-    assert set(PATTERNS) == set(Model.model_fields["attention"].annotation.__args__)  # type: ignore[union-attr]
-
-
 @pytest.mark.parametrize("positional", ["rotary", "alibi"])
 def test_relative_encodings_see_distances_only(positional: str) -> None:
     """With the same query and key everywhere, scores are alike along diagonals, and differ across them."""

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.reporting.figures import SHARE, WIDTH
-from pipeline.reporting.search import answer
+from pipeline.reporting.search.study import SUBLAYERS, Study
+from pipeline.reporting.style import SHARE, SHARES, WIDTH
 from pipeline.reporting.wording import plural
 
 MARKS = "osDphH8P"
@@ -25,12 +25,12 @@ LARGEST = 18.0
 """Of a mark, in points: two figures fit in."""
 
 
-def pareto(trials: pd.DataFrame, minimized: str) -> Figure:
+def pareto(study: Study) -> Figure:
     """Share converged against what is minimised: a mark per result and depth, with how many configurations had it
     (where more than one), marks of the same result side by side; and the front."""
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
-    known = answer.evidence(trials)
+    known, minimized = study.evidence, study.minimized
     results = known.groupby([minimized, "converged_share", "layers"]).size().reset_index(name="count")
     by_result = results.groupby([minimized, "converged_share"])["layers"]
     low, high = _range(results[minimized])
@@ -49,13 +49,13 @@ def pareto(trials: pd.DataFrame, minimized: str) -> Figure:
         for place, share, count in zip(rows["place"], rows["converged_share"], rows["count"], strict=True):
             if count > 1 and size >= 7 * len(str(count)) + 1:  # there is room
                 axes.text(place, share, str(count), color="white", ha="center", va="center_baseline", zorder=4)
-    front = answer.pareto_front(trials, minimized).drop_duplicates([minimized, "converged_share"])
+    front = study.pareto_front().drop_duplicates([minimized, "converged_share"])
     if len(front):
         reach = [*front[minimized].astype(float), high], [*front["converged_share"], front["converged_share"].iloc[-1]]
         axes.step(*reach, where="post", color="black", linewidth=1.3, label="front", zorder=2)
         figure.legend(loc="outside upper center", ncols=5, frameon=False)
     axes.set(xlabel=_title(minimized), ylabel="Members converged", xlim=(low, high), ylim=(-0.12, 1.12))
-    axes.set_yticks(SHARE, [f"{tick:.0%}" for tick in SHARE])
+    axes.set_yticks(SHARE, SHARES)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -68,10 +68,10 @@ def _range(values: "pd.Series[float]") -> tuple[float, float]:
     return least - margin, most + margin
 
 
-def residual_map(trials: pd.DataFrame) -> Figure:
+def residual_map(study: Study) -> Figure:
     """Layer by sublayer, at all depths together and at each: in how many of the configurations without that connection
     every member converged."""
-    found = answer.residual_map(trials)
+    found = study.residual_map()
     pooled = found["layers"].isna()
     panels = [("all depths", found[pooled])]
     panels += [(plural(int(str(depth)), "layer"), rows) for depth, rows in found[~pooled].groupby("layers")]
@@ -92,7 +92,7 @@ def _shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
     """One panel: `k/n` in each cell, its share as its colour, grey where nothing was tried."""
     share = np.full((deepest, 2), np.nan)
     for row in counts.to_dict("records"):
-        place = row["layer"], answer.SUBLAYERS.index(row["sublayer"])
+        place = row["layer"], SUBLAYERS.index(row["sublayer"])
         if row["lacking"]:
             share[place] = row["solved"] / row["lacking"]
         text = f"{row['solved']}/{row['lacking']}" if row["lacking"] else "–"
@@ -110,31 +110,6 @@ def _shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
     axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def history(trials: pd.DataFrame, minimized: str) -> Figure:
-    """Every configuration when it was tried, filled by how many of its members converged, and the best so far."""
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    axes = figure.subplots()
-    known = answer.evidence(trials)
-    every, some = known["converged"] == known["members"], known["converged"] > 0
-    for chosen, fill, label in (
-        (~some, "white", "no member converged"),
-        (some & ~every, "#A8CDE3", "some did"),
-        (every, "#0072B2", "every member did"),
-    ):
-        if chosen.any():
-            rows = known[chosen]
-            style: dict[str, Any] = {"s": 40, "facecolors": fill, "edgecolors": "#0072B2", "label": label, "zorder": 3}
-            axes.scatter(rows["trial"], rows[minimized].astype(float), **style)
-    best = answer.best_so_far(trials, minimized)
-    if len(best):
-        axes.step(best["trial"], best["best"], where="post", color="#D55E00", linewidth=1.8, label="best so far")
-    axes.set(xlabel="Trial", ylabel=_title(minimized))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside upper center", ncols=4, frameon=False)
-    return figure
 
 
 def importances(found: Mapping[str, Mapping[str, float]]) -> Figure:

@@ -1,0 +1,75 @@
+"""Engine: tasks on a Ray cluster, the one that `RAY_ADDRESS` names or one on this machine."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.engines.command import Command
+from pipeline.refusal import Failed, Refused
+
+RETRIES = 3
+"""How often a command is run again whose node was lost."""
+PATIENCE = 60
+"""Seconds that an interrupted command has to end."""
+
+
+def run(commands: Sequence[Command], *, workers: int, gpus: float) -> list[int]:
+    """As `Engine.run`; how many run at once is the cluster's to say.
+
+    Raises:
+        Refused: Ray is not installed, or its cluster does not answer.
+        Failed: a command's node was lost time after time.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise Refused("--engine ray: Ray is not installed (pip install 'breaking-symmetry[cluster]')") from None
+    started = not ray.is_initialized()
+    if started:
+        try:
+            _knock(os.environ.get("RAY_ADDRESS", ""))
+            ray.init(log_to_driver=True, logging_level=logging.WARNING)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise Refused(f"--engine ray: no cluster answers ({str(error).splitlines()[0]})") from None
+    try:
+        # Ray takes a function only, no other callable
+        task: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(lambda *of: _run(*of))
+        results = [task.remote(command, Path.cwd()) for command in commands]
+        try:
+            return ray.get(results)
+        except BaseException:
+            for result in results:
+                ray.cancel(result)
+            ray.wait(results, num_returns=len(results), timeout=PATIENCE)
+            raise
+    except ray.exceptions.WorkerCrashedError as error:
+        raise Failed(f"--engine ray: a command was lost {RETRIES + 1} times ({str(error).splitlines()[0]})") from None
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise what the network answers, where an address is given: Ray itself would try for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _run(command: Command, folder: Path) -> int:
+    """The task. Its environment already says which GPUs and how many threads it has."""
+    with command.start({}, folder) as process:
+        while True:
+            try:
+                return process.wait(timeout=0.2)  # Ray's cancellation is only met between two calls
+            except subprocess.TimeoutExpired:
+                continue
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                raise

@@ -1,0 +1,202 @@
+"""`params.yaml`, typed: the only configuration, and this its only reader.
+
+An unknown key, a wrong type, a value out of range or an empty grid is refused before anything runs, in one line
+that names the key, what was given and what is allowed. What a file does not say has its default.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SerializeAsAny, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipeline.params.model import Model, Sublayers
+from pipeline.params.search import Layers, Search
+from pipeline.params.section import Section, brief, checked, nearest, shortened
+from pipeline.params.task import Task, task
+from pipeline.params.training import Training
+from pipeline.refusal import Refused
+
+__all__ = [
+    "PARAMS_FILE",
+    "Ablation",
+    "Cell",
+    "Layers",
+    "Model",
+    "Params",
+    "Search",
+    "Section",
+    "Sublayers",
+    "Task",
+    "Tracking",
+    "Training",
+    "checked",
+    "read",
+    "task",
+]  # fmt: skip
+
+PARAMS_FILE = Path("params.yaml")
+NAME = re.compile(r"[a-z0-9-]{1,80}")
+MOST_COMBINATIONS = 10_000
+"""Of a search space's plain values: so many are tried out before a study begins."""
+
+
+class Tracking(Section):
+    """Where the view of the results is kept: the address says which back end (`pipeline/tracking/`) keeps it."""
+
+    uri: Annotated[str, Field(pattern=r"^[a-z0-9]+(\+\w+)?:.+")] = "sqlite:///mlflow.db"
+    experiment: Annotated[str, Field(min_length=1)] = "breaking-symmetry"
+
+
+class Ablation(Section):
+    """A cell as the file says it: the task, and what differs from the shared sections."""
+
+    task: str
+    model: dict[str, Any] = Field({})
+    training: dict[str, Any] = Field({})
+
+
+class Cell(Section):
+    """One ablation, resolved: the shared sections with the cell's overrides applied."""
+
+    name: str
+    dataset: str
+    """The task's name in `tasks`, and the folder of its data."""
+    task: SerializeAsAny[Task]
+    model: Model
+    training: Training
+
+    def resolved(self) -> dict[str, Any]:
+        """The cell as plain values."""
+        sections = {"task": self.task, "model": self.model, "training": self.training}
+        return {"name": self.name} | {key: section.model_dump(mode="json") for key, section in sections.items()}
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    tasks: dict[str, dict[str, Any]]
+    model: Model
+    training: Training
+    ablations: dict[str, Ablation]
+    search: Search
+    tracking: Tracking = Tracking()
+
+    @field_validator("tasks", "ablations", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if not value:
+            raise ValueError("is empty; name at least one")
+        for name in value:
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                raise ValueError(f"the name {shortened(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
+        return value
+
+    def task(self, name: str, where: str = "task") -> Task:
+        """What is learned under that name.
+
+        Raises:
+            Refused: there is no such task, or it is none.
+        """
+        if name not in self.tasks:
+            raise Refused(f"{where} {shortened(name)}: not under `tasks` in params.yaml{nearest(name, self.tasks)}")
+        return task(self.tasks[name], f"params.yaml: tasks.{name}")
+
+    def cell(self, name: str) -> Cell:
+        """The resolved cell `name`.
+
+        Raises:
+            Refused: there is no such ablation, or its overrides make no valid cell.
+        """
+        if name not in self.ablations:
+            raise Refused(f"ablation {shortened(name)}: not in params.yaml{nearest(name, self.ablations)}")
+        own, where = self.ablations[name], f"params.yaml: ablations.{name}"
+        return Cell(
+            name=name,
+            dataset=own.task,
+            task=self.task(own.task, f"{where}.task"),
+            model=checked(Model, self.model.model_dump() | own.model, f"{where}.model"),
+            training=checked(Training, self.training.model_dump() | own.training, f"{where}.training"),
+        )
+
+    def cells(self) -> list[Cell]:
+        """All cells, in the order of the file."""
+        return [self.cell(name) for name in self.ablations]
+
+    def trial(self, overrides: Mapping[str, Any], name: str = "trial") -> Cell:
+        """The cell that a trial of the search trains: the shared sections with `overrides`, fields of either.
+
+        Raises:
+            Refused: they make no valid cell.
+        """
+        search = self.search
+        training = self.training.model_dump() | {"seeds": search.seeds, "steps": search.steps, "snapshots": 0}
+        if search.steps % self.training.evaluate_every:
+            training["evaluate_every"] = search.steps
+        training["warmup_steps"] = min(self.training.warmup_steps, search.steps)
+        model, training = (
+            content | {key: value for key, value in overrides.items() if key in content}
+            for content in (self.model.model_dump(), training)
+        )
+        return Cell(
+            name=name,
+            dataset=search.task,
+            task=self.task(search.task, "params.yaml: search.task"),
+            model=checked(Model, model, "params.yaml: search.space"),
+            training=checked(Training, training, "params.yaml: search.space"),
+        )
+
+    def resolved(self) -> dict[str, Any]:
+        """The same experiment as plain values, with every default said; ablations stay as they are given."""
+        tasks = {name: self.task(name).model_dump(mode="json") for name in self.tasks}
+        ablations = {name: own.model_dump(mode="json", exclude_unset=True) for name, own in self.ablations.items()}
+        return self.model_dump(mode="json") | {"tasks": tasks, "ablations": ablations}
+
+    def check(self) -> None:
+        """Resolve everything that can be.
+
+        Raises:
+            Refused: a task, a cell or a combination of values in the search space is none.
+        """
+        for name in self.tasks:
+            self.task(name)
+        self.cells()
+        if wrong := self.search.too_shallow(self.model.layers):
+            raise Refused(f"params.yaml: search.space: {wrong}")
+        plain: dict[str, Any] = {name: {} for name in self.search.layered}
+        for _, chosen in zip(range(MOST_COMBINATIONS), self.search.combinations(), strict=False):
+            self.trial(plain | chosen)
+
+
+def read(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the whole file, every cell included.
+
+    Raises:
+        Refused: the file is missing or does not say a valid experiment; the message is one line.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_bytes())
+    except FileNotFoundError:
+        raise Refused(
+            f"{path}: no such file here; run from the project's folder (`git checkout {path}` brings the default "
+            f"experiment back, `python -m pipeline preset smoke` a small one)"
+        ) from None
+    except MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise Refused(f"{path}: not valid YAML{where}: {_first_line(error.problem or error.context)}") from None
+    except (YAMLError, ValueError) as error:  # bytes that are no text, a number that is no number
+        raise Refused(f"{path}: not valid YAML: {_first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise Refused(f"{path}: is no table of sections ({', '.join(Params.model_fields)})")
+    params = checked(Params, content, str(path))
+    params.check()
+    return params
+
+
+def _first_line(error: object) -> str:
+    return brief(str(error).splitlines()[0])

@@ -1,0 +1,80 @@
+"""The transformer's sizes and switches. The sizes are to be said, a switch that is not named is off."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from pipeline.params.section import Section
+
+Positional = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
+Pattern = Literal["causal", "full"]
+
+
+class Sublayers(Section):
+    """Some of the sublayers: the layers, counted from 0, whose attention or MLP is meant."""
+
+    attention: tuple[NonNegativeInt, ...] = ()
+    mlp: tuple[NonNegativeInt, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        """`[1, 2]` means both sublayers of the layers 1 and 2; YAML and JSON know lists, not tuples."""
+        if isinstance(value, list | tuple):
+            value = {"attention": value, "mlp": value}
+        if isinstance(value, dict):
+            return {key: tuple(layers) if isinstance(layers, list) else layers for key, layers in value.items()}
+        return value
+
+    @field_validator("attention", "mlp")
+    @classmethod
+    def _ascending(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
+        if repeated := sorted({layer for layer in layers if layers.count(layer) > 1}):
+            raise ValueError(f"layer {repeated[0]} is listed twice")
+        return tuple(sorted(layers))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those of which any sublayer is meant."""
+        return tuple(sorted({*self.attention, *self.mlp}))
+
+
+class Model(Section):
+    """The transformer and its switches."""
+
+    layers: Annotated[int, Field(ge=1, le=64)]
+    heads: PositiveInt
+    width: PositiveInt
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    positional: Positional = "learned"
+    positional_every_layer: bool = False
+    attention: Pattern = "causal"
+    residual_free: Sublayers = Sublayers()
+    """Those without residual connection."""
+    residual_free_initialisation: Literal["normal", "identity"] = "normal"
+    """How sublayers without residual connection start: like the others, or near the identity, so that signal still
+    passes (the skipless control)."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide width {self.width}")
+        if self.positional == "rotary" and (self.width // self.heads) % 2:
+            raise ValueError(
+                f"positional: rotary turns pairs of units, but width {self.width} / heads {self.heads} "
+                f"= {self.width // self.heads} is odd"
+            )
+        if self.positional == "sinusoidal" and self.width % 2:
+            raise ValueError(f"positional: sinusoidal needs an even width, not {self.width}")
+        if self.positional_every_layer and self.positional not in ("learned", "sinusoidal"):
+            raise ValueError(
+                f"positional_every_layer: only learned and sinusoidal encodings are added to the residual "
+                f"stream; positional is {self.positional}"
+            )
+        for name, value in self:
+            for sublayer, layers in value if isinstance(value, Sublayers) else ():
+                if beyond := [layer for layer in layers if layer >= self.layers]:
+                    raise ValueError(
+                        f"{name}: there is no layer {beyond[0]} ({sublayer}); the layers are 0 to {self.layers - 1}"
+                    )
+        return self

@@ -1,0 +1,74 @@
+"""How a cell is trained."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.params.section import Fraction, Section, Seed
+
+Optimizer = Literal["adamw", "muon"]
+
+
+def no_seed_twice(seeds: list[int]) -> list[int]:
+    """The seeds; every one is a member of its own."""
+    if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise ValueError(f"seed {repeated[0]} is listed twice; every seed is one member")
+    return seeds
+
+
+class Training(Section):
+    """How one cell is trained: all its seeds together, as one population."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    optimizer: Optimizer = "muon"
+    learning_rate: PositiveFloat
+    adamw_learning_rate: PositiveFloat = 0.003
+    """With Muon: the rate of what Muon does not train (embeddings, norms). Unused with AdamW."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    weight_decay: NonNegativeFloat = 0.1
+    gradient_clip: PositiveFloat | None = 1.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: NonNegativeInt
+    final_learning_rate: Fraction = 0.1
+    """With the cosine schedule: the rate at the last step, as a fraction of the highest."""
+    steps: PositiveInt
+    batch_size: PositiveInt
+    evaluate_every: PositiveInt
+    snapshots: Annotated[int, Field(ge=0, le=100)] = 0
+    """How many times, logarithmically spaced, the weights are kept along training (for `analyze`); 0 for never."""
+    converged_at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
+    stop_when_converged: bool = True
+    loss_on: Literal["answer", "all"] = "answer"
+    """`all`: every token."""
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+    deterministic: bool = True
+
+    @field_validator("betas", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        return no_seed_twice(seeds)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.steps % self.evaluate_every:
+            raise ValueError(
+                f"evaluate_every: {self.evaluate_every} does not divide steps {self.steps}; "
+                f"the last step is always evaluated"
+            )
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps: {self.warmup_steps} is more than steps {self.steps}")
+        return self

@@ -1,0 +1,141 @@
+"""What a claim is: the name of a sentence and the estimates in it, each with the place in a written table that it was
+looked up at. Sentences are templates (`sentences.py`), so that no number of the report stands anywhere else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from pipeline.params import Section
+
+Unit = Literal["share", "points", "steps", "count", "number", "ratio", "p", "logit", "flops"]
+Interval = Literal["", "Clopper-Pearson 95%", "bootstrap 95%", "Kaplan-Meier 95%", "minimum to maximum"]
+Statistic = Literal["value", "rows", "sum", "min", "max", "median"]
+Where = dict[str, Any]
+
+
+class Source(Section):
+    """A place in a table below `reports/`: of the rows that have the values of `where` (a list: any of them), the
+    `statistic` of `column`; `value` where it is one row, `rows` for how many there are."""
+
+    file: str
+    column: str
+    where: dict[str, Any]
+    statistic: Statistic = "value"
+
+
+class Estimate(Section):
+    """A number, how sure it is, and where it is from."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    interval: Interval = ""
+    """How `low` and `high` were made."""
+    n: int | None = None
+    """Runs, pairs of runs or cells that it is made from."""
+    unit: Unit
+    budget: int | None = None
+    """The most training steps that the runs behind it had."""
+    source: Source
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence."""
+
+    sentence: str
+    """The name of a macro in the finding's template."""
+    estimates: Mapping[str, Estimate | None]
+    """Its numbers, by the macro's parameters; None where there is nothing to say."""
+    words: Mapping[str, Any] = field(default_factory=dict)
+    """Its other parameters: names of cells, and what they are in words."""
+    lead: bool = False
+    """Whether it answers its question, and stands at the top of the page."""
+    alarm: bool = False
+    """Whether it makes every number suspect."""
+
+
+def look_up(tables: Mapping[str, pd.DataFrame], source: Source) -> float | None:
+    """The number at `source`; None where no row has it."""
+    rows = rows_at(tables[source.file], source.where)
+    if source.statistic == "rows":
+        return float(len(rows))
+    values = rows[source.column].dropna().astype(float)
+    if values.empty:
+        return None
+    if source.statistic == "value":
+        if len(values) > 1:
+            raise ValueError(f"{source.file}: {len(values)} rows have {dict(source.where)}, where one is meant")
+        return float(values.iloc[0])
+    return float(getattr(values, source.statistic)())
+
+
+def rows_at(table: pd.DataFrame, where: Where) -> pd.DataFrame:
+    """The rows that have these values; none where nothing is said of such a column."""
+    if not set(where) <= set(table):
+        return table.head(0)
+    chosen = pd.Series(True, index=table.index)
+    for name, value in where.items():
+        chosen &= table[name].isin(value) if isinstance(value, list) else table[name] == value
+    return table[chosen]
+
+
+def estimate(
+    tables: Mapping[str, pd.DataFrame],
+    source: Source,
+    unit: Unit,
+    *,
+    limits: tuple[str, str] | None = None,
+    n: str | None = None,
+    interval: Interval = "",
+    budget: int | None = None,
+) -> Estimate | None:
+    """What stands at `source`; None where there is nothing. `limits`, `n`: the columns of the same rows that say how
+    sure it is."""
+
+    def at(column: str | None) -> float | None:
+        return look_up(tables, source.model_copy(update={"column": column})) if column else None
+
+    if (value := at(source.column)) is None:
+        return None
+    low, high = map(at, limits or (None, None))
+    size = at(n)
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        interval=interval if low is not None else "",
+        n=None if size is None else int(size),
+        unit=unit,
+        budget=budget,
+        source=source,
+    )
+
+
+class Record(Estimate):
+    """A number of a sentence, as `claims.json` holds it."""
+
+    claim: str
+    """Finding and sentence, such as `without_mask.answer`."""
+    task: str
+    """The task's name in `params.yaml`."""
+    name: str
+    """Which number of the sentence it is."""
+
+
+class Claims(Section):
+    """The whole of `claims.json`: every number of the report's sentences."""
+
+    claims: list[Record]
+
+
+def records(finding: str, task: str, claim: Claim) -> list[Record]:
+    """The numbers of a claim."""
+    said = f"{finding}.{claim.sentence}"
+    return [
+        Record(claim=said, task=task, name=name, **dict(found))
+        for name, found in claim.estimates.items()
+        if found is not None
+    ]

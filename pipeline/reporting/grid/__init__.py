@@ -1,0 +1,1 @@
+"""The report of a grid: tables and comparisons, then findings, then a page."""

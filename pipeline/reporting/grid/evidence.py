@@ -1,0 +1,109 @@
+"""What findings are written from: the cells of one task, and the tables that are written, in which every number of a
+sentence is looked up."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pipeline import cells as grid
+from pipeline.params import Cell
+from pipeline.reporting.claims import Estimate, Interval, Source, Statistic, Unit, Where, estimate
+from pipeline.tasks import Problems
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The results on one task."""
+
+    dataset: str
+    """The task's name."""
+    problems: Problems
+    cells: Sequence[Cell]
+    """The cells trained on it, in the order in which they are shown."""
+    tables: Mapping[str, pd.DataFrame]
+    """File below `reports/` -> the table that is written there, of all tasks."""
+    members: Mapping[str, pd.DataFrame]
+    """Measurement -> a row per member, moment and key: `ablation, seed, step, trained` (1: as the last step left it; 0
+    with step 0: at initialisation; 0 with a later step: a snapshot), then its keys, then its values. A member whose
+    weights are not finite is left out."""
+    history: pd.DataFrame
+    """`ablation, seed, step, validation_exact_match, ...`, a row per evaluation of any task."""
+    ceiling: float | None
+    """The best exact match of any order-blind predictor of this task, where it is known."""
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The rows of `runs.csv` of this task."""
+        runs = self.tables["runs.csv"]
+        return runs[runs["task"] == self.dataset]
+
+    def base(self, **switches: object) -> list[Cell]:
+        """The cells with these switches that are otherwise as most are, with every residual connection."""
+        return grid.find(self.cells, **(grid.shared(self.cells) | switches))
+
+    def estimate(
+        self,
+        file: str,
+        column: str,
+        unit: Unit,
+        where: Where,
+        *,
+        statistic: Statistic = "value",
+        limits: tuple[str, str] | None = None,
+        n: str | None = None,
+        interval: Interval = "",
+    ) -> Estimate | None:
+        """The estimate in `column` of the rows at `where` (`claims.estimate`)."""
+        budget = max((cell.training.steps for cell in self.cells if cell.name == where.get("ablation")), default=None)
+        source = Source(file=file, column=column, where=where, statistic=statistic)
+        return estimate(self.tables, source, unit, limits=limits, n=n, interval=interval, budget=budget)
+
+    def of(self, column: str, unit: Unit) -> Callable[[Cell], Estimate | None]:
+        """What `ablations.csv` says of a cell in that column."""
+        return lambda cell: self.estimate("ablations.csv", column, unit, {"ablation": cell.name})
+
+    def converged(self, cell: Cell) -> Estimate | None:
+        """How many of the cell's runs converged."""
+        limits: Any = {"limits": ("converged_low", "converged_high"), "interval": "Clopper-Pearson 95%"}
+        return self.estimate("ablations.csv", "converged", "count", {"ablation": cell.name}, n="runs", **limits)
+
+    def exact_match(self, cell: Cell) -> Estimate | None:
+        """The median test exact match of its runs."""
+        median, low, high = (f"test_exact_match_{name}" for name in ("median", "min", "max"))
+        limits: Any = {"limits": (low, high), "interval": "minimum to maximum"}
+        return self.estimate("ablations.csv", median, "share", {"ablation": cell.name}, n="runs", **limits)
+
+    def mean(
+        self, measurement: str, value: str, unit: Unit, cell: Cell, *, trained: int = 1, **keys: Any
+    ) -> Estimate | None:
+        """The mean over the cell's members of a measured value: as trained, or (`trained=0`) before training."""
+        where = {"ablation": cell.name, "value": value, "trained": trained, **({} if trained else {"step": 0}), **keys}
+        limits: Any = {"limits": ("low", "high"), "interval": "bootstrap 95%"}
+        return self.estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", **limits)
+
+    def compared(self, question: str, measure: str, first: Cell, second: Cell, unit: Unit) -> Estimate | None:
+        """The median over seeds of what `first` has more than `second` (or how many times as much)."""
+        where = {"question": question, "measure": measure, "first": first.name, "second": second.name}
+        limits: Any = {"limits": ("min", "max"), "interval": "minimum to maximum"}
+        return self.estimate("comparisons.csv", "median", unit, where, n="seeds", **limits)
+
+    def beside(self, found: Estimate, column: str, unit: Unit) -> Estimate | None:
+        """Another column of the row that an estimate is from."""
+        return self.estimate(found.source.file, column, unit, found.source.where)
+
+    def measured(self, measurement: str) -> pd.DataFrame:
+        """A row per member, moment and key, of the cells of this task; empty where nothing was measured."""
+        table = self.members.get(measurement, pd.DataFrame(columns=["ablation"]))
+        return table[table["ablation"].isin([cell.name for cell in self.cells])]
+
+
+def initial(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the untrained members."""
+    return table[(table["trained"] == 0) & (table["step"] == 0)]
+
+
+def trained(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the members as their last step left them."""
+    return table[table["trained"] == 1]

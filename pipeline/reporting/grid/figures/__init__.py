@@ -1,0 +1,1 @@
+"""The figures of the report: typed cells and tables in, a matplotlib figure out."""

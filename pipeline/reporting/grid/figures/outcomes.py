@@ -1,0 +1,195 @@
+"""What the runs came to: exact match, learning curves, time to converge, cost, and scores by place or stratum."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from pipeline import cells as grid
+from pipeline.params import Cell
+from pipeline.reporting import style
+from pipeline.reporting.grid import tables
+from pipeline.reporting.grid.tables import answered, correct
+from pipeline.reporting.intervals import exact_interval
+from pipeline.reporting.wording import percent
+
+
+def exact_match(runs: pd.DataFrame, cells: Sequence[Cell], ceiling: float | None) -> Figure:
+    """The main figure: every run's test exact match, and how many runs of a cell converged.
+
+    Args:
+        runs: a row per (ablation, seed).
+        ceiling: the order-blind ceiling, drawn as a dashed line; None where it is not known.
+    """
+    rows: list[str | Cell] = []
+    for group, members in grid.in_groups(cells):
+        rows += [group, *members]
+    figure = Figure(figsize=(style.WIDTH, 1.75 + 0.31 * len(rows)), layout=ConstrainedLayoutEngine(wspace=0.05))
+    scores, converged = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+    for place, row in enumerate(rows):
+        if isinstance(row, str):
+            continue
+        for axes in (scores, converged):
+            axes.axhline(place, color=style.LIGHT, linewidth=0.8, zorder=0)
+        own = runs[runs["ablation"] == row.name]
+        _seeds(scores, own, row, place)
+        _converged(converged, own, place)
+    if ceiling is not None:
+        scores.axvline(ceiling, color="black", linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+    scores.set(xlim=(-0.02, 1.02), xlabel="Test exact match at the last step")
+    converged.set(xlim=(-0.06, 1.62), xlabel="Runs that converged")
+    scores.set_xticks(style.SHARE, style.SHARES)
+    converged.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    for axes in (scores, converged):
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    names = [row if isinstance(row, str) else row.name for row in rows]
+    scores.set_yticks(range(len(rows)), [textwrap.shorten(name, 60) for name in names])
+    for label, row in zip(scores.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if isinstance(row, str) else "normal")
+    scores.set_ylim(len(rows) - 0.4, -0.6)
+    dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
+    handles = [
+        *style.encodings(cells, marker="o", **dot),
+        *style.full_attention(cells, marker="s", markerfacecolor="white", **dot),
+        Line2D([], [], marker="|", color="black", markersize=11, markeredgewidth=2, linestyle="none", label="median"),
+        Line2D([], [], color=style.DARK, linewidth=1.5, label="exact 95% interval"),
+    ]
+    if ceiling is not None:
+        label = f"order-blind ceiling ({percent(ceiling)})"
+        handles.append(Line2D([], [], color="black", linestyle=(0, (4, 3)), linewidth=1.3, label=label))
+    style.explain(figure, handles, columns=3)
+    return figure
+
+
+def _seeds(axes: Axes, runs: pd.DataFrame, cell: Cell, place: int) -> None:
+    """Each run as a dot with its exact interval, one above the other, and their median."""
+    scores = answered(runs).to_numpy()
+    count, many, color = len(scores), len(scores) > 10, style.color(cell)
+    places = place + (np.linspace(-0.26, 0.26, count) if count > 1 else np.zeros(1))
+    counts = zip(correct(runs), runs["test_examples"], strict=True)
+    intervals = np.array([exact_interval(int(right), int(trials)) for right, trials in counts])
+    axes.hlines(places, *intervals.T, color=color, linewidth=0.8, alpha=0.3 if many else 0.8, zorder=2)
+    axes.scatter(
+        scores,
+        places,
+        s=12 if many else 24,
+        marker=style.mark(cell),
+        facecolors=color if cell.model.attention == "causal" else "white",
+        edgecolors=color,
+        linewidths=1.3,
+        alpha=0.5 if many else 1.0,
+        zorder=3,
+        clip_on=False,
+    )
+    axes.vlines(np.median(scores), place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
+
+
+def _converged(axes: Axes, runs: pd.DataFrame, place: int) -> None:
+    """The share of runs that converged with its exact interval, and k/n in figures."""
+    k, n = int(runs["converged"].sum()), len(runs)
+    axes.hlines(place, *exact_interval(k, n), color=style.DARK, linewidth=1.5, zorder=2)
+    axes.plot(k / n, place, "D", color="#222222", markersize=5, zorder=3, clip_on=False)
+    axes.text(1.6, place, f"{k}/{n}", ha="right", va="center")
+
+
+def learning_curves(history: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
+    """Validation exact match over the steps, a panel per cell, a line per seed.
+
+    Args:
+        history: `ablation, seed, step, validation_exact_match, ...`, a row per evaluation.
+    """
+    figure, panels = style.panel_per(cells, 1.9, across=3)
+    last = max(1, int(history["step"].max()))
+    for axes, cell in zip(panels, cells, strict=True):
+        curves = history[history["ablation"] == cell.name]
+        seeds = curves["seed"].nunique()
+        for _, curve in curves.groupby("seed", sort=False):
+            axes.plot(
+                curve["step"],
+                curve["validation_exact_match"],
+                color=style.color(cell),
+                linestyle="-" if cell.model.attention == "causal" else "--",
+                linewidth=1.6 if seeds <= 10 else 0.8,
+                alpha=max(0.15, min(0.85, 4 / seeds)),
+            )
+            end = curve.iloc[-1]
+            axes.plot(
+                end["step"], end["validation_exact_match"], style.mark(cell), color=style.color(cell), markersize=4,
+                clip_on=False,
+            )  # fmt: skip
+        axes.axhline(1, color="#dddddd", linewidth=0.8, zorder=0)
+        axes.set_xlim(0, last)
+        axes.set_xticks([0, last / 2, last], ["0", f"{last / 2:,.0f}", f"{last:,}"])
+    panels[0].set_ylim(-0.03, 1.03)
+    panels[0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    figure.supxlabel("Step", fontsize=11)
+    figure.supylabel("Validation exact match", fontsize=11)
+    handles = [
+        *style.encodings(cells, linewidth=1.6),
+        *style.full_attention(cells, linestyle="--", linewidth=1.6),
+        Line2D([], [], color=style.DARK, linestyle="none", marker="o", markersize=4, label="last evaluation"),
+    ]
+    style.explain(figure, handles)
+    return figure
+
+
+def not_yet_converged(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
+    """The share of runs not yet converged by step (Kaplan-Meier), a panel per cell, the others behind it in grey."""
+    curves = {cell.name: tables.not_yet_converged(runs[runs["ablation"] == cell.name]) for cell in cells}
+    budget = int(runs["steps"].max())
+    figure, panels = style.panel_per(cells, 2.0)
+    for axes, cell in zip(panels, cells, strict=True):
+        for name, curve in curves.items():
+            own = name == cell.name
+            steps = np.array([0, *curve.surv_times, curve.time.max()])
+            shares = np.array([1.0, *curve.surv_prob, [1.0, *curve.surv_prob][-1]])
+            color, width = (style.color(cell), 2.2) if own else ("#dddddd", 0.8)
+            axes.step(steps, shares, where="post", color=color, linewidth=width, zorder=3 if own else 1)
+            censored = np.unique(curve.time[curve.status == 0])
+            if own and len(censored):
+                still = shares[np.searchsorted(steps, censored, side="right") - 1]
+                plus: dict[str, Any] = {"color": "black", "markersize": 10, "markeredgewidth": 1.5, "zorder": 4}
+                axes.plot(censored, still, "+", clip_on=False, **plus)
+        axes.set(xlim=(0, budget), ylim=(-0.03, 1.05))
+        axes.set_xticks([0, budget / 2, budget], ["0", f"{budget / 2:,.0f}", f"{budget:,}"])
+    panels[0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    figure.supxlabel("Step", fontsize=11)
+    figure.supylabel("Runs not yet converged", fontsize=11)
+    others = Line2D([], [], color="#dddddd", linewidth=0.8, label="the other cells")
+    ended = Line2D([], [], marker="+", color="black", linestyle="none", markersize=10, label="ended, not converged")
+    style.explain(figure, [*style.encodings(cells, linewidth=2.2), others, ended])
+    return figure
+
+
+def heat_map(table: pd.DataFrame, cells: Sequence[Cell], columns: Sequence[str], label: str) -> Figure:
+    """`mean` by cell and `key` as colours with their numbers; `columns`: what to call the keys, in order."""
+    names = [cell.name for cell in cells]
+    shares = table.pivot(index="ablation", columns="key", values="mean").reindex(names).to_numpy(float)
+    figure = Figure(figsize=(style.WIDTH, 1.3 + 0.33 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    colors = mpl.colormaps["Blues"].with_extremes(bad="#eeeeee")
+    # up to 0.9 of the map only: its darkest blue is hard to tell from black print
+    axes.imshow(np.ma.masked_invalid(shares), cmap=colors, vmin=0, vmax=1.1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(column, row, percent(share), ha="center", va="center", color="white" if share > 0.6 else "black")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel(label, labelpad=8)
+    axes.xaxis.set_label_position("top")
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
+    return figure

@@ -1,0 +1,110 @@
+"""What a section of the report is: a function of the evidence that gives a finding, in a file of `findings/`. Beside it
+lies a template of the same name, which has its sentences. It is found by itself, and stands where it says."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.params import Cell
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.page import Figure, Table
+from pipeline.reporting.wording import NOTHING, brief
+
+Chapter = Literal["results", "questions", "mechanism", "details"]
+CHAPTERS: dict[Chapter, str] = {
+    "results": "Results",
+    "questions": "The questions",
+    "mechanism": "Where the order comes from",
+    "details": "Details",
+}
+"""In the order of the page, with their titles."""
+MOMENTS = "A line or dot per seed, coloured as trained."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What there is to say, to tabulate and to show. Sentences and explanation are in the template."""
+
+    claims: Sequence[Claim] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    words: Mapping[str, Any] = field(default_factory=dict)
+    """For the template's `explanation`."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report, and what makes it."""
+
+    name: str
+    """Of its file, its template and its claims."""
+    chapter: Chapter
+    place: int
+    """Within the chapter; smaller first."""
+    title: str
+    tells: Sequence[str]
+    """The measurements that it tells of; one that no section tells of gets one of its own."""
+    find: Callable[[Evidence], Finding | None]
+    """None where the grid has nothing to say about it."""
+
+
+REGISTERED: list[Section] = []
+"""Those whose files were imported; `findings/` imports all."""
+
+
+def section(
+    chapter: Chapter, place: int, title: str, *, tells: Sequence[str] = ()
+) -> Callable[[Callable[[Evidence], Finding | None]], Callable[[Evidence], Finding | None]]:
+    """Mark a function as a section of the report, under the name of its file."""
+
+    def register(find: Callable[[Evidence], Finding | None]) -> Callable[[Evidence], Finding | None]:
+        REGISTERED.append(Section(find.__module__.rpartition(".")[2], chapter, place, title, tells, find))
+        return find
+
+    return register
+
+
+Column = Callable[[Cell], Estimate | str | None]
+
+
+def by_cell(cells: Sequence[Cell], columns: Mapping[str, Column], caption: str = "") -> Table:
+    """A row per cell; a column is a function of the cell, which gives an estimate or words."""
+    rows = [[f"`{cell.name}`", *(brief(column(cell)) for column in columns.values())] for cell in cells]
+    return Table(["Cell", *columns], rows, caption)
+
+
+def differences(
+    evidence: Evidence, question: str, measure: str, pairs: Sequence[tuple[Cell, Cell]], caption: str
+) -> list[Table]:
+    """What `comparisons.csv` says of these pairs; none where they share no seed."""
+    ratio = measure.endswith("ratio")
+    rows = []
+    for first, second in pairs:
+        found = evidence.compared(question, measure, first, second, "ratio" if ratio else UNIT.get(measure, "points"))
+        if found is None:
+            continue
+        p = evidence.beside(found, "p", "p")
+        rows.append([f"`{first.name}` {'/' if ratio else '−'} `{second.name}`", brief(found), str(found.n), brief(p)])
+    headers = ["Cells", "Median (min to max)", "Shared seeds", "p"]
+    return [Table(headers, rows, caption)] if rows else []
+
+
+UNIT: dict[str, Any] = {"effective_rank": "number"}
+"""Of what is compared, where it is not a share."""
+
+
+def columns_by_depth(
+    evidence: Evidence, measurement: str, value: str, depths: Sequence[int], **keys: Any
+) -> dict[str, Column]:
+    """A column per depth: the mean over the trained members."""
+
+    def at(depth: int) -> Column:
+        return lambda cell: evidence.mean(measurement, value, "number", cell, depth=depth, **keys)
+
+    return {f"Depth {depth}": at(depth) for depth in depths}
+
+
+def code(cells: Sequence[Cell]) -> list[str]:
+    """Their names, as code."""
+    return [f"`{cell.name}`" for cell in cells] or [NOTHING]

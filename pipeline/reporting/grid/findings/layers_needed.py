@@ -1,0 +1,25 @@
+"""From which number of layers on does the causal mask tell the order?"""
+
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.finding import Finding, by_cell, section
+
+
+@section("questions", 30, "How many layers does the causal mask need to tell the order?")
+def layers_needed(evidence: Evidence) -> Finding | None:
+    """Causal cells without positional encoding that differ in the number of layers alone, the shallowest first."""
+    depths = sorted({cell.model.layers for cell in evidence.cells})
+    by_depth = [evidence.base(positional="none", attention="causal", layers=depth)[:1] for depth in depths]
+    cells = [cell for found in by_depth for cell in found]
+    if len(cells) < 2:
+        return None
+    layers = evidence.of("layers", "count")
+    learned = [cell for cell in cells if (found := evidence.converged(cell)) and found.value]
+    failed = [cell for cell in cells if not learned or cell.model.layers < learned[0].model.layers]
+    estimates: dict[str, Estimate | None] = {}
+    for name, chosen in (("enough", learned[:1]), ("few", failed[-1:])):
+        for what, say in (("layers", layers), ("converged", evidence.converged), ("exact", evidence.exact_match)):
+            estimates[f"{name}_{what}"] = say(chosen[0]) if chosen else None
+    columns = {"Layers": layers, "Converged": evidence.converged, "Test exact match": evidence.exact_match}
+    table = by_cell(cells, columns, "Test exact match: median (min to max) over seeds")
+    return Finding([Claim("answer", estimates, lead=True)], [table])

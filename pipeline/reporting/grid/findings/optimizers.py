@@ -1,0 +1,31 @@
+"""Is the result one of the optimizer?"""
+
+from pipeline import cells as grid
+from pipeline.reporting.claims import Claim
+from pipeline.reporting.grid import comparisons
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.finding import Finding, differences, section
+
+
+@section("questions", 50, "Does the optimizer matter?")
+def optimizers(evidence: Evidence) -> Finding | None:
+    """Cells that differ in the optimizer alone (and in its own learning rate)."""
+    pairs = comparisons.optimizers(evidence.cells)
+    if not pairs:
+        return None
+    claims = [
+        Claim(
+            "answer",
+            {
+                "muon_converged": evidence.converged(muon),
+                "muon_exact": evidence.exact_match(muon),
+                "other_converged": evidence.converged(other),
+                "other_exact": evidence.exact_match(other),
+            },
+            {"muon": muon.name, "other": other.name, "optimizer": grid.optimizer(other.training.optimizer)},
+            lead=True,
+        )
+        for muon, other in pairs
+    ]
+    caption = "Difference in test exact match, percentage points"
+    return Finding(claims, differences(evidence, "optimizers", "test_exact_match", pairs, caption))

@@ -1,0 +1,65 @@
+"""Does the column of states above a position stay about that position's token, with and without residuals?"""
+
+from functools import partial
+
+from pipeline import cells as grid
+from pipeline.params import Cell
+from pipeline.reporting.claims import Claim, Estimate, Unit
+from pipeline.reporting.grid.comparisons import depth_to_read
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.figures import measured
+from pipeline.reporting.grid.finding import Column, Finding, by_cell, differences, section
+from pipeline.reporting.page import Figure
+
+
+@section("mechanism", 50, "Does the column above a position stay about its token?", tells=["slices"])
+def slices(evidence: Evidence) -> Finding | None:
+    """Dominance and margin of the own token, by cell, at the depth where a missing residual connection would show."""
+    table = evidence.measured("slices")
+    if table.empty:
+        return None
+
+    def own(value: str, unit: Unit, trained: int = 1) -> Column:
+        return lambda cell: evidence.mean("own_token", value, unit, cell, trained=trained, depth=depth_to_read(cell))
+
+    columns = {
+        "Depth": lambda cell: str(depth_to_read(cell)),
+        "Dominance": own("dominance", "share"),
+        "Margin, points": own("margin", "points"),
+        "Dominance untrained": own("dominance", "share", trained=0),
+    }
+    lacking = [cell for cell in evidence.cells if not grid.is_whole(cell)]
+    pairs = [(cell, whole) for cell in lacking if (whole := grid.whole(evidence.cells, cell))]
+    positions = table["position"].nunique()
+    figure = Figure(
+        "slices",
+        "Accuracy of reading the token at each position from the column above each position, a panel per cell",
+        "Trained, after the last layer, mean over seeds. Row: the column that is read; column: the token that is "
+        "looked for. A dark diagonal: columns are about their own tokens.",
+        partial(measured.slices, table, evidence.cells),
+    )
+    return Finding(
+        _answer(evidence, lacking),
+        [
+            by_cell(evidence.cells, columns, "As trained: mean over seeds (bootstrap 95% interval)"),
+            *differences(
+                evidence, "slices", "margin", pairs,
+                "Difference in the margin to the same cell with every residual connection at the same depth, points",
+            ),
+        ],
+        [figure],
+        {"positions": positions, "causal": sum(1 / k for k in range(1, positions + 1)) / positions},
+    )  # fmt: skip
+
+
+def _answer(evidence: Evidence, lacking: list[Cell]) -> list[Claim]:
+    """The least and the most dominance among the cells with and without every residual connection: cells, not runs."""
+    estimates: dict[str, Estimate | None] = {}
+    for kind, cells in (("whole", [cell for cell in evidence.cells if grid.is_whole(cell)]), ("lacking", lacking)):
+        found = [evidence.mean("own_token", "dominance", "share", cell, depth=depth_to_read(cell)) for cell in cells]
+        known = sorted((one for one in found if one), key=lambda one: one.value)
+        if not known:
+            return []
+        estimates |= {f"{kind}_least": known[0], f"{kind}_most": known[-1]}
+    names = {name: one.source.where["ablation"] for name, one in estimates.items() if one}
+    return [Claim("answer", estimates, {"cells": names}, lead=True)]

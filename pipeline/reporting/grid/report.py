@@ -1,0 +1,104 @@
+"""The report of a grid: from the evidence on each task to a page, its pictures, and the claims it makes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.measurement.registry import Measurement
+from pipeline.reporting import sentences
+from pipeline.reporting.claims import Claim, Record, records
+from pipeline.reporting.grid import measured
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.finding import CHAPTERS, Chapter, Finding
+from pipeline.reporting.grid.findings import sections
+from pipeline.reporting.page import Figure, Page, Section
+from pipeline.reporting.style import png
+
+TITLE = "How do transformers without positional encoding know the order of their input?"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A finding, and where it stands."""
+
+    name: str
+    template: str
+    chapter: Chapter
+    title: str
+    dataset: str
+    finding: Finding
+
+    def sentence(self, claim: Claim) -> str:
+        """A claim in words."""
+        return sentences.sentence(self.template, claim)
+
+    def section(self, suffix: str, main: Figure) -> Section:
+        """The finding as a section: what is measured, what is claimed, what is shown (but for the page's main figure,
+        which is shown above)."""
+        finding = self.finding
+        figures = [figure for figure in finding.figures if figure is not main]
+        paragraphs = sentences.explanation(self.template, dict(finding.words))
+        paragraphs += [self.sentence(claim) for claim in finding.claims if not claim.alarm]
+        return Section(self.title + suffix, paragraphs, figures, finding.tables, level=3)
+
+
+def findings(evidence: Evidence, measurements: Mapping[str, Measurement], *, prefix: str = "") -> Iterator[Told]:
+    """All there is to tell on one task, in the order of the page. `prefix`: of its figures' names."""
+    told = {name for section in sections() for name in section.tells}
+    generic = [one for name, one in measurements.items() if name not in told]
+    for chapter in CHAPTERS:
+        for section in sections():
+            if section.chapter == chapter and (finding := section.find(evidence)):
+                template = f"grid/findings/{section.name}.md"
+                yield Told(section.name, template, chapter, section.title, evidence.dataset, _named(finding, prefix))
+        for measurement in generic if chapter == "mechanism" else ():
+            if finding := measured.finding(measurement, evidence):
+                named = _named(finding, prefix)
+                yield Told(measurement.name, "grid/measured.md", chapter, measurement.title, evidence.dataset, named)
+
+
+def _named(finding: Finding, prefix: str) -> Finding:
+    return replace(finding, figures=[replace(figure, name=prefix + figure.name) for figure in finding.figures])
+
+
+def told(evidence: Sequence[Evidence], measurements: Mapping[str, Measurement]) -> list[Told]:
+    """All there is to tell, task by task; where there are several, figures are named after theirs."""
+    return [
+        one
+        for each in evidence
+        for one in findings(each, measurements, prefix=f"{each.dataset}-" if len(evidence) > 1 else "")
+    ]
+
+
+def claims(told: Sequence[Told]) -> list[Record]:
+    """Every number of every sentence."""
+    return [record for one in told for claim in one.finding.claims for record in records(one.name, one.dataset, claim)]
+
+
+def pictures(told: Sequence[Told]) -> dict[str, bytes]:
+    """Every figure as PNG, by its name."""
+    return {figure.name: png(figure.draw) for one in told for figure in one.finding.figures}
+
+
+def page(told: Sequence[Told]) -> Page:
+    """The page: alarms and answers first, then the chapters; several tasks one after the other in each."""
+    tasks = list(dict.fromkeys(one.dataset for one in told))
+    several = len(tasks) > 1
+
+    def suffix(one: Told) -> str:
+        return f" ({one.dataset})" if several else ""
+
+    def said(*, alarm: bool) -> list[str]:
+        chosen = [(one, claim) for one in told for claim in one.finding.claims]
+        return [
+            (f"**{one.dataset}**: " if several else "") + one.sentence(claim)
+            for one, claim in chosen
+            if (claim.alarm if alarm else claim.lead)
+        ]
+
+    main = next(figure for one in told for figure in one.finding.figures)
+    every: list[Section] = []
+    for chapter, title in CHAPTERS.items():
+        of_chapter = [one.section(suffix(one), main) for one in told if one.chapter == chapter]
+        every += [Section(title), *of_chapter] if of_chapter else []
+    closing = Section("Where the numbers come from", sentences.text("grid/provenance.md"))
+    return Page(TITLE, said(alarm=False), main, [*every, closing], said(alarm=True))

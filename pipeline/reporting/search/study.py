@@ -1,0 +1,169 @@
+"""What a study found, as tables, from its trials and the typed cells that they trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import cells as grid
+from pipeline.measurement.order_blind import is_order_blind
+from pipeline.params import Cell, Params
+from pipeline.reporting.claims import Estimate, Source, Statistic, Unit, Where, estimate
+from pipeline.reporting.intervals import exact_interval
+
+SUBLAYERS = ("attention", "mlp")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as its report is written from it.
+
+    The evidence are the trials that were trained to their end, in the order of their numbers. What two workers trained
+    at the same time counts once, as does what was repeated: the same seeds give the same members, not more of them.
+    """
+
+    name: str
+    params: Params
+    trials: pd.DataFrame
+    """A row per trial, as in `trials.csv`."""
+    cells: Mapping[int, Cell]
+    """Trial -> what it trained."""
+    space_size: int | None = None
+    """How many configurations there are to try; None where nobody counted."""
+    importances: Mapping[str, Mapping[str, float]] | None = None
+    """Searched parameter -> objective -> importance; None where there are too few trials to say."""
+
+    @property
+    def minimized(self) -> str:
+        """The second objective: a column of the trials."""
+        return self.params.search.minimize
+
+    @cached_property
+    def evidence(self) -> pd.DataFrame:
+        """The trials that count."""
+        known = self.trials[(self.trials["state"] == "complete") & self.trials["repeats"].isna()].sort_values("trial")
+        configurations = [str((self.cells[trial].model, self.cells[trial].training)) for trial in known["trial"]]
+        return known[~pd.Series(configurations, index=known.index, dtype=str).duplicated()]
+
+    def cell(self, trial: Any) -> Cell:
+        """What a row of the trials trained."""
+        return self.cells[int(trial["trial"])]
+
+    def where(self, chosen: Sequence[bool]) -> pd.DataFrame:
+        """The evidence for which `chosen` holds."""
+        return self.evidence[np.array(chosen, bool)]
+
+    @property
+    def solved(self) -> pd.DataFrame:
+        """The evidence of which every member converged."""
+        return self.evidence[self.evidence["converged"] == self.evidence["members"]]
+
+    @property
+    def order_blind(self) -> pd.DataFrame:
+        """The evidence that cannot know the order of its input, whatever it learns."""
+        return self.where([is_order_blind(self.cells[trial].model) for trial in self.evidence["trial"]])
+
+    def ranked(self, trials: pd.DataFrame | None = None, minimized: str | None = None) -> pd.DataFrame:
+        """Best first: more members converged, then less of `minimized`, then more exact, then earlier."""
+        order = ["converged_share", minimized or self.minimized, "validation_exact_match", "trial"]
+        return (self.evidence if trials is None else trials).sort_values(order, ascending=[False, True, False, True])
+
+    def pareto_front(self) -> pd.DataFrame:
+        """The trials that no other beats in one of share converged (more is better) and `minimized` (less is better)
+        without losing in the other; of equals, all. Sorted by `minimized`."""
+        known = self.evidence
+        share, size = (known[name].to_numpy(float) for name in ("converged_share", self.minimized))
+        as_good = (share[:, None] >= share) & (size[:, None] <= size)
+        better = (share[:, None] > share) | (size[:, None] < size)
+        return known[pd.Series(~(as_good & better).any(axis=0), known.index)].sort_values([self.minimized, "trial"])
+
+    def depths(self) -> pd.DataFrame:
+        """A row per positional encoding and depth: `positional, layers, tried, solved` (configurations of which every
+        member converged), `best_converged` (the most of `members` that did in one), `best_exact_match`, and of the
+        solved ones the `trial` that keeps the fewest residual connections (of equals, the most exact) and its
+        `residuals_kept`; empty without any."""
+        rows = []
+        for (positional, layers), tried in self.evidence.groupby(["positional", "layers"]):
+            solved = tried[tried["converged"] == tried["members"]]
+            best = self.ranked(solved, "residuals_kept").head(1).to_dict("records")
+            rows.append(
+                {
+                    "positional": positional,
+                    "layers": layers,
+                    "tried": len(tried),
+                    "solved": len(solved),
+                    "best_converged": tried["converged"].max(),
+                    "members": tried["members"].max(),
+                    "best_exact_match": tried["validation_exact_match"].max(),
+                    **{name: best[0][name] if best else None for name in ("trial", "residuals_kept")},
+                }
+            )
+        names = ["positional", "layers", "tried", "solved", "best_converged", "members", "best_exact_match"]
+        table = pd.DataFrame(rows, columns=[*names, "trial", "residuals_kept"])
+        return table.astype({"trial": "Int64", "residuals_kept": "Int64"})
+
+    def residual_map(self) -> pd.DataFrame:
+        """How often the task was learned without a connection: `layers` (the depth; missing: all depths together),
+        `layer, sublayer, lacking` (configurations without it), `solved` (of these, how many of which every member
+        converged), and `low, high`, the exact 95% interval of their share."""
+        known = self.evidence
+        depths: list[tuple[int | None, pd.DataFrame]] = [(None, known)]
+        depths += [(int(str(layers)), tried) for layers, tried in known.groupby("layers")]
+        rows = []
+        for layers, tried in depths:
+            for layer in range(int(tried["layers"].max()) if len(tried) else 0):
+                for sublayer in SUBLAYERS:
+                    free = (getattr(self.cells[trial].model.residual_free, sublayer) for trial in tried["trial"])
+                    without = tried[np.array([layer in layers_free for layers_free in free], bool)]
+                    k, n = int((without["converged"] == without["members"]).sum()), len(without)
+                    rows.append([layers, layer, sublayer, n, k, *exact_interval(k, n)])
+        columns = ["layers", "layer", "sublayer", "lacking", "solved", "low", "high"]
+        return pd.DataFrame(rows, columns=columns).astype({"layers": "Int64"})
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """File below `reports/search/` -> its table: what the sentences are looked up in."""
+        return {"trials.csv": self.trials, "depths.csv": self.depths()}
+
+    def estimate(
+        self,
+        file: str,
+        column: str,
+        unit: Unit,
+        where: Where,
+        *,
+        statistic: Statistic = "value",
+        members: bool = False,
+    ) -> Estimate | None:
+        """What stands in `column` of the rows with these values; `members`: as a count of how many there are, with the
+        exact interval of their share. None where there is nothing."""
+        source = Source(file=file, column=column, where=where, statistic=statistic)
+        n = "members" if members else None
+        found = estimate(self.tables(), source, unit, n=n, budget=self.params.search.steps)
+        if found is None or not members:
+            return found
+        low, high = exact_interval(int(found.value), found.n or 0)
+        return found.model_copy(update={"low": low, "high": high, "interval": "Clopper-Pearson 95%"})
+
+    def pattern(self, trial: Any) -> str:
+        """What a trial trained, in words: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
+        cell = self.cell(trial)
+        layers = f"{cell.model.layers} layer{'s' * (cell.model.layers != 1)}"
+        return f"{layers}, {grid.missing(cell.model.residual_free) or 'every residual connection'}"
+
+    def settings(self, trial: Any) -> str:
+        """Of a trial's other settings, those that the study varies: `, width 32, AdamW`; empty without any."""
+        cell, every = self.cell(trial), [self.cells[number] for number in self.evidence["trial"]]
+        words = []
+        for name in self.params.search.plain:
+            if name == "layers":
+                continue
+            switch = next((switch for switch in grid.SWITCHES if switch.field == name), None)
+            of = switch.of if switch else lambda cell, name=name: getattr(
+                cell.model if name in type(cell.model).model_fields else cell.training, name
+            )  # fmt: skip
+            if len({str(of(one)) for one in every}) > 1:
+                words.append(switch.words(of(cell)) if switch else f"{name.replace('_', ' ')} {of(cell)}")
+        return "".join(f", {text}" for text in words if text)

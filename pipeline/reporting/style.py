@@ -1,0 +1,106 @@
+"""What all figures share: size, colours, marks, legends, a panel per cell, and the way to PNG.
+
+A figure is 10 inches wide and its text at least 11 points, so that it can be read at the 900 to 1,000 pixels a code
+host gives it. Colours tell the positional encoding, marks the attention, both by their order in `params`; both can be
+told apart without seeing colours. The same table gives the same bytes.
+"""
+
+import io
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from pipeline import cells as grid
+from pipeline.params import Cell
+from pipeline.params.model import Pattern, Positional
+
+WIDTH = 10.0
+DOTS_PER_INCH = 130
+INK = ("#D55E00", "#0072B2", "#009E73", "#8E4585", "#7A5C00", "#000000", "#C44E8A", "#3A86B8")
+"""After Okabe and Ito, some darkened to be seen on white."""
+MARKS = "os^DvPX"
+GREY, DARK, LIGHT = "#999999", "#555555", "#e8e8e8"
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # matplotlib's own, so the same everywhere
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "legend.fontsize": 11,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+SHARE = [0.0, 0.25, 0.5, 0.75, 1.0]
+SHARES = [f"{tick:.0%}" for tick in SHARE]
+
+
+def png(draw: Callable[[], Figure]) -> bytes:
+    """The figure that `draw` gives, as PNG, without date or version in it."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
+        draw().savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def color(cell: Cell) -> str:
+    """That of the cell's positional encoding."""
+    return INK[get_args(Positional).index(cell.model.positional) % len(INK)]
+
+
+def mark(cell: Cell) -> str:
+    """That of the cell's attention."""
+    return MARKS[get_args(Pattern).index(cell.model.attention) % len(MARKS)]
+
+
+def explain(figure: Figure, handles: Sequence[Line2D], *, columns: int = 4) -> None:
+    """Put a legend above the panels."""
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.5)
+
+
+def encodings(cells: Sequence[Cell], **style: Any) -> list[Line2D]:
+    """What the colours mean: a handle for each positional encoding among `cells`."""
+    first = {cell.model.positional: cell for cell in reversed(cells)}
+    return [
+        Line2D([], [], color=color(first[name]), label=grid.encoding(name), **style)
+        for name in get_args(Positional)
+        if name in first
+    ]
+
+
+def full_attention(cells: Sequence[Cell], **style: Any) -> list[Line2D]:
+    """A handle that says which marks or lines are full attention, where there are any."""
+    full = any(cell.model.attention == "full" for cell in cells)
+    return [Line2D([], [], color=DARK, label="full attention", **style)] if full else []
+
+
+def panel_per(
+    cells: Sequence[Cell], height: float, *, across: int = 4, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel per cell, at most `across` side by side; `shared`: with one vertical axis."""
+    columns = min(across, len(cells))
+    rows = math.ceil(len(cells) / columns)
+    figure = Figure(figsize=(WIDTH, 1.2 + height * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=shared).flatten()
+    for axes, cell in zip(panels, cells, strict=False):
+        axes.set_title("\n".join(textwrap.wrap(cell.name, 96 // across)), loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    for unused in panels[len(cells) :]:
+        unused.set_axis_off()
+    return figure, list(panels[: len(cells)])
+
+
+def row_per(cells: Sequence[Cell], axes: Axes) -> None:
+    """Name the rows of `axes` by the cells, the first on top."""
+    axes.set_yticks(range(len(cells)), [textwrap.shorten(cell.name, 60) for cell in cells])
+    axes.set_ylim(len(cells) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)

@@ -1,0 +1,87 @@
+"""What a waiting person sees: the step, the loss, the members converged and the time left."""
+
+import sys
+import time
+from typing import Any
+
+import pandas as pd
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.training.history import outcomes
+from pipeline.training.module import PopulationModule
+
+REFRESH_SECONDS = 0.5
+
+
+class ShowProgress(Callback):
+    """A bar on a terminal, a plain line per evaluation elsewhere; both on stderr."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self.bar = (
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[state]}"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            if console.is_terminal
+            else None
+        )
+        self.shown_at = 0.0
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.started = time.monotonic()
+        if self.bar:
+            self.bar.start()
+            self.task = self.bar.add_task(name(module), total=trainer.max_steps, state="")
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        now = time.monotonic()
+        if self.bar and now - self.shown_at > REFRESH_SECONDS:
+            self.shown_at = now
+            self.bar.update(self.task, completed=trainer.global_step, state=state(module))
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.bar:
+            self.bar.update(self.task, completed=trainer.global_step, state=state(module))
+            return
+        step, steps = trainer.global_step, trainer.max_steps
+        left = (time.monotonic() - self.started) * (steps - step) / max(1, step)
+        print(
+            f"{name(module)}: step {step}/{steps}, {state(module)}, at most {left:.0f} s left",
+            file=sys.stderr,
+        )
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar:
+            self.bar.stop()
+
+
+def name(module: LightningModule) -> str:
+    """The cell's name."""
+    assert isinstance(module, PopulationModule)
+    return module.cell.name
+
+
+def state(module: LightningModule) -> str:
+    """Loss, exact match and members converged, as of the last evaluation."""
+    assert isinstance(module, PopulationModule)
+    if not module.history:
+        return "loss -, converged -"
+    last = {row["seed"]: row for row in module.history}.values()
+    reached = outcomes(pd.DataFrame(module.history), module.convergence)["converged"].sum()
+    loss = sum(row["validation_loss"] for row in last) / len(last)
+    right = sum(row["validation_exact_match"] for row in last) / len(last)
+    members = len(module.cell.training.seeds)
+    return f"loss {loss:.3f}, exact match {right:.3f}, converged {reached}/{members}"

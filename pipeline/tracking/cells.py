@@ -1,0 +1,192 @@
+"""The runs of a cell: a parent, and a child per seed.
+
+`LiveRuns` draws curves while a cell trains; `sync` makes the runs agree with what lies on the disk, as often as one
+likes. Runs are found again by the cell's identity, which is known before training and afterwards.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+
+from pipeline import cells, files
+from pipeline.measurement.order_blind import is_order_blind
+from pipeline.params import Cell, Tracking
+from pipeline.tracking import BestEffort, Run, Store, connect
+from pipeline.tracking.machine import machine, user
+from pipeline.tracking.trained import CURVES, TrainedCell, read, rows
+from pipeline.training.history import Convergence, History, cell_curve
+
+TRAINED, EVALUATED = "trained", "evaluated"
+"""Tags: the digest of the files that a run shows in full. Written last."""
+EXACT = "validation_exact_match"
+"""The curve by which a run is compared with the files."""
+
+Runs = dict[int | None, Run]
+"""Seed -> its run; None -> the cell's own."""
+
+
+def identity(cell: Cell, digests: Mapping[str, str]) -> str:
+    """What a cell's runs are found by: the digest of all that determines its result."""
+    # without defaults: a switch that is new, and off, makes no other cell
+    said = [part.model_dump(mode="json", exclude_defaults=True) for part in (cell.task, cell.model, cell.training)]
+    return files.digest(json.dumps([cell.name, cell.dataset, said, dict(digests)], sort_keys=True).encode())
+
+
+class LiveRuns(BestEffort):
+    """The runs of a cell while it trains. Use as a context; leaving it by an exception marks them killed or failed.
+
+    Earlier runs of the same identity are deleted: the files that they showed are replaced.
+    """
+
+    def __init__(self, settings: Tracking, cell: Cell, digests: Mapping[str, str]) -> None:
+        """`digests`: of the dataset's files."""
+        self.settings, self.cell, self.digests = settings, cell, digests
+        self.runs: Runs = {}
+        self.history: History = []
+
+    def __enter__(self) -> Self:
+        self.started = time.monotonic()
+        with self.attempt():
+            self.store = connect(self.settings)
+            for old in self.store.find(identity(self.cell, self.digests)):
+                self.store.delete(old.id)
+            self.runs = _created(self.store, self.cell, self.digests, machine())
+        return self
+
+    def log_evaluation(self, evaluation: History) -> None:
+        """Add one evaluation of the members still training to the curves, and the cell's state to the parent's."""
+        if self.store is None:
+            return
+        self.history += evaluation
+        with self.attempt():
+            for row in evaluation:
+                self.store.curve(self.runs[row["seed"]].id, [{name: row[name] for name in ("step", *CURVES)}])
+            so_far = cell_curve(pd.DataFrame(self.history), Convergence.of(self.cell))
+            self.store.curve(self.runs[None].id, rows(so_far.tail(1)))
+
+    def record(self, folder: Path) -> None:
+        """Complete the runs from the files that training wrote."""
+        if self.store is None:
+            return
+        with self.attempt():
+            self.store.log(self.runs[None].id, metrics={"training_seconds": time.monotonic() - self.started})
+            _synchronised(self.store, read(folder, self.cell, None))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or self.store is None:
+            return
+        with self.attempt():
+            for run in self.runs.values():
+                self.store.end(run.id, "KILLED" if kind is KeyboardInterrupt else "FAILED")
+
+
+def record(settings: Tracking, cell: Cell, folder: Path, evaluation: Path) -> None:
+    """`sync`, with a warning where it fails: for stages, which have their files written by then."""
+    with BestEffort().attempt():
+        sync(settings, cell, folder, evaluation)
+
+
+def sync(settings: Tracking, cell: Cell, folder: Path, evaluation: Path | None) -> str:
+    """Make the runs of the trained cell in `folder` agree with its files; what was done, in words.
+
+    Raises:
+        Unreachable: no back end answers, or it stopped to.
+        Refused: the cell's files are missing or damaged.
+    """
+    return _synchronised(connect(settings), read(folder, cell, evaluation))
+
+
+def _synchronised(store: Store, trained: TrainedCell) -> str:
+    runs, done = _existing(store, trained), "already there"
+    if not runs:
+        runs, done = _created(store, trained.cell, trained.digests, {}), "added"
+    for seed, run in runs.items():
+        if _completed(store, trained, seed, run) and done != "added":
+            done = "completed"
+    return done
+
+
+def _completed(store: Store, trained: TrainedCell, seed: int | None, run: Run) -> bool:
+    """Add to a run what it lacks of the files; whether there was anything."""
+    lacks_training = run.tags.get(TRAINED) != trained.trained
+    lacks_evaluation = trained.evaluation is not None and run.tags.get(EVALUATED) != trained.evaluated
+    if lacks_training:
+        shown = _points(store, run)
+        store.curve(run.id, [row for row in trained.curve(seed) if row["step"] not in shown])
+        for file in trained.files(seed):
+            store.artifact(run.id, file)
+    if lacks_evaluation and trained.evaluation and seed is None:
+        store.artifact(run.id, trained.evaluation)
+    if lacks_training or lacks_evaluation:
+        metrics = {key: value for key, value in trained.metrics(seed).items() if run.metrics.get(key) != value}
+        marks = {TRAINED: trained.trained} | ({EVALUATED: trained.evaluated} if trained.evaluation else {})
+        store.log(run.id, metrics=metrics, tags=trained.tags(seed) | marks)
+    if run.status != "FINISHED":
+        store.end(run.id, "FINISHED")
+    return lacks_training or lacks_evaluation
+
+
+def _existing(store: Store, trained: TrainedCell) -> Runs:
+    """The runs of the cell. If they are not complete, or show another training's results, all are deleted."""
+    found = store.find(identity(trained.cell, trained.digests))
+    runs: Runs = {int(run.tags["seed"]) if "seed" in run.tags else None: run for run in found}
+    whole = len(runs) == len(found) and set(runs) == {None, *trained.cell.training.seeds}
+    if whole and all(_shows(store, trained, seed, run) for seed, run in runs.items()):
+        return runs
+    for run in found:
+        store.delete(run.id)
+    return {}
+
+
+def _shows(store: Store, trained: TrainedCell, seed: int | None, run: Run) -> bool:
+    """Whether what the run shows, be it all or not, is what the files say."""
+    if TRAINED in run.tags:
+        return run.tags[TRAINED] == trained.trained
+    truth = {row["step"]: row[EXACT] for row in trained.curve(seed)}
+    return all(
+        step in truth and math.isclose(value, truth[step], rel_tol=1e-5, abs_tol=1e-9)
+        for step, value in _points(store, run).items()
+    )
+
+
+def _points(store: Store, run: Run) -> dict[int, float]:
+    """The evaluations that the run shows."""
+    return store.points(run.id, EXACT) if EXACT in run.metrics else {}
+
+
+def _created(store: Store, cell: Cell, digests: Mapping[str, str], extra: Mapping[str, str]) -> Runs:
+    """A parent and its children, with everything that is known before training."""
+    tags = {
+        "user": user(),
+        "source": f"python -m pipeline train {cell.name}",
+        "identity": identity(cell, digests),
+        "ablation": cell.name,
+        "task": cell.dataset,
+        **cells.tags(cell),
+        "order_blind": str(is_order_blind(cell.model)).lower(),
+        **extra,
+    }
+    parent = store.create(cell.name, {**tags, "role": "cell"})
+    runs: Runs = {None: parent}
+    for seed in cell.training.seeds:
+        own = {**tags, "role": "member", "seed": str(seed)}
+        runs[seed] = store.create(f"{cell.name}/seed-{seed}", own, parent=parent.id)
+    for member, run in runs.items():
+        store.log(run.id, params=settings_of(cell) | ({} if member is None else {"seed": member}))
+        store.dataset(run.id, cell.dataset, cell.task.train_size, digests)
+    return runs
+
+
+def settings_of(cell: Cell) -> dict[str, Any]:
+    """`section.key` -> value: all that the cell is made of, as parameters of a run."""
+    sections = {"task": cell.task, "model": cell.model, "training": cell.training}
+    dumped = {name: section.model_dump(mode="json") for name, section in sections.items()}  # a task's own fields too
+    return {f"{name}.{key}": value for name, content in dumped.items() for key, value in content.items()}

@@ -1,0 +1,49 @@
+"""Who computes, on what, with which versions: what must not be in tracked files, and is worth knowing of a run."""
+
+import getpass
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+
+def machine() -> dict[str, str]:
+    """Hardware, versions and the code's commit, as tags."""
+    import torch
+
+    return {
+        "machine.host": platform.node(),
+        "machine.system": platform.platform(),
+        "machine.python": platform.python_version(),
+        "machine.processor": _processor(),
+        "machine.gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "machine.threads": str(torch.get_num_threads()),
+        "machine.torch": torch.__version__,
+        "machine.lightning": version("pytorch-lightning"),
+        "commit": _commit(),
+    }
+
+
+def user() -> str:
+    """Who this process belongs to."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,154 @@
+"""What the files of a trained cell say, as its runs show it: curves, numbers, words, and which files they are."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import cells, files
+from pipeline.params import Cell, Model, Training, checked, task
+from pipeline.refusal import Refused
+from pipeline.reporting.intervals import exact_interval
+from pipeline.training.history import Convergence, cell_curve, outcomes
+
+CURVES = ("train_loss", "validation_loss", "validation_exact_match", "gradient_norm", "learning_rate")
+"""Of a member."""
+MEMBER_METRICS = ("converged", "diverged", "steps", "steps_to_converge", "test_exact_match")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedCell:
+    """A trained cell, as far as its files were written. What a run shows is asked for by seed; None: the cell's own."""
+
+    folder: Path
+    cell: Cell
+    """As it was trained."""
+    digests: Mapping[str, str]
+    """Of the dataset's files."""
+    history: pd.DataFrame
+    outcomes: pd.DataFrame
+    """A row per seed: when it converged, and with `evaluation` its test accuracy too."""
+    trained: str
+    """Digest of the weights' digests and the history."""
+    evaluation: Path | None = None
+    evaluated: str = ""
+    """Digest of the evaluation."""
+
+    def files(self, seed: int | None) -> list[Path]:
+        """What training wrote."""
+        names = ["config.json", "history.csv"] if seed is None else [f"seed-{seed}.safetensors"]
+        return [self.folder / name for name in names]
+
+    def curve(self, seed: int | None) -> list[Row]:
+        """A row per evaluation: its `step`, and what was measured."""
+        if seed is None:
+            return rows(cell_curve(self.history, Convergence.of(self.cell)))
+        return rows(self.history.loc[self.history["seed"] == seed, ["step", *CURVES]])
+
+    def metrics(self, seed: int | None) -> dict[str, float]:
+        """The final numbers; what there is none of is left out."""
+        if seed is None:
+            return _cell_metrics(self.outcomes)
+        numbers = [str(name) for name in self.outcomes.select_dtypes("number")]
+        tested = numbers[numbers.index("test_examples") + 1 :] if "test_examples" in numbers else []
+        shown = [*MEMBER_METRICS, *(name for name in tested if not name.endswith("_examples"))]
+        outcome = self._outcome(seed)
+        return {name: float(outcome[name]) for name in shown if pd.notna(outcome.get(name))}
+
+    def tags(self, seed: int | None) -> dict[str, str]:
+        """What became of it, in words."""
+        if seed is None:
+            return {"note": self._description()}
+        outcome = self._outcome(seed)
+        return {"converged": "diverged" if outcome["diverged"] else "yes" if outcome["converged"] else "no"}
+
+    def _outcome(self, seed: int) -> pd.Series:
+        return self.outcomes[self.outcomes["seed"] == seed].iloc[0]
+
+    def _description(self) -> str:
+        """Two sentences of Markdown."""
+        converged, runs = int(self.outcomes["converged"].sum()), len(self.outcomes)
+        tested = ""
+        if "test_exact_match" in self.outcomes:
+            exact = self.outcomes["test_exact_match"]
+            tested = f" Test exact match: {exact.min():.1%} to {exact.max():.1%}, median {exact.median():.1%}."
+        return (
+            f"**{converged} of {runs} seeds converged** (validation exact match of at least "
+            f"{self.cell.training.converged_at}).{tested}\n\n{self.cell.dataset}: {cells.described(self.cell, {})}."
+        )
+
+
+def rows(table: pd.DataFrame) -> list[Row]:
+    """A table by rows."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def read(folder: Path, cell: Cell, evaluation: Path | None) -> TrainedCell:
+    """Read what `cell` was trained to, without the weights; how it was trained is what its files say. An evaluation
+    that is not there, or of an earlier training, is left out.
+
+    Raises:
+        Refused: a file is missing or damaged.
+    """
+    made_by = f"python -m pipeline train {folder.name}"
+    config = files.read_json(folder / "config.json", made_by=made_by)
+    history = files.read_csv(folder / "history.csv", made_by=made_by)
+    where = str(folder / "config.json")
+    try:
+        sections = {
+            "task": task(config["task"], f"{where}: task"),
+            "model": checked(Model, config["model"], f"{where}: model"),
+            "training": checked(Training, config["training"], f"{where}: training"),
+        }
+        as_trained = cell.model_copy(update=sections)
+        digests, weights = ({**config[key]} for key in ("dataset", "weights"))
+        learned = outcomes(history, Convergence.of(as_trained))
+    except (KeyError, TypeError) as error:
+        raise Refused(f"{folder}: damaged ({error!r}); make it again with `{made_by}`") from None
+    if set(learned["seed"]) != set(as_trained.training.seeds):
+        raise Refused(f"{folder / 'history.csv'}: has other seeds than config.json; make it again with `{made_by}`")
+    if missing := [name for name in sorted(weights) if not (folder / name).is_file()]:
+        raise Refused(f"{folder / missing[0]}: no such file; `{made_by}` makes it")
+    results = [weights, files.digest((folder / "history.csv").read_bytes())]
+    trained = files.digest(json.dumps(results, sort_keys=True).encode())
+    if evaluation is not None and evaluation.exists():
+        tested = files.read_csv(evaluation, made_by=f"python -m pipeline evaluate {folder.name}")
+        if _is_of(tested, learned):
+            evaluated = files.digest(evaluation.read_bytes())
+            return TrainedCell(folder, as_trained, digests, history, tested, trained, evaluation, evaluated)
+    return TrainedCell(folder, as_trained, digests, history, learned, trained)
+
+
+def _is_of(tested: pd.DataFrame, learned: pd.DataFrame) -> bool:
+    """Whether an evaluation is of the members that lie there now, not of those of an earlier training."""
+    same = ["steps", "validation_exact_match"]
+    if not {"seed", *MEMBER_METRICS, *same} <= set(tested):
+        return False
+    left, right = (table.set_index("seed")[same].astype(float).sort_index() for table in (tested, learned))
+    return bool(left.index.equals(right.index) and np.allclose(left, right, rtol=1e-5))
+
+
+def _cell_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
+    """How many of the members converged, and how exact they are."""
+    converged, runs = int(outcomes["converged"].sum()), len(outcomes)
+    low, high = exact_interval(converged, runs)
+    metrics = {
+        "runs": float(runs),
+        "converged": float(converged),
+        "converged_share": converged / runs,
+        "converged_low": low,
+        "converged_high": high,
+    }
+    if converged:
+        metrics["steps_to_converge_median"] = float(outcomes["steps_to_converge"].median())
+    if "test_exact_match" in outcomes:
+        exact = outcomes["test_exact_match"]
+        metrics |= {f"test_exact_match_{kind}": float(exact.agg(kind)) for kind in ("mean", "min", "max")}
+        metrics["test_exact_match"] = float(exact.median())
+    return metrics

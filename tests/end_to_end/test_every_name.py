@@ -1,0 +1,62 @@
+"""Closed registries: every name that `params.yaml` may say goes through train, evaluate, analyze and report."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline import dataset, tracking
+from pipeline.params import Params, read
+from pipeline.stages import analyze, evaluate, report, train
+from pipeline.tasks.catalogue import TASKS, problems
+from pipeline.tracking.cells import identity
+from pipeline.training.optimizers import OPTIMIZERS
+from pipeline.transformer.attention import PATTERNS
+from pipeline.transformer.positional import POSITIONAL
+from tests.conftest import PRESETS, training
+
+pytestmark = pytest.mark.end_to_end
+
+
+def every_name() -> Params:
+    """The smoke preset with a cell for each name, four steps long, and a plain log to watch it."""
+    smoke = read(PRESETS / "smoke.yaml")
+    chosen = {f"positional-{name}": {"model": {"positional": name}} for name in POSITIONAL}
+    chosen |= {f"attention-{name}": {"model": {"attention": name}} for name in PATTERNS}
+    chosen |= {f"optimizer-{name}": {"training": {"optimizer": name}} for name in OPTIMIZERS}
+    cells = {name: {"task": "addition", **overrides} for name, overrides in chosen.items()}
+    cells |= {f"task-{name}": {"task": name, "model": {"positional": "none"}} for name in TASKS}
+    short = training(steps=4, evaluate_every=2, snapshots=1, seeds=[1])
+    content = smoke.model_dump() | {"training": short.model_dump(), "ablations": cells}
+    return Params.model_validate(content | {"tracking": {"uri": "jsonl:runs.jsonl"}})
+
+
+def shown(params: Params, name: str) -> list[tracking.Run]:
+    """The runs of a cell, as its back end has them."""
+    cell = params.cell(name)
+    digests = dataset.read(Path("data") / cell.dataset, cell.task).digests
+    return tracking.connect(params.tracking).find(identity(cell, digests))
+
+
+def test_every_name_goes_through_the_whole_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = every_name()
+    params.check()
+    for name in params.tasks:
+        dataset.write(tmp_path / "data" / name, problems(params.task(name)))
+    for name in params.ablations:
+        for stage in (train, evaluate, analyze):
+            stage.run(params, name)
+    report.run(params)
+
+    runs = pd.read_csv("reports/runs.csv")
+    assert list(runs["ablation"]) == list(params.ablations)
+    assert set(runs["task"]) == set(params.tasks)
+    assert set(runs["positional"]) == set(POSITIONAL)
+    assert set(runs["attention"]) == set(PATTERNS)
+    assert set(runs["optimizer"]) == set(OPTIMIZERS)
+    summary = Path("reports/summary.md").read_text()
+    assert all(f"`{name}`" in summary for name in params.ablations)
+    assert all(f"({name})" in summary for name in params.tasks)  # the report tells the tasks apart
+    assert all(Path("reports/figures", f"{name}-exact_match.png").exists() for name in params.tasks)
+    assert len({run.tags["ablation"] for name in params.ablations for run in shown(params, name)}) == len(runs)

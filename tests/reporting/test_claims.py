@@ -1,0 +1,253 @@
+"""Every number of every sentence stands in a written table, is told with it, and follows the results."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pandas as pd
+import pytest
+from scipy import stats
+
+from pipeline.measurement.catalogue import measurements
+from pipeline.reporting import sentences, wording
+from pipeline.reporting.claims import Claim, Estimate, Source, Unit, records
+from pipeline.reporting.grid import report
+from pipeline.reporting.grid.findings import sections
+from pipeline.reporting.grid.report import Told
+from pipeline.stages import report as stage
+from tests.reporting.synthetic import Grid, cell, cells, evidence, grid, members, params, without, write
+
+
+def told(made: Grid, *, measured: bool = True) -> list[Told]:
+    return report.told([evidence(made, measured=measured)], measurements())
+
+
+def by_name(found: Sequence[Told]) -> dict[str, list[Claim]]:
+    return {one.name: list(one.finding.claims) for one in found}
+
+
+def numbers(made: Grid, *, measured: bool = False) -> dict[tuple[str, int, str], float]:
+    """(Finding, claim, name) -> value."""
+    return {
+        (finding, place, name): estimate.value
+        for finding, claims in by_name(told(made, measured=measured)).items()
+        for place, claim in enumerate(claims)
+        for name, estimate in claim.estimates.items()
+        if estimate is not None
+    }
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the stage writes of the grid, ceiling and all."""
+    folder = tmp_path_factory.mktemp("report")
+    write(grid(), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        stage.run(params(grid()))
+    return folder / "reports"
+
+
+def test_every_claim_is_recomputed_from_the_tables(reports: Path) -> None:
+    """By other means than those that made it: plain pandas on the files, scipy for the interval."""
+    claims = json.loads((reports / "claims.json").read_text())["claims"]
+    assert len(claims) > 40
+    for claim in claims:
+        source = claim["source"]
+        table = pd.read_csv(reports / source["file"], keep_default_na=True)
+        for column, value in source["where"].items():
+            table = table[table[column].isin(value if isinstance(value, list) else [value])]
+        if source["statistic"] == "rows":
+            assert claim["value"] == len(table), claim
+            continue
+        values = table[source["column"]].dropna()
+        found = {"value": values.iloc[0] if len(values) == 1 else None, "sum": values.sum(), "min": values.min()}
+        found |= {"max": values.max(), "median": values.median()}
+        assert claim["value"] == pytest.approx(found[source["statistic"]], rel=1e-5), claim
+        if claim["interval"] == "Clopper-Pearson 95%":
+            exact = stats.binomtest(int(claim["value"]), claim["n"]).proportion_ci(0.95, method="exact")
+            assert (claim["low"], claim["high"]) == pytest.approx(tuple(exact)), claim
+        elif claim["interval"]:
+            assert claim["low"] <= claim["value"] + 1e-9, claim
+            assert claim["value"] <= claim["high"] + 1e-9, claim
+
+
+def test_claims_keep_their_schema(reports: Path) -> None:
+    claims, schema = (json.loads((reports / name).read_text()) for name in ("claims.json", "claims.schema.json"))
+    jsonschema.validate(claims, schema)
+    claims["claims"][0]["unit"] = "furlong"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(claims, schema)
+
+
+def test_no_sentence_holds_a_number_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers come through the filters alone: marked there, none is left unmarked outside of `code`."""
+    for name in ("value", "sure", "brief", "number"):
+        plain = getattr(wording, name)
+        marked = lambda *given, plain=plain: f"⟦{plain(*given)}⟧"  # noqa: E731
+        monkeypatch.setitem(sentences.environment().filters, name, marked)
+    sentences.environment().cache.clear()
+    for one in told(grid()):
+        for claim in one.finding.claims:
+            text = re.sub(r"⟦[^⟧]*⟧|`[^`]*`", "", one.sentence(claim))
+            assert not re.search(r"\d", text.replace("R²", "")), text
+    sentences.environment().cache.clear()
+
+
+def test_the_default_questions_are_answered() -> None:
+    leads = {one.name for one in told(grid()) if any(claim.lead for claim in one.finding.claims)}
+    assert leads >= {
+        *("without_positional", "without_mask", "layers_needed", "residual_connections", "optimizers"),
+        *("symmetry", "depth", "position_probe", "slices"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("lacking", "finding"),
+    [
+        (["none-causal"], "without_positional"),
+        (["none-full"], "without_mask"),
+        (["none-causal-1-layer", "none-causal-2-layers"], "layers_needed"),
+        ([name for name in grid() if "no-residual" in name], "residual_connections"),
+        (["none-causal-adamw"], "optimizers"),
+    ],
+)
+def test_a_grid_without_the_cells_claims_nothing_of_them(lacking: list[str], finding: str) -> None:
+    assert not [
+        one for one in told(without(grid(), *lacking), measured=False) if one.name == finding and one.finding.claims
+    ]
+
+
+def test_names_mean_nothing() -> None:
+    made = grid()
+    renamed: dict = {}
+    for place, (one, scores) in enumerate(made.values()):
+        renamed[f"cell-{place}"] = (one.model_copy(update={"name": f"cell-{place}"}), scores)
+    assert numbers(renamed) == numbers(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("none-causal", "without_positional"),
+        ("learned-causal", "without_positional"),
+        ("none-full", "without_mask"),
+        ("learned-full", "without_mask"),
+        ("none-causal-2-layers", "layers_needed"),
+        ("none-causal-no-residual-2", "residual_connections"),
+        ("none-causal-adamw", "optimizers"),
+        ("none-causal-no-residual-1-identity", "trainability"),
+    ],
+)
+def test_other_results_make_other_claims(name: str, finding: str) -> None:
+    made = grid()
+    other = {**made, name: (made[name][0], [0.0205] * 3)}
+    before, after = (
+        {key: value for key, value in numbers(each).items() if key[0] == finding} for each in (made, other)
+    )
+    assert before != after
+
+
+def test_identity_controls_are_counted_apart() -> None:
+    claims = by_name(told(grid()))["residual_connections"]
+    counts = {(claim.sentence, claim.words["encoding"]): claim.estimates["cells"].value for claim in claims}
+    assert counts == {("lacking", "no PE"): 7, ("lacking", "learned PE"): 1, ("control", "no PE"): 2}
+    for claim in claims:
+        parts = [claim.estimates[name].value for name in ("every", "some", "never")]
+        assert sum(parts) == claim.estimates["cells"].value
+
+
+def test_a_run_above_the_ceiling_is_an_alarm() -> None:
+    made = grid()
+    found = told({**made, "none-full": (made["none-full"][0], [0.5, 0.04, 0.03])}, measured=False)
+    alarms = [claim for one in found for claim in one.finding.claims if claim.alarm]
+    assert [(claim.words["cell"], claim.estimates["above"].value) for claim in alarms] == [("none-full", 1)]
+    assert not [claim for one in told(made, measured=False) for claim in one.finding.claims if claim.alarm]
+
+
+@pytest.mark.parametrize(
+    "made", [grid(), cell("only", [0.5]), cell("only", [1.0], positional="learned", residual_free=[0])]
+)
+@pytest.mark.parametrize("measured", [True, False])
+def test_any_grid_is_told_with_pictures_and_full_tables(made: Grid, measured: bool) -> None:
+    found = told(made, measured=measured)
+    for one in found:
+        section = one.section("", one.finding.figures[0] if one.finding.figures else None)
+        assert all(section.paragraphs)
+        for table in one.finding.tables:
+            assert {len(row) for row in table.rows} <= {len(table.headers)}
+    names = [figure.name for one in found for figure in one.finding.figures]
+    assert len(names) == len(set(names))
+    if len(made) == 1:
+        assert all(image.startswith(b"\x89PNG") for image in report.pictures(found).values())
+
+
+def test_every_measurement_is_told_of_and_a_new_one_without_being_named() -> None:
+    found = told(grid())
+    generic = set(measurements()) - {name for section in sections() for name in section.tells}
+    assert {"adjacency", "correlation_ratio"} <= generic
+    for name in generic & set(members(grid())):  # a new one has no made-up table
+        assert [claim.sentence for claim in by_name(found)[name]] == ["range"]
+
+
+def test_two_tasks_are_told_apart() -> None:
+    made = grid()
+    both = report.told([evidence(made), evidence(cell("alone", [0.5]))], measurements())
+    names = [figure.name for one in both for figure in one.finding.figures]
+    assert all(name.startswith("addition-") for name in names)
+
+
+def estimate(value: float, unit: Unit, **sure: Any) -> Estimate:
+    return Estimate(value=value, unit=unit, source=Source(file="", column="", where={}), **sure)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "sentence", "table"),
+    [
+        (
+            estimate(2, "count", low=0.09, high=0.99, n=3, interval="Clopper-Pearson 95%"),
+            "2 of 3 (95% interval 9% to 99%)",
+            "2/3",
+        ),
+        (
+            estimate(0.494, "number", low=0.4, high=0.54, n=3, interval="bootstrap 95%"),
+            "0.494 (95% interval 0.4 to 0.54, n = 3)",
+            "0.494 (0.4 to 0.54)",
+        ),
+        (
+            estimate(1.7, "ratio", low=1.67, high=2.14, n=3, interval="minimum to maximum"),
+            "1.70 (1.67 to 2.14, n = 3)",
+            "1.70 (1.67 to 2.14)",
+        ),
+        (
+            estimate(850, "steps", low=800, high=None, n=3, interval="Kaplan-Meier 95%"),
+            "850 (95% interval 800 to ∞, n = 3)",
+            "850 (800 to ∞)",
+        ),
+        (estimate(1.0, "share", low=1.0, high=1.0, n=3, interval="bootstrap 95%"), "100% (n = 3)", "100%"),
+        (estimate(0.00003, "p"), "< 0.0001", "< 0.0001"),
+        (estimate(-0.015, "points"), "−1.50", "−1.50"),
+    ],
+)
+def test_an_interval_is_written_in_one_way(estimate: Estimate, sentence: str, table: str) -> None:
+    assert wording.sure(estimate) == sentence
+    assert wording.brief(estimate) == table
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.0, "0%"), (1.0, "100%"), (0.9999, "99.99%"), (0.99999999, ">99.999%"), (0.995, "99.5%")]
+)
+def test_only_all_or_nothing_reads_so(share: float, said: str) -> None:
+    assert wording.percent(share) == said
+
+
+def test_a_claim_of_one_row_meets_one_row() -> None:
+    found = evidence(grid())
+    with pytest.raises(ValueError, match="where one is meant"):
+        found.estimate("ablations.csv", "converged", "count", {"task": "addition"})
+    assert found.estimate("ablations.csv", "converged", "count", {"ablation": "nobody"}) is None
+    assert records("a", "b", Claim("c", {"d": None})) == []
+    assert found.converged(cells(grid())[0]).budget == 2000

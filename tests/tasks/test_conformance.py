@@ -1,0 +1,165 @@
+"""The promises of `Problems`, kept by every task there is."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline import dataset
+from pipeline.measurement import accuracy
+from pipeline.params import Params
+from pipeline.params import task as section
+from pipeline.refusal import Refused
+from pipeline.tasks import SPLITS, Problems
+from pipeline.tasks.catalogue import TASKS, problems
+from pipeline.training.fit import fit
+from pipeline.transformer.model import Transformer
+from tests.conftest import training
+
+SIZES = {"train": 60, "validation": 20, "test": 15}
+OPTIONS: dict[str, list[dict[str, object]]] = {
+    "addition": [
+        {"digits": 2},
+        {"digits": 2, "zero_pad": False, "reverse": False},
+        {"digits": 2, "zero_pad": False, "delimiters": True, "sampling": "balanced"},
+    ],
+    "reverse": [{"digits": 3}],
+}
+"""Task -> small options under which it is tried: of few enough problems to list them all."""
+TRIED = [
+    pytest.param(name, options, id=f"{name}-{number}")
+    for name in TASKS
+    for number, options in enumerate(OPTIONS.get(name, [{}]))
+]
+
+
+@pytest.fixture
+def chosen(name: str, options: dict[str, object]) -> Problems:
+    assert name in OPTIONS, f"the task {name!r} is tried under no options: give it a line in OPTIONS"
+    return asked(name, options, SIZES)
+
+
+def asked(name: str, options: dict[str, object], sizes: dict[str, int]) -> Problems:
+    content = {"name": name, **options, **{f"{split}_size": size for split, size in sizes.items()}}
+    return problems(section(content, "task"))
+
+
+def everything(chosen: Problems) -> pd.DataFrame:
+    return pd.concat(chosen.splits(), names=["split"]).reset_index("split")
+
+
+pytestmark = pytest.mark.parametrize(("name", "options"), TRIED)
+
+
+def test_it_is_a_task_of_its_name(name: str, chosen: Problems) -> None:
+    assert isinstance(chosen, Problems)
+    assert chosen.task.name == name
+    assert chosen.in_words
+
+
+def test_the_same_section_gives_the_same_splits_and_another_seed_others(
+    chosen: Problems, name: str, options: dict[str, object]
+) -> None:
+    again, other = (asked(name, options | {"seed": seed}, SIZES) for seed in (chosen.task.seed, chosen.task.seed + 1))
+    pd.testing.assert_frame_equal(everything(chosen), everything(again))
+    assert not everything(chosen).equals(everything(other))
+
+
+def test_splits_are_of_the_sizes_asked_for_and_share_no_prompt(chosen: Problems) -> None:
+    splits = chosen.splits()
+    assert list(splits) == list(SPLITS)
+    assert {split: len(table) for split, table in splits.items()} == SIZES
+    assert not everything(chosen)["prompt"].duplicated().any()
+
+
+def test_the_vocabulary_is_sorted_and_holds_every_character(chosen: Problems) -> None:
+    assert all(len(character) == 1 for character in chosen.vocabulary)
+    assert all(one < next_one for one, next_one in pairwise(chosen.vocabulary))
+    table = everything(chosen)
+    assert set("".join(table["prompt"] + table["answer"]) + chosen.end) <= set(chosen.vocabulary)
+
+
+def test_there_is_a_place_for_every_character_of_the_longest_answer_and_its_end(chosen: Problems) -> None:
+    assert len(chosen.end) <= 1
+    longest = _all(chosen)[0]["answer"].str.len().max()
+    assert len(chosen.places) == longest + len(chosen.end)
+    assert len(set(chosen.places)) == len(chosen.places)
+
+
+def test_answers_of_different_lengths_are_closed(chosen: Problems) -> None:
+    """Else a decoder could not know where an answer ends; and what closes one is in no answer."""
+    answers = _all(chosen)[0]["answer"]
+    if not chosen.end:
+        assert answers.str.len().nunique() == 1
+    else:
+        assert not answers.str.contains(chosen.end, regex=False).any()
+
+
+def test_strata_hold_the_values_they_declare(chosen: Problems) -> None:
+    for table in (everything(chosen), _all(chosen)[0]):
+        for column, values in chosen.strata.items():
+            assert set(table[column]) <= set(values)
+
+
+def _all(chosen: Problems) -> tuple[pd.DataFrame, np.ndarray]:
+    found = chosen.enumerated()
+    assert found is not None, "too many problems to list under the options in OPTIONS"
+    return found
+
+
+def test_all_problems_are_listed_once_with_their_probability(chosen: Problems) -> None:
+    table, weight = _all(chosen)
+    assert weight.min() >= 0
+    assert weight.sum() == pytest.approx(1.0)
+    assert not table["prompt"].duplicated().any()  # and so a prompt has one answer
+    drawn = everything(chosen).drop(columns="split")
+    listed = table.set_index("prompt").loc[drawn["prompt"]].reset_index()[drawn.columns]
+    pd.testing.assert_frame_equal(listed, drawn.reset_index(drop=True))
+
+
+def test_what_is_never_tested_has_no_probability(chosen: Problems) -> None:
+    table, weight = _all(chosen)
+    impossible = set(table["prompt"][weight == 0])
+    assert impossible.isdisjoint(chosen.splits()["test"]["prompt"])
+
+
+def test_more_examples_than_exist_are_refused_in_one_line(
+    name: str, options: dict[str, object], chosen: Problems
+) -> None:
+    existing = len(_all(chosen)[0])
+    with pytest.raises(Refused) as refusal:
+        asked(name, options, SIZES | {"train": existing}).splits()
+    assert "more examples asked for than exist" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_is_written_is_what_is_read(chosen: Problems, tmp_path: Path) -> None:
+    dataset.write(tmp_path, chosen)
+    data = dataset.read(tmp_path, chosen.task)
+    assert (data.task, data.vocabulary, data.end) == (chosen.task, chosen.vocabulary, chosen.end)
+    for split, table in chosen.splits().items():
+        pd.testing.assert_frame_equal(data.tables[split], table.reset_index(drop=True), check_dtype=False)
+
+
+def test_it_can_be_trained_and_scored(chosen: Problems, tmp_path: Path, smoke: Params) -> None:
+    dataset.write(tmp_path, chosen)
+    data = dataset.read(tmp_path, chosen.task)
+    short = training(seeds=[1], steps=2, evaluate_every=2)
+    cell = smoke.cells()[0].model_copy(update={"task": chosen.task, "training": short})
+    trained = fit(cell, data)
+    assert [row["diverged"] for row in trained.history] == [0]
+    member = Transformer(cell.model, vocabulary=len(data.vocabulary), length=data.length)
+    member.load_state_dict(trained.weights[1])
+    with torch.inference_mode():
+        produced = accuracy.greedy(member.eval(), data.rows["test"])
+    columns = accuracy.score(produced, data.rows["test"], data.tables["test"], chosen.strata).columns(chosen.place)
+    strata = [f"{name}_{value}" for name, values in chosen.strata.items() for value in values]
+    assert sum(columns[f"{stratum}_examples"] for stratum in strata) == SIZES["test"] * len(chosen.strata)
+    weighted = [columns[one] * columns[f"{one}_examples"] for one in strata if columns[f"{one}_examples"]]
+    assert sum(weighted) == pytest.approx(columns["test_exact_match"] * SIZES["test"] * len(chosen.strata))
+    by_place = [columns[f"{chosen.place}_{number}"] for number, _ in enumerate(chosen.places, start=1)]
+    assert all(0 <= share <= 1 for share in by_place)
+    assert columns["test_exact_match"] <= by_place[0]  # every answer has a first place
