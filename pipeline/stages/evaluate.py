@@ -12,6 +12,9 @@ from pipeline.tracking.cells import record
 from pipeline.training import checkpoints
 from pipeline.training.history import Convergence, outcomes
 
+SCORES = {"exact_match": accuracy.score}
+"""What a task is `scored_by` -> how what was produced is compared with what is right."""
+
 
 def run(params: Params, ablation: str) -> None:
     """Write `reports/evaluation/<ablation>.csv`, a row per seed.
@@ -28,7 +31,7 @@ def run(params: Params, ablation: str) -> None:
     for seed, member in trained.members.items():
         with torch.inference_mode():
             produced = accuracy.greedy(member, data.rows["test"])
-        scored = accuracy.score(produced, data.rows["test"], data.tables["test"], task.strata)
+        scored = SCORES[task.scored_by](produced, data.rows["test"], data.tables["test"], task.strata)
         records.append(
             {"ablation": ablation, "seed": seed, "task": cell.dataset, **cells.columns(cell)}
             | {"parameters": trained.parameters}

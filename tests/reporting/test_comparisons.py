@@ -22,14 +22,14 @@ def test_differences_are_taken_over_the_seeds_that_both_have() -> None:
     found = rows("without_positional", "test_exact_match", evidence(made, measured=False).tables["comparisons.csv"])
     assert found[["first", "second", "seeds"]].to_numpy().tolist() == [["a", "b", 2]]
     assert found[["median", "min", "max"]].to_numpy().ravel() == pytest.approx([0.1, 0.1, 0.1])
-    assert found["p"].item() == comparisons.smallest_p(2) == 0.5
+    assert found["p"].item() == 0.5  # the least that two seeds can give
 
 
 @given(one=SHARES, other=SHARES)
 def test_swapping_two_cells_turns_the_difference_around(one: list[float], other: list[float]) -> None:
     there, back = np.array(one) - np.array(other), np.array(other) - np.array(one)
     assert comparisons.sign_flip(there) == pytest.approx(comparisons.sign_flip(back))
-    assert comparisons.smallest_p(3) <= comparisons.sign_flip(there) + 1e-12
+    assert comparisons.sign_flip(there) >= 0.25 - 1e-12  # the least that three seeds can give
 
 
 def test_more_comparisons_make_each_less_sure() -> None:

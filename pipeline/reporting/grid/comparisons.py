@@ -85,11 +85,6 @@ def depth_to_read(cell: Cell) -> int:
     return 1 + max(cell.model.residual_free.layers, default=cell.model.layers - 1)
 
 
-def smallest_p(seeds: int, comparisons: int = 1) -> float:
-    """The smallest Holm-corrected p-value the sign-flip test can give with so many seeds."""
-    return min(1.0, comparisons * 2.0 / 2**seeds)
-
-
 def _at(table: pd.DataFrame, depths: dict[str, int]) -> pd.DataFrame:
     return table[table["depth"] == table["ablation"].map(depths)]
 

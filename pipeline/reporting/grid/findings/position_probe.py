@@ -10,8 +10,6 @@ from pipeline.reporting.grid.figures import measured
 from pipeline.reporting.grid.finding import MOMENTS, Column, Finding, by_cell, section
 from pipeline.reporting.page import Figure
 
-POSITION = {"target": "position", "control": 0}
-
 
 @section("mechanism", 30, "Is position readable?", tells=["position_probe"])
 def position_probe(evidence: Evidence) -> Finding | None:
