@@ -3,7 +3,7 @@ looked up at. Sentences are templates (`sentences.py`), so that no number of the
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 
@@ -82,36 +82,48 @@ def rows_at(table: pd.DataFrame, where: Where) -> pd.DataFrame:
     return table[chosen]
 
 
-def estimate(
-    tables: Mapping[str, pd.DataFrame],
-    source: Source,
-    unit: Unit,
-    *,
-    limits: tuple[str, str] | None = None,
-    n: str | None = None,
-    interval: Interval = "",
-    budget: int | None = None,
-) -> Estimate | None:
-    """What stands at `source`; None where there is nothing. `limits`, `n`: the columns of the same rows that say how
-    sure it is."""
+class Lookup(Protocol):
+    """Whoever has tables that are written, and knows the budget behind their rows, looks its estimates up in them."""
 
-    def at(column: str | None) -> float | None:
-        return look_up(tables, source.model_copy(update={"column": column})) if column else None
+    tables: Mapping[str, pd.DataFrame]
+    """File -> the table that is written there."""
 
-    if (value := at(source.column)) is None:
-        return None
-    low, high = map(at, limits or (None, None))
-    size = at(n)
-    return Estimate(
-        value=value,
-        low=low,
-        high=high,
-        interval=interval if low is not None else "",
-        n=None if size is None else int(size),
-        unit=unit,
-        budget=budget,
-        source=source,
-    )
+    def budget(self, where: Where) -> int | None:
+        """The most training steps that the runs behind these rows had, if that is known."""
+
+    def estimate(
+        self,
+        file: str,
+        column: str,
+        unit: Unit,
+        where: Where,
+        *,
+        statistic: Statistic = "value",
+        limits: tuple[str, str] | None = None,
+        n: str | None = None,
+        interval: Interval = "",
+    ) -> Estimate | None:
+        """What stands in `column` of the rows at `where`; None where there is nothing. `limits`, `n`: the columns of
+        the same rows that say how sure it is."""
+        source = Source(file=file, column=column, where=where, statistic=statistic)
+
+        def at(column: str | None) -> float | None:
+            return look_up(self.tables, source.model_copy(update={"column": column})) if column else None
+
+        if (value := at(column)) is None:
+            return None
+        low, high = map(at, limits or (None, None))
+        size = at(n)
+        return Estimate(
+            value=value,
+            low=low,
+            high=high,
+            interval=interval if low is not None else "",
+            n=None if size is None else int(size),
+            unit=unit,
+            budget=self.budget(where),
+            source=source,
+        )
 
 
 class Record(Estimate):

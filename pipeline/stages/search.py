@@ -134,7 +134,7 @@ def _write(params: Params, study: optuna.Study, found: pd.DataFrame, cells: dict
     ready = [stanza.line(*one) for one in _best(told, READY)]
     claims = report.claims(told)
     content, images = report.page(told, claims, ready), report.images(told)
-    for name, of_study in told.tables().items():
+    for name, of_study in told.tables.items():
         files.write_csv(FOLDER / name, of_study)
     files.write_json(FOLDER / "claims.json", Claims(claims=report.record(told, claims)).model_dump())
     files.write_text(FOLDER / "ablations.yaml", "".join(f"{line}\n" for line in ready))

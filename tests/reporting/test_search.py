@@ -198,14 +198,14 @@ def test_any_study_makes_a_page(made: tuple[Trial, ...], leads: list[str], minim
             assert table.rows
             assert {len(row) for row in table.rows} == {len(table.headers)}
     for record in report.record(found, claims):
-        assert record.source.file in found.tables()
-        assert record.source.column in found.tables()[record.source.file]
+        assert record.source.file in found.tables
+        assert record.source.column in found.tables[record.source.file]
 
 
 def test_every_number_of_the_answer_is_one_of_the_tables() -> None:
     found = study(*BUSY)
     for record in report.record(found, report.claims(found)):
-        rows = found.tables()[record.source.file]
+        rows = found.tables[record.source.file]
         for name, value in record.source.where.items():
             rows = rows[rows[name].isin(value if isinstance(value, list) else [value])]
         expected = len(rows) if record.source.statistic == "rows" else rows[record.source.column].astype(float).sum()

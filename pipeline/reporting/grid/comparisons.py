@@ -25,7 +25,7 @@ def table(evidence: Evidence) -> pd.DataFrame:
     cells, runs = evidence.cells, evidence.runs
     scores = runs.assign(value=tables.answered(runs))
     steps = np.log(runs["steps_to_converge"].astype(float).where(runs["converged"] == 1))
-    lacking = [(cell, whole) for cell in cells if not grid.is_whole(cell) and (whole := grid.whole(cells, cell))]
+    lacking = wholes(cells)
     ranks, gradients = (evidence.measured(name) for name in ("effective_rank", "gradient_norm"))
     found = [
         _compared("without_positional", "test_exact_match", encodings(evidence), scores),
@@ -41,11 +41,10 @@ def table(evidence: Evidence) -> pd.DataFrame:
         first = initial(gradients[gradients["layer"] == 0])
         size = np.log(first["gradient_norm"].where(first["gradient_norm"] > 0))
         found.append(_compared("trainability", "gradient_ratio", lacking, first.assign(value=size), ratio=True))
-    if len(slices := evidence.measured("slices")):
+    if len(margins := evidence.measured("own_token")):
         # both at the depth at which the cell that lacks a connection is read
-        margins = trained(tables.own_token(slices))
-        at = {cell.name: margins[margins["depth"] == depth_to_read(cell)] for cell, _ in lacking}
-        parts = [_differences(pair, at[pair[0].name].assign(value=at[pair[0].name]["margin"])) for pair in lacking]
+        margins = trained(margins).assign(value=lambda rows: rows["margin"])
+        parts = [_differences(pair, margins[margins["depth"] == depth_to_read(pair[0])]) for pair in lacking]
         found.append(_rows("slices", "margin", lacking, parts))
     return pd.concat([rows for rows in found if len(rows)] or [pd.DataFrame(columns=list(COLUMNS))], ignore_index=True)
 
@@ -65,6 +64,11 @@ def choices(evidence: Evidence) -> Pairs:
         key=lambda cell: cell.model.positional != "learned",
     )
     return [(cell, reference[0]) for cell in every if cell != reference[0]] if reference else []
+
+
+def wholes(cells: Sequence[Cell]) -> Pairs:
+    """Each cell that lacks residual connections with the same cell that has them all."""
+    return [(cell, whole) for cell in cells if not grid.is_whole(cell) and (whole := grid.whole(cells, cell))]
 
 
 def controls(cells: Sequence[Cell]) -> Pairs:
@@ -90,9 +94,7 @@ def _at(table: pd.DataFrame, depths: dict[str, int]) -> pd.DataFrame:
 
 
 def _compared(question: str, measure: str, pairs: Pairs, values: pd.DataFrame, *, ratio: bool = False) -> pd.DataFrame:
-    """Args:
-    values: `ablation, seed, value`, a row per member; for a ratio, logarithms.
-    """
+    """`values`: `ablation, seed, value`, a row per member; for a ratio, logarithms."""
     return _rows(question, measure, pairs, [_differences(pair, values) for pair in pairs], ratio=ratio)
 
 

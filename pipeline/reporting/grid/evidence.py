@@ -9,12 +9,12 @@ import pandas as pd
 
 from pipeline import cells as grid
 from pipeline.params import Cell
-from pipeline.reporting.claims import Estimate, Interval, Source, Statistic, Unit, Where, estimate
+from pipeline.reporting.claims import Estimate, Lookup, Unit, Where
 from pipeline.tasks import Problems
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(Lookup):
     """The results on one task."""
 
     dataset: str
@@ -43,22 +43,9 @@ class Evidence:
         """The cells with these switches that are otherwise as most are, with every residual connection."""
         return grid.find(self.cells, **(grid.shared(self.cells) | switches))
 
-    def estimate(
-        self,
-        file: str,
-        column: str,
-        unit: Unit,
-        where: Where,
-        *,
-        statistic: Statistic = "value",
-        limits: tuple[str, str] | None = None,
-        n: str | None = None,
-        interval: Interval = "",
-    ) -> Estimate | None:
-        """The estimate in `column` of the rows at `where` (`claims.estimate`)."""
-        budget = max((cell.training.steps for cell in self.cells if cell.name == where.get("ablation")), default=None)
-        source = Source(file=file, column=column, where=where, statistic=statistic)
-        return estimate(self.tables, source, unit, limits=limits, n=n, interval=interval, budget=budget)
+    def budget(self, where: Where) -> int | None:
+        """That of the cell whose rows they are."""
+        return max((cell.training.steps for cell in self.cells if cell.name == where.get("ablation")), default=None)
 
     def of(self, column: str, unit: Unit) -> Callable[[Cell], Estimate | None]:
         """What `ablations.csv` says of a cell in that column."""

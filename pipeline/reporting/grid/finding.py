@@ -9,7 +9,7 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.page import Figure, Table
-from pipeline.reporting.wording import NOTHING, brief
+from pipeline.reporting.wording import brief
 
 Chapter = Literal["results", "questions", "mechanism", "details"]
 CHAPTERS: dict[Chapter, str] = {
@@ -81,17 +81,13 @@ def differences(
     ratio = measure.endswith("ratio")
     rows = []
     for first, second in pairs:
-        found = evidence.compared(question, measure, first, second, "ratio" if ratio else UNIT.get(measure, "points"))
+        found = evidence.compared(question, measure, first, second, "ratio" if ratio else "points")
         if found is None:
             continue
         p = evidence.beside(found, "p", "p")
         rows.append([f"`{first.name}` {'/' if ratio else '−'} `{second.name}`", brief(found), str(found.n), brief(p)])
     headers = ["Cells", "Median (min to max)", "Shared seeds", "p"]
     return [Table(headers, rows, caption)] if rows else []
-
-
-UNIT: dict[str, Any] = {"effective_rank": "number"}
-"""Of what is compared, where it is not a share."""
 
 
 def columns_by_depth(
@@ -103,8 +99,3 @@ def columns_by_depth(
         return lambda cell: evidence.mean(measurement, value, "number", cell, depth=depth, **keys)
 
     return {f"Depth {depth}": at(depth) for depth in depths}
-
-
-def code(cells: Sequence[Cell]) -> list[str]:
-    """Their names, as code."""
-    return [f"`{cell.name}`" for cell in cells] or [NOTHING]

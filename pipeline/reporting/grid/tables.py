@@ -94,10 +94,11 @@ def median_steps(curve: SurvfuncRight) -> tuple[float | None, float | None, floa
     """Steps after which fewer than half of the runs have not converged, and the ends of its approximate 95% interval;
     None for each that is not reached."""
     median = float(curve.quantile(0.5 + 1e-9))  # the share left may be a rounding error below one half
-    with np.errstate(divide="ignore", invalid="ignore"):  # where no run or every run has converged
-        ends = curve.quantile_ci(0.5) if np.isfinite(median) else ()
-    low, high = (float(end) if np.isfinite(end) else None for end in (*ends, *[np.nan] * (2 - len(ends))))
-    return median if np.isfinite(median) else None, low, high if low is not None else None
+    if not np.isfinite(median):
+        return None, None, None
+    with np.errstate(divide="ignore", invalid="ignore"):  # where every run has converged
+        low, high = (float(end) if np.isfinite(end) else None for end in curve.quantile_ci(0.5))
+    return median, low, high if low is not None else None
 
 
 def answered(runs: pd.DataFrame) -> "pd.Series[float]":

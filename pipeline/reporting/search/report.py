@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline import cells as grid
 from pipeline.reporting import sentences
-from pipeline.reporting.claims import Claim, Estimate, Record, records
+from pipeline.reporting.claims import Claim, Estimate, Record, Unit, records
 from pipeline.reporting.intervals import exact_interval
 from pipeline.reporting.page import Figure, Page, Section, Table
 from pipeline.reporting.search import figures
@@ -29,8 +29,8 @@ def claims(study: Study) -> list[Claim]:
     return [*found, *_blind(study), _course(study)]
 
 
-def _trial(study: Study, column: str, unit: Any, number: int, *, members: bool = False) -> Estimate | None:
-    return study.estimate("trials.csv", column, unit, {"trial": number}, members=members)
+def _trial(study: Study, column: str, unit: Unit, number: int) -> Estimate | None:
+    return study.estimate("trials.csv", column, unit, {"trial": number})
 
 
 def _enough(study: Study, positional: str) -> Iterator[Claim]:
@@ -41,7 +41,7 @@ def _enough(study: Study, positional: str) -> Iterator[Claim]:
 
     def about(row: pd.Series, **more: Estimate | None) -> tuple[dict[str, Estimate | None], dict[str, Any]]:
         number = int(row["trial"])
-        estimates = {"converged": _trial(study, "converged", "count", number, members=True), **more}
+        estimates = {"converged": study.converged({"trial": number}), **more}
         return estimates, {**words, "trial": number, "pattern": study.pattern(row)}
 
     where = {"positional": positional}
@@ -74,13 +74,13 @@ def _blind(study: Study) -> Iterator[Claim]:
     """What cannot know the order: that it never converged, or that something leaks."""
     blind = study.order_blind
     for _, trial in blind[blind["converged"] > 0].iterrows():
-        converged = _trial(study, "converged", "count", int(trial["trial"]), members=True)
+        converged = study.converged({"trial": int(trial["trial"])})
         words = {"trial": int(trial["trial"]), "pattern": study.pattern(trial)}
         yield Claim("leak", {"converged": converged}, words, alarm=True)
     if len(blind) and not blind["converged"].sum():
         numbers = [int(number) for number in blind["trial"]]
         counted = study.estimate("trials.csv", "trial", "count", {"trial": numbers}, statistic="rows")
-        members = study.estimate("trials.csv", "converged", "count", {"trial": numbers}, statistic="sum", members=True)
+        members = study.converged({"trial": numbers}, "sum")
         yield Claim("blind", {"configurations": counted, "converged": members}, lead=True)
 
 

@@ -11,14 +11,14 @@ import pandas as pd
 from pipeline import cells as grid
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell, Params
-from pipeline.reporting.claims import Estimate, Source, Statistic, Unit, Where, estimate
+from pipeline.reporting.claims import Estimate, Lookup, Statistic, Where
 from pipeline.reporting.intervals import exact_interval
 
 SUBLAYERS = ("attention", "mlp")
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Lookup):
     """A study, as its report is written from it.
 
     The evidence are the trials that were trained to their end, in the order of their numbers. What two workers trained
@@ -123,27 +123,20 @@ class Study:
         columns = ["layers", "layer", "sublayer", "lacking", "solved", "low", "high"]
         return pd.DataFrame(rows, columns=columns).astype({"layers": "Int64"})
 
-    def tables(self) -> dict[str, pd.DataFrame]:
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:  # type: ignore[override]
         """File below `reports/search/` -> its table: what the sentences are looked up in."""
         return {"trials.csv": self.trials, "depths.csv": self.depths()}
 
-    def estimate(
-        self,
-        file: str,
-        column: str,
-        unit: Unit,
-        where: Where,
-        *,
-        statistic: Statistic = "value",
-        members: bool = False,
-    ) -> Estimate | None:
-        """What stands in `column` of the rows with these values; `members`: as a count of how many there are, with the
-        exact interval of their share. None where there is nothing."""
-        source = Source(file=file, column=column, where=where, statistic=statistic)
-        n = "members" if members else None
-        found = estimate(self.tables(), source, unit, n=n, budget=self.params.search.steps)
-        if found is None or not members:
-            return found
+    def budget(self, where: Where) -> int | None:
+        """That of every trial."""
+        return self.params.search.steps
+
+    def converged(self, where: Where, statistic: Statistic = "value") -> Estimate | None:
+        """How many of the members of these trials converged, with the exact interval of their share."""
+        found = self.estimate("trials.csv", "converged", "count", where, statistic=statistic, n="members")
+        if found is None:
+            return None
         low, high = exact_interval(int(found.value), found.n or 0)
         return found.model_copy(update={"low": low, "high": high, "interval": "Clopper-Pearson 95%"})
 

@@ -2,6 +2,7 @@
 
 from pipeline import cells as grid
 from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.finding import Finding, by_cell, differences, section
 
@@ -31,7 +32,7 @@ def residual_connections(evidence: Evidence) -> Finding | None:
         "Converged": evidence.converged,
         "Test exact match": evidence.exact_match,
     }
-    pairs = [(cell, whole) for cell in lacking if (whole := grid.whole(evidence.cells, cell))]
+    pairs = comparisons.wholes(evidence.cells)
     caption = "Difference in test exact match to the same cell with every residual connection, percentage points"
     compared = differences(evidence, "residual_connections", "test_exact_match", pairs, caption)
     return Finding(claims, [by_cell(lacking, columns, "Test: median (min to max) over seeds"), *compared])

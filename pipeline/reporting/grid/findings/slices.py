@@ -5,7 +5,7 @@ from functools import partial
 from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate, Unit
-from pipeline.reporting.grid.comparisons import depth_to_read
+from pipeline.reporting.grid.comparisons import depth_to_read, wholes
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
 from pipeline.reporting.grid.finding import Column, Finding, by_cell, differences, section
@@ -29,7 +29,7 @@ def slices(evidence: Evidence) -> Finding | None:
         "Dominance untrained": own("dominance", "share", trained=0),
     }
     lacking = [cell for cell in evidence.cells if not grid.is_whole(cell)]
-    pairs = [(cell, whole) for cell in lacking if (whole := grid.whole(evidence.cells, cell))]
+    pairs = wholes(evidence.cells)
     positions = table["position"].nunique()
     figure = Figure(
         "slices",

@@ -10,8 +10,7 @@ from pipeline.reporting.grid.finding import Column, Finding, by_cell, difference
 @section("mechanism", 60, "Or is it only trainability?", tells=["effective_rank", "gradient_norm"])
 def trainability(evidence: Evidence) -> Finding | None:
     """Each residual-free cell beside its control, and what rank and gradient every one starts with."""
-    lacking = [cell for cell in evidence.cells if not grid.is_whole(cell)]
-    if not lacking:
+    if all(map(grid.is_whole, evidence.cells)):
         return None
     pairs = comparisons.controls(evidence.cells)
     claims = [
@@ -27,23 +26,24 @@ def trainability(evidence: Evidence) -> Finding | None:
         )
         for control, plain in pairs
     ]
-    wholes = {cell.name: whole for cell in lacking if (whole := grid.whole(evidence.cells, cell))}
-    compared = [cell for cell in lacking if cell.name in wholes]
+    compared = comparisons.wholes(evidence.cells)
+    counterpart = {cell.name: whole for cell, whole in compared}
 
     def rank(trained: int) -> Column:
         return lambda cell: evidence.mean(
             "effective_rank", "effective_rank", "ratio", cell, trained=trained, depth=cell.model.layers
         )
 
-    columns = {"Rank": rank(0), "Rank, whole": lambda cell: rank(0)(wholes[cell.name]), "Rank, trained": rank(1)}
+    columns = {"Rank": rank(0), "Rank, whole": lambda cell: rank(0)(counterpart[cell.name]), "Rank, trained": rank(1)}
+    caption = "Effective rank before training: mean over seeds (bootstrap 95% interval)"
     tables = [
         *differences(
             evidence, "trainability", "test_exact_match", pairs,
             "Control less plain cell: test exact match, percentage points",
         ),
-        by_cell(compared, columns, "Effective rank before training: mean over seeds (bootstrap 95% interval)"),
+        by_cell([cell for cell, _ in compared], columns, caption),
         *differences(
-            evidence, "trainability", "gradient_ratio", [(cell, wholes[cell.name]) for cell in compared],
+            evidence, "trainability", "gradient_ratio", compared,
             "Gradient of the first layer before training, over that of the same cell with every residual connection",
         ),
     ]  # fmt: skip
