@@ -11,6 +11,7 @@ from pipeline.tasks.catalogue import problems
 from pipeline.tracking.cells import record
 from pipeline.training import checkpoints
 from pipeline.training.history import Convergence, outcomes
+from pipeline.training.processor import threads
 
 SCORES = {"exact_match": accuracy.score}
 """What a task is `scored_by` -> how what was produced is compared with what is right."""
@@ -29,7 +30,7 @@ def run(params: Params, ablation: str) -> None:
     learned = outcomes(trained.history, Convergence.of(cell)).set_index("seed")
     records = []
     for seed, member in trained.members.items():
-        with torch.inference_mode():
+        with torch.inference_mode(), threads(cell.training.threads):
             produced = accuracy.greedy(member, data.rows["test"])
         scored = SCORES[task.scored_by](produced, data.rows["test"], data.tables["test"], task.strata)
         records.append(

@@ -14,6 +14,7 @@ from pipeline.training.checkpoints import Trained
 from pipeline.training.examples import ExamplesModule
 from pipeline.training.history import History
 from pipeline.training.module import PopulationModule
+from pipeline.training.processor import keep_memory, threads
 
 
 def fit(
@@ -57,8 +58,10 @@ def fit(
         )
     except MisconfigurationException:
         raise Refused(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
+    keep_memory()
     try:
-        trainer.fit(module, data)
+        with threads(training.threads):
+            trainer.fit(module, data)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     return Trained(module.final_weights(), module.history, module.parameters_per_member, module.snapshots)

@@ -9,7 +9,8 @@ import math
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Bool, Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from pipeline.transformer.positional import Positional
@@ -22,6 +23,13 @@ class Samples(NamedTuple):
     visible: Bool[Tensor, "... queries length"]
     """Which keys (last axis) a query (the axis before, 1 where all queries see the same) attends to."""
     read_at: Int[Tensor, "samples reads"]
+
+
+def taken(
+    x: Shaped[Tensor, "samples length rest"], at: Int[Tensor, "samples places"] | None
+) -> Shaped[Tensor, "samples _ rest"]:
+    """What stands at the places `at` of each sample; everything where that is None."""
+    return x if at is None else x.gather(-2, at[..., None].expand(*at.shape, x.shape[-1]))
 
 
 class Pattern(Protocol):
@@ -48,7 +56,7 @@ class Full:
         prefixes = tokens[:, None, :].expand(batch, reads, length).reshape(batch * reads, length)
         last = positions.reshape(batch * reads, 1)
         inside = torch.arange(length, device=tokens.device) <= last
-        return Samples(prefixes, inside[:, None, None, :], last)
+        return Samples(prefixes, inside[:, None, :], last)
 
 
 PATTERNS: dict[str, Pattern] = {"causal": Causal(), "full": Full()}
@@ -76,13 +84,23 @@ class Attention(nn.Module):
         self.output.weight += torch.eye(width)
 
     def forward(
-        self, x: Float[Tensor, "batch length width"], visible: Bool[Tensor, "... queries length"]
-    ) -> Float[Tensor, "batch length width"]:
+        self,
+        x: Float[Tensor, "batch length width"],
+        visible: Bool[Tensor, "... queries length"],
+        at: Int[Tensor, "batch places"] | None = None,
+    ) -> Float[Tensor, "batch _ width"]:
+        """What each position draws from those it sees; only for the places `at`, if they are named."""
         batch, length, width = x.shape
         (positional,) = self.positional
-        heads = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [batch, heads, length, units]
-        query, key = positional.rotate(query), positional.rotate(key)
-        scores = positional.bias(query @ key.transpose(-2, -1) / math.sqrt(width // self.heads))
-        weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
-        return self.output((weights @ value).transpose(1, 2).reshape(batch, length, width))
+        everywhere = torch.arange(length, device=x.device)
+        places = everywhere if at is None else at
+        query, key, value = (
+            F.linear(source, weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [batch, heads, places, units]
+            for source, weight in zip((taken(x, at), x, x), self.query_key_value.weight.chunk(3), strict=True)
+        )
+        query = positional.rotate(query, places) / math.sqrt(width // self.heads)
+        # Keys come before queries: a softmax along so short a last axis takes four times as long.
+        scores = positional.bias(positional.rotate(key, everywhere) @ query.mT, places)
+        seen = visible if visible.shape[-2] == 1 else taken(visible.expand(batch, -1, -1), at)
+        weights = scores.masked_fill(~seen.unsqueeze(-3).mT, -torch.inf).softmax(dim=-2)
+        return self.output((weights.mT @ value).transpose(1, 2).flatten(-2))

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pipeline.params import Model
-from pipeline.transformer.attention import PATTERNS, Attention
+from pipeline.transformer.attention import PATTERNS, Attention, taken
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
 
@@ -49,9 +49,12 @@ class Sublayer(nn.Module):
         self.dropout = KeyedDropout(dropout)
         self.residual = residual
 
-    def forward(self, x: Float[Tensor, "batch length width"], *context: Tensor) -> Float[Tensor, "batch length width"]:
-        update = self.dropout(self.transformation(self.norm(x), *context))
-        return x + update if self.residual else update
+    def forward(
+        self, x: Float[Tensor, "batch length width"], **context: Tensor | None
+    ) -> Float[Tensor, "batch _ width"]:
+        """`context`: what the transformation is told; if that is `at`, it answers for these places alone."""
+        update = self.dropout(self.transformation(self.norm(x), **context))
+        return taken(x, context.get("at")) + update if self.residual else update
 
 
 class Block(nn.Module):
@@ -63,9 +66,12 @@ class Block(nn.Module):
         self.mlp = mlp
 
     def forward(
-        self, x: Float[Tensor, "batch length width"], visible: Bool[Tensor, "... queries length"]
-    ) -> Float[Tensor, "batch length width"]:
-        x = self.attention(x, visible)
+        self,
+        x: Float[Tensor, "batch length width"],
+        visible: Bool[Tensor, "... queries length"],
+        at: Int[Tensor, "batch places"] | None = None,
+    ) -> Float[Tensor, "batch _ width"]:
+        x = self.attention(x, visible=visible, at=at)
         return self.mlp(x)
 
 
@@ -114,15 +120,19 @@ class Transformer(nn.Module):
                     sublayer.transformation.lean_to_identity()
 
     def residual_stream(
-        self, tokens: Int[Tensor, "batch length"], visible: Bool[Tensor, "... queries length"]
-    ) -> list[Float[Tensor, "batch length width"]]:
-        """The residual stream: the embeddings, then what each layer leaves."""
+        self,
+        tokens: Int[Tensor, "batch length"],
+        visible: Bool[Tensor, "... queries length"],
+        read_at: Int[Tensor, "batch reads"] | None = None,
+    ) -> list[Float[Tensor, "batch _ width"]]:
+        """The residual stream: the embeddings, then what each layer leaves; the last one only at `read_at`, if that is
+        given."""
         x = self.dropout(self.positional.add(self.embedding(tokens)))
         stream = [x]
         for layer, block in enumerate(self.blocks):
             if layer and self.positional_every_layer:
                 x = self.positional.add(x)
-            x = block(x, visible)
+            x = block(x, visible, read_at if layer == len(self.blocks) - 1 else None)
             stream.append(x)
         return stream
 
@@ -130,8 +140,5 @@ class Transformer(nn.Module):
         self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]
     ) -> Float[Tensor, "batch reads vocabulary"]:
         """Logits for the token after each of `positions`, which never look beyond that position."""
-        samples = self.pattern.samples(tokens, positions)
-        x = self.residual_stream(samples.tokens, samples.visible)[-1]
-        read_at = samples.read_at[..., None].expand(*samples.read_at.shape, x.shape[-1])
-        x = self.norm(x.gather(-2, read_at))
-        return (x @ self.embedding.weight.T).view(*positions.shape, -1)
+        x = self.residual_stream(*self.pattern.samples(tokens, positions))[-1]
+        return (self.norm(x) @ self.embedding.weight.T).view(*positions.shape, -1)

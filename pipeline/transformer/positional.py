@@ -5,7 +5,7 @@ attention scores (`bias`). What a class does not override leaves things as they 
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -25,12 +25,16 @@ class Positional(nn.Module):
         """The residual stream with positions added."""
         return x
 
-    def rotate(self, x: Float[Tensor, "batch heads length units"]) -> Float[Tensor, "batch heads length units"]:
-        """Queries or keys with positions turned in."""
+    def rotate(
+        self, x: Float[Tensor, "batch heads places units"], at: Int[Tensor, "*batch places"]
+    ) -> Float[Tensor, "batch heads places units"]:
+        """Queries or keys with their positions turned in."""
         return x
 
-    def bias(self, scores: Float[Tensor, "batch heads length length"]) -> Float[Tensor, "batch heads length length"]:
-        """Attention scores (query by key) with distances taken into account."""
+    def bias(
+        self, scores: Float[Tensor, "batch heads keys queries"], at: Int[Tensor, "*batch queries"]
+    ) -> Float[Tensor, "batch heads keys queries"]:
+        """Attention scores of all keys with their distance to the queries, which stand `at`, taken into account."""
         return scores
 
 
@@ -76,8 +80,10 @@ class Rotary(Positional):
         self.register_buffer("cosine", angles.cos(), persistent=False)
         self.register_buffer("sine", angles.sin(), persistent=False)
 
-    def rotate(self, x: Float[Tensor, "batch heads length units"]) -> Float[Tensor, "batch heads length units"]:
-        cosine, sine = self.cosine[: x.shape[-2]], self.sine[: x.shape[-2]]
+    def rotate(
+        self, x: Float[Tensor, "batch heads places units"], at: Int[Tensor, "*batch places"]
+    ) -> Float[Tensor, "batch heads places units"]:
+        cosine, sine = self.cosine[at].unsqueeze(-3), self.sine[at].unsqueeze(-3)
         even, odd = x[..., 0::2], x[..., 1::2]
         return torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1).flatten(-2)
 
@@ -87,18 +93,18 @@ class Alibi(Positional):
     arXiv 2108.12409). With full attention the distance counts the same in both directions.
     """
 
-    penalty: Tensor
+    slopes: Tensor
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
-        slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
-        position = torch.arange(length)
-        distance = (position[:, None] - position).abs()
-        self.register_buffer("penalty", slopes[:, None, None] * distance, persistent=False)
+        self.register_buffer("slopes", 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads), persistent=False)
 
-    def bias(self, scores: Float[Tensor, "batch heads length length"]) -> Float[Tensor, "batch heads length length"]:
-        length = scores.shape[-1]
-        return scores - self.penalty[:, :length, :length]
+    def bias(
+        self, scores: Float[Tensor, "batch heads keys queries"], at: Int[Tensor, "*batch queries"]
+    ) -> Float[Tensor, "batch heads keys queries"]:
+        keys = torch.arange(scores.shape[-2], device=scores.device)
+        distance = (keys[:, None] - at[..., None, :]).abs()
+        return scores - self.slopes[:, None, None] * distance.unsqueeze(-3)
 
 
 EMBEDDING_SCALE = 0.02

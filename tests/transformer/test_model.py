@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -68,6 +69,50 @@ def test_predictions_asked_for_together_equal_those_asked_for_alone(config: Mode
         torch.testing.assert_close(together[:, read], transformer(prefix, after(position))[:, 0])
 
 
+def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tensor:
+    """Logits after the last tokens of `prefixes`: every position of every layer, one sublayer after the other."""
+    batch, length = prefixes.shape
+    place, head = torch.arange(length).double(), torch.arange(1, config.heads + 1).double()
+    mask = torch.zeros(length, length).double()
+    if config.attention == "causal":
+        mask = mask.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
+    if config.positional == "alibi":
+        mask = mask - 2.0 ** (-8 * head / config.heads)[:, None, None] * (place[:, None] - place).abs()
+
+    def turned(x: Tensor) -> Tensor:
+        turn = torch.complex(transformer.positional.cosine, transformer.positional.sine)[:length]
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) * turn).flatten(-2)
+
+    x = transformer.positional.add(transformer.embedding(prefixes))
+    for layer, block in enumerate(transformer.blocks):
+        if layer and config.positional_every_layer:
+            x = transformer.positional.add(x)
+        attention, mlp = block.attention.transformation, block.mlp.transformation
+        heads = attention.query_key_value(block.attention.norm(x)).view(batch, length, 3, config.heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        if config.positional == "rotary":
+            query, key = turned(query), turned(key)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        update = attention.output(mixed.transpose(1, 2).flatten(2))
+        x = x * (layer not in config.residual_free.attention) + update
+        update = mlp.output(F.gelu(mlp.input(block.mlp.norm(x))))
+        x = x * (layer not in config.residual_free.mlp) + update
+    return transformer.norm(x)[:, -1] @ transformer.embedding.weight.T
+
+
+@settings(max_examples=40)
+@given(config=configurations())
+def test_predictions_and_gradients_are_those_of_a_textbook_decoder(config: Model) -> None:
+    """To rounding, in float64, from prefixes of three lengths, asked for in no order."""
+    transformer, asked = built(config), (5, 8, 2)
+    weights = list(transformer.parameters())
+    made = transformer(rows(), after(*asked))
+    expected = torch.stack([textbook(transformer, config, rows()[:, : position + 1]) for position in asked], dim=1)
+    torch.testing.assert_close(made, expected, rtol=1e-9, atol=1e-9)
+    found, right = (torch.autograd.grad(logits.sin().sum(), weights) for logits in (made, expected))
+    torch.testing.assert_close(found, right, rtol=1e-8, atol=1e-8)
+
+
 @pytest.mark.parametrize("positional", sorted(POSITIONAL))
 @pytest.mark.parametrize("attention", sorted(PATTERNS))
 @pytest.mark.parametrize("layers", [1, 2])
@@ -86,8 +131,9 @@ def test_relative_encodings_see_distances_only(positional: str) -> None:
     """With the same query and key everywhere, scores are alike along diagonals, and differ across them."""
     encoding = POSITIONAL[positional](LENGTH, 16, 2).double()
     query, key = torch.randn(2, 1, 2, LENGTH, 8, dtype=torch.double)
+    at = torch.arange(LENGTH)
     same = [x[:, :, :1].expand(-1, -1, LENGTH, -1) for x in (query, key)]
-    scores = encoding.bias(encoding.rotate(same[0]) @ encoding.rotate(same[1]).transpose(-2, -1))
+    scores = encoding.bias(encoding.rotate(same[1], at) @ encoding.rotate(same[0], at).mT, at)
     torch.testing.assert_close(scores[..., 1:, 1:], scores[..., :-1, :-1], rtol=0, atol=1e-5)
     assert not torch.allclose(scores[..., 0, 0], scores[..., 0, 1])
 
@@ -140,7 +186,7 @@ def test_an_identity_start_passes_the_signal_where_there_is_no_residual_connecti
         block = Transformer(config, vocabulary=12, length=8).blocks[0]
         before = torch.randn(12, 48, generator=torch.Generator().manual_seed(2))[tokens]
         if sublayer == "attention":
-            after = block.attention(before, visible)
+            after = block.attention(before, visible=visible)
             expected = (visible / visible.sum(-1, keepdim=True)) @ block.attention.norm(before)
         else:
             after, expected = block.mlp(before), before
