@@ -8,11 +8,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro search test check ui lock
+.PHONY: repro search test check bench ui lock
 
-repro: $(READY)  ## set everything up, then run the pipeline up to the report
+repro: $(READY)  ## set everything up, then bring the report up to date, on all cores or GPUs
 	$(BIN)/python -m pipeline check
-	$(BIN)/dvc repro report
+	$(BIN)/python -m pipeline grid
 	@echo "The report: reports/index.html (or reports/summary.md); the runs: make ui"
 
 search: $(READY)  ## how few layers, how few residual connections? (an Optuna study; goes on where it stopped)
@@ -26,6 +26,9 @@ check: $(READY)  ## linters and type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(READY)  ## how fast is it? (a table; twenty minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/bench.py all
 
 ui: $(READY)  ## MLflow's pages on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000

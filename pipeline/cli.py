@@ -28,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 Ablation = Annotated[str, typer.Argument(help="A name under `ablations` in params.yaml.")]
+Engine = Annotated[str, typer.Option(help=f"Where it runs: {', '.join(ENGINES)}.")]
+JobsPerGpu = Annotated[int, typer.Option(help="How many share a GPU, where there are any.")]
 
 
 @app.command()
@@ -82,20 +84,19 @@ def report() -> None:
 
 @app.command()
 def search(
-    workers: Annotated[str, typer.Option(help="auto (one per GPU, or per core) or how many.")] = "auto",
+    workers: Annotated[str, typer.Option(help="auto (as many as fit the GPUs, or the cores) or how many.")] = "auto",
     worker: Annotated[bool, typer.Option("--worker", help="Take part in a study, as one worker, and no more.")] = False,
-    engine: Annotated[str, typer.Option(help=f"Where the workers run: {', '.join(ENGINES)}.")] = LOCAL,
-    gpus: Annotated[float, typer.Option(help="On a cluster: how much of a GPU each worker takes.")] = 0.0,
+    engine: Engine = LOCAL,
+    jobs_per_gpu: JobsPerGpu = 1,
     promote: Annotated[int, typer.Option(help="Only add the best N configurations to `ablations`.")] = 0,
 ) -> None:
     """Stage. Reads params.yaml (search) and data/<task>/; writes reports/search/: which depths and residual patterns
     converge. Goes on where a study stopped."""
     params = _params()
-    count = _count(workers)
-    if engine not in ENGINES:
-        raise Refused(f"--engine: {engine!r} is none (allowed: {', '.join(ENGINES)})")
-    if promote < 0 or gpus < 0:
-        raise Refused(f"--promote, --gpus: must not be negative, not {min(promote, gpus):g}")
+    count, gpus = _count("--workers", workers), _share(jobs_per_gpu)
+    _check_engine(engine)
+    if promote < 0:
+        raise Refused(f"--promote: must not be negative, not {promote}")
     from pipeline.stages import search
 
     if promote:
@@ -106,12 +107,49 @@ def search(
         search.run(params, workers=count, engine=engine, gpus=gpus)
 
 
-def _count(workers: str) -> int | None:
-    if workers == "auto":
+@app.command()
+def grid(
+    jobs: Annotated[str, typer.Option(help="auto (as many as fit the GPUs, or the cores) or how many.")] = "auto",
+    engine: Engine = LOCAL,
+    jobs_per_gpu: JobsPerGpu = 1,
+) -> None:
+    """Runs all stale stages up to the report, those of different cells side by side; what it leaves is what `dvc repro
+    report` would. Goes on where it stopped."""
+    params = _params()
+    count, gpus = _count("--jobs", jobs), _share(jobs_per_gpu)
+    _check_engine(engine)
+    from pipeline.grid import driver
+
+    driver.run(params, engine=engine, jobs=count, gpus=gpus)
+
+
+@app.command(hidden=True)
+def job(name: str, stages: list[str]) -> None:
+    """A job of `grid`: stages of one cell, by their names in dvc.yaml."""
+    params = _params()
+    from pipeline.grid import job
+
+    job.run(params, name, stages)
+
+
+def _count(option: str, said: str) -> int | None:
+    if said == "auto":
         return None
-    if not workers.isdigit() or int(workers) < 1:
-        raise Refused(f"--workers: must be auto or a number from 1 on, not {workers!r}")
-    return int(workers)
+    if not said.isdigit() or int(said) < 1:
+        raise Refused(f"{option}: must be auto or a number from 1 on, not {said!r}")
+    return int(said)
+
+
+def _check_engine(engine: str) -> None:
+    if engine not in ENGINES:
+        raise Refused(f"--engine: {engine!r} is none (allowed: {', '.join(ENGINES)})")
+
+
+def _share(jobs_per_gpu: int) -> float | None:
+    """Of a GPU, for each job; None: all of it, where there is one."""
+    if jobs_per_gpu < 1:
+        raise Refused(f"--jobs-per-gpu: must be a number from 1 on, not {jobs_per_gpu}")
+    return None if jobs_per_gpu == 1 else 1 / jobs_per_gpu
 
 
 @app.command()

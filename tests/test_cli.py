@@ -68,11 +68,13 @@ def test_a_search_meets_its_storage_before_it_imports_what_is_slow() -> None:
         (("report",), "makes it"),
         (("search",), "`python -m pipeline generate addition` makes it"),
         (("search", "--workers", "0"), "--workers: must be auto or a number from 1 on, not '0'"),
-        (("search", "--engine", "magic"), "--engine: 'magic' is none (allowed: processes, ray)"),
+        (("search", "--engine", "magic"), "--engine: 'magic' is none (allowed: processes, ray, slurm)"),
+        (("search", "--jobs-per-gpu", "0"), "--jobs-per-gpu: must be a number from 1 on, not 0"),
+        (("search", "--promote", "-1"), "--promote: must not be negative, not -1"),
         (("preset", "nonsense"), "preset 'nonsense': there is none (allowed: published, smoke)"),
         (("generate", "adition"), "task 'adition': not under `tasks` in params.yaml; did you mean 'addition'?"),
-        (("check", "--resolved", "none-casual"), "did you mean 'none-causal'?"),
-        (("check", "none-causal"), "a cell is shown with --resolved"),
+        (("check", "--resolved", "none-casual"), "did you mean 'nope-causal'?"),
+        (("check", "nope-causal"), "a cell is shown with --resolved"),
     ],
 )
 def test_a_mistake_costs_one_line_and_leaves_nothing(folder: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -105,8 +107,8 @@ def test_the_resolved_experiment_is_the_same_experiment(tmp_path: Path, text: st
 
 
 def test_a_resolved_cell_is_the_cell(folder: Path) -> None:
-    said = YAML(typ="safe", pure=True).load(run(folder, "check", "--resolved", "reverse-none-causal").stdout)
-    cell = read(folder / "params.yaml").cell("reverse-none-causal")
+    said = YAML(typ="safe", pure=True).load(run(folder, "check", "--resolved", "reverse-nope-causal").stdout)
+    cell = read(folder / "params.yaml").cell("reverse-nope-causal")
     assert list(said) == ["name", "task", "model", "training"]
     assert (
         Cell(

@@ -199,7 +199,7 @@ def test_a_switch_that_is_not_named_has_its_default(smoke: Params, section: str,
 
 
 def test_an_override_touches_its_own_cell_only(smoke: Params) -> None:
-    changed = smoke.cell("none-causal").model
+    changed = smoke.cell("nope-causal").model
     assert changed == smoke.model.model_copy(update={"positional": "none"})
     assert smoke.cell("learned-causal").model == smoke.model
 
@@ -239,5 +239,5 @@ def test_a_list_of_layers_means_both_sublayers() -> None:
 
 
 def test_an_unknown_ablation_is_refused_with_the_nearest_name(smoke: Params) -> None:
-    with pytest.raises(Refused, match="did you mean 'none-causal'"):
+    with pytest.raises(Refused, match="did you mean 'nope-causal'"):
         smoke.cell("none-casual")

@@ -3,24 +3,30 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.engines import processes, ray
-from pipeline.engines.command import Command
+from pipeline.engines import processes, ray, slurm
+from pipeline.engines.command import Command, OnEnd, untold
 
-__all__ = ["ENGINES", "LOCAL", "Command", "Engine"]
+__all__ = ["ENGINES", "LOCAL", "Command", "Engine", "OnEnd"]
 
 
 class Engine(Protocol):
     """Somewhere to run commands. Any other machine must see the project's folder under the same path."""
 
-    def run(self, commands: Sequence[Command], *, workers: int, gpus: float) -> list[int]:
-        """Run the commands in the project's folder, each in its environment, at most `workers` at once; their exit
-        codes, in order. Ctrl-C is passed on, waited for, and raised again; no command outlives the call.
+    def run(
+        self, commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = untold
+    ) -> list[int]:
+        """Run the commands in the project's folder, each in its environment; their exit codes, in order (negative: the
+        signal that killed it). Ctrl-C is passed on, waited for, and raised again, and so is what `on_end` raises; no
+        command outlives the call.
 
         Args:
-            gpus: how much of a GPU each takes, where somebody counts them.
+            workers: how many run at once. None: as many as there is room for.
+            gpus: how many GPUs, or what share of one, each takes. None: one where there are any. Where there are none,
+                none is taken.
+            on_end: called as soon as a command has ended, in the thread that called, while others still run.
         """
 
 
 LOCAL = "processes"
-ENGINES: dict[str, Engine] = {LOCAL: processes, "ray": ray}
+ENGINES: dict[str, Engine] = {LOCAL: processes, "ray": ray, "slurm": slurm}
 """By the name that `--engine` takes: a file here is an engine."""

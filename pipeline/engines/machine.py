@@ -2,6 +2,9 @@
 
 import os
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What the libraries that compute read when they are imported."""
+
 
 def devices() -> list[str]:
     """The visible GPUs, as CUDA names them; empty on a machine without."""
@@ -16,15 +19,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def room() -> int:
-    """How many commands it takes at once: one per visible GPU, or per core without any."""
-    return len(devices()) or cores()
+def room(gpus: float | None = None) -> int:
+    """How many commands it takes at once, if each takes that share of a GPU (None: a whole one); one per core where
+    there are none, or none is taken."""
+    share = 1.0 if gpus is None else gpus
+    return (len(devices()) * max(1, int(1 / share)) if share else 0) or cores()
+
+
+def threads(count: int) -> dict[str, str]:
+    """What the environment of any of `count` commands side by side says of its threads."""
+    return dict.fromkeys(THREADS, str(max(1, cores() // count)))
 
 
 def places(count: int) -> list[dict[str, str]]:
     """What the environment of each of `count` commands side by side must say, so that none takes another's device or
     threads."""
     gpus = devices()
-    threads = str(max(1, cores() // count))
-    each = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    return [each | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}) for index in range(count)]
+    return [
+        threads(count) | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}) for index in range(count)
+    ]

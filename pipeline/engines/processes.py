@@ -1,43 +1,78 @@
 """Engine: processes of this machine, each with its own device and threads."""
 
-import signal
+import os
 import subprocess
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
-from threading import Lock
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
 
 from pipeline.engines import machine
-from pipeline.engines.command import Command
+from pipeline.engines.command import Command, OnEnd, untold
+from pipeline.engines.forkserver import INTERRUPT
+from pipeline.refusal import Failed
 
 
-def run(commands: Sequence[Command], *, workers: int, gpus: float) -> list[int]:
-    """As `Engine.run`; GPUs are dealt out in turn, however much of one is asked for."""
-    places: SimpleQueue[dict[str, str]] = SimpleQueue()
-    for place in machine.places(workers):
-        places.put(place)
-    started: list[subprocess.Popen[bytes]] = []
-    starting, ended = Lock(), False
+def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = untold) -> list[int]:
+    """As `Engine.run`; GPUs are dealt out in turn.
 
-    def one(command: Command) -> int:
-        with starting:
-            if ended:
-                return -signal.SIGINT
-            place = places.get_nowait()  # there is one for each thread
-            process = command.start(place)
-            started.append(process)
-        with process:
-            code = process.wait()
-        places.put(place)
-        return code
+    Raises:
+        Failed: the process that starts the commands was killed.
+    """
+    count = workers or machine.room(gpus)
+    free = machine.places(count)
+    running: dict[int, dict[str, str]] = {}
+    codes: dict[int, int] = {}
+    slow = sum(command.module is not None for command in commands) > 1  # for a single one it would save nothing
+    with _server(machine.threads(count), slow=slow) as server:
+        for index, command in enumerate(commands):
+            running[index] = free.pop(0)
+            server.send((index, command, command.surroundings(running[index])))
+            while running and (not free or index == len(commands) - 1):
+                ended, code = _answer(server)
+                free.append(running.pop(ended))
+                codes[ended] = code
+                on_end(ended, code)
+    return [codes[index] for index in range(len(commands))]
 
-    with ThreadPoolExecutor(workers) as pool:
-        results = [pool.submit(one, command) for command in commands]
+
+@contextmanager
+def _server(threads: Mapping[str, str], *, slow: bool) -> Iterator[Connection]:
+    """A fork server, and the pipe to it. When the block is left by Ctrl-C, or any other exception, the commands that
+    run are interrupted and waited for."""
+    pipe, its_end = Pipe()
+    script = f"from pipeline.engines.forkserver import serve; serve({its_end.fileno()}, slow={slow})"
+    with (
+        pipe,
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**os.environ, **threads},
+            stdin=subprocess.PIPE,
+            pass_fds=[its_end.fileno()],
+            start_new_session=True,  # Ctrl-C in a terminal comes to the engine alone
+        ) as process,
+    ):
+        its_end.close()
         try:
-            return [result.result() for result in results]
-        except BaseException:  # Ctrl-C, or a command that cannot be started: what runs is interrupted and waited for
-            with starting:
-                ended = True
-            for process in started:
-                process.send_signal(signal.SIGINT)  # nothing happens to what has ended
+            _answer(pipe)
+        except BaseException:
+            process.kill()  # it runs nothing yet
             raise
+        try:
+            yield pipe
+        except BaseException:
+            with suppress(OSError):
+                pipe.send(INTERRUPT)
+            process.wait()
+            raise
+        finally:
+            pipe.close()  # and so the server goes
+
+
+def _answer(pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        raise Failed("--engine processes: the process that starts the commands was killed") from None

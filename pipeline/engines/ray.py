@@ -1,5 +1,6 @@
 """Engine: tasks on a Ray cluster, the one that `RAY_ADDRESS` names or one on this machine."""
 
+import itertools
 import logging
 import os
 import signal
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.engines.command import Command
+from pipeline.engines.command import Command, OnEnd, untold
 from pipeline.refusal import Failed, Refused
 
 RETRIES = 3
@@ -18,8 +19,8 @@ PATIENCE = 60
 """Seconds that an interrupted command has to end."""
 
 
-def run(commands: Sequence[Command], *, workers: int, gpus: float) -> list[int]:
-    """As `Engine.run`; how many run at once is the cluster's to say.
+def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = untold) -> list[int]:
+    """As `Engine.run`; without a number of workers, how many run at once is the cluster's to say.
 
     Raises:
         Refused: Ray is not installed, or its cluster does not answer.
@@ -38,20 +39,36 @@ def run(commands: Sequence[Command], *, workers: int, gpus: float) -> list[int]:
             raise Refused(f"--engine ray: no cluster answers ({str(error).splitlines()[0]})") from None
     try:
         # Ray takes a function only, no other callable
-        task: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(lambda *of: _run(*of))
-        results = [task.remote(command, Path.cwd()) for command in commands]
+        task: Any = ray.remote(num_cpus=1, num_gpus=_share(ray, gpus), max_retries=RETRIES)(lambda *of: _run(*of))
+        waiting = enumerate(commands)
+        running: dict[Any, int] = {}
+        codes: dict[int, int] = {}
         try:
-            return ray.get(results)
+            while True:
+                for index, command in itertools.islice(waiting, (workers or len(commands)) - len(running)):
+                    running[task.remote(command, Path.cwd())] = index
+                if not running:
+                    return [codes[index] for index in range(len(commands))]
+                for result in ray.wait(list(running))[0]:
+                    index = running.pop(result)
+                    codes[index] = ray.get(result)
+                    on_end(index, codes[index])
         except BaseException:
-            for result in results:
+            for result in running:
                 ray.cancel(result)
-            ray.wait(results, num_returns=len(results), timeout=PATIENCE)
+            ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
             raise
     except ray.exceptions.WorkerCrashedError as error:
         raise Failed(f"--engine ray: a command was lost {RETRIES + 1} times ({str(error).splitlines()[0]})") from None
     finally:
         if started:
             ray.shutdown()
+
+
+def _share(ray: Any, gpus: float | None) -> float:
+    """How many GPUs each command takes of a cluster that may have none."""
+    has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+    return (1.0 if gpus is None else gpus) if has_gpus else 0.0
 
 
 def _knock(address: str) -> None:

@@ -14,21 +14,19 @@ from pipeline.measurement.tables import tidy
 def adjacency(subject: Subject) -> pd.DataFrame:
     """Share of pairs (i, j), j < i - 1, with S[i, j+1] > S[i, j], where S holds the cosine similarities of a row's
     states at one depth; one half is chance."""
-    by_rows = {"random": subject.random, "task": subject.tokens}
-    tables = [
-        tidy(("depth",), adjacency=score(subject.stream(rows))).assign(rows=name) for name, rows in by_rows.items()
-    ]
+    by_rows = {"random": subject.random_stream, "task": subject.task_stream}
+    tables = [tidy(("depth",), adjacency=score(stream)).assign(rows=name) for name, stream in by_rows.items()]
     return pd.concat(tables)[["rows", "depth", "adjacency"]]
 
 
 def score(stream: Float[Tensor, "layers rows length width"]) -> Float[Tensor, " layers"]:
     """The adjacency score of each layer, the mean over rows. Equal similarities (equal tokens) count one half, so that
     chance is exactly that."""
-    states = normalize(stream.double(), dim=-1)
+    states = normalize(stream, dim=-1)
     similarity = states @ states.transpose(-1, -2)
     nearer = similarity.diff(dim=-1)  # [.., i, j] = S[i, j+1] - S[i, j]
     length = stream.shape[-2]
     i, j = torch.tril_indices(length, length - 1, offset=-2)
     difference = nearer[..., i, j]
-    difference = difference.where(difference.abs() > 1e-6, 0.0)  # float32 does not tell equal from nearly so
+    difference = difference.where(difference.abs() > 1e-6, 0.0)  # equal or nearly so: else rounding would decide
     return ((difference.sign() + 1) / 2).mean((-1, -2))

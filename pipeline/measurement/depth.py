@@ -2,8 +2,10 @@
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import Subject, measurement, stream
 from pipeline.measurement.symmetry import permuted_prompts
 from pipeline.measurement.tables import tidy
 
@@ -26,14 +28,27 @@ def depth(subject: Subject) -> pd.DataFrame:
     """
     permuted = permuted_prompts(subject.rows)
     prompts, permutations, length = permuted.orders.shape
-    before = subject.stream(permuted.prompts)[:, :, None]
-    after = subject.stream(permuted.tokens.reshape(-1, length)).unflatten(1, (prompts, permutations))
-    came_from = permuted.orders[None, ..., None].expand_as(after)
-    same_token = before.expand_as(after).gather(-2, came_from)
-    norm = torch.linalg.vector_norm
-    moved = norm(after - same_token, dim=-1) / norm(same_token, dim=-1)
-    # by where the token stood, not by where it went
-    back = permuted.orders.argsort(-1)[None].expand_as(moved)
-    of_token = moved.gather(-1, back).mean((1, 2))
-    in_place = (norm(after - before, dim=-1) / norm(before, dim=-1)).mean((1, 2))
+    before = stream(subject.model, permuted.prompts)
+    after = stream(subject.model, permuted.tokens.view(-1, length)).unflatten(1, (prompts, permutations))
+    changes = [change(*layer, permuted.orders) for layer in zip(before, after, strict=True)]
+    of_token, in_place = (torch.stack(kind) for kind in zip(*changes, strict=True))
     return tidy(("depth", "position"), change_of_token=of_token, change_in_place=in_place)
+
+
+def change(
+    before: Float[Tensor, "prompts length width"],
+    after: Float[Tensor, "prompts permutations length width"],
+    orders: Int[Tensor, "prompts permutations length"],
+) -> tuple[Float[Tensor, " length"], Float[Tensor, " length"]]:
+    """Mean relative change at one depth, of the token that stood at each position and of what stands there.
+
+    The token of `after[prompt, permutation, k]` stood at `orders[prompt, permutation, k]` before.
+    """
+    norm = torch.linalg.vector_norm
+    size = norm(before, dim=-1)[:, None].expand(orders.shape)
+    same_token = before[:, None].expand_as(after).gather(-2, orders[..., None].expand_as(after))
+    moved = norm(after - same_token, dim=-1) / size.gather(-1, orders)
+    # by where the token stood, not by where it went
+    of_token = moved.gather(-1, orders.argsort(-1))
+    in_place = norm(after - before[:, None], dim=-1) / size
+    return of_token.mean((0, 1)), in_place.mean((0, 1))

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float64, Int
 from torch import Tensor
 
 from pipeline.dataset.rows import Rows
 from pipeline.params import Cell
 from pipeline.transformer.model import Transformer
+
+ROWS_AT_ONCE = 64
+"""As many as a core's cache holds with all that is computed of them."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class Subject:
     """
 
     model: Transformer
-    """In evaluation mode, float32, on the CPU."""
+    """In evaluation mode, on the CPU, float64: with what float32 rounds away, another processor or number of threads
+    would be seen in the digits that are written."""
     cell: Cell
     rows: Rows
     """Rows of the task that the member was not trained on (the validation split)."""
@@ -34,18 +39,26 @@ class Subject:
         """The task's rows as the model reads them: the last token is never an input."""
         return torch.from_numpy(self.rows.tokens[:, :-1].astype(np.int64))
 
-    def stream(self, tokens: Int[Tensor, "rows length"]) -> Float[Tensor, "layers rows length width"]:
-        """The residual stream: the embeddings, then what each layer leaves. With full attention all tokens of a row
-        see each other."""
-        return stream(self.model, tokens)
+    @cached_property
+    def task_stream(self) -> Float64[Tensor, "layers rows length width"]:
+        """The residual stream of `tokens`."""
+        return stream(self.model, self.tokens)
+
+    @cached_property
+    def random_stream(self) -> Float64[Tensor, "layers rows length width"]:
+        """The residual stream of `random`."""
+        return stream(self.model, self.random)
 
 
 @torch.no_grad()
-def stream(model: Transformer, tokens: Int[Tensor, "rows length"]) -> Float[Tensor, "layers rows length width"]:
-    """`Transformer.residual_stream` for the prediction after the last of `tokens`, as one tensor."""
-    last = torch.full((len(tokens), 1), tokens.shape[1] - 1)
-    samples = model.pattern.samples(tokens, last)
-    return torch.stack(model.residual_stream(samples.tokens, samples.visible))
+def stream(model: Transformer, tokens: Int[Tensor, "rows length"]) -> Float64[Tensor, "layers rows length width"]:
+    """The residual stream for the prediction after the last of `tokens`: the embeddings, then what each layer leaves.
+    With full attention all tokens of a row see each other."""
+    parts = []
+    for rows in tokens.split(ROWS_AT_ONCE):
+        samples = model.pattern.samples(rows, torch.full((len(rows), 1), rows.shape[1] - 1))
+        parts.append(model.residual_stream(samples.tokens, samples.visible))
+    return torch.stack([torch.cat(layer) for layer in zip(*parts, strict=True)])
 
 
 def random_rows(rows: int, length: int, vocabulary: int) -> Int[Tensor, "rows length"]:

@@ -1,6 +1,7 @@
 """Stage `analyze`: every measurement on every member, at initialisation, along training where weights were kept, and as
 trained."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import pandas as pd
 from pipeline import dataset, files
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.registry import Subject, random_rows
+from pipeline.measurement.tables import rounded
 from pipeline.params import Params
 from pipeline.stages import ANALYSIS, DATA, MODELS
 from pipeline.training import checkpoints
@@ -48,15 +50,17 @@ def run(params: Params, ablation: str) -> None:
         if not all(weight.isfinite().all() for weight in model.parameters()):
             print(f"{ablation}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
-        subject = Subject(model, trained.cell, rows, random)
+        subject = Subject(model.double(), trained.cell, rows, random)
         for name, one in measurements().items():
             if one.along_training or moment.trained or not moment.step:
-                table = one.function(subject)
+                table = rounded(one.function(subject))
                 tables[name].append(_labelled(table, ablation, moment))
-    (ANALYSIS / ablation).mkdir(parents=True, exist_ok=True)
+    folder = ANALYSIS / ablation
+    shutil.rmtree(folder, ignore_errors=True)  # with the tables of measurements that are no more
+    folder.mkdir(parents=True)
     for name, of_members in tables.items():
         if of_members:
-            files.write_csv(ANALYSIS / ablation / f"{name}.csv", pd.concat(of_members, ignore_index=True))
+            files.write_csv(folder / f"{name}.csv", pd.concat(of_members, ignore_index=True))
 
 
 def _labelled(table: pd.DataFrame, ablation: str, moment: Moment) -> pd.DataFrame:

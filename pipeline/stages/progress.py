@@ -4,12 +4,10 @@ import sys
 import time
 from typing import Any
 
-import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.training.history import outcomes
 from pipeline.training.module import PopulationModule
 
 REFRESH_SECONDS = 0.5
@@ -80,8 +78,15 @@ def state(module: LightningModule) -> str:
     if not module.history:
         return "loss -, converged -"
     last = {row["seed"]: row for row in module.history}.values()
-    reached = outcomes(pd.DataFrame(module.history), module.convergence)["converged"].sum()
     loss = sum(row["validation_loss"] for row in last) / len(last)
     right = sum(row["validation_exact_match"] for row in last) / len(last)
-    members = len(module.cell.training.seeds)
+    reached, members = converged(module)
     return f"loss {loss:.3f}, exact match {right:.3f}, converged {reached}/{members}"
+
+
+def converged(module: LightningModule) -> tuple[int, int]:
+    """How many members have converged, and of how many."""
+    assert isinstance(module, PopulationModule)
+    reached = module.convergence.reached([row["validation_exact_match"] for row in module.history])
+    seeds = {row["seed"] for row, there in zip(module.history, reached, strict=True) if there}
+    return len(seeds), len(module.cell.training.seeds)

@@ -30,8 +30,9 @@ READY = 3
 """How many of the best configurations are written as ready-made ablations."""
 
 
-def run(params: Params, *, workers: int | None, engine: str, gpus: float) -> None:
-    """Run the study to its end with `workers` workers (None: one per GPU or core) and write `reports/search/`.
+def run(params: Params, *, workers: int | None, engine: str, gpus: float | None) -> None:
+    """Run the study to its end with `workers` workers (None: as many as this machine has room for, if each takes that
+    share of a GPU) and write `reports/search/`.
 
     One worker of a fixed seed gives the same bytes every time; with several the order of the trials differs.
 
@@ -45,11 +46,11 @@ def run(params: Params, *, workers: int | None, engine: str, gpus: float) -> Non
     print(f"study {study.study_name}: {wanted(params)} trials, in {url.render_as_string(hide_password=True)}")
     if complete(study) >= wanted(params):
         pass  # there is only the answer to write: workers take seconds to start
-    elif (count := workers or machine.room()) == 1 and engine == LOCAL:
+    elif (count := workers or machine.room(gpus)) == 1 and engine == LOCAL:
         _work(params, study, url, data)
     else:
         storage = {VARIABLE: url.render_as_string(hide_password=False)}
-        commands = [Command.of_pipeline("search", "--worker", **storage)] * count
+        commands = [Command.of_pipeline("search", "--worker", environment=storage)] * count
         ENGINES[engine].run(commands, workers=count, gpus=gpus)
     finish(params, study, url)
 

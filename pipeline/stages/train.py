@@ -1,5 +1,9 @@
 """Stage `train`: dataset and cell in, trained members out; whoever tracks watches."""
 
+from collections.abc import Sequence
+
+from pytorch_lightning import Callback
+
 from pipeline import dataset
 from pipeline.params import Params
 from pipeline.stages import DATA, MODELS
@@ -9,8 +13,8 @@ from pipeline.training import checkpoints
 from pipeline.training.fit import fit
 
 
-def run(params: Params, ablation: str) -> None:
-    """Train all seeds of `ablation` and write `models/<ablation>/`.
+def run(params: Params, ablation: str, watching: Sequence[Callback] = ()) -> None:
+    """Train all seeds of `ablation` and write `models/<ablation>/`; who else is `watching` is told of every step.
 
     Raises:
         Refused: no such ablation, no dataset (or another than `params.yaml` says), no such accelerator.
@@ -18,6 +22,6 @@ def run(params: Params, ablation: str) -> None:
     cell = params.cell(ablation)
     data = dataset.read(DATA / cell.dataset, cell.task)
     with LiveRuns(params.tracking, cell, data.digests) as live:
-        trained = fit(cell, data, on_evaluation=live.log_evaluation, callbacks=[ShowProgress()])
+        trained = fit(cell, data, on_evaluation=live.log_evaluation, callbacks=[ShowProgress(), *watching])
         checkpoints.write(MODELS / ablation, cell, data, trained)
         live.record(MODELS / ablation)

@@ -56,7 +56,7 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except MisconfigurationException:
+    except (MisconfigurationException, ModuleNotFoundError):  # the latter, for what the accelerator needs
         raise Refused(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
     keep_memory()
     try:

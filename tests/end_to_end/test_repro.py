@@ -33,10 +33,8 @@ def stages_run(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of the committed and uncommitted files, holding the smoke preset, reproduced once."""
-    folder = tmp_path_factory.mktemp("clone") / "project"
+def cloned(folder: Path) -> Path:
+    """A clone of the committed and uncommitted files, holding the smoke preset."""
     run(PROJECT, "git", "clone", "--quiet", str(PROJECT), str(folder))
     new = run(PROJECT, "git", "ls-files", "--others", "--exclude-standard").splitlines()
     for name in new + run(PROJECT, "git", "diff", "--name-only", "--no-renames", "HEAD").splitlines():
@@ -46,10 +44,34 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             (folder / name).unlink(missing_ok=True)
     run(folder, "python", "-m", "pipeline", "preset", "smoke", "--force")
-    output = run(folder, "dvc", "repro")
-    assert stages_run(output)[0].startswith("generate@")
-    assert {"report", "search"} <= set(stages_run(output))
     return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that was reproduced once, stage by stage."""
+    folder = cloned(tmp_path_factory.mktemp("clone") / "project")
+    output = run(folder, "dvc", "repro", "report")
+    assert stages_run(output)[0].startswith("generate@")
+    assert stages_run(output)[-1] == "report"
+    shutil.copy(folder / "dvc.lock", folder.parent / "report.lock")
+    assert stages_run(run(folder, "dvc", "repro")) == ["search"]
+    return folder
+
+
+def made(folder: Path) -> dict[Path, bytes]:
+    """What the stages up to the report made."""
+    paths = [path for top in ("data", "models", "reports") for path in (folder / top).rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in paths if "search" not in path.parts}
+
+
+def test_a_grid_leaves_the_bytes_that_stage_by_stage_leaves(clone: Path, tmp_path: Path) -> None:
+    beside = cloned(tmp_path / "project")
+    run(beside, "python", "-m", "pipeline", "grid", "--jobs", "2")
+    assert (beside / "dvc.lock").read_bytes() == (clone.parent / "report.lock").read_bytes()
+    one, other = made(clone), made(beside)
+    assert {path for path in one | other if one.get(path) != other.get(path)} == set()
+    assert stages_run(run(beside, "dvc", "repro", "report")) == []
 
 
 def test_everything_the_design_promises_is_there(clone: Path) -> None:
@@ -59,7 +81,7 @@ def test_everything_the_design_promises_is_there(clone: Path) -> None:
     assert len(runs) == 2 * len(grid)
     ablations = pd.read_csv(clone / "reports" / "ablations.csv").set_index("ablation")
     assert list(ablations.index) == grid
-    assert ablations["order_blind_ceiling"].notna().to_dict() == {name: name == "none-full" for name in grid}
+    assert ablations["order_blind_ceiling"].notna().to_dict() == {name: name == "nope-full" for name in grid}
     for name in ("summary.md", "index.html", "symmetry.csv", "learning_curves.csv"):
         assert (clone / "reports" / name).stat().st_size > 100
     assert {path.suffix for path in (clone / "reports" / "figures").iterdir()} == {".png"}
@@ -81,7 +103,7 @@ def test_a_second_run_does_nothing_and_is_quick(clone: Path) -> None:
 def test_a_forced_run_gives_the_same_bytes(clone: Path) -> None:
     """Every stage of one cell, and the study (which is complete and only told anew)."""
     before = hashlib.sha256((clone / "dvc.lock").read_bytes()).hexdigest()
-    cell = [f"{stage}@none-causal-no-residual-0" for stage in ("train", "evaluate", "analyze")]
+    cell = [f"{stage}@nope-causal-no-residual-0" for stage in ("train", "evaluate", "analyze")]
     run(clone, "dvc", "repro", "--force", "--single-item", "generate@addition", *cell, "report", "search")
     assert hashlib.sha256((clone / "dvc.lock").read_bytes()).hexdigest() == before
 
@@ -105,7 +127,7 @@ def test_one_edited_ablation_reruns_only_its_stages(clone: Path) -> None:
         text.replace("residual_free: [0]}}", "residual_free: [1]}}") + "  # edited by a test\n"
     )
     output = run(clone, "dvc", "repro")
-    name = "none-causal-no-residual-0"
+    name = "nope-causal-no-residual-0"
     assert stages_run(output) == [f"train@{name}", f"evaluate@{name}", f"analyze@{name}", "report"]
 
 
@@ -113,12 +135,12 @@ def test_an_added_ablation_trains_alone(clone: Path) -> None:
     text = (clone / "params.yaml").read_text()
     (clone / "params.yaml").write_text(
         text.replace(
-            "  none-full:",
-            "  none-causal-1-layer: {task: addition, model: {positional: none, layers: 1}}\n  none-full:",
+            "  nope-full:",
+            "  nope-causal-1-layer: {task: addition, model: {positional: none, layers: 1}}\n  nope-full:",
         )
     )
     output = run(clone, "dvc", "repro")
-    name = "none-causal-1-layer"
+    name = "nope-causal-1-layer"
     assert stages_run(output) == [f"train@{name}", f"evaluate@{name}", f"analyze@{name}", "report"]
 
 

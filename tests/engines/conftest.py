@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines import slurm_cluster
+
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -23,3 +25,22 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
         ray.shutdown()
         made.shutdown()
+
+
+@pytest.fixture(scope="session")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A real SLURM cluster of two nodes of two cores; its configuration."""
+    if reason := slurm_cluster.lacks():
+        pytest.skip(reason)
+    with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm")) as path:
+        yield path
+
+
+@pytest.fixture
+def slurm(controller: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster as this process sees it, without waiting long for news, and a folder for its engine's files."""
+    monkeypatch.setenv("SLURM_CONF", str(controller))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
+    monkeypatch.chdir(tmp_path)
+    for name, seconds in {"ASK": 1.0, "LOOK": 0.2}.items():
+        monkeypatch.setattr(f"pipeline.engines.slurm.{name}", seconds)

@@ -41,7 +41,7 @@ def test_commands_can_share_a_gpu(cluster: None, tmp_path: Path) -> None:
 def test_without_ray_one_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(Refused, match=r"--engine ray: Ray is not installed \(pip install"):
-        ENGINES["ray"].run([python("")], workers=1, gpus=0.0)
+        ENGINES["ray"].run([python("")], workers=1, gpus=None)
 
 
 @pytest.mark.timeout(60)
@@ -49,5 +49,5 @@ def test_without_ray_one_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatc
 def test_a_cluster_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(Refused, match="--engine ray: no cluster answers") as refused:
-        ENGINES["ray"].run([python("")], workers=1, gpus=0.0)
+        ENGINES["ray"].run([python("")], workers=1, gpus=None)
     assert "\n" not in str(refused.value)

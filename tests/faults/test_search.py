@@ -61,14 +61,14 @@ def searching(folder: Path, *options: str, storage: str = "") -> Iterator[subpro
             process.kill()
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
-    """The living processes that `process` started, from /proc."""
-    found = []
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """The living workers of a search, forked by the one process that it started, from /proc."""
+    parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         state, parent, *_ = _text(path).rpartition(")")[2].split() or ["Z", "0"]
-        if int(parent) == process.pid and state != "Z":
-            found.append(int(path.parent.name))
-    return sorted(found)
+        if state != "Z":
+            parents[int(path.parent.name)] = int(parent)
+    return sorted(one for one, parent in parents.items() if parents.get(parent) == process.pid)
 
 
 def _text(path: Path) -> str:
@@ -104,10 +104,10 @@ def killed(folder: Path, postgres: str) -> Iterator[tuple[Path, str, subprocess.
     """A study of which `KILLS` of `WORKERS` workers were killed in the middle of a trial."""
     storage = fresh_database(postgres, f"kill_{folder.name}_{time.time_ns()}").render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
-        wait_for(lambda: len(children(process)) == WORKERS and running(folder, storage))
+        wait_for(lambda: len(workers(process)) == WORKERS and running(folder, storage))
         for _ in range(KILLS):
             wait_for(lambda: running(folder, storage))
-            os.kill(children(process)[0], signal.SIGKILL)
+            os.kill(workers(process)[0], signal.SIGKILL)
             time.sleep(0.7)
         yield folder, storage, process
 
@@ -117,7 +117,7 @@ def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, s
     folder, storage, process = killed
     _, said = process.communicate(timeout=200)
     assert process.returncode == 0, said
-    assert children(process) == []
+    assert workers(process) == []
     trials = study(folder, storage).get_trials(deepcopy=False)
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -152,14 +152,14 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
     )
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
-        wait_for(lambda: len(children(process)) == 2 and running(folder, storage))
-        workers = children(process)
+        wait_for(lambda: len(workers(process)) == 2 and running(folder, storage))
+        begun = workers(process)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "interrupted" in said
         assert "Traceback" not in said
-        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+        assert not any(Path(f"/proc/{worker}").exists() for worker in begun)
     states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
     assert TrialState.RUNNING not in states
     with searching(folder, "--workers", "2") as again:
@@ -173,6 +173,6 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
 def test_workers_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
-        wait_for(lambda: len(children(process)) == 2 and running(folder, storage))
-        workers = children(process)
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 60)
+        wait_for(lambda: len(workers(process)) == 2 and running(folder, storage))
+        begun = workers(process)
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in begun), 60)

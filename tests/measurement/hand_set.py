@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from pipeline.dataset.rows import Rows, encode
 from pipeline.measurement.registry import Subject, random_rows
@@ -24,7 +23,9 @@ def rows(count: int = 100) -> Rows:
 
 def subject(transformer: Transformer, *, count: int = 400, length: int = LENGTH, **switches: object) -> Subject:
     """A subject around a model of these switches."""
-    return Subject(transformer, cell("hand-set", model_=switches), rows(), random_rows(count, length, VOCABULARY))
+    return Subject(
+        transformer.double(), cell("hand-set", model_=switches), rows(), random_rows(count, length, VOCABULARY)
+    )
 
 
 def untrained(seed: int = 0, length: int = 16, **switches: object) -> Transformer:
@@ -93,8 +94,3 @@ def numbers(table: pd.DataFrame, column: str, **keys: object) -> np.ndarray:
     for name, value in keys.items():
         table = table[table[name] == value]
     return table[column].to_numpy(float)
-
-
-def tokens(count: int, length: int = LENGTH) -> Tensor:
-    """Random rows."""
-    return random_rows(count, length, VOCABULARY)

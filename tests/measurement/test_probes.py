@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.metrics import mean_absolute_error, r2_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from pipeline.measurement.position_probe import position_probe
 from pipeline.measurement.probes import regression, tokens_read
@@ -33,10 +38,63 @@ def test_the_layout_of_the_task_gives_positions_away() -> None:
     assert on["task"] > on["random"] + 0.05
 
 
+def correlated(rows: int, columns: int) -> Tensor:
+    """States whose columns depend on each other, are of many sizes and far from zero; the last never varies."""
+    normal = torch.randn(2, rows, LENGTH, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mixed = normal.cumsum(-1).cumsum(-2) * 10.0 ** torch.linspace(-4, 2, columns, dtype=torch.float64) + 5
+    mixed[..., -1] = 1 / 3
+    return mixed
+
+
+def reference() -> Pipeline:
+    return make_pipeline(StandardScaler(), Ridge(alpha=1.0))
+
+
+FIRST, SECOND = torch.triu_indices(LENGTH, LENGTH, offset=1)
+
+
+@pytest.mark.parametrize("sides", [torch.arange(LENGTH)[None], torch.stack((FIRST, SECOND))], ids=["one", "pairs"])
+def test_probes_are_ridge_regression_on_standardised_columns(sides: Tensor) -> None:
+    """Equal to scikit-learn's on samples that are written out, up to rounding."""
+    states = correlated(40, 6)
+    labels = torch.randn(40, sides.shape[1], 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    labels[..., 0] += states[0, :, sides[0], 0] * 1e5
+    read = regression(states, sides, labels)
+    for probe, samples in enumerate(torch.cat([states[:, :, side] for side in sides], dim=-1).numpy()):
+        half = len(samples) // 2
+        written = [each.reshape(-1, each.shape[-1]) for each in (samples[:half], samples[half:])]
+        truth = [each.reshape(-1, 2).numpy() for each in (labels[:half], labels[half:])]
+        said = reference().fit(written[0], truth[0]).predict(written[1])
+        errors = mean_absolute_error(truth[1], said, multioutput="raw_values")
+        np.testing.assert_allclose(read.error[probe], errors, rtol=1e-9)
+        np.testing.assert_allclose(read.r2[probe], r2_score(truth[1], said, multioutput="raw_values"), rtol=1e-9)
+    assert read.r2[0, 0] > 0.9
+
+
+def test_tokens_are_read_as_by_ridge_regression_on_one_hot_targets() -> None:
+    states = correlated(300, 8)[:, :, 2]
+    tokens = torch.randint(5, (300, 3), generator=torch.Generator().manual_seed(2))
+    tokens[:, 0] = (states[0, :, 1] - states[0, :, 1].min()).mul(1e3).long() % 5
+    one_hot = torch.eye(5, dtype=torch.float64)[tokens].flatten(1).numpy()
+    for some, read in zip(states.numpy(), tokens_read(states, tokens, 5), strict=True):
+        said = reference().fit(some[:150], one_hot[:150]).predict(some[150:]).reshape(150, 3, 5).argmax(-1)
+        np.testing.assert_array_equal(read, (said == tokens[150:].numpy()).mean(0))
+
+
+def test_of_equally_likely_tokens_the_first_is_said() -> None:
+    """Whatever rounding leaves in the states: those here say nothing, and token 1 is as common as token 2."""
+    fitted_on = torch.tensor([[1], [2], [0], [2], [1]] * 20)
+    nothing = 0.1 + 1e-16 * torch.randn(1, 200, 4, dtype=torch.float64)
+    for token, share in ((1, 1.0), (2, 0.0)):
+        tokens = torch.cat((fitted_on, torch.full_like(fitted_on, token)))
+        assert tokens_read(nothing, tokens, 3).item() == share
+
+
 def test_regression_needs_no_scale() -> None:
-    states = np.random.default_rng(0).normal(size=(60, LENGTH, 4))
-    targets = states[..., 0] * 3 + 1
-    assert regression(states, targets)["r2"] == pytest.approx(regression(states * 1e-3, targets)["r2"])
+    states = correlated(60, 4)
+    labels = states[0, :, :, :1] * 3 + 1
+    position = torch.arange(LENGTH)[None]
+    torch.testing.assert_close(regression(states, position, labels).r2, regression(states * 1e-3, position, labels).r2)
 
 
 def test_slices_of_a_silent_model_are_about_their_own_tokens_only() -> None:
@@ -61,13 +119,13 @@ def test_tokens_are_read_place_by_place() -> None:
     generator = np.random.default_rng(0)
     tokens = generator.integers(5, size=(400, 2))
     states = np.eye(5)[tokens[:, 0]] + 0.01 * generator.normal(size=(400, 5))
-    read = tokens_read(states, tokens, 5)
-    assert read[0] == 1.0
-    assert read[1] < 0.35
+    read = tokens_read(torch.from_numpy(states)[None], torch.from_numpy(tokens), 5)
+    assert read[0, 0] == 1.0
+    assert read[0, 1] < 0.35
 
 
 def test_measuring_changes_nothing() -> None:
-    made = untrained()
+    made = untrained().double()
     before = {name: weight.clone() for name, weight in made.state_dict().items()}
     slices(subject(made))
     position_probe(subject(made))

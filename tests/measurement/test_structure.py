@@ -7,7 +7,7 @@ import torch
 from pipeline.measurement import adjacency, correlation_ratio, effective_rank
 from pipeline.measurement.cost import cost
 from pipeline.measurement.gradient_norm import gradient_norm
-from tests.measurement.hand_set import LENGTH, counting, numbers, silent, subject, tokens, uniform, untrained
+from tests.measurement.hand_set import LENGTH, counting, numbers, silent, subject, uniform, untrained
 
 
 @pytest.mark.parametrize("made", [untrained(attention="full"), silent(attention="full")])
@@ -71,20 +71,20 @@ def test_units_that_never_vary_do_not_count() -> None:
 
 @pytest.mark.parametrize("directions", [1, 2, 5])
 def test_effective_rank_counts_equal_directions(directions: int) -> None:
-    states = torch.eye(directions, 8).repeat(3, 1)
+    states = torch.eye(directions, 8, dtype=torch.float64).repeat(3, 1)
     assert effective_rank.rank(states).item() == pytest.approx(directions)
     assert effective_rank.rank(7 * states).item() == pytest.approx(directions)
 
 
 def test_effective_rank_is_bounded_by_positions_and_one() -> None:
-    ranks = effective_rank.rank(torch.randn(20, LENGTH, 32))
+    ranks = effective_rank.rank(torch.randn(20, LENGTH, 32, dtype=torch.float64))
     assert ((ranks >= 1) & (ranks <= LENGTH)).all()
 
 
 @torch.no_grad()
 def test_gradient_norm_equals_that_of_finite_differences() -> None:
     """Of the mean of minus the log probability of each answer's characters, by every weight of a layer in turn."""
-    made = untrained(layers=2, width=4).double()
+    made = untrained(layers=2, width=4)
     seen = subject(made, layers=2, width=4)
     positions, targets = (
         torch.from_numpy(each).long() for each in (seen.rows.answer_positions, seen.rows.answer_targets)
@@ -135,5 +135,5 @@ def test_flops_are_those_of_the_matrix_products() -> None:
 
 def test_a_counted_position_leaves_tokens_alone() -> None:
     seen = subject(counting(layers=1), positional="learned", layers=1)
-    stream = seen.stream(tokens(3))
-    torch.testing.assert_close(stream[0], stream[1])
+    embedded, after = seen.random_stream
+    torch.testing.assert_close(embedded, after)

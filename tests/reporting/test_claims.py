@@ -108,11 +108,11 @@ def test_the_default_questions_are_answered() -> None:
 @pytest.mark.parametrize(
     ("lacking", "finding"),
     [
-        (["none-causal"], "without_positional"),
-        (["none-full"], "without_mask"),
-        (["none-causal-1-layer", "none-causal-2-layers"], "layers_needed"),
+        (["nope-causal"], "without_positional"),
+        (["nope-full"], "without_mask"),
+        (["nope-causal-1-layer", "nope-causal-2-layers"], "layers_needed"),
         ([name for name in grid() if "no-residual" in name], "residual_connections"),
-        (["none-causal-adamw"], "optimizers"),
+        (["nope-causal-adamw"], "optimizers"),
     ],
 )
 def test_a_grid_without_the_cells_claims_nothing_of_them(lacking: list[str], finding: str) -> None:
@@ -132,14 +132,14 @@ def test_names_mean_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "finding"),
     [
-        ("none-causal", "without_positional"),
+        ("nope-causal", "without_positional"),
         ("learned-causal", "without_positional"),
-        ("none-full", "without_mask"),
+        ("nope-full", "without_mask"),
         ("learned-full", "without_mask"),
-        ("none-causal-2-layers", "layers_needed"),
-        ("none-causal-no-residual-2", "residual_connections"),
-        ("none-causal-adamw", "optimizers"),
-        ("none-causal-no-residual-1-identity", "trainability"),
+        ("nope-causal-2-layers", "layers_needed"),
+        ("nope-causal-no-residual-2", "residual_connections"),
+        ("nope-causal-adamw", "optimizers"),
+        ("nope-causal-no-residual-1-identity", "trainability"),
     ],
 )
 def test_other_results_make_other_claims(name: str, finding: str) -> None:
@@ -162,9 +162,9 @@ def test_identity_controls_are_counted_apart() -> None:
 
 def test_a_run_above_the_ceiling_is_an_alarm() -> None:
     made = grid()
-    found = told({**made, "none-full": (made["none-full"][0], [0.5, 0.04, 0.03])}, measured=False)
+    found = told({**made, "nope-full": (made["nope-full"][0], [0.5, 0.04, 0.03])}, measured=False)
     alarms = [claim for one in found for claim in one.finding.claims if claim.alarm]
-    assert [(claim.words["cell"], claim.estimates["above"].value) for claim in alarms] == [("none-full", 1)]
+    assert [(claim.words["cell"], claim.estimates["above"].value) for claim in alarms] == [("nope-full", 1)]
     assert not [claim for one in told(made, measured=False) for claim in one.finding.claims if claim.alarm]
 
 

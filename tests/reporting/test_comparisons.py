@@ -53,16 +53,16 @@ def test_every_residual_free_cell_is_beside_its_whole_and_its_control() -> None:
             assert by_name[first].model.positional == by_name[second].model.positional
     pairs = {(one.name, other.name) for one, other in comparisons.controls(cells(made))}
     assert pairs == {
-        ("none-causal-no-residual-1-identity", "none-causal-no-residual-1"),
-        ("none-causal-no-residual-0-1-identity", "none-causal-no-residual-0-1"),
+        ("nope-causal-no-residual-1-identity", "nope-causal-no-residual-1"),
+        ("nope-causal-no-residual-0-1-identity", "nope-causal-no-residual-0-1"),
     }
 
 
 def test_a_ratio_is_that_of_the_steps_where_both_converged() -> None:
     table = rows("without_positional", "steps_ratio", evidence(grid(), measured=False).tables["comparisons.csv"])
-    ratio = table.set_index("first").loc["none-causal"]
+    ratio = table.set_index("first").loc["nope-causal"]
     assert (ratio["second"], ratio["seeds"], ratio["median"]) == ("learned-causal", 3, 1.0)
-    assert "none-full" not in set(table["first"])  # no seed of it converged
+    assert "nope-full" not in set(table["first"])  # no seed of it converged
 
 
 @pytest.mark.parametrize(("free", "depth"), [([], 3), ([0], 1), ([1, 0], 2), ({"mlp": [2]}, 3)])

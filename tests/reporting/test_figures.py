@@ -23,7 +23,7 @@ def many(count: int, seeds: int) -> Grid:
     draw = np.random.default_rng(0)
     every: dict = {}
     for number in range(count):
-        name = f"none-causal-no-residual-{'attention-' * (number % 2)}{number}"
+        name = f"nope-causal-no-residual-{'attention-' * (number % 2)}{number}"
         residual_free = [number % 3] if number % 4 else []
         every |= cell(name, list(draw.integers(0, 2001, seeds) / 2000), residual_free=residual_free)
     return every

@@ -52,7 +52,7 @@ def test_the_whole_report_twice_is_the_same_bytes(
     assert len(pd.read_csv(made[0] / "runs.csv")) == 3 * len(few)
     metrics = {path.stem: json.loads(path.read_text()) for path in (made[0] / "metrics").iterdir()}
     assert set(metrics) == set(few)
-    assert metrics["none-causal"]["converged"] == 3
+    assert metrics["nope-causal"]["converged"] == 3
     symmetry = pd.read_csv(made[0] / "symmetry.csv")
     assert list(symmetry) == [
         *("ablation", "seed", "trained", "order_blind_predicted"),
@@ -75,12 +75,12 @@ def assert_self_contained(html: str) -> None:
 
 
 def test_a_run_above_the_ceiling_turns_the_report_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {**cell("none-causal", [0.99]), **cell("none-full", [0.04, 0.5], attention="full")}
+    made = {**cell("nope-causal", [0.99]), **cell("nope-full", [0.04, 0.5], attention="full")}
     reports = written(made, tmp_path, monkeypatch)
     html, summary = (reports / "index.html").read_text(), (reports / "summary.md").read_text()
     assert '<div class="alarm" role="alert">' in html
     assert re.search(r"\.alarm \{ background: #b00020", html)
-    assert "> ⚠️ **BUG IN THE INSTRUMENT.** `none-full` is order-blind by construction, but 1 of its runs" in summary
+    assert "> ⚠️ **BUG IN THE INSTRUMENT.** `nope-full` is order-blind by construction, but 1 of its runs" in summary
     assert summary.index("BUG IN") < summary.index("- Without positional encoding")
 
 

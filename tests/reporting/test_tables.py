@@ -47,7 +47,7 @@ def test_the_columns_others_rely_on_come_first_in_the_order_of_the_grid() -> Non
 
 def test_only_order_blind_cells_have_a_ceiling() -> None:
     table = ablations(grid()).set_index("ablation")
-    assert set(table.index[table["order_blind_ceiling"].notna()]) == {"none-full", "none-causal-1-layer"}
+    assert set(table.index[table["order_blind_ceiling"].notna()]) == {"nope-full", "nope-causal-1-layer"}
     assert ablations(grid(), None)["order_blind_ceiling"].isna().all()
 
 

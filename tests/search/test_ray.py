@@ -14,6 +14,6 @@ __all__ = ["cluster"]  # a fixture
 
 @pytest.mark.timeout(300)
 def test_workers_on_two_nodes_complete_a_study(project: Path, cluster: None) -> None:
-    search.run(read(), workers=3, engine="ray", gpus=0.0)
+    search.run(read(), workers=3, engine="ray", gpus=None)
     found = pd.read_csv(project / "reports" / "search" / "trials.csv")
     assert list(found["state"]) == ["complete"] * read().search.trials

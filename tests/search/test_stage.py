@@ -22,19 +22,19 @@ def answer(project: Path) -> dict[str, bytes]:
 def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_tells_it(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search.run(read(), workers=1, engine="processes", gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=None)
     first = answer(project)
     assert "not tracked" not in capsys.readouterr().err
     assert {"trials.csv", "ablations.yaml", "summary.md", "index.html"} <= set(first)
-    search.run(read(), workers=1, engine="processes", gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=None)
     assert answer(project) == first
     (project / "reports" / "search" / "study.db").unlink()
-    search.run(read(), workers=1, engine="processes", gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=None)
     assert answer(project) == first
 
 
 def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(project: Path) -> None:
-    search.run(read(), workers=1, engine="processes", gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=None)
     ready = YAML(typ="safe").load(project / "reports" / "search" / "ablations.yaml")
     before = read()
     search.promote(before, 2)
@@ -49,7 +49,7 @@ def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(project: Path) 
 
 
 def test_a_name_that_another_cell_has_is_refused_and_nothing_written(project: Path) -> None:
-    search.run(read(), workers=1, engine="processes", gpus=0.0)
+    search.run(read(), workers=1, engine="processes", gpus=None)
     best = next(iter(YAML(typ="safe").load(project / "reports" / "search" / "ablations.yaml")))
     path = project / "params.yaml"
     path.write_text(path.read_text().replace("ablations:", f"ablations:\n  {best}: {{task: reverse}}"))
@@ -69,6 +69,6 @@ def test_without_a_study_there_is_nothing_to_promote(project: Path) -> None:
 
 
 def test_several_workers_complete_a_study_with_their_answer(project: Path) -> None:
-    search.run(read(), workers=2, engine="processes", gpus=0.0)
+    search.run(read(), workers=2, engine="processes", gpus=None)
     found = pd.read_csv(project / "reports" / "search" / "trials.csv")
     assert list(found["state"]) == ["complete"] * read().search.trials

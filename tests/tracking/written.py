@@ -12,7 +12,7 @@ from pipeline.tracking.cells import LiveRuns, identity
 from pipeline.training.history import COLUMNS, History
 from tests.conftest import cell
 
-NAME = "none-causal"
+NAME = "nope-causal"
 SEEDS = (1, 2)
 STEPS = (4, 8)
 DATA = {"train.csv": "a" * 64, "validation.csv": "b" * 64, "test.csv": "c" * 64}

@@ -1,0 +1,229 @@
+"""How fast it is, as lines of one table. `make bench` runs them all (about twenty minutes on two cores).
+
+    python benchmarks/bench.py step|pipeline|start|idle|memory
+
+Medians of interleaved repeats, on one thread, on the CPU; times are of the machine at hand, so read the ratios.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import typer
+from plain import Alone
+from ruamel.yaml import YAML
+
+from pipeline import dataset
+from pipeline.measurement.cost import cost
+from pipeline.measurement.registry import Subject, random_rows
+from pipeline.params import Cell, read
+from pipeline.tasks.catalogue import problems
+from pipeline.training.examples import ExamplesModule
+from pipeline.training.module import member_losses
+from pipeline.training.optimizers import build, clip_gradients, gradient_norms
+from pipeline.training.population import Population, initialised
+from pipeline.training.processor import keep_memory
+
+PROJECT = Path(__file__).parent.parent
+MEMBERS = (1, 2, 4, 8, 16, 32, 64)
+COMMANDS = ("generate", "train", "evaluate", "analyze", "report", "search", "grid", "track", "check", "preset")
+
+app = typer.Typer(add_completion=False)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of each, taken in turn `rounds` times, so that a drifting machine hits all alike; one round more, which
+    is not counted, comes first."""
+    taken = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds + 1)][1:]
+    return {name: statistics.median(one[name] for one in taken) for name in runs}
+
+
+def line(what: str, measured: str, command: str) -> None:
+    print(f"| {what} | {measured} | `python benchmarks/bench.py {command}` |", flush=True)
+
+
+def chosen(members: int) -> Cell:
+    """The first cell of the default experiment, with so many members."""
+    cell = next(iter(read(PROJECT / "params.yaml").cells()))
+    settings = {"seeds": list(range(members)), "accelerator": "cpu"}
+    return cell.model_copy(update={"training": cell.training.model_copy(update=settings)})
+
+
+@app.command()
+def step(rounds: int = 15) -> None:
+    """A training step, per member, beside a plain loop and the rate of bare matrix products."""
+    torch.set_num_threads(1)
+    keep_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        task = chosen(1).task
+        dataset.write(Path(folder), problems(task))
+        data = dataset.read(Path(folder), task)
+    vocabulary = len(data.vocabulary)
+    rows = ExamplesModule(data, chosen(1).training)
+    length = rows.training.tokens.shape[1]
+    alone, order = Alone.of(chosen(1), vocabulary, length), iter(rows.order)
+    runs: dict[str, Callable[[], object]] = {
+        f"stacked-{members}": stacked(chosen(members), ExamplesModule(data, chosen(members).training), vocabulary)
+        for members in MEMBERS
+    }
+    runs["plain"] = lambda: alone.step(rows.training.at(next(order)[0]), chosen(1).training.gradient_clip or 1.0)
+    a, b = torch.randn(1408, 192), torch.randn(192, 192)
+    runs["product"] = lambda: [a @ b for _ in range(100)]
+    took = medians(runs, rounds)
+    rate = 100 * 2 * 1408 * 192 * 192 / took["product"]
+    model = initialised(chosen(1).model, vocabulary=vocabulary, length=data.length, seed=0)
+    subject = Subject(model, chosen(1), data.rows["validation"], random_rows(1, data.length, vocabulary))
+    work = float(cost(subject)["flops_per_step"].item())
+    line("plain loop, a member's step", f"{1e3 * took['plain']:.1f} ms", "step")
+    for members in MEMBERS:
+        each = took[f"stacked-{members}"] / members
+        line(
+            f"step of {members} members, each",
+            f"{1e3 * each:.1f} ms, {took['plain'] / each:.2f} times as fast as the loop; "
+            f"{100 * work / each / rate:.0f} % of {rate / 1e9:.0f} GFLOP/s",
+            "step",
+        )
+
+
+def stacked(cell: Cell, data: ExamplesModule, vocabulary: int) -> Callable[[], None]:
+    """The population's step, without Lightning."""
+    population = Population(
+        cell.model, cell.training.seeds, vocabulary=vocabulary, length=data.training.tokens.shape[1]
+    )
+    optimizer, order = build(population, cell.training), iter(data.order)
+
+    def one() -> None:
+        optimizer.zero_grad()
+        tokens, positions, targets = data.training.at(next(order))
+        member_losses(population(tokens, positions), targets).sum().backward()
+        clip_gradients(population, gradient_norms(population), cell.training.gradient_clip or 1.0)
+        optimizer.step()
+
+    return one
+
+
+def project(folder: Path, cells: int) -> Path:
+    """A copy of the project with its first cells, and nothing made yet."""
+    made = folder / "project"
+    left_out = shutil.ignore_patterns(
+        ".git", ".venv*", "cache", "tmp", "data", "models", "*.db*", ".grid", "__pycache__"
+    )
+    shutil.copytree(PROJECT, made, ignore=left_out)
+    (made / "dvc.lock").unlink(missing_ok=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=made, check=True)
+    content = YAML(typ="safe").load(made / "params.yaml")
+    content["ablations"] = dict(list(content["ablations"].items())[:cells])
+    YAML().dump(content, made / "params.yaml")
+    return made
+
+
+def call(folder: Path, *arguments: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, check=True, capture_output=True)
+
+
+@app.command()
+def pipeline(jobs: str = "1,2", cells: int = 2, rounds: int = 1) -> None:
+    """From nothing to the report, with the first cells of the default experiment."""
+    members = cells * len(read(PROJECT / "params.yaml").training.seeds)
+    taken: dict[str, list[float]] = {count: [] for count in jobs.split(",")}
+    for _ in range(rounds):
+        for count in taken:
+            with tempfile.TemporaryDirectory() as folder:
+                made = project(Path(folder), cells)
+                taken[count].append(
+                    seconds(lambda made=made, count=count: call(made, "pipeline", "grid", "--jobs", count))
+                )
+    for count, took in taken.items():
+        middle = statistics.median(took)
+        line(
+            f"{cells} cells, {members} members, from nothing to the report, {count} at once",
+            f"{middle:.0f} s: {60 * members / middle:.1f} member-runs a minute",
+            f"pipeline --cells {cells}",
+        )
+
+
+@app.command()
+def start(rounds: int = 5) -> None:
+    """Until a command has read its arguments, and until what it needs is imported."""
+    runs: dict[str, Callable[[], object]] = {}
+    for name in COMMANDS:
+        runs[name] = lambda name=name: call(PROJECT, "pipeline", name, "--help")
+    took = medians(runs, rounds)
+    line("start of a command (slowest)", f"{max(took.values()):.2f} s ({max(took, key=took.__getitem__)})", "start")
+    for name, module in imports():
+        took = medians(
+            {name: lambda module=module: subprocess.run([sys.executable, "-c", f"import {module}"], cwd=PROJECT)},
+            rounds,
+        )
+        line(f"`{name}` until all is imported", f"{took[name]:.1f} s", "start")
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    for name in COMMANDS[:6]:
+        yield name, f"pipeline.stages.{name}"
+    yield "grid", "pipeline.grid.driver"
+
+
+@app.command()
+def idle(rounds: int = 5) -> None:
+    """When nothing is stale. (The smoke preset is made first.)"""
+    with tempfile.TemporaryDirectory() as folder:
+        made = project(Path(folder), 1)
+        call(made, "pipeline", "preset", "smoke", "--force")
+        call(made, "pipeline", "grid")
+        runs = {"grid": ("pipeline", "grid"), "dvc repro report": ("dvc", "repro", "report")}
+        took = medians({name: lambda said=said: call(made, *said) for name, said in runs.items()}, rounds)
+    for name, each in took.items():
+        line(f"`{name}`, nothing stale", f"{each:.1f} s", "idle")
+
+
+@app.command()
+def memory() -> None:
+    """Most memory of a process that trains a cell of eight members."""
+    script = (
+        "import resource, pathlib, tempfile\n"
+        "from bench import chosen, dataset, problems\n"
+        "from pipeline.training.fit import fit\n"
+        "cell, folder = chosen({members}), pathlib.Path(tempfile.mkdtemp())\n"
+        "cell = cell.model_copy(update={{'training': cell.training.model_copy(update={{'steps': 50}})}})\n"
+        "dataset.write(folder, problems(cell.task))\n"
+        "fit(cell, dataset.read(folder, cell.task))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    for members in (1, 8, 64):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script.format(members=members)],
+            cwd=PROJECT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT / 'benchmarks'}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        line(f"memory of a training of {members} members", f"{int(done.stdout.split()[-1]) / 2**20:.1f} GiB", "memory")
+
+
+@app.command(name="all")
+def everything() -> None:
+    """All lines."""
+    print("| what | measured | command |\n| --- | --- | --- |")
+    for part in (step, memory, start, idle, pipeline):
+        part()
+
+
+if __name__ == "__main__":
+    app()

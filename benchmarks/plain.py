@@ -1,0 +1,91 @@
+"""What one would write without this project: nanoGPT's decoder (A. Karpathy, MIT licence, in its manner), one member, a
+plain training step. It computes every layer at every position, with torch's own fused attention."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.params import Cell
+from pipeline.training.examples import Examples
+from pipeline.training.optimizers import ADAM_EPSILON
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.c_attn = nn.Linear(width, 3 * width, bias=False)
+        self.c_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = (
+            part.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.c_attn(x).split(width, dim=2)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.c_proj(y.transpose(1, 2).contiguous().view(batch, length, width))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width, bias=False), nn.GELU(), nn.Linear(4 * width, width, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    def __init__(self, vocabulary: int, length: int, layers: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
+        self.h = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.ln_f = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.wte(tokens) + self.wpe.weight[: tokens.shape[1]]
+        for block in self.h:
+            x = block(x)
+        return self.ln_f(x) @ self.wte.weight.T
+
+
+class Alone(NamedTuple):
+    """A model and its optimizers: torch's Muon for the hidden matrices, AdamW for the rest."""
+
+    model: GPT
+    optimizers: list[torch.optim.Optimizer]
+
+    @classmethod
+    def of(cls, cell: Cell, vocabulary: int, length: int) -> "Alone":
+        training = cell.training
+        model = GPT(vocabulary, length, cell.model.layers, cell.model.width, cell.model.heads)
+        hidden = [weights for weights in model.h.parameters() if weights.ndim == 2]
+        rest = [weights for weights in model.parameters() if not any(weights is one for one in hidden)]
+        adamw = torch.optim.AdamW(
+            rest,
+            lr=training.adamw_learning_rate,
+            betas=training.betas,
+            eps=ADAM_EPSILON,
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+        return cls(model, [torch.optim.Muon(hidden, lr=training.learning_rate, weight_decay=0.1), adamw])
+
+    def step(self, batch: Examples, clip: float) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        logits = self.model(batch.tokens).gather(
+            1, batch.positions[..., None].expand(-1, -1, self.model.wte.num_embeddings)
+        )
+        F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        for optimizer in self.optimizers:
+            optimizer.step()

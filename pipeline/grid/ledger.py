@@ -1,0 +1,107 @@
+"""What DVC knows: which stages are stale, and the results that it keeps. The only place that imports DVC."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.stage import PipelineStage
+from dvc.stage.cache import RunCacheNotFoundError
+
+from pipeline.refusal import Failed, Refused
+
+Inputs = dict[str, Any]
+"""What a stage depends on -> its digest, or the parameters that are read."""
+
+
+@contextmanager
+def opened() -> Iterator[Repo]:
+    """The experiment in this folder, as it lies there now, for this process alone.
+
+    Raises:
+        Refused: another DVC is at work.
+        Failed: DVC cannot do what it was asked for.
+    """
+    try:
+        with Repo() as repo, repo.lock:
+            yield repo
+    except LockError:
+        raise Refused("grid: DVC is at work in this folder already; wait for it to end") from None
+    except DvcException as error:
+        raise Failed(f"grid: DVC: {' '.join(str(error).split())}") from None
+
+
+def is_current(target: str) -> bool:
+    """Whether nothing that `target` needs is stale, nor itself."""
+    with opened() as repo:
+        plan = plan_repro(get_active_graph(repo.index.graph), [_stages(repo)[target]])
+        return not any(stage.status() for stage in plan)
+
+
+def stale(*chains: Sequence[str]) -> list[list[str]]:
+    """Those stages of each chain that must run, each depending on its first one. What is in the run cache is put in
+    place instead; the outputs of the others are removed, as DVC does before it runs them."""
+    with opened() as repo:
+        stages = _stages(repo)
+        return [_stale(repo, [stages[name] for name in chain]) for chain in chains]
+
+
+def _stale(repo: Repo, chain: Sequence[PipelineStage]) -> list[str]:
+    found: list[str] = []
+    first = chain[0].addressing
+    for stage in chain:
+        if first in found or stage.status():
+            stage.remove_outs(ignore_remove=False, force=False)
+            if first in found or not _restored(repo, stage):
+                found.append(stage.addressing)
+    return found
+
+
+def _restored(repo: Repo, stage: PipelineStage) -> bool:
+    try:
+        repo.stage_cache.restore(stage)
+    except RunCacheNotFoundError:
+        return False
+    return True
+
+
+def inputs(*chains: Sequence[str]) -> list[Inputs]:
+    """What the stages of each chain depend on now, but for what they make themselves."""
+    with opened() as repo:
+        stages = _stages(repo)
+        return [_inputs([stages[name] for name in chain]) for chain in chains]
+
+
+def keep(names: Sequence[str], begun: Inputs) -> list[str]:
+    """Put the results of these stages, whose `inputs` were those when they began, into DVC's caches. What has changed
+    meanwhile: if that is anything, nothing is kept."""
+    with opened() as repo:
+        there = _stages(repo)
+        if gone := [name for name in names if name not in there]:
+            return gone
+        stages = [there[name] for name in names]
+        now = _inputs(stages)
+        if changed := sorted(name for name in now | begun if now.get(name) != begun.get(name)):
+            return changed
+        for stage in stages:
+            stage.save()
+            stage.commit()
+    return []
+
+
+def _inputs(stages: Sequence[PipelineStage]) -> Inputs:
+    made = {out.def_path for stage in stages for out in stage.outs}
+    found: Inputs = {f"the command of {stage.addressing}": stage.cmd for stage in stages}
+    for dep in (dep for stage in stages for dep in stage.deps if dep.def_path not in made):
+        dep.save()
+        value = dep.hash_info.value
+        found |= {f"{dep}: {key}": of for key, of in value.items()} if isinstance(value, dict) else {str(dep): value}
+    return found
+
+
+def _stages(repo: Repo) -> dict[str, PipelineStage]:
+    """All there are, by name; read once, because reading the lock file takes a second."""
+    return {stage.addressing: stage for stage in repo.index.stages}

@@ -1,0 +1,48 @@
+"""How far a job is: a small file that the job writes and whoever waits for it reads."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline import files
+
+FOLDER = Path(".grid")
+"""States and logs, of the last grid that ran here."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A job and the stage that it is at."""
+
+    stage: str
+    """Its name in dvc.yaml."""
+    place: int
+    """How many of the job's stages have ended."""
+    step: int = 0
+    steps: int = 0
+    """Of training, where the stage trains."""
+    converged: int = 0
+    members: int = 0
+
+    def write(self, job: str) -> None:
+        """Say it, at once or not at all."""
+        files.write_json(FOLDER / f"{job}.json", asdict(self))
+
+    @classmethod
+    def read(cls, job: str) -> "State | None":
+        """What was last said of it; None as long as that is nothing."""
+        try:
+            return cls(**json.loads((FOLDER / f"{job}.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+
+def log(job: str) -> Path:
+    """What the job says, and says last if it fails."""
+    return FOLDER / f"{job}.log"
+
+
+def forget(job: str) -> None:
+    """As if it had never run."""
+    for path in (FOLDER / f"{job}.json", log(job)):
+        path.unlink(missing_ok=True)

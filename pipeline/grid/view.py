@@ -1,0 +1,86 @@
+"""What a person sees who waits for a grid: one live table on a terminal, a line per job elsewhere; both on stderr."""
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.grid.state import State
+
+TRAINING = 0.9
+"""The share of a cell's time that its training takes, roughly."""
+
+
+class View:
+    """Use as a context, while the jobs run.
+
+    Args:
+        jobs: the name of each, in order.
+        stages: how many stages each runs.
+    """
+
+    def __init__(self, jobs: Sequence[str], stages: Sequence[int]) -> None:
+        self.jobs, self.stages = jobs, stages
+        self.ended: dict[str, str] = {}
+        self.started = time.monotonic()
+        console = Console(stderr=True)
+        self.live = Live(get_renderable=self._table, console=console, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, of: TracebackType | None) -> None:
+        if self.live:
+            self.live.stop()
+
+    def end(self, job: str, outcome: str) -> None:
+        """Show that a job has ended, and how."""
+        self.ended[job] = outcome
+        line = f"{job}: {outcome}; {self._summary()}"
+        if self.live:
+            self.live.console.print(Text(line))
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _states(self) -> dict[str, State]:
+        """Of the jobs that have begun and not ended."""
+        found = {job: State.read(job) for job in self.jobs if job not in self.ended}
+        return {job: state for job, state in found.items() if state}
+
+    def _summary(self) -> str:
+        states = self._states()
+        done = len(self.ended) + sum(
+            share_done(state, self.stages[self.jobs.index(job)]) for job, state in states.items()
+        )
+        text = f"{len(self.ended)} of {len(self.jobs)} done"
+        if 0 < done < len(self.jobs):
+            left = (time.monotonic() - self.started) * (len(self.jobs) / done - 1)
+            text += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
+        return text
+
+    def _table(self) -> Group:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for job, state in self._states().items():
+            training = state.steps > 0
+            table.add_row(
+                job,
+                state.stage.partition("@")[0],
+                f"step {state.step}/{state.steps}" if training else "",
+                f"converged {state.converged}/{state.members}" if training else "",
+            )
+        return Group(Text(self._summary()), table)
+
+
+def share_done(state: State, stages: int) -> float:
+    """How much of a job of that many stages is done, between 0 and 1: a training most of it, the others alike."""
+    if state.steps:
+        return (TRAINING if stages > 1 else 1.0) * state.step / state.steps
+    return 1.0 - (1.0 - TRAINING) * (stages - state.place) / max(1, stages - 1) if state.place else 0.0

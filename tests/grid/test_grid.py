@@ -1,0 +1,130 @@
+"""A grid on a real DVC project: what fails is named, what is done is kept, and nothing is kept under a false name."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import PRESETS
+
+PROJECT = Path(__file__).parent.parent.parent
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A DVC project with two quick cells, and nothing made yet."""
+    for name in ("pipeline", ".dvc"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("cache", "tmp", "__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(PROJECT / name, tmp_path / name)
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    content = YAML(typ="safe").load(PRESETS / "smoke.yaml")
+    cell = {"task": "addition", "model": {"positional": "none", "layers": 1}}
+    content |= {
+        "ablations": {"one": cell, "two": cell},
+        "training": content["training"] | {"seeds": [1], "snapshots": 0, "steps": 20, "evaluate_every": 20},
+        "tracking": {"uri": "jsonl:runs.jsonl"},
+    }
+    write(tmp_path, content)
+    return tmp_path
+
+
+def write(project: Path, content: dict[str, object]) -> None:
+    YAML().dump(content, project / "params.yaml")
+
+
+def changed(project: Path, section: str, **settings: object) -> None:
+    """Change settings in its params.yaml."""
+    content = YAML(typ="safe").load(project / "params.yaml")
+    content[section] |= settings
+    write(project, content)
+
+
+def start(project: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "grid", "--jobs", "2"],
+        cwd=project,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(project: Path) -> tuple[int, str]:
+    """Exit code and what was said."""
+    with start(project) as process:
+        said, _ = process.communicate(timeout=200)
+    return process.returncode, said
+
+
+def while_training(project: Path, *cells: str) -> Iterator[None]:
+    """Until these cells are seen to train."""
+    while not all(steps(project / ".grid" / f"{cell}.json") for cell in cells):
+        yield time.sleep(0.05)
+
+
+def steps(path: Path) -> int:
+    return int(json.loads(path.read_text())["step"]) if path.exists() else 0
+
+
+def ran(said: str) -> set[str]:
+    """The jobs that ended well."""
+    return {line.split(":")[0] for line in said.splitlines() if ": done;" in line}
+
+
+def test_what_fails_is_named_and_what_is_done_is_kept(project: Path) -> None:
+    changed(project, "ablations", two={"task": "addition", "training": {"accelerator": "tpu"}})
+    code, said = run(project)
+    assert code == 1
+    assert ran(said) == {"generate-addition", "generate-reverse", "one"}
+    last = said.splitlines()[-1]
+    assert last.startswith("error: grid: 1 of 2 jobs failed: two (exit code 2: training.accelerator: 'tpu' is not")
+    assert ".grid/two.log" in last
+    assert not (project / "reports" / "summary.md").exists()
+    changed(project, "ablations", two={"task": "addition", "model": {"layers": 1}})
+    code, said = run(project)
+    assert (code, ran(said)) == (0, {"two"}), said
+    assert (project / "reports" / "summary.md").exists()
+    assert run(project) == (0, "nothing is stale\n")
+
+
+def test_a_result_whose_parameters_changed_meanwhile_is_not_kept(project: Path) -> None:
+    changed(project, "training", steps=2000, evaluate_every=1000, stop_when_converged=False)
+    changed(project, "ablations", two={"task": "addition", "training": {"steps": 20, "evaluate_every": 20}})
+    with start(project) as process:
+        for _ in while_training(project, "one"):
+            pass
+        changed(project, "ablations", one={"task": "addition", "model": {"layers": 1}})
+        said, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "one (params.yaml: ablations.one changed while it ran" in said.splitlines()[-1]
+    assert ran(said) == {"generate-addition", "generate-reverse", "two"}
+    changed(project, "ablations", one={"task": "addition", "training": {"steps": 20, "evaluate_every": 20}})
+    code, said = run(project)
+    assert (code, ran(said)) == (0, {"one"}), said
+
+
+def test_ctrl_c_stops_all_and_the_next_call_goes_on(project: Path) -> None:
+    changed(project, "training", steps=20_000, evaluate_every=10_000, warmup_steps=1)
+    with start(project) as process:
+        for _ in while_training(project, "one", "two"):
+            pass
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert not [path for path in Path("/proc").glob("[0-9]*/cwd") if path.resolve() == project]
+    assert not list(project.glob("models/*"))
+    changed(project, "training", steps=20, evaluate_every=20)
+    code, said = run(project)
+    assert (code, ran(said)) == (0, {"one", "two"}), said

@@ -1,0 +1,20 @@
+"""A search on a real SLURM cluster of two nodes."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.params import read
+from pipeline.stages import search
+from tests.engines.conftest import controller, slurm
+
+__all__ = ["controller", "slurm"]  # fixtures
+
+
+@pytest.mark.timeout(300)
+def test_workers_on_two_nodes_complete_a_study(project: Path, slurm: None) -> None:
+    search.run(read(), workers=3, engine="slurm", gpus=0.0)
+    found = pd.read_csv(project / "reports" / "search" / "trials.csv")
+    assert list(found["state"]) == ["complete"] * read().search.trials
+    assert list((project / ".slurm").iterdir()) == []
