@@ -3,9 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.engines import ENGINES, Command
 from pipeline.grid import ledger
@@ -16,13 +15,6 @@ from pipeline.refusal import Failed
 
 RESULT = "report"
 """The stage for whose sake all the others run."""
-
-
-class Job(NamedTuple):
-    """The stages that one process runs."""
-
-    name: str
-    stages: list[str]
 
 
 def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) -> None:
@@ -40,45 +32,44 @@ def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) ->
     if ledger.is_current(RESULT):
         print("nothing is stale")
         return
-    datasets = [Job(f"generate-{task}", [f"generate@{task}"]) for task in params.tasks]
-    cells = [Job(name, [f"{stage}@{name}" for stage in ("train", "evaluate", "analyze")]) for name in params.ablations]
-    for each in (datasets, cells):
-        _run_stale(each, engine, jobs, gpus)
+    _run_stale({f"generate-{task}": [f"generate@{task}"] for task in params.tasks}, engine, jobs, gpus)
+    cells = {name: [f"{stage}@{name}" for stage in ("train", "evaluate", "analyze")] for name in params.ablations}
+    _run_stale(cells, engine, jobs, gpus)
     _dvc("repro", "--quiet", RESULT)
 
 
-def _run_stale(jobs: Sequence[Job], engine: str, workers: int | None, gpus: float | None) -> None:
-    stale = ledger.stale(*(job.stages for job in jobs))
-    todo = [Job(job.name, stages) for job, stages in zip(jobs, stale, strict=True) if stages]
-    begun = ledger.inputs(*(job.stages for job in todo))
-    failed: list[str] = []
-    for job in todo:
-        forget(job.name)
-    commands = [Command.of_pipeline("job", job.name, *job.stages, log=log(job.name)) for job in todo]
+def _run_stale(jobs: Mapping[str, Sequence[str]], engine: str, workers: int | None, gpus: float | None) -> None:
+    """Run the stale stages of each job, by its name, and keep what they made."""
+    begun = {job: found for job, found in zip(jobs, ledger.stale(*jobs.values()), strict=True) if found.stages}
+    if not begun:
+        return
+    names, failed = list(begun), list[str]()
+    for job in names:
+        forget(job)
+    commands = [Command.of_pipeline("job", job, *begun[job].stages, log=log(job)) for job in names]
 
-    with View([job.name for job in todo], [len(job.stages) for job in todo]) as view:
+    with View({job: len(found.stages) for job, found in begun.items()}) as view:
 
         def end(index: int, code: int) -> None:
-            job = todo[index]
-            wrong = _said(job, code) if code else _changed(ledger.keep(job.stages, begun[index]))
+            job = names[index]
+            wrong = _said(job, code) if code else _changed(ledger.keep(begun[job]))
             if wrong:
-                failed.append(f"{job.name} ({wrong})")
-            view.end(job.name, wrong or "done")
+                failed.append(f"{job} ({wrong})")
+            view.end(job, wrong or "done")
 
-        if commands:
-            ENGINES[engine].run(commands, workers=workers, gpus=gpus, on_end=end)
+        ENGINES[engine].run(commands, workers=workers, gpus=gpus, on_end=end)
     if failed:
         raise Failed(
-            f"grid: {len(failed)} of {len(todo)} jobs failed: {'; '.join(failed)}; "
+            f"grid: {len(failed)} of {len(names)} jobs failed: {'; '.join(failed)}; "
             f"what the others made is kept, and the same command goes on"
         )
 
 
-def _said(job: Job, code: int) -> str:
+def _said(job: str, code: int) -> str:
     """The last line of a job that failed."""
-    lines = log(job.name).read_text(errors="replace").split("\n") if log(job.name).exists() else []
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    return f"exit code {code}: {last.removeprefix('error: ')[:200]}; all of it: {log(job.name)}"
+    lines = log(job).read_text(errors="replace").strip().splitlines() if log(job).exists() else []
+    last = lines[-1].strip() if lines else "it said nothing"
+    return f"exit code {code}: {last.removeprefix('error: ')[:200]}; all of it: {log(job)}"
 
 
 def _changed(names: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
@@ -41,22 +41,29 @@ def is_current(target: str) -> bool:
         return not any(stage.status() for stage in plan)
 
 
-def stale(*chains: Sequence[str]) -> list[list[str]]:
+class Begun(NamedTuple):
+    """Stages that must run, and what they depended on when that was found."""
+
+    stages: list[str]
+    inputs: Inputs
+
+
+def stale(*chains: Sequence[str]) -> list[Begun]:
     """Those stages of each chain that must run, each depending on its first one. What is in the run cache is put in
     place instead; the outputs of the others are removed, as DVC does before it runs them."""
     with opened() as repo:
-        stages = _stages(repo)
-        return [_stale(repo, [stages[name] for name in chain]) for chain in chains]
+        there = _stages(repo)
+        found = [_stale(repo, [there[name] for name in chain]) for chain in chains]
+        return [Begun([stage.addressing for stage in stages], _inputs(stages)) for stages in found]
 
 
-def _stale(repo: Repo, chain: Sequence[PipelineStage]) -> list[str]:
-    found: list[str] = []
-    first = chain[0].addressing
+def _stale(repo: Repo, chain: Sequence[PipelineStage]) -> list[PipelineStage]:
+    found: list[PipelineStage] = []
     for stage in chain:
-        if first in found or stage.status():
+        if chain[0] in found or stage.status():
             stage.remove_outs(ignore_remove=False, force=False)
-            if first in found or not _restored(repo, stage):
-                found.append(stage.addressing)
+            if chain[0] in found or not _restored(repo, stage):
+                found.append(stage)
     return found
 
 
@@ -68,23 +75,16 @@ def _restored(repo: Repo, stage: PipelineStage) -> bool:
     return True
 
 
-def inputs(*chains: Sequence[str]) -> list[Inputs]:
-    """What the stages of each chain depend on now, but for what they make themselves."""
-    with opened() as repo:
-        stages = _stages(repo)
-        return [_inputs([stages[name] for name in chain]) for chain in chains]
-
-
-def keep(names: Sequence[str], begun: Inputs) -> list[str]:
-    """Put the results of these stages, whose `inputs` were those when they began, into DVC's caches. What has changed
-    meanwhile: if that is anything, nothing is kept."""
+def keep(begun: Begun) -> list[str]:
+    """Put the results of these stages into DVC's caches. What has changed since they began: if that is anything,
+    nothing is kept."""
     with opened() as repo:
         there = _stages(repo)
-        if gone := [name for name in names if name not in there]:
+        if gone := [name for name in begun.stages if name not in there]:
             return gone
-        stages = [there[name] for name in names]
-        now = _inputs(stages)
-        if changed := sorted(name for name in now | begun if now.get(name) != begun.get(name)):
+        stages = [there[name] for name in begun.stages]
+        now, before = _inputs(stages), begun.inputs
+        if changed := sorted(name for name in now | before if now.get(name) != before.get(name)):
             return changed
         for stage in stages:
             stage.save()
@@ -93,6 +93,7 @@ def keep(names: Sequence[str], begun: Inputs) -> list[str]:
 
 
 def _inputs(stages: Sequence[PipelineStage]) -> Inputs:
+    """What they depend on now, but for what they make themselves."""
     made = {out.def_path for stage in stages for out in stage.outs}
     found: Inputs = {f"the command of {stage.addressing}": stage.cmd for stage in stages}
     for dep in (dep for stage in stages for dep in stage.deps if dep.def_path not in made):

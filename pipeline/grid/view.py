@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -21,12 +21,11 @@ class View:
     """Use as a context, while the jobs run.
 
     Args:
-        jobs: the name of each, in order.
-        stages: how many stages each runs.
+        jobs: how many stages each runs, by its name.
     """
 
-    def __init__(self, jobs: Sequence[str], stages: Sequence[int]) -> None:
-        self.jobs, self.stages = jobs, stages
+    def __init__(self, jobs: Mapping[str, int]) -> None:
+        self.jobs = jobs
         self.ended: dict[str, str] = {}
         self.started = time.monotonic()
         console = Console(stderr=True)
@@ -56,10 +55,7 @@ class View:
         return {job: state for job, state in found.items() if state}
 
     def _summary(self) -> str:
-        states = self._states()
-        done = len(self.ended) + sum(
-            share_done(state, self.stages[self.jobs.index(job)]) for job, state in states.items()
-        )
+        done = len(self.ended) + sum(share_done(state, self.jobs[job]) for job, state in self._states().items())
         text = f"{len(self.ended)} of {len(self.jobs)} done"
         if 0 < done < len(self.jobs):
             left = (time.monotonic() - self.started) * (len(self.jobs) / done - 1)
