@@ -20,16 +20,16 @@ class Samples(NamedTuple):
     """Token rows as the network sees them, and where in them the predictions are read."""
 
     tokens: Int[Tensor, "samples length"]
-    visible: Bool[Tensor, "... queries length"]
-    """Which keys (last axis) a query (the axis before, 1 where all queries see the same) attends to."""
+    visible: Bool[Tensor, "#samples length length"]
+    """Which keys (last axis) a query (the axis before) attends to."""
     read_at: Int[Tensor, "samples reads"]
 
 
 def taken(
-    x: Shaped[Tensor, "samples length rest"], at: Int[Tensor, "samples places"] | None
-) -> Shaped[Tensor, "samples _ rest"]:
+    x: Shaped[Tensor, "*#samples length rest"], at: Int[Tensor, "*#samples places"] | None
+) -> Shaped[Tensor, "... _ rest"]:
     """What stands at the places `at` of each sample; everything where that is None."""
-    return x if at is None else x.gather(-2, at[..., None].expand(*at.shape, x.shape[-1]))
+    return x if at is None else x.take_along_dim(at[..., None], dim=-2)
 
 
 class Pattern(Protocol):
@@ -44,7 +44,7 @@ class Causal:
 
     def samples(self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
         length = tokens.shape[-1]
-        visible = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+        visible = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()
         return Samples(tokens, visible, positions)
 
 
@@ -56,7 +56,7 @@ class Full:
         prefixes = tokens[:, None, :].expand(batch, reads, length).reshape(batch * reads, length)
         last = positions.reshape(batch * reads, 1)
         inside = torch.arange(length, device=tokens.device) <= last
-        return Samples(prefixes, inside[:, None, :], last)
+        return Samples(prefixes, inside[:, None, :].expand(-1, length, -1), last)
 
 
 PATTERNS: dict[str, Pattern] = {"causal": Causal(), "full": Full()}
@@ -86,21 +86,19 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length width"],
-        visible: Bool[Tensor, "... queries length"],
+        bias: Float[Tensor, "#batch #heads length length"],
         at: Int[Tensor, "batch places"] | None = None,
     ) -> Float[Tensor, "batch _ width"]:
-        """What each position draws from those it sees; only for the places `at`, if they are named."""
-        batch, length, width = x.shape
+        """What each position draws from those it sees; only for the places `at`, if they are named.
+
+        `bias`: what is added to the scores, `[sample, head, key, query]`.
+        """
         (positional,) = self.positional
-        everywhere = torch.arange(length, device=x.device)
-        places = everywhere if at is None else at
         query, key, value = (
             F.linear(source, weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [batch, heads, places, units]
             for source, weight in zip((taken(x, at), x, x), self.query_key_value.weight.chunk(3), strict=True)
         )
-        query = positional.rotate(query, places) / math.sqrt(width // self.heads)
+        query = positional.rotate(query, at) / math.sqrt(query.shape[-1])
         # Keys come before queries: a softmax along so short a last axis takes four times as long.
-        scores = positional.bias(positional.rotate(key, everywhere) @ query.mT, places)
-        seen = visible if visible.shape[-2] == 1 else taken(visible.expand(batch, -1, -1), at)
-        weights = scores.masked_fill(~seen.unsqueeze(-3).mT, -torch.inf).softmax(dim=-2)
-        return self.output((weights.mT @ value).transpose(1, 2).flatten(-2))
+        scores = positional.rotate(key) @ query.mT + taken(bias.mT, at if at is None else at[:, None]).mT
+        return self.output((scores.softmax(dim=-2).mT @ value).transpose(1, 2).flatten(-2))

@@ -68,10 +68,10 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length width"],
-        visible: Bool[Tensor, "... queries length"],
+        bias: Float[Tensor, "#batch #heads length length"],
         at: Int[Tensor, "batch places"] | None = None,
     ) -> Float[Tensor, "batch _ width"]:
-        x = self.attention(x, visible=visible, at=at)
+        x = self.attention(x, bias=bias, at=at)
         return self.mlp(x)
 
 
@@ -122,17 +122,18 @@ class Transformer(nn.Module):
     def residual_stream(
         self,
         tokens: Int[Tensor, "batch length"],
-        visible: Bool[Tensor, "... queries length"],
+        visible: Bool[Tensor, "#batch length length"],
         read_at: Int[Tensor, "batch reads"] | None = None,
     ) -> list[Float[Tensor, "batch _ width"]]:
         """The residual stream: the embeddings, then what each layer leaves; the last one only at `read_at`, if that is
         given."""
         x = self.dropout(self.positional.add(self.embedding(tokens)))
+        bias = self.positional.bias(visible).to(x.dtype)
         stream = [x]
         for layer, block in enumerate(self.blocks):
             if layer and self.positional_every_layer:
                 x = self.positional.add(x)
-            x = block(x, visible, read_at if layer == len(self.blocks) - 1 else None)
+            x = block(x, bias, read_at if layer == len(self.blocks) - 1 else None)
             stream.append(x)
         return stream
 

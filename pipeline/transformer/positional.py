@@ -2,10 +2,12 @@
 
 An encoding may act in three places: on the residual stream (`add`), on queries and keys (`rotate`), or on the
 attention scores (`bias`). What a class does not override leaves things as they are.
+
+Tables are computed in float64 and rounded: the last digits of a float32 sine are the processor's own.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -26,16 +28,16 @@ class Positional(nn.Module):
         return x
 
     def rotate(
-        self, x: Float[Tensor, "batch heads places units"], at: Int[Tensor, "*batch places"]
+        self, x: Float[Tensor, "batch heads places units"], at: Int[Tensor, "batch places"] | None = None
     ) -> Float[Tensor, "batch heads places units"]:
-        """Queries or keys with their positions turned in."""
+        """Queries or keys with their positions turned in: those named, or else 0, 1, 2, ..."""
         return x
 
-    def bias(
-        self, scores: Float[Tensor, "batch heads keys queries"], at: Int[Tensor, "*batch queries"]
-    ) -> Float[Tensor, "batch heads keys queries"]:
-        """Attention scores of all keys with their distance to the queries, which stand `at`, taken into account."""
-        return scores
+    def bias(self, visible: Bool[Tensor, "#samples length length"]) -> Float[Tensor, "#samples _ length length"]:
+        """What is added to the attention scores, `[sample, head, key, query]`: minus infinity where the query (last
+        axis but one of `visible`) does not see the key."""
+        seen = visible.mT.unsqueeze(-3)
+        return torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, -torch.inf)
 
 
 class Learned(Positional):
@@ -59,33 +61,32 @@ class Sinusoidal(Positional):
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
-        angles = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+        angles = angular(length, width)
         table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
-        self.register_buffer("table", EMBEDDING_SCALE * table, persistent=False)
+        self.register_buffer("table", (EMBEDDING_SCALE * table).float(), persistent=False)
 
     def add(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         return x + self.table[: x.shape[-2]]
 
 
 class Rotary(Positional):
-    """Queries and keys turned by an angle proportional to their position (Su et al. 2021, arXiv 2104.09864)."""
+    """Queries and keys turned by an angle proportional to their position (Su et al. 2021, arXiv 2104.09864): each two
+    units in a row are a complex number."""
 
-    cosine: Tensor
-    sine: Tensor
+    turns: Tensor
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
-        units = width // heads
-        angles = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, units, 2) / units)
-        self.register_buffer("cosine", angles.cos(), persistent=False)
-        self.register_buffer("sine", angles.sin(), persistent=False)
+        angles = angular(length, width // heads)
+        turns = torch.stack((angles.cos(), angles.sin()), dim=-1)
+        self.register_buffer("turns", turns.float(), persistent=False)
 
     def rotate(
-        self, x: Float[Tensor, "batch heads places units"], at: Int[Tensor, "*batch places"]
+        self, x: Float[Tensor, "batch heads places units"], at: Int[Tensor, "batch places"] | None = None
     ) -> Float[Tensor, "batch heads places units"]:
-        cosine, sine = self.cosine[at].unsqueeze(-3), self.sine[at].unsqueeze(-3)
-        even, odd = x[..., 0::2], x[..., 1::2]
-        return torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1).flatten(-2)
+        turns = self.turns[: x.shape[-2]] if at is None else self.turns[at].unsqueeze(-4)
+        pairs = x.to(turns.dtype).unflatten(-1, (-1, 2))  # there are no complex bfloat16
+        return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns)).flatten(-2)
 
 
 class Alibi(Positional):
@@ -93,18 +94,23 @@ class Alibi(Positional):
     arXiv 2108.12409). With full attention the distance counts the same in both directions.
     """
 
-    slopes: Tensor
+    penalty: Tensor
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
-        self.register_buffer("slopes", 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads), persistent=False)
+        slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
+        places = torch.arange(length)
+        distance = (places[:, None] - places).abs()
+        self.register_buffer("penalty", slopes[:, None, None] * distance, persistent=False)
 
-    def bias(
-        self, scores: Float[Tensor, "batch heads keys queries"], at: Int[Tensor, "*batch queries"]
-    ) -> Float[Tensor, "batch heads keys queries"]:
-        keys = torch.arange(scores.shape[-2], device=scores.device)
-        distance = (keys[:, None] - at[..., None, :]).abs()
-        return scores - self.slopes[:, None, None] * distance.unsqueeze(-3)
+    def bias(self, visible: Bool[Tensor, "#samples length length"]) -> Float[Tensor, "#samples heads length length"]:
+        length = visible.shape[-1]
+        return super().bias(visible) - self.penalty[:, :length, :length]
+
+
+def angular(length: int, units: int) -> Float[Tensor, "length pairs"]:
+    """The angle of each pair of units at each position, in radians, falling from 1 to 1/10,000 a position."""
+    return torch.arange(length)[:, None] / 10_000.0 ** (torch.arange(0, units, 2).double() / units)
 
 
 EMBEDDING_SCALE = 0.02

@@ -80,8 +80,9 @@ def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tenso
         mask = mask - 2.0 ** (-8 * head / config.heads)[:, None, None] * (place[:, None] - place).abs()
 
     def turned(x: Tensor) -> Tensor:
-        turn = torch.complex(transformer.positional.cosine, transformer.positional.sine)[:length]
-        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) * turn).flatten(-2)
+        cosine, sine = transformer.positional.turns[:length].unbind(-1)
+        even, odd = x[..., 0::2], x[..., 1::2]
+        return torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1).flatten(-2)
 
     x = transformer.positional.add(transformer.embedding(prefixes))
     for layer, block in enumerate(transformer.blocks):
@@ -130,10 +131,9 @@ def test_only_order_blind_architectures_ignore_the_order_of_earlier_tokens(
 def test_relative_encodings_see_distances_only(positional: str) -> None:
     """With the same query and key everywhere, scores are alike along diagonals, and differ across them."""
     encoding = POSITIONAL[positional](LENGTH, 16, 2).double()
-    query, key = torch.randn(2, 1, 2, LENGTH, 8, dtype=torch.double)
-    at = torch.arange(LENGTH)
-    same = [x[:, :, :1].expand(-1, -1, LENGTH, -1) for x in (query, key)]
-    scores = encoding.bias(encoding.rotate(same[1], at) @ encoding.rotate(same[0], at).mT, at)
+    query, key = torch.randn(2, 1, 2, 1, 8, dtype=torch.double).expand(-1, -1, -1, LENGTH, -1)
+    everything = torch.ones(1, LENGTH, LENGTH, dtype=torch.bool)
+    scores = encoding.rotate(key) @ encoding.rotate(query).mT + encoding.bias(everything)
     torch.testing.assert_close(scores[..., 1:, 1:], scores[..., :-1, :-1], rtol=0, atol=1e-5)
     assert not torch.allclose(scores[..., 0, 0], scores[..., 0, 1])
 
@@ -179,6 +179,7 @@ def test_an_identity_start_passes_the_signal_where_there_is_no_residual_connecti
     forget."""
     tokens = torch.randint(12, (50, 8), generator=torch.Generator().manual_seed(0))
     visible = torch.ones(8, 8, dtype=torch.bool).tril()
+    bias = torch.zeros(1, 1, 8, 8).masked_fill(~visible.mT, -torch.inf)
     alike = {}
     for start in ("normal", "identity"):
         torch.manual_seed(1)
@@ -186,7 +187,7 @@ def test_an_identity_start_passes_the_signal_where_there_is_no_residual_connecti
         block = Transformer(config, vocabulary=12, length=8).blocks[0]
         before = torch.randn(12, 48, generator=torch.Generator().manual_seed(2))[tokens]
         if sublayer == "attention":
-            after = block.attention(before, visible=visible)
+            after = block.attention(before, bias=bias)
             expected = (visible / visible.sum(-1, keepdim=True)) @ block.attention.norm(before)
         else:
             after, expected = block.mlp(before), before
