@@ -22,6 +22,7 @@ from pipeline.engines.machine import THREADS
 
 SLOW = (
     "pytorch_lightning",
+    "torch._dynamo",  # which counting FLOPs asks for
     "pandas",
     "scipy.stats",
     "optuna",

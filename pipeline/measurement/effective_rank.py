@@ -5,11 +5,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pipeline.measurement.registry import Subject, measurement, stream
+from pipeline.measurement.registry import Subject, measurement
 from pipeline.measurement.tables import tidy
 
-ROWS = 256
-"""Random rows that are looked at, so many that their mean is within 3 % of that of a thousand."""
 ROUNDING = 1e-13
 """Eigenvalues of a Gram matrix below this share of its largest are what rounding (float64) leaves of 0."""
 
@@ -18,7 +16,7 @@ ROUNDING = 1e-13
 def effective_rank(subject: Subject) -> pd.DataFrame:
     """Effective rank of the residual stream at each depth, of one row's positions, averaged over random rows: 1 where
     all positions say the same, at most the number of positions (Roy, Vetterli, EUSIPCO 2007)."""
-    return tidy(("depth",), effective_rank=rank(stream(subject.model, subject.random[:ROWS])).mean(-1))
+    return tidy(("depth",), effective_rank=rank(subject.few_random_stream).mean(-1))
 
 
 def rank(states: Float64[Tensor, "*many length width"]) -> Float64[Tensor, "*many"]:
