@@ -3,18 +3,20 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.engines import ENGINES, Command
 from pipeline.grid import ledger
 from pipeline.grid.state import forget, log
 from pipeline.grid.view import View
-from pipeline.params import Params
+from pipeline.params import Cell, Params
 from pipeline.refusal import Failed
 
 RESULT = "report"
 """The stage for whose sake all the others run."""
+PREFIXES = 4
+"""Of a row that is learned with full attention: about as many as its answer has characters."""
 
 
 def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) -> None:
@@ -33,9 +35,22 @@ def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) ->
         print("nothing is stale")
         return
     _run_stale({f"generate-{task}": [f"generate@{task}"] for task in params.tasks}, engine, jobs, gpus)
-    cells = {name: [f"{stage}@{name}" for stage in ("train", "evaluate", "analyze")] for name in params.ablations}
+    names = [cell.name for cell in longest_first(params.cells())]
+    cells = {name: [f"{stage}@{name}" for stage in ("train", "evaluate", "analyze")] for name in names}
     _run_stale(cells, engine, jobs, gpus)
     _dvc("repro", "--quiet", RESULT)
+
+
+def longest_first(cells: Iterable[Cell]) -> list[Cell]:
+    """In the order in which they start: who starts last should be short, because the others have nothing left to do
+    meanwhile. What they cost is an estimate from their sizes."""
+
+    def cost(cell: Cell) -> float:
+        model, training = cell.model, cell.training
+        samples = PREFIXES if model.attention == "full" else 1
+        return len(training.seeds) * training.steps * training.batch_size * samples * model.layers * model.width**2
+
+    return sorted(cells, key=cost, reverse=True)
 
 
 def _run_stale(jobs: Mapping[str, Sequence[str]], engine: str, workers: int | None, gpus: float | None) -> None:

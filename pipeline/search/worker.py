@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 from pipeline.dataset import Dataset
 from pipeline.params import Cell, Params, Search
 from pipeline.search import space
+from pipeline.search.interrupts import Held, held
 from pipeline.search.objective import train
 from pipeline.search.result import Curve, Result
 from pipeline.search.study import LOST_AFTER, alone, enumerated, wanted
@@ -41,14 +42,15 @@ def work(
     """
     ran = 0
     while True:
-        with ExitStack() as turn:  # so that no two workers take the last trial
-            turn.enter_context(alone(url))
+        # Ctrl-C between Optuna's writes would leave a trial that nobody runs.
+        with held() as interrupt, ExitStack() as turn:
+            turn.enter_context(alone(url))  # so that no two workers take the last trial
             trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
             complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
             if len(complete) >= wanted(params):
                 return ran
             if len(trials) < wanted(params):
-                trial = _Trial(params, url, data, complete, turn, on_trial, train)
+                trial = _Trial(params, url, data, complete, turn, interrupt, on_trial, train)
                 with _quietly():
                     study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
                 ran += 1
@@ -67,11 +69,12 @@ class _Trial:
         data: Dataset,
         complete: Sequence[FrozenTrial],
         turn: ExitStack,
+        interrupt: Held,
         on_trial: OnTrial,
         train: Train,
     ) -> None:
         self.params, self.url, self.data, self.complete = params, url, data, complete
-        self.turn, self.on_trial, self.train = turn, on_trial, train
+        self.turn, self.interrupt, self.on_trial, self.train = turn, interrupt, on_trial, train
         self.cell: Cell | None = None
 
     def run(self, trial: optuna.Trial) -> tuple[float, float]:
@@ -83,7 +86,8 @@ class _Trial:
             chosen = space.suggest(trial, self.params)
             self.turn.close()
             self.cell = space.cell(self.params, chosen)
-            result, about = self._result(trial)
+            with self.interrupt.heard():
+                result, about = self._result(trial)
         except KeyboardInterrupt:
             trial.study.enqueue_trial(trial.params, user_attrs={"retries": _original(trial)})
             raise

@@ -9,22 +9,29 @@ import pytest
 from tests.engines import slurm_cluster
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A real Ray cluster of two nodes of two cores, one with a GPU (that nothing computes on), in this process."""
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
-    with warnings.catch_warnings():
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[str]:
+    """A real Ray cluster of two nodes of two cores, one with a GPU (that nothing computes on); its address."""
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
-        import ray
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
         from ray.cluster_utils import Cluster
 
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
         made.add_node(num_cpus=2)
-        ray.init(address=made.address, logging_level="ERROR")
-        yield
-        ray.shutdown()
+        yield made.address
         made.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes: str) -> Iterator[None]:
+    """The cluster as this process sees it."""
+    import ray
+
+    ray.init(address=nodes, logging_level="ERROR")
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -14,23 +14,6 @@ def python(code: str, *arguments: str) -> Command:
 
 
 @pytest.mark.timeout(300)
-def test_a_command_whose_node_is_lost_is_run_again(cluster: None, tmp_path: Path) -> None:
-    """The node's worker is killed; what it ran learns of that at the end of its standard input."""
-    code = (
-        "import os, pathlib, sys\n"
-        "mark = pathlib.Path(sys.argv[1])\n"
-        "if not mark.exists():\n"
-        "    mark.touch()\n"
-        "    os.kill(os.getppid(), 9)\n"
-        "    sys.stdin.read()\n"
-        "    (mark.parent / (mark.name + '-ended')).touch()\n"
-        "    sys.exit(7)\n"
-    )
-    commands = [python(code, str(tmp_path / name)) for name in ("one", "two")]
-    assert ENGINES["ray"].run(commands, workers=2, gpus=0.0) == [0, 0]
-
-
-@pytest.mark.timeout(300)
 def test_commands_can_share_a_gpu(cluster: None, tmp_path: Path) -> None:
     code = "import os, sys; open(sys.argv[1], 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
     paths = [tmp_path / "one", tmp_path / "two"]

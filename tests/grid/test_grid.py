@@ -2,51 +2,25 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
-from tests.conftest import PRESETS
+from pipeline.grid import driver, ledger
+from pipeline.params import Ablation, Params
+from tests.grid.conftest import changed
 
-PROJECT = Path(__file__).parent.parent.parent
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A DVC project with two quick cells, and nothing made yet."""
-    for name in ("pipeline", ".dvc"):
-        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("cache", "tmp", "__pycache__"))
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy(PROJECT / name, tmp_path / name)
-    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
-    content = YAML(typ="safe").load(PRESETS / "smoke.yaml")
-    cell = {"task": "addition", "model": {"positional": "none", "layers": 1}}
-    content |= {
-        "ablations": {"one": cell, "two": cell},
-        "training": content["training"] | {"seeds": [1], "snapshots": 0, "steps": 20, "evaluate_every": 20},
-        "tracking": {"uri": "jsonl:runs.jsonl"},
-    }
-    write(tmp_path, content)
-    return tmp_path
-
-
-def write(project: Path, content: dict[str, object]) -> None:
-    YAML().dump(content, project / "params.yaml")
-
-
-def changed(project: Path, section: str, **settings: object) -> None:
-    """Change settings in its params.yaml."""
-    content = YAML(typ="safe").load(project / "params.yaml")
-    content[section] |= settings
-    write(project, content)
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning"),  # inside DVC
+]
 
 
 def start(project: Path) -> "subprocess.Popen[str]":
@@ -82,6 +56,19 @@ def ran(said: str) -> set[str]:
     return {line.split(":")[0] for line in said.splitlines() if ": done;" in line}
 
 
+def test_what_takes_longest_starts_first(smoke: Params) -> None:
+    said: dict[str, Any] = {
+        "shallow": {"model": {"layers": 1}},
+        "usual": {},
+        "full": {"model": {"attention": "full"}},
+        "short": {"training": {"steps": 30}},
+        "same": {},
+    }
+    ablations = {name: Ablation(task="addition", **overrides) for name, overrides in said.items()}
+    cells = smoke.model_copy(update={"ablations": ablations}).cells()
+    assert [cell.name for cell in driver.longest_first(cells)] == ["full", "usual", "same", "shallow", "short"]
+
+
 def test_what_fails_is_named_and_what_is_done_is_kept(project: Path) -> None:
     changed(project, "ablations", two={"task": "addition", "training": {"accelerator": "tpu"}})
     code, said = run(project)
@@ -99,7 +86,7 @@ def test_what_fails_is_named_and_what_is_done_is_kept(project: Path) -> None:
 
 
 def test_a_result_whose_parameters_changed_meanwhile_is_not_kept(project: Path) -> None:
-    changed(project, "training", steps=2000, evaluate_every=1000, stop_when_converged=False)
+    changed(project, "training", steps=1000, evaluate_every=1000, stop_when_converged=False)
     changed(project, "ablations", two={"task": "addition", "training": {"steps": 20, "evaluate_every": 20}})
     with start(project) as process:
         for _ in while_training(project, "one"):
@@ -109,9 +96,10 @@ def test_a_result_whose_parameters_changed_meanwhile_is_not_kept(project: Path) 
     assert process.returncode == 1
     assert "one (params.yaml: ablations.one changed while it ran" in said.splitlines()[-1]
     assert ran(said) == {"generate-addition", "generate-reverse", "two"}
-    changed(project, "ablations", one={"task": "addition", "training": {"steps": 20, "evaluate_every": 20}})
-    code, said = run(project)
-    assert (code, ran(said)) == (0, {"one"}), said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        one, two = ledger.stale(["train@one"], ["train@two", "evaluate@two", "analyze@two"])
+    assert (one.stages, two.stages) == (["train@one"], [])
 
 
 def test_ctrl_c_stops_all_and_the_next_call_goes_on(project: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.params import read
 from pipeline.stages import search
-from tests.engines.conftest import cluster
+from tests.engines.conftest import cluster, nodes
 
-__all__ = ["cluster"]  # a fixture
+__all__ = ["cluster", "nodes"]  # fixtures
 
 
 @pytest.mark.timeout(300)
