@@ -61,7 +61,7 @@ def test_what_takes_longest_starts_first(smoke: Params) -> None:
         "shallow": {"model": {"layers": 1}},
         "usual": {},
         "full": {"model": {"attention": "full"}},
-        "short": {"training": {"steps": 30}},
+        "short": {"training": {"steps": 50}},
         "same": {},
     }
     ablations = {name: Ablation(task="addition", **overrides) for name, overrides in said.items()}
