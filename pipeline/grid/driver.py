@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.engines import ENGINES, Command
 from pipeline.grid import ledger
-from pipeline.grid.state import forget, log
+from pipeline.grid.state import Job, forget, log
 from pipeline.grid.view import View
 from pipeline.params import Cell, Params
 from pipeline.refusal import Failed
@@ -34,28 +34,28 @@ def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) ->
     if ledger.is_current(RESULT):
         print("nothing is stale")
         return
-    _run_stale({f"generate-{task}": [f"generate@{task}"] for task in params.tasks}, engine, jobs, gpus)
-    names = [cell.name for cell in longest_first(params.cells())]
-    cells = {name: [f"{stage}@{name}" for stage in ("train", "evaluate", "analyze")] for name in names}
-    _run_stale(cells, engine, jobs, gpus)
+    _run_stale({f"generate-{task}": Job([f"generate@{task}"], 1.0) for task in params.tasks}, engine, jobs, gpus)
+    _run_stale(longest_first(params.cells()), engine, jobs, gpus)
     _dvc("repro", "--quiet", RESULT)
 
 
-def longest_first(cells: Iterable[Cell]) -> list[Cell]:
-    """In the order in which they start: who starts last should be short, because the others have nothing left to do
-    meanwhile. What they cost is an estimate from their sizes."""
+def longest_first(cells: Iterable[Cell]) -> dict[str, Job]:
+    """A job for each cell, in the order in which they start: the last one should be short, because the others have
+    nothing left to do meanwhile. What a cell costs is an estimate from its sizes."""
 
-    def cost(cell: Cell) -> float:
+    def job(cell: Cell) -> Job:
         model, training = cell.model, cell.training
-        samples = PREFIXES if model.attention == "full" else 1
-        return len(training.seeds) * training.steps * training.batch_size * samples * model.layers * model.width**2
+        samples = training.steps * training.batch_size * (PREFIXES if model.attention == "full" else 1)
+        cost = len(training.seeds) * samples * model.layers * model.width**2
+        return Job([f"{stage}@{cell.name}" for stage in ("train", "evaluate", "analyze")], cost)
 
-    return sorted(cells, key=cost, reverse=True)
+    return dict(sorted(((cell.name, job(cell)) for cell in cells), key=lambda one: one[1].cost, reverse=True))
 
 
-def _run_stale(jobs: Mapping[str, Sequence[str]], engine: str, workers: int | None, gpus: float | None) -> None:
+def _run_stale(jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: float | None) -> None:
     """Run the stale stages of each job, by its name, and keep what they made."""
-    begun = {job: found for job, found in zip(jobs, ledger.stale(*jobs.values()), strict=True) if found.stages}
+    found = zip(jobs, ledger.stale(*(job.stages for job in jobs.values())), strict=True)
+    begun = {job: stale for job, stale in found if stale.stages}
     if not begun:
         return
     names, failed = list(begun), list[str]()
@@ -63,7 +63,7 @@ def _run_stale(jobs: Mapping[str, Sequence[str]], engine: str, workers: int | No
         forget(job)
     commands = [Command.of_pipeline("job", job, *begun[job].stages, log=log(job)) for job in names]
 
-    with View({job: len(found.stages) for job, found in begun.items()}) as view:
+    with View({job: Job(stale.stages, jobs[job].cost) for job, stale in begun.items()}) as view:
 
         def end(index: int, code: int) -> None:
             job = names[index]

@@ -1,13 +1,24 @@
-"""How far a job is: a small file that the job writes and whoever waits for it reads."""
+"""Jobs, and how far they are: a small file that the job writes and whoever waits for it reads."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline import files
 
 FOLDER = Path(".grid")
 """States and logs, of the last grid that ran here."""
+
+
+class Job(NamedTuple):
+    """What one process runs."""
+
+    stages: Sequence[str]
+    """Their names in dvc.yaml, one after the other."""
+    cost: float
+    """How long that takes, in proportion to the others."""
 
 
 @dataclass(frozen=True)

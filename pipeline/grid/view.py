@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.grid.state import State
+from pipeline.grid.state import Job, State
 
 TRAINING = 0.9
 """The share of a cell's time that its training takes, roughly."""
@@ -21,10 +21,10 @@ class View:
     """Use as a context, while the jobs run.
 
     Args:
-        jobs: how many stages each runs, by its name.
+        jobs: by their names.
     """
 
-    def __init__(self, jobs: Mapping[str, int]) -> None:
+    def __init__(self, jobs: Mapping[str, Job]) -> None:
         self.jobs = jobs
         self.ended: dict[str, str] = {}
         self.started = time.monotonic()
@@ -55,10 +55,13 @@ class View:
         return {job: state for job, state in found.items() if state}
 
     def _summary(self) -> str:
-        done = len(self.ended) + sum(share_done(state, self.jobs[job]) for job, state in self._states().items())
+        shares = dict.fromkeys(self.ended, 1.0)
+        shares |= {job: share_done(state, len(self.jobs[job].stages)) for job, state in self._states().items()}
+        done = sum(share * self.jobs[job].cost for job, share in shares.items())
+        all_of_it = sum(job.cost for job in self.jobs.values())
         text = f"{len(self.ended)} of {len(self.jobs)} done"
-        if 0 < done < len(self.jobs):
-            left = (time.monotonic() - self.started) * (len(self.jobs) / done - 1)
+        if 0 < done < all_of_it:
+            left = (time.monotonic() - self.started) * (all_of_it / done - 1)
             text += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
         return text
 
