@@ -17,7 +17,7 @@ from pipeline.transformer.model import Transformer
 
 TOLERANCE = 1e-9
 """The largest change of a logit, in float64, that counts as none."""
-PROMPTS, PERMUTATIONS = 64, 8
+PROMPTS, PERMUTATIONS = 64, 4
 
 
 class SymmetryError(Failed):

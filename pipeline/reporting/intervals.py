@@ -46,6 +46,8 @@ def bootstrap_intervals(groups: Sequence[Sequence[float]]) -> Float[np.ndarray, 
         chosen = np.array([index for index, group in enumerate(groups) if len(group) == size])
         drawn = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), RESAMPLES).T.astype(np.float64)
         for some in np.array_split(chosen, 1 + len(chosen) // AT_ONCE):
-            means = np.array([list(groups[index]) for index in some]) @ drawn / size
+            values = np.array([list(groups[index]) for index in some])
+            first = values[:, :1]  # what is the same in all of them must not be rounded
+            means = first + (values - first) @ drawn / size
             found[some] = np.quantile(means, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=-1).T
     return found

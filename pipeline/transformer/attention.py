@@ -94,11 +94,13 @@ class Attention(nn.Module):
         `bias`: what is added to the scores, `[sample, head, key, query]`.
         """
         (positional,) = self.positional
+        for_query, for_key, for_value = self.query_key_value.weight.chunk(3)
+        for_query = for_query * math.sqrt(self.heads / x.shape[-1])  # they are fewer than the queries
         query, key, value = (
             F.linear(source, weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [batch, heads, places, units]
-            for source, weight in zip((taken(x, at), x, x), self.query_key_value.weight.chunk(3), strict=True)
+            for source, weight in ((taken(x, at), for_query), (x, for_key), (x, for_value))
         )
-        query = positional.rotate(query, at) / math.sqrt(query.shape[-1])
         # Keys come before queries: a softmax along so short a last axis takes four times as long.
-        scores = positional.rotate(key) @ query.mT + taken(bias.mT, at if at is None else at[:, None]).mT
+        scores = positional.rotate(key) @ positional.rotate(query, at).mT
+        scores = scores + taken(bias.mT, at if at is None else at[:, None]).mT
         return self.output((scores.softmax(dim=-2).mT @ value).transpose(1, 2).flatten(-2))
