@@ -72,3 +72,10 @@ def easy(**settings: object) -> Cell:
     schedule = {"seeds": [1, 2, 3], "schedule": "constant", "steps": 60, "evaluate_every": 20}
     learned = cell("easy", model_={"positional": "learned"}, **(schedule | settings))
     return learned.model_copy(update={"task": digits})
+
+
+def made(project: Path) -> dict[Path, bytes]:
+    """What the stages of the grid made of a project, and what DVC says of it."""
+    paths = [path for top in ("data", "models", "reports") for path in (project / top).rglob("*") if path.is_file()]
+    kept = [path for path in [*paths, project / "dvc.lock"] if "search" not in path.relative_to(project).parts]
+    return {path.relative_to(project): path.read_bytes() for path in kept}

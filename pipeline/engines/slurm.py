@@ -167,7 +167,7 @@ def _submit(executor: "SlurmExecutor", commands: Sequence[Command]) -> "Sequence
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C comes at the end of the block."""
+    """Ctrl-C comes at the end of the block. By a mask, which `sbatch` inherits: a terminal sends it Ctrl-C too."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

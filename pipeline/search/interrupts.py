@@ -1,4 +1,7 @@
-"""Ctrl-C where it does no harm."""
+"""Ctrl-C where it does no harm.
+
+By a handler, not by a mask of signals: a thread of some library that does not mask it would take it.
+"""
 
 import signal
 import threading

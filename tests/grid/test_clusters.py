@@ -4,28 +4,20 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pipeline.grid import driver
 from pipeline.params import read
+from tests.conftest import made
 from tests.engines.conftest import cluster, controller, nodes, slurm
 from tests.engines.test_conformance import CLUSTERS
 from tests.grid.conftest import changed, experiment
 
 __all__ = ["cluster", "controller", "nodes", "slurm"]  # fixtures
-pytestmark = [
-    pytest.mark.end_to_end,
-    pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning"),  # inside DVC
-]
-
-
-def made(project: Path) -> dict[Path, bytes]:
-    """All that DVC tracks, and what it says of it."""
-    paths = [path for top in ("data", "models", "reports") for path in (project / top).rglob("*") if path.is_file()]
-    return {path.relative_to(project): path.read_bytes() for path in [*paths, project / "dvc.lock"]}
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
 
 def longer(project: Path) -> Path:
@@ -48,16 +40,17 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
     return made(project)
 
 
-def kill_who_runs(job: str, project: Path) -> None:
-    """Kill -9 the worker of a job as soon as it is seen to train."""
+def kill_who_runs(job: str, project: Path, killed: list[int]) -> None:
+    """Kill -9 the worker of a job as soon as it is seen to train, and say which that was."""
     while not (project / ".grid" / f"{job}.json").exists():
         time.sleep(0.05)
-    for path in Path("/proc").glob("[0-9]*/cwd"):
-        command = (path.parent / "cmdline").read_bytes().split(b"\0")
-        if path.resolve() == project and b"job" in command and job.encode() in command:
-            parent = (path.parent / "stat").read_text().rpartition(")")[2].split()[1]
-            os.kill(int(parent), signal.SIGKILL)
-            return
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it is gone
+            command = (path / "cmdline").read_bytes().split(b"\0")
+            if (path / "cwd").resolve() == project and b"job" in command and job.encode() in command:
+                killed.append(int((path / "stat").read_text().rpartition(")")[2].split()[1]))
+                os.kill(killed[-1], signal.SIGKILL)
+                return
 
 
 @pytest.mark.parametrize("engine", sorted(CLUSTERS))
@@ -66,9 +59,11 @@ def test_a_killed_worker_changes_nothing_in_the_end(
 ) -> None:
     request.getfixturevalue(CLUSTERS[engine])
     longer(project)
-    killer = threading.Thread(target=kill_who_runs, args=("one", project), daemon=True)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_who_runs, args=("one", project, killed), daemon=True)
     killer.start()
     run(project, engine)
     killer.join(timeout=1)
     assert not killer.is_alive()
+    assert len(killed) == 1
     assert made(project) == expected

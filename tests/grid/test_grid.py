@@ -16,11 +16,7 @@ from pipeline.grid import driver, ledger
 from pipeline.params import Ablation, Params
 from tests.grid.conftest import changed
 
-pytestmark = [
-    pytest.mark.end_to_end,
-    pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning"),  # inside DVC
-]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
 
 def start(project: Path) -> "subprocess.Popen[str]":
