@@ -1,6 +1,7 @@
 """The whole pipeline as a user runs it: a real clone, a real `dvc repro`, the smoke preset."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+
+from tests.conftest import made
 
 PROJECT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.end_to_end
@@ -63,17 +66,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(folder: Path) -> dict[Path, bytes]:
-    """What the stages up to the report made."""
-    paths = [path for top in ("data", "models", "reports") for path in (folder / top).rglob("*") if path.is_file()]
-    return {path.relative_to(folder): path.read_bytes() for path in paths if "search" not in path.parts}
-
-
 def test_a_grid_leaves_the_bytes_that_stage_by_stage_leaves(clone: Path, tmp_path: Path) -> None:
     beside = cloned(tmp_path / "project")
     run(beside, "python", "-m", "pipeline", "grid", "--jobs", "2")
-    assert (beside / "dvc.lock").read_bytes() == (clone.parent / "report.lock").read_bytes()
-    one, other = made(clone), made(beside)
+    one, other = made(clone) | {Path("dvc.lock"): (clone.parent / "report.lock").read_bytes()}, made(beside)
     assert {path for path in one | other if one.get(path) != other.get(path)} == set()
     assert stages_run(run(beside, "dvc", "repro", "report")) == []
 
@@ -123,6 +119,15 @@ def test_tracking_shows_every_run_once(clone: Path) -> None:
         " sum('test_exact_match' in run.data.metrics for run in runs))"
     )
     assert run(clone, "python", "-c", script).split()[-3:-1] == ["12", "8"]
+
+
+def test_one_edited_ablation_makes_only_its_training_and_the_report_stale(clone: Path) -> None:
+    """What depends on the training follows when it runs."""
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(text.replace("residual_free: [0]}}", "residual_free: [1]}}  # by a test"))
+    stale = set(json.loads(run(clone, "dvc", "status", "--json")))
+    (clone / "params.yaml").write_text(text)
+    assert stale == {"train@nope-causal-no-residual-0", "report"}
 
 
 def test_an_added_ablation_trains_alone(clone: Path) -> None:
