@@ -62,6 +62,19 @@ def missing(free: Sublayers) -> str:
     return f"no residual at {sublayers_in_words(free)}" if free.layers else ""
 
 
+def of_layer(layer: int) -> Sublayers:
+    """Both sublayers of one layer."""
+    return Sublayers(attention=(layer,), mlp=(layer,))
+
+
+def ordinal(layer: int, layers: int) -> str:
+    """`first`, `second`, ..., `last`; by number where there are many."""
+    names = ["first", "second", "third", "fourth", "fifth"]
+    if layer == layers - 1:
+        return "last" if layers > 1 else "only"
+    return names[layer] if layer < len(names) else f"{layer + 1}th"
+
+
 def encoding(positional: str) -> str:
     """`no PE`, `learned PE`."""
     return {"none": "no PE", "alibi": "ALiBi"}.get(positional, f"{positional} PE")

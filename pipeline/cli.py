@@ -89,6 +89,7 @@ def search(
     engine: Engine = LOCAL,
     jobs_per_gpu: JobsPerGpu = 1,
     promote: Annotated[int, typer.Option(help="Only add the best N configurations to `ablations`.")] = 0,
+    confirm: Annotated[int | None, typer.Option(help="Only confirm this trial.", hidden=True)] = None,
 ) -> None:
     """Stage. Reads params.yaml (search) and data/<task>/; writes reports/search/: which depths and residual patterns
     converge. Goes on where a study stopped."""
@@ -101,6 +102,8 @@ def search(
 
     if promote:
         search.promote(params, promote)
+    elif confirm is not None:
+        search.run_confirmation(params, confirm)
     elif worker:
         search.run_worker(params)
     else:

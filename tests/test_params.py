@@ -198,6 +198,34 @@ def test_a_switch_that_is_not_named_has_its_default(smoke: Params, section: str,
     assert getattr(getattr(smoke, section), switch) == default
 
 
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        (
+            {"first": "nope-casual", "second": "nope-full"},
+            "comparisons.0.first: 'nope-casual' is no ablation.*nope-causal",
+        ),
+        ({"first": "nope-causal", "second": "nope-causal"}, "comparisons.0: .*or the same"),
+        ({"first": "reverse-nope-causal", "second": "nope-causal"}, "learns reverse, nope-causal addition; one task"),
+        ({"first": "nope-causal", "second": "nope-full", "of": "speed"}, "comparisons.0.of"),
+    ],
+)
+def test_a_comparison_is_of_two_cells_of_one_task(tmp_path: Path, pair: dict[str, str], said: str) -> None:
+    content = YAML(typ="safe", pure=True).load((PRESETS / "smoke.yaml").read_text()) | {"comparisons": [pair]}
+    YAML().dump(content, tmp_path / "params.yaml")
+    with pytest.raises(Refused, match=said) as refusal:
+        read(tmp_path / "params.yaml")
+    assert "\n" not in str(refusal.value)
+
+
+def test_cells_that_share_no_seed_are_not_compared(tmp_path: Path) -> None:
+    content = YAML(typ="safe", pure=True).load((PRESETS / "smoke.yaml").read_text())
+    content["ablations"]["nope-causal"]["training"] = {"seeds": [9]}
+    YAML().dump(content, tmp_path / "params.yaml")
+    with pytest.raises(Refused, match="share no seed"):
+        read(tmp_path / "params.yaml")
+
+
 def test_an_override_touches_its_own_cell_only(smoke: Params) -> None:
     changed = smoke.cell("nope-causal").model
     assert changed == smoke.model.model_copy(update={"positional": "none"})

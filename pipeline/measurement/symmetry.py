@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.dataset.rows import Rows
@@ -77,12 +77,18 @@ def change_of_prediction(model: Transformer, permuted: Permuted) -> dict[str, fl
     everyone = torch.cat((permuted.prompts[:, None], permuted.tokens), dim=1).reshape(-1, length)
     logits = model(everyone, torch.full((len(everyone), 1), length - 1)).view(prompts, permutations + 1, -1)
     before, after = logits[:, :1], logits[:, 1:]
-    variation = (before.softmax(-1) - after.softmax(-1)).abs().sum(-1) / 2
     return {
         "max_logit_change": (before - after).abs().max().item(),
-        "total_variation": variation.mean().item(),
+        "total_variation": total_variation(before, after).mean().item(),
         "changed_argmax_share": (before.argmax(-1) != after.argmax(-1)).double().mean().item(),
     }
+
+
+def total_variation(
+    before: Float[Tensor, "*#shape vocabulary"], after: Float[Tensor, "*#shape vocabulary"]
+) -> Float[Tensor, "..."]:
+    """Between the predictions that these logits are: 0 where they are alike, 1 where they have nothing in common."""
+    return (before.softmax(-1) - after.softmax(-1)).abs().sum(-1) / 2
 
 
 def check(order_blind_predicted: bool, max_logit_change: float, cell: Cell) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline.params.comparison import Comparison
 from pipeline.params.model import Model, Sublayers
 from pipeline.params.search import Layers, Search
 from pipeline.params.section import Section, brief, checked, nearest, shortened
@@ -24,6 +25,7 @@ __all__ = [
     "PARAMS_FILE",
     "Ablation",
     "Cell",
+    "Comparison",
     "Layers",
     "Model",
     "Params",
@@ -82,6 +84,7 @@ class Params(Section):
     model: Model
     training: Training
     ablations: dict[str, Ablation]
+    comparisons: list[Comparison]
     search: Search
     tracking: Tracking = Tracking()
 
@@ -157,6 +160,18 @@ class Params(Section):
         ablations = {name: own.model_dump(mode="json", exclude_unset=True) for name, own in self.ablations.items()}
         return self.model_dump(mode="json") | {"tasks": tasks, "ablations": ablations}
 
+    def _comparable(self, pair: Comparison, where: str) -> None:
+        for role, name in (("first", pair.first), ("second", pair.second)):
+            if name not in self.ablations:
+                raise Refused(f"{where}.{role}: {shortened(name)} is no ablation{nearest(name, self.ablations)}")
+        one, other = self.cell(pair.first), self.cell(pair.second)
+        if one.dataset != other.dataset:
+            raise Refused(f"{where}: {one.name} learns {one.dataset}, {other.name} {other.dataset}; one task is meant")
+        if not {*one.training.seeds} & {*other.training.seeds}:
+            raise Refused(f"{where}: {one.name} and {other.name} share no seed; cells are compared seed by seed")
+        if self.comparisons.count(pair) > 1 or one.name == other.name:
+            raise Refused(f"{where}: {one.name} and {other.name} are compared already, or the same")
+
     def check(self) -> None:
         """Resolve everything that can be.
 
@@ -166,6 +181,8 @@ class Params(Section):
         for name in self.tasks:
             self.task(name)
         self.cells()
+        for place, pair in enumerate(self.comparisons):
+            self._comparable(pair, f"params.yaml: comparisons.{place}")
         if wrong := self.search.too_shallow(self.model.layers):
             raise Refused(f"params.yaml: search.space: {wrong}")
         plain: dict[str, Any] = {name: {} for name in self.search.layered}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Discriminator,
@@ -13,6 +13,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from pipeline.params.model import Model, Sublayers
@@ -56,6 +57,9 @@ class Search(Section):
     """The members of each trial."""
     steps: PositiveInt
     """The most a trial trains; the rest is as in `training`."""
+    confirm: list[Seed] = Field(default_factory=list)
+    """Fresh seeds with which the configurations that the answer names are trained again, since the best of many looks
+    better than it is."""
     minimize: Literal["residuals_kept", "parameters", "flops"] = "residuals_kept"
     give_up_at: Fraction = 0.5
     """A trial is hopeless, and stopped, when after this share of its steps ..."""
@@ -70,10 +74,16 @@ class Search(Section):
     storage: Annotated[str, Field(pattern=r"^(sqlite|postgresql(\+\w+)?)://.+")] | None = None
     """None: an SQLite file below `reports/search/`. The environment variable `SEARCH_STORAGE` comes first."""
 
-    @field_validator("seeds")
+    @field_validator("seeds", "confirm")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
         return no_seed_twice(seeds)
+
+    @model_validator(mode="after")
+    def _fresh(self) -> Self:
+        if used := {*self.seeds} & {*self.confirm}:
+            raise ValueError(f"confirm: {min(used)} is one of seeds, by which the best are chosen; take others")
+        return self
 
     @field_validator("space")
     @classmethod

@@ -45,6 +45,9 @@ class Training(Section):
     snapshots: Annotated[int, Field(ge=0, le=100)] = 0
     """How many times, logarithmically spaced, the weights are kept along training (for `analyze`); 0 for never."""
     converged_at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
+    """Validation exact match from which on an evaluation counts."""
+    converged_for: PositiveInt = 2
+    """How many evaluations in a row must count: a single one lets a model pass now and then that is not as good."""
     stop_when_converged: bool = True
     loss_on: Literal["answer", "all"] = "answer"
     """`all`: every token."""

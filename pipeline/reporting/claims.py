@@ -9,8 +9,15 @@ import pandas as pd
 
 from pipeline.params import Section
 
-Unit = Literal["share", "points", "steps", "count", "number", "ratio", "p", "logit", "flops"]
-Interval = Literal["", "Clopper-Pearson 95%", "bootstrap 95%", "Kaplan-Meier 95%", "minimum to maximum"]
+Unit = Literal["share", "points", "steps", "more steps", "count", "number", "ratio", "p", "logit", "flops"]
+Interval = Literal["", "Clopper-Pearson 95%", "t 95%", "minimum to maximum"]
+Place = Literal["", "alarm", "opening", "lead", "decided", "open", "next"]
+VERDICTS: dict[Place, str] = {
+    "decided": "What is decided",
+    "open": "What is not",
+    "next": "What would decide it",
+}
+"""Places in the order of the page, with their titles."""
 Statistic = Literal["value", "rows", "sum", "min", "max", "median"]
 Where = dict[str, Any]
 
@@ -51,10 +58,9 @@ class Claim:
     """Its numbers, by the macro's parameters; None where there is nothing to say."""
     words: Mapping[str, Any] = field(default_factory=dict)
     """Its other parameters: names of cells, and what they are in words."""
-    lead: bool = False
-    """Whether it answers its question, and stands at the top of the page."""
-    alarm: bool = False
-    """Whether it makes every number suspect."""
+    place: Place = ""
+    """Where on the first screen it stands, if it does: what makes every number suspect, what the page is about, the
+    answer to its question (which its section repeats), a verdict."""
 
 
 def look_up(tables: Mapping[str, pd.DataFrame], source: Source) -> float | None:

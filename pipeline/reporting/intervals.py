@@ -1,16 +1,11 @@
-"""Uncertainty of counts (scipy) and means."""
+"""Uncertainty of counts and means (scipy)."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from scipy import stats
 
 CONFIDENCE = 0.95
-RESAMPLES = 9_999
-AT_ONCE = 256
-"""Means that are resampled together, which bounds the memory."""
 
 
 class Interval(NamedTuple):
@@ -35,19 +30,9 @@ def exceeds(successes: int, trials: int, bound: float) -> float:
     return float(stats.binomtest(successes, trials, bound, alternative="greater").pvalue)
 
 
-def bootstrap_intervals(groups: Sequence[Sequence[float]]) -> Float[np.ndarray, "groups 2"]:
-    """Percentile bootstrap intervals of means (Efron 1979); those of as many values share their resamples. A single
-    value is its own interval.
-
-    A mean of a resample is a product with how often each value was drawn, which is many times as fast as to draw them.
-    """
-    found = np.empty((len(groups), 2))
-    for size in {len(group) for group in groups}:
-        chosen = np.array([index for index, group in enumerate(groups) if len(group) == size])
-        drawn = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), RESAMPLES).T.astype(np.float64)
-        for some in np.array_split(chosen, 1 + len(chosen) // AT_ONCE):
-            values = np.array([list(groups[index]) for index in some])
-            first = values[:, :1]  # what is the same in all of them must not be rounded
-            means = first + (values - first) @ drawn / size
-            found[some] = np.quantile(means, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=-1).T
-    return found
+def mean_interval(mean: Any, deviation: Any, n: Any) -> tuple[Any, Any]:
+    """Student's t interval of the mean of `n` values whose standard deviation (of n - 1) is `deviation`, of numbers or
+    arrays of one shape; NaN of a single value."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, np.asarray(n) - 1.0) * deviation / np.sqrt(n)
+    return mean - half, mean + half

@@ -35,17 +35,17 @@ UNITS: dict[Unit, Callable[[float], str]] = {
     "share": percent,
     "points": lambda points: f"{100 * points:+.2f}" if points else "0",
     "steps": lambda steps: f"{steps:,.0f}",
+    "more steps": lambda steps: f"{steps:+,.0f}" if round(steps) else "0",
     "count": lambda count: f"{count:,.0f}",
     "number": lambda number: f"{number:.3g}",
     "ratio": lambda ratio: f"{ratio:.2f}",
     "p": _p,
-    "logit": lambda change: f"{change:.1e}",
+    "logit": lambda change: f"{change:.2g}" if change >= 0.01 or not change else f"{change:.1e}",
     "flops": _flops,
 }
 KINDS: dict[Interval, str] = {
     "Clopper-Pearson 95%": "95% interval ",
-    "bootstrap 95%": "95% interval ",
-    "Kaplan-Meier 95%": "95% interval ",
+    "t 95%": "95% interval ",
     "minimum to maximum": "",
 }
 
@@ -61,14 +61,14 @@ def value(estimate: Estimate | None) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """`29% to 100%`; `800 to ∞` where there is no upper end; nothing where there is no interval, or none of width. Of a
-    count of runs it is that of their share."""
+    """`29% to 100%`; nothing where there is no interval, or none of width. Of a count of runs it is that of their
+    share."""
     low, high = estimate.low, estimate.high
-    if low is None or low == high:
+    if low is None or high is None or low == high:
         return ""
-    if high is not None and estimate.interval == "Clopper-Pearson 95%":
+    if estimate.interval == "Clopper-Pearson 95%":
         return interval_of_share(low, high)
-    return f"{number(low, estimate.unit)} to {'∞' if high is None else number(high, estimate.unit)}"
+    return f"{number(low, estimate.unit)} to {number(high, estimate.unit)}"
 
 
 def interval_of_share(low: float, high: float) -> str:
@@ -77,12 +77,14 @@ def interval_of_share(low: float, high: float) -> str:
     return f"{low:.{decimals}%} to {high:.{decimals}%}"
 
 
-def sure(estimate: Estimate | None) -> str:
-    """For a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`, `3 of 3 (95% interval 29% to 100%)`."""
+def sure(estimate: Estimate | None, noun: str = "") -> str:
+    """For a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`, `3 of 3 runs (95% interval 29% to 100%)`. `noun`: what
+    it counts."""
     if estimate is None:
         return NOTHING
     counted = estimate.unit == "count" and estimate.n is not None
     text = f"{value(estimate)} of {estimate.n}" if counted else value(estimate)
+    text += f" {noun}" * bool(noun)
     between = interval(estimate)
     said = [f"{KINDS[estimate.interval]}{between}"] if between else []
     said += [f"n = {estimate.n}"] if estimate.n is not None and not counted else []

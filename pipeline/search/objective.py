@@ -1,5 +1,6 @@
 """What a trial is worth: a population trained with the same code as the `train` stage."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,7 @@ from pipeline.dataset import Dataset
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import Subject, random_rows
 from pipeline.params import Cell, Search
-from pipeline.search.result import Curve, Result
+from pipeline.search.result import Curve, Outcomes, Result
 from pipeline.training.fit import fit
 from pipeline.training.history import Convergence, cell_curve, outcomes
 from pipeline.training.population import initialised
@@ -58,6 +59,15 @@ def train(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
     )
     curve = cell_curve(history, convergence).to_dict("records")
     return result, [{str(name): value for name, value in row.items()} for row in curve]
+
+
+def confirm(cell: Cell, data: Dataset, seeds: Sequence[int]) -> Outcomes:
+    """Train a cell again with these seeds, each to the end of its budget; what became of them."""
+    training = cell.training.model_copy(update={"seeds": list(seeds)})
+    again = cell.model_copy(update={"training": training})
+    ends = outcomes(pd.DataFrame(fit(again, data).history), Convergence.of(again)).astype(object)
+    known = ends.where(ends.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in known]
 
 
 def _flops_per_step(cell: Cell, data: Dataset) -> float:

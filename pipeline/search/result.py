@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+Outcomes = list[dict[str, Any]]
+"""Per seed: `seed, steps, converged, steps_to_converge, diverged, validation_exact_match`."""
 Curve = list[dict[str, Any]]
 """Per evaluation: `step, members_converged, validation_exact_match`."""
 

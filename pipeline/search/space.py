@@ -74,7 +74,7 @@ def cell(params: Params, chosen: Choices) -> Cell:
 def study_name(params: Params) -> str:
     """Of everything that decides what a trial gives, so that a change starts a new study and the old one stays: what is
     searched, how it is judged, and one of its cells for all else."""
-    unrelated = {"task", "trials", "storage", "seed", "enumerate_up_to", "heartbeat"}
+    unrelated = {"task", "trials", "confirm", "storage", "seed", "enumerate_up_to", "heartbeat"}
     asked = params.search.model_dump(mode="json", exclude=unrelated)
     one = cell(params, corners(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
     return f"search-{files.digest(json.dumps([asked, one], sort_keys=True).encode())[:10]}"

@@ -4,10 +4,12 @@ import sys
 import time
 from typing import Any
 
+import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.training.history import outcomes
 from pipeline.training.module import PopulationModule
 
 REFRESH_SECONDS = 0.5
@@ -87,6 +89,5 @@ def state(module: LightningModule) -> str:
 def converged(module: LightningModule) -> tuple[int, int]:
     """How many members have converged, and of how many."""
     assert isinstance(module, PopulationModule)
-    reached = module.convergence.reached([row["validation_exact_match"] for row in module.history])
-    seeds = {row["seed"] for row, there in zip(module.history, reached, strict=True) if there}
-    return len(seeds), len(module.cell.training.seeds)
+    ends = outcomes(pd.DataFrame(module.history), module.convergence) if module.history else None
+    return 0 if ends is None else int(ends["converged"].sum()), len(module.cell.training.seeds)

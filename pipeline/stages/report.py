@@ -1,5 +1,6 @@
 """Stage `report`: every cell's evaluation, history and measurements in; tables, figures, claims and the page out."""
 
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.reporting.grid.evidence import Evidence
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS
 from pipeline.tasks.catalogue import problems
 
-OWN_TOKEN = {"own_token": ["dominance", "margin"]}
+OWN_TOKEN = {name: ["dominance", "margin"] for name in ("own_token", "own_token_added")}
 """What the report itself makes of a measurement (`slices`), and its values."""
 
 
@@ -31,6 +32,7 @@ def run(params: Params) -> None:
     cells = params.cells()
     runs = pd.concat([_evaluation(cell) for cell in cells], ignore_index=True)
     history = pd.concat([_history(cell) for cell in cells], ignore_index=True)
+    runs["still_rising"] = tables.still_rising(runs, history)
     tasks = {cell.dataset: problems(cell.task) for cell in cells}
     members = _measured(cells)
     ceilings = {name: ceiling(task) for name, task in tasks.items()}
@@ -39,7 +41,8 @@ def run(params: Params) -> None:
         Evidence(name, task, _shown(cells, name), written, members, history, ceilings[name])
         for name, task in tasks.items()
     ]
-    written["comparisons.csv"] = pd.concat([comparisons.table(one) for one in evidence], ignore_index=True)
+    compared = pd.concat([comparisons.table(one, params.comparisons) for one in evidence], ignore_index=True)
+    written["comparisons.csv"] = comparisons.decided(compared, params.comparisons, runs)
     told = report.told(evidence, measurements())
     images = report.pictures(told)
 
@@ -52,6 +55,9 @@ def run(params: Params) -> None:
     for name, image in images.items():
         files.write_bytes(REPORTS / "figures" / f"{name}.png", image)
     content = report.page(told)
+    shutil.rmtree(REPORTS / "appendix", ignore_errors=True)  # with the sections that are no more
+    for name, text in page.appendix(content).items():
+        files.write_text(REPORTS / "appendix" / name, text)
     files.write_text(REPORTS / "summary.md", page.markdown(content))
     files.write_text(REPORTS / "index.html", page.html(content, images))
     print(f"The report: {REPORTS / 'index.html'}")
@@ -115,7 +121,8 @@ def _measured(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
             if path.exists()
         ]
         found[name] = pd.concat(of_cells, ignore_index=True) if of_cells else pd.DataFrame(columns=["ablation"])
-    found["own_token"] = tables.own_token(found["slices"]) if len(found["slices"]) else found["slices"]
+    found["own_token"] = own = tables.own_token(found["slices"]) if len(found["slices"]) else found["slices"]
+    found["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"]) if len(own) else own
     return found
 
 

@@ -5,10 +5,11 @@ Torch, MLflow and matplotlib are imported where they are used, so that a storage
 
 import io
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
-import pandas as pd
 from ruamel.yaml import YAML
 from sqlalchemy.engine import URL
 
@@ -16,7 +17,7 @@ from pipeline import dataset, files
 from pipeline.engines import ENGINES, LOCAL, Command, machine
 from pipeline.params import PARAMS_FILE, Ablation, Cell, Params, checked
 from pipeline.refusal import Failed, Refused
-from pipeline.search import space, stanza, table
+from pipeline.search import confirmation, space, stanza, table
 from pipeline.search.result import Result
 from pipeline.search.study import VARIABLE, alone, complete, find_study, open_study, storage_url, wanted
 from pipeline.stages import DATA, REPORTS
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pipeline.tracking.trials import TrialRuns
 
 FOLDER = REPORTS / "search"
-READY = 3
-"""How many of the best configurations are written as ready-made ablations."""
 
 
 def run(params: Params, *, workers: int | None, engine: str, gpus: float | None) -> None:
@@ -44,14 +43,25 @@ def run(params: Params, *, workers: int | None, engine: str, gpus: float | None)
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url, seeded=True)
     print(f"study {study.study_name}: {wanted(params)} trials, in {url.render_as_string(hide_password=True)}")
-    if complete(study) >= wanted(params):
-        pass  # there is only the answer to write: workers take seconds to start
-    elif (count := workers or machine.room(gpus)) == 1 and engine == LOCAL:
-        _work(params, study, url, data)
-    else:
-        storage = {VARIABLE: url.render_as_string(hide_password=False)}
-        commands = [Command.of_pipeline("search", "--worker", environment=storage)] * count
-        ENGINES[engine].run(commands, workers=count, gpus=gpus)
+    from pipeline.reporting.wording import listed
+
+    count = workers or machine.room(gpus)
+    alone_here = count == 1 and engine == LOCAL  # workers take seconds to start
+    storage = {VARIABLE: url.render_as_string(hide_password=False)}
+
+    def start(commands: Sequence[Sequence[str]]) -> None:
+        every = [Command.of_pipeline("search", *arguments, environment=storage) for arguments in commands]
+        ENGINES[engine].run(every, workers=count, gpus=gpus)
+
+    if complete(study) < wanted(params):
+        _work(params, study, url, data) if alone_here else start([["--worker"]] * count)
+    if complete(study) >= wanted(params) and (trials := unconfirmed(params, study)):
+        print(f"confirmation of trials {listed([str(trial) for trial in trials])} with fresh seeds", file=sys.stderr)
+        if alone_here:
+            for trial in trials:
+                confirm(params, study, trial, data)
+        else:
+            start([["--confirm", str(trial)] for trial in trials])
     finish(params, study, url)
 
 
@@ -61,6 +71,32 @@ def run_worker(params: Params) -> None:
     study = open_study(params, url)
     ran = _work(params, study, url, _data(params))
     print(f"worker: {ran} trials", file=sys.stderr)
+
+
+def run_confirmation(params: Params, trial: int) -> None:
+    """Train one trial of a study again with fresh seeds, from any machine that sees its storage.
+
+    Raises:
+        Refused: the study has no such trial to be confirmed.
+    """
+    study = find_study(params, storage_url(params.search, FOLDER.resolve()))
+    if trial not in (missing := unconfirmed(params, study)):
+        raise Refused(f"--confirm: trial {trial} is not to be confirmed (those that are: {missing or 'none'})")
+    confirm(params, study, trial, _data(params))
+
+
+def unconfirmed(params: Params, study: optuna.Study) -> list[int]:
+    """The trials that are to be trained again, and were not."""
+    told = _told(params, study)
+    return [trial for trial in told.candidates if params.search.confirm and trial not in told.confirmed]
+
+
+def confirm(params: Params, study: optuna.Study, trial: int, data: dataset.Dataset) -> None:
+    """Train a trial's cell again with fresh seeds; the storage keeps what became of them."""
+    from pipeline.search import objective
+
+    cell = table.cells_of(params, study)[trial]
+    confirmation.store(study, trial, objective.confirm(cell, data, params.search.confirm))
 
 
 def finish(params: Params, study: optuna.Study, url: URL) -> None:
@@ -74,13 +110,16 @@ def finish(params: Params, study: optuna.Study, url: URL) -> None:
         runs = _runs(params, study)  # as the workers left them
         for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
             runs.show(trial.number, cells[trial.number], trial.user_attrs, trial.values)
-    found = table.trials(params, study)
-    _write(params, study, found, cells)
+    told = replace(_told(params, study), importances=table.importances(study))
+    _write(told)
     if (done := complete(study)) < wanted(params):
         raise Failed(
             f"search: {done} of {wanted(params)} trials are complete, the workers are gone; the same command goes on"
         )
-    runs.finish({"trials": done, "retried": float(found["retries"].notna().sum())})
+    if missing := unconfirmed(params, study):
+        raise Failed(f"search: trials {missing} are not confirmed, the workers are gone; the same command goes on")
+    confirmed = {f"confirmed_{trial}": float(members["converged"].sum()) for trial, members in told.confirmed.items()}
+    runs.finish({"trials": done, "retried": float(told.trials["retries"].notna().sum())} | confirmed)
     print(f"The answer: {FOLDER / 'index.html'}")
 
 
@@ -92,7 +131,7 @@ def promote(params: Params, best: int) -> None:
     """
     url = storage_url(params.search, FOLDER.resolve())
     study = find_study(params, url)
-    told = _told(params, study, table.trials(params, study), table.cells_of(params, study))
+    told = _told(params, study)
     chosen = dict(_best(told, best))
     if not chosen:
         raise Refused(f"study {study.study_name}: no trial is complete; `python -m pipeline search` goes on")
@@ -113,11 +152,13 @@ def promote(params: Params, best: int) -> None:
     print(f"added to params.yaml: {', '.join(new) or 'nothing new'}; `dvc repro` trains them")
 
 
-def _told(params: Params, study: optuna.Study, found: pd.DataFrame, cells: dict[int, Cell]) -> "Study":
+def _told(params: Params, study: optuna.Study) -> "Study":
     """The study as its report is written from it."""
     from pipeline.reporting.search.study import Study
 
-    return Study(study.study_name, params, found, cells, space.size(params), table.importances(study))
+    trials, cells = table.trials(params, study), table.cells_of(params, study)
+    confirmed = confirmation.stored(study, list(cells), params.search.confirm)
+    return Study(study.study_name, params, trials, cells, space.size(params), confirmed=confirmed)
 
 
 def _best(told: "Study", count: int) -> list[tuple[str, dict[str, Any]]]:
@@ -125,13 +166,13 @@ def _best(told: "Study", count: int) -> list[tuple[str, dict[str, Any]]]:
     return [stanza.stanza(told.cells[trial], told.params) for trial in told.ranked().head(count)["trial"]]
 
 
-def _write(params: Params, study: optuna.Study, found: pd.DataFrame, cells: dict[int, Cell]) -> None:
+def _write(told: "Study") -> None:
     """Everything in `reports/search/` but the storage; `index.html` last."""
     from pipeline.reporting import page
     from pipeline.reporting.claims import Claims
     from pipeline.reporting.search import report
+    from pipeline.reporting.search.study import READY
 
-    told = _told(params, study, found, cells)
     ready = [stanza.line(*one) for one in _best(told, READY)]
     claims = report.claims(told)
     content, images = report.page(told, claims, ready), report.images(told)

@@ -18,6 +18,7 @@ DEALING = ("test", "validation", "train")
 how much is trained (balanced sampling shares scarce strata out in proportion to the sizes)."""
 
 MOST_DIGITS_ENUMERATED = 3
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PLACES = ("ones", "tens", "hundreds", "thousands")
 CHUNK = 200_000
 CHUNKS_WITHOUT_NEWS = 50
@@ -78,7 +79,8 @@ class AdditionProblems:
     def in_words(self) -> str:
         example = "`123+456=`" if self.task.digits == 3 else "`a+b=`"
         order = "least" if self.task.reverse else "most"
-        return f"{self.task.digits}-digit addition ({example}, the answer {order} significant digit first)"
+        digits = NUMBERS[self.task.digits - 1]
+        return f"{digits}-digit addition ({example}, the answer {order} significant digit first)"
 
     @property
     def places(self) -> Sequence[str]:

@@ -30,15 +30,16 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Convergence:
-    """When an evaluation counts as converged: `at` least that share of `rows` is right, exactly."""
+    """When a run has converged: in so many evaluations in a row at least the share `at` of `rows` is right, exactly."""
 
     at: float
     rows: int
+    in_a_row: int = 1
 
     @classmethod
     def of(cls, cell: Cell) -> "Convergence":
         """The rule of a cell."""
-        return cls(cell.training.converged_at, cell.task.validation_size)
+        return cls(cell.training.converged_at, cell.task.validation_size, cell.training.converged_for)
 
     @property
     def required(self) -> int:
@@ -51,26 +52,36 @@ class Convergence:
         return np.rint(np.nan_to_num(np.asarray(exact_match, float)) * self.rows).astype(int)
 
     def reached(self, exact_match: Any) -> Bool[np.ndarray, "*shape"]:
-        """Whether evaluations with these shares of right rows count as converged."""
+        """Whether evaluations with these shares of right rows count."""
         return self.right(exact_match) >= self.required
+
+    def converged(self, exact_match: Any) -> Bool[np.ndarray, "evaluations ..."]:
+        """Whether runs with these shares of right rows, an evaluation after the other, have converged by each."""
+        reached = self.reached(exact_match)
+        streak, found = np.zeros(reached.shape[1:], int), np.zeros_like(reached)
+        for evaluation, counts in enumerate(reached):
+            streak = np.where(counts, streak + 1, 0)
+            found[evaluation] = streak >= self.in_a_row
+        return np.logical_or.accumulate(found)
 
 
 def outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """One row per seed, in order of appearance: `seed, steps, converged, steps_to_converge, diverged,
     validation_exact_match` (the last two as of the member's last evaluation).
 
-    A run converged at the first evaluation that counts as such, whatever comes later.
+    A run converged at the first of the evaluations in a row that count, whatever comes later.
     """
     rows = []
     for seed, run in history.groupby("seed", sort=False):
-        reached = run.loc[convergence.reached(run["validation_exact_match"]), "step"]
+        converged = convergence.converged(run["validation_exact_match"])
+        first = converged.argmax() + 1 - convergence.in_a_row
         last = run.iloc[-1]
         rows.append(
             {
                 "seed": seed,
                 "steps": int(last["step"]),
-                "converged": int(len(reached) > 0),
-                "steps_to_converge": int(reached.iloc[0]) if len(reached) else None,
+                "converged": int(converged[-1]),
+                "steps_to_converge": int(run["step"].iloc[first]) if converged[-1] else None,
                 "diverged": int(last["diverged"]),
                 "validation_exact_match": float(last["validation_exact_match"]),
             }
@@ -79,10 +90,10 @@ def outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
 
 
 def cell_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
-    """A row per `step`: `members_converged` by then, and their mean `validation_exact_match`, in which a member that
-    has stopped counts as it was when it did."""
+    """A row per `step`: how many `members_converged` as far as is known by then, and their mean
+    `validation_exact_match`, in which a member that has stopped counts as it was when it did."""
     exact = history.pivot(index="step", columns="seed", values="validation_exact_match").ffill()
-    converged = np.logical_or.accumulate(convergence.reached(exact), axis=0).sum(axis=1)
+    converged = convergence.converged(exact).sum(axis=1)
     return pd.DataFrame(
         {"step": exact.index, "members_converged": converged, "validation_exact_match": exact.mean(axis=1)}
     )

@@ -72,6 +72,7 @@ class PopulationModule(LightningModule):
         self.population = Population(cell.model, cell.training.seeds, vocabulary=vocabulary, length=length)
         self.parameters_per_member = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
         self.active = list(range(len(cell.training.seeds)))
+        self.exact_match: list[Float[np.ndarray, " seed"]] = []
         self.history: History = []
         self.finished: dict[int, dict[str, Tensor]] = {}
         self.snapshot_steps = snapshot_steps(cell.training.steps, cell.training.snapshots)
@@ -160,7 +161,9 @@ class PopulationModule(LightningModule):
             if row["diverged"]:
                 row |= dict.fromkeys(("train_loss", "validation_loss", "gradient_norm"), float("nan"))
         self.history += rows
-        converged = torch.from_numpy(self.convergence.reached(right))
+        self.exact_match.append(np.full(len(self.cell.training.seeds), np.nan))
+        self.exact_match[-1][self.active] = right
+        converged = torch.from_numpy(self.convergence.converged(self.exact_match)[-1][self.active])
         self._let_go(diverged | (converged if self.cell.training.stop_when_converged else False), optimizer)
         self._forget_steps()
         self.on_evaluation(rows)

@@ -26,12 +26,12 @@ class MLP(nn.Module):
         self.output = nn.Linear(4 * width, width, bias=False)
 
     @torch.no_grad()
-    def lean_to_identity(self) -> None:
-        """Add to the weights what makes the map the identity: gelu(x) - gelu(-x) = x."""
+    def lean_to_identity(self, scale: float) -> None:
+        """Let half of the units make up `scale` times the identity: gelu(x) - gelu(-x) = x."""
         width = self.output.out_features
         identity = torch.eye(width)
-        self.input.weight[: 2 * width] += torch.cat((identity, -identity))
-        self.output.weight[:, : 2 * width] += torch.cat((identity, -identity), dim=1)
+        self.input.weight[: 2 * width] = torch.cat((identity, -identity))
+        self.output.weight[:, : 2 * width] = scale * torch.cat((identity, -identity), dim=1)
 
     def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         return self.output(self.activation(self.input(x)))
@@ -108,8 +108,10 @@ class Transformer(nn.Module):
         self._initialise(config)
 
     def _initialise(self, config: Model) -> None:
-        """GPT-2's: normal weights, those that write to the residual stream smaller the deeper the network. On top of
-        them, if so configured, what lets the signal pass where there is no residual connection."""
+        """GPT-2's: normal weights, those that write to the residual stream smaller the deeper the network. If so
+        configured, what lets the signal pass where there is no residual connection, as large as it is: a
+        sublayer sees it normalised, so that an identity would make it as many times larger as the embeddings are
+        small."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 writes = name.endswith("output.weight")
@@ -117,23 +119,24 @@ class Transformer(nn.Module):
         if config.residual_free_initialisation == "identity":
             for sublayer in self.modules():
                 if isinstance(sublayer, Sublayer) and not sublayer.residual:
-                    sublayer.transformation.lean_to_identity()
+                    sublayer.transformation.lean_to_identity(EMBEDDING_SCALE)
 
     def residual_stream(
         self,
         tokens: Int[Tensor, "batch length"],
-        visible: Bool[Tensor, "#batch length length"],
+        visible: Bool[Tensor, "*layers #batch length length"],
         read_at: Int[Tensor, "batch reads"] | None = None,
     ) -> list[Float[Tensor, "batch _ width"]]:
         """The residual stream: the embeddings, then what each layer leaves; the last one only at `read_at`, if that is
-        given."""
+        given. `visible`: the same in all layers, or one for each."""
         x = self.dropout(self.positional.add(self.embedding(tokens)))
         bias = self.positional.bias(visible).to(x.dtype)
+        biases = bias.expand(len(self.blocks), *bias.shape[-4:])
         stream = [x]
         for layer, block in enumerate(self.blocks):
             if layer and self.positional_every_layer:
                 x = self.positional.add(x)
-            x = block(x, bias, read_at if layer == len(self.blocks) - 1 else None)
+            x = block(x, biases[layer], read_at if layer == len(self.blocks) - 1 else None)
             stream.append(x)
         return stream
 
@@ -142,4 +145,8 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "batch reads vocabulary"]:
         """Logits for the token after each of `positions`, which never look beyond that position."""
         x = self.residual_stream(*self.pattern.samples(tokens, positions))[-1]
-        return (self.norm(x) @ self.embedding.weight.T).view(*positions.shape, -1)
+        return self.logits(x).view(*positions.shape, -1)
+
+    def logits(self, x: Float[Tensor, "batch reads width"]) -> Float[Tensor, "batch reads vocabulary"]:
+        """For the next token, from what the last layer leaves."""
+        return self.norm(x) @ self.embedding.weight.T

@@ -33,7 +33,7 @@ class Positional(nn.Module):
         """Queries or keys with their positions turned in: those named, or else 0, 1, 2, ..."""
         return x
 
-    def bias(self, visible: Bool[Tensor, "#samples length length"]) -> Float[Tensor, "#samples _ length length"]:
+    def bias(self, visible: Bool[Tensor, "*samples length length"]) -> Float[Tensor, "*samples _ length length"]:
         """What is added to the attention scores, `[sample, head, key, query]`: minus infinity where the query (last
         axis but one of `visible`) does not see the key."""
         seen = visible.mT.unsqueeze(-3)
@@ -103,7 +103,7 @@ class Alibi(Positional):
         distance = (places[:, None] - places).abs()
         self.register_buffer("penalty", slopes[:, None, None] * distance, persistent=False)
 
-    def bias(self, visible: Bool[Tensor, "#samples length length"]) -> Float[Tensor, "#samples heads length length"]:
+    def bias(self, visible: Bool[Tensor, "*samples length length"]) -> Float[Tensor, "*samples heads length length"]:
         length = visible.shape[-1]
         return super().bias(visible) - self.penalty[:, :length, :length]
 

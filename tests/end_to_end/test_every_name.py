@@ -27,7 +27,7 @@ def every_name() -> Params:
     cells = {name: {"task": "addition", **overrides} for name, overrides in chosen.items()}
     cells |= {f"task-{name}": {"task": name, "model": {"positional": "none"}} for name in TASKS}
     short = training(steps=4, evaluate_every=2, snapshots=1, seeds=[1])
-    content = smoke.model_dump() | {"training": short.model_dump(), "ablations": cells}
+    content = smoke.model_dump() | {"training": short.model_dump(), "ablations": cells, "comparisons": []}
     return Params.model_validate(content | {"tracking": {"uri": "jsonl:runs.jsonl"}})
 
 

@@ -18,6 +18,7 @@ from tests.conftest import made
 PROJECT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.end_to_end
 ADDED = "  nope-causal: {task: addition, model: {positional: none}}\n"
+COMPARED = "comparisons:\n  - {first: nope-causal, second: learned-causal}\n"
 
 
 def run(folder: Path, *command: str, expect: int = 0) -> str:
@@ -49,8 +50,8 @@ def cloned(folder: Path) -> Path:
             (folder / name).unlink(missing_ok=True)
     run(folder, "python", "-m", "pipeline", "preset", "smoke", "--force")
     text = (folder / "params.yaml").read_text()
-    assert text.count(ADDED) == 1
-    (folder / "params.yaml").write_text(text.replace(ADDED, ""))
+    assert text.count(ADDED) == text.count(COMPARED) == 1
+    (folder / "params.yaml").write_text(text.replace(ADDED, "").replace(COMPARED, "comparisons: []\n"))
     return folder
 
 
@@ -132,7 +133,9 @@ def test_one_edited_ablation_makes_only_its_training_and_the_report_stale(clone:
 
 def test_an_added_ablation_trains_alone(clone: Path) -> None:
     text = (clone / "params.yaml").read_text()
-    (clone / "params.yaml").write_text(text.replace("  nope-full:", f"{ADDED}  nope-full:"))
+    (clone / "params.yaml").write_text(
+        text.replace("  nope-full:", f"{ADDED}  nope-full:").replace("comparisons: []\n", COMPARED)
+    )
     cell = [f"{stage}@nope-causal" for stage in ("train", "evaluate", "analyze")]
     assert stages_run(run(clone, "dvc", "repro")) == [*cell, "report"]
 

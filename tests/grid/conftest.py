@@ -29,6 +29,7 @@ def experiment(folder: Path) -> Path:
     cell = {"task": "addition", "model": {"positional": "none", "layers": 1}}
     content |= {
         "ablations": {"one": cell, "two": cell},
+        "comparisons": [],
         "training": content["training"] | {"seeds": [1], "snapshots": 0, "steps": 20, "evaluate_every": 20},
         "tracking": {"uri": "jsonl:runs.jsonl"},
     }

@@ -37,9 +37,10 @@ def run(project: Path) -> tuple[int, str]:
     return process.returncode, said
 
 
-def while_training(project: Path, *cells: str) -> Iterator[None]:
+def while_training(process: "subprocess.Popen[str]", project: Path, *cells: str) -> Iterator[None]:
     """Until these cells are seen to train."""
     while not all(steps(project / ".grid" / f"{cell}.json") for cell in cells):
+        assert process.poll() is None, process.stdout and process.stdout.read()
         yield time.sleep(0.05)
 
 
@@ -85,7 +86,7 @@ def test_a_result_whose_parameters_changed_meanwhile_is_not_kept(project: Path) 
     changed(project, "training", steps=1000, evaluate_every=1000, stop_when_converged=False)
     changed(project, "ablations", two={"task": "addition", "training": {"steps": 20, "evaluate_every": 20}})
     with start(project) as process:
-        for _ in while_training(project, "one"):
+        for _ in while_training(process, project, "one"):
             pass
         changed(project, "ablations", one={"task": "addition", "model": {"layers": 1}})
         said, _ = process.communicate(timeout=200)
@@ -101,7 +102,7 @@ def test_a_result_whose_parameters_changed_meanwhile_is_not_kept(project: Path) 
 def test_ctrl_c_stops_all_and_the_next_call_goes_on(project: Path) -> None:
     changed(project, "training", steps=20_000, evaluate_every=10_000, warmup_steps=1)
     with start(project) as process:
-        for _ in while_training(project, "one", "two"):
+        for _ in while_training(process, project, "one", "two"):
             pass
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)

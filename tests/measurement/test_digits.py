@@ -47,7 +47,9 @@ def experiment(smoke: Params) -> Params:
         name: {"task": "addition", "model": {"positional": "none", "attention": attention}, "training": {"seeds": [1]}}
         for name, attention in CELLS.items()
     }
-    return Params.model_validate(smoke.model_dump(mode="json", exclude_unset=True) | {"ablations": cells})
+    return Params.model_validate(
+        smoke.model_dump(mode="json", exclude_unset=True) | {"ablations": cells, "comparisons": []}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,14 @@
-"""Adjacency, correlation ratio, effective rank and gradient norms on models and arrays whose answer is known."""
+"""Adjacency, correlation, effective rank, masks and cost on models and arrays whose answer is known."""
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.measurement import adjacency, correlation_ratio, effective_rank
+from pipeline.measurement import adjacency, correlation, effective_rank, masks
 from pipeline.measurement.cost import cost
-from pipeline.measurement.gradient_norm import gradient_norm
+from pipeline.training.population import initialised
+from pipeline.transformer.positional import EMBEDDING_SCALE
+from tests.conftest import model
 from tests.measurement.hand_set import LENGTH, counting, numbers, silent, subject, uniform, untrained
 
 
@@ -42,31 +44,79 @@ def test_causal_averaging_makes_neighbours_alike() -> None:
     assert numbers(table, "adjacency", rows="random", depth=1).item() > 0.7
 
 
-def test_correlation_ratio_of_noise_is_one_over_the_other_positions() -> None:
-    noise = torch.randn(4000, LENGTH, 8, generator=torch.Generator().manual_seed(0))
-    assert correlation_ratio.ratio(noise).item() == pytest.approx(1 / (LENGTH - 1), rel=0.1)
+@pytest.mark.parametrize(
+    ("width", "layers", "linear", "embeddings", "expected"),
+    [
+        (48, 3, "gpt-2", 0.02, 0.51),
+        (384, 6, "gpt-2", 0.02, 0.68),
+        (48, 3, "torch", 0.02, 0.80),
+        (384, 6, "torch", 0.02, 0.94),
+        (48, 3, "torch", 1.0, 0.51),
+        (384, 6, "torch", 1.0, 0.53),
+    ],
+)
+def test_before_training_adjacency_tells_how_much_attention_writes_beside_the_embeddings(
+    width: int, layers: int, linear: str, embeddings: float, expected: float
+) -> None:
+    """Why untrained networks differ so much in it, ours and the published ones."""
+    config = model(width=width, layers=layers, heads=width // 12)
+    rows = torch.randint(0, 13, (100, 12), generator=torch.Generator().manual_seed(0))
+    found = []
+    for seed in (1, 2, 3):
+        made = initialised(config, vocabulary=13, length=12, seed=seed)
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for part in made.modules() if linear == "torch" else ():
+                if isinstance(part, torch.nn.Linear):
+                    part.reset_parameters()
+            made.embedding.weight *= embeddings / EMBEDDING_SCALE
+            stream = made.residual_stream(rows, torch.ones(12, 12).tril().bool()[None])
+        found.append(adjacency.score(torch.stack(stream))[-1])
+    assert torch.stack(found).mean().item() == pytest.approx(expected, abs=0.02)
 
 
-def test_correlation_ratio_is_large_for_independent_slices_and_small_for_mixed_ones() -> None:
-    own = numbers(correlation_ratio.correlation_ratio(subject(silent(), count=2000)), "ratio")
-    assert own.min() > 1
+@pytest.mark.parametrize("rows", [250, 1000, 4000])
+def test_correlation_does_not_depend_on_the_number_of_rows(rows: int) -> None:
+    """Of noise there is none; of units that share a part, as much as they share, within positions alone."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(rows, LENGTH, 8, generator=generator, dtype=torch.float64)
+    np.testing.assert_allclose(correlation.excess(noise), 0.0, atol=4 / rows / 8)
+    shared = noise + torch.randn(rows, LENGTH, 1, generator=generator, dtype=torch.float64)
+    within, across = correlation.excess(shared).tolist()
+    assert within == pytest.approx(0.25, abs=0.5 / rows**0.5)
+    assert across == pytest.approx(0.0, abs=1 / rows)
+
+
+def test_slices_that_keep_to_themselves_correlate_within_positions_alone() -> None:
+    table = correlation.correlation(subject(silent(), count=2000))
+    own = numbers(table, "within")
+    assert own.min() > 0.01
     np.testing.assert_allclose(own, own[0])  # silent layers change nothing
-    alike = torch.randn(500, 1, 8).expand(500, LENGTH, 8)
-    assert correlation_ratio.ratio(alike).item() == pytest.approx(_of_equal_positions(alike), rel=1e-6)
-
-
-def _of_equal_positions(states: torch.Tensor) -> float:
-    """Across positions the same correlations as within, those of a unit with itself included."""
-    width = states.shape[-1]
-    r = np.abs(np.corrcoef(states[:, 0].numpy().T))
-    others = r.sum() - width
-    return others * width / (width - 1) / (r.sum() * (LENGTH - 1))
+    np.testing.assert_allclose(numbers(table, "across"), 0.0, atol=1e-3)
+    mixed = torch.randn(500, 1, 8, dtype=torch.float64).expand(500, LENGTH, 8)
+    within, across = correlation.excess(mixed).tolist()
+    assert across == pytest.approx((1 + 7 * (within + 1 / 499)) / 8 - 1 / 499)  # a unit's own copies among them
 
 
 def test_units_that_never_vary_do_not_count() -> None:
-    states = torch.randn(300, LENGTH, 8)
+    states = torch.randn(300, LENGTH, 8, dtype=torch.float64)
+    without = states[..., [0, 1, 2, 4, 5, 6, 7]]
     states[..., 3] = 2.0
-    assert correlation_ratio.ratio(states).isfinite()
+    torch.testing.assert_close(correlation.excess(states), correlation.excess(without))
+
+
+def test_the_last_layers_mask_has_no_effect_and_the_others_have() -> None:
+    switches = {"layers": 3, "width": 32}
+    table = masks.masks(subject(untrained(**switches), **switches))
+    change = numbers(table, "max_logit_change")
+    assert change[-1] == 0.0
+    assert (change[:-1] > 1e-6).all()
+    assert (numbers(table, "total_variation")[:-1] > 0).all()
+
+
+def test_without_a_mask_there_is_none_to_take_away() -> None:
+    switches = {"layers": 2, "attention": "full"}
+    assert masks.masks(subject(untrained(**switches), **switches)).empty
 
 
 @pytest.mark.parametrize("directions", [1, 2, 5])
@@ -79,45 +129,6 @@ def test_effective_rank_counts_equal_directions(directions: int) -> None:
 def test_effective_rank_is_bounded_by_positions_and_one() -> None:
     ranks = effective_rank.rank(torch.randn(20, LENGTH, 32, dtype=torch.float64))
     assert ((ranks >= 1) & (ranks <= LENGTH)).all()
-
-
-@torch.no_grad()
-def test_gradient_norm_equals_that_of_finite_differences() -> None:
-    """Of the mean of minus the log probability of each answer's characters, by every weight of a layer in turn."""
-    made = untrained(layers=2, width=4)
-    seen = subject(made, layers=2, width=4)
-    positions, targets = (
-        torch.from_numpy(each).long() for each in (seen.rows.answer_positions, seen.rows.answer_targets)
-    )
-
-    def loss() -> float:
-        said = made(seen.tokens, positions).log_softmax(-1)
-        return -said.gather(-1, targets[..., None]).mean().item()
-
-    def slope(weights: torch.Tensor, place: int) -> float:
-        kept, losses = weights[place].item(), []
-        for step in (-1e-5, 1e-5):
-            weights[place] = kept + step
-            losses.append(loss())
-        weights[place] = kept
-        return (losses[1] - losses[0]) / 2e-5
-
-    slopes = [
-        [slope(weights.view(-1), place) for weights in block.parameters() for place in range(weights.numel())]
-        for block in made.blocks
-    ]
-    with torch.enable_grad():
-        found = numbers(gradient_norm(seen), "gradient_norm")
-    np.testing.assert_allclose(found, np.linalg.norm(slopes, axis=1), rtol=1e-6)
-    assert all(weights.grad is None for weights in made.parameters())
-
-
-def test_no_gradient_reaches_what_a_silent_mlp_hides() -> None:
-    made = silent(layers=1)
-    with torch.no_grad():
-        made.blocks[0].mlp.transformation.input.weight.zero_()
-        made.blocks[0].attention.transformation.query_key_value.weight.zero_()
-    assert numbers(gradient_norm(subject(made, layers=1)), "gradient_norm").item() == pytest.approx(0, abs=1e-12)
 
 
 def test_flops_are_those_of_the_matrix_products() -> None:

@@ -12,9 +12,10 @@ from pipeline import cells as described
 from pipeline import files
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.order_blind import is_order_blind
-from pipeline.params import Ablation, Cell, Params, read
+from pipeline.params import Ablation, Cell, Comparison, Params, read
 from pipeline.reporting.grid import comparisons, tables
 from pipeline.reporting.grid.evidence import Evidence
+from pipeline.stages.report import OWN_TOKEN
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS, model, task, training
 
@@ -82,13 +83,14 @@ def cells(made: Grid) -> list[Cell]:
 
 
 def runs(made: Grid) -> pd.DataFrame:
-    """A row per (ablation, seed), as the stage `evaluate` writes them."""
+    """A row per (ablation, seed), as the stage `evaluate` writes them, with what the report adds."""
     rows = [
         _run(one, seed, score)
         for one, scores in made.values()
         for seed, score in zip(one.training.seeds, scores, strict=True)
     ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(still_rising=tables.still_rising(table, history(made, table)))
 
 
 def _run(one: Cell, seed: int, score: float) -> dict[str, object]:
@@ -111,10 +113,10 @@ def _run(one: Cell, seed: int, score: float) -> dict[str, object]:
     return who | described.columns(one) | learned | digits | carries | examples
 
 
-def history(made: Grid) -> pd.DataFrame:
+def history(made: Grid, table: pd.DataFrame | None = None) -> pd.DataFrame:
     """Learning curves that end where the runs ended: `ablation, seed, step, validation_exact_match, ...`."""
     rows = []
-    for run in runs(made).to_dict("records"):
+    for run in (runs(made) if table is None else table).to_dict("records"):
         steps = np.arange(100, run["steps"] + 100, 100)
         late = 900 if run["converged"] else 1400
         shares = run["test_exact_match"] / (1 + np.exp((late + run["seed"] % 7 * 30 - steps) / 60))
@@ -140,8 +142,6 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
             noise = np.random.default_rng([seed, step, len(one.name)])
             member = {"ablation": one.name, "seed": seed, "step": step, "trained": trained}
             depths = range(one.model.layers + 1)
-            for layer in range(one.model.layers):
-                add("gradient_norm", layer=layer, gradient_norm=(0.1 if whole else 0.05) + 0.01 * noise.random())
             for depth in depths:
                 add(
                     "effective_rank", depth=depth, effective_rank=5.5 - depth * (0.4 if whole else 1.3) + noise.random()
@@ -161,17 +161,17 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
                 changed_argmax_share=0.0 if blind else 0.2,
             )
             add("cost", flops_per_step=1e8 * one.model.layers)
-            for depth, (which, target, control) in product(
-                depths, product(("random", "task"), ("position", "distance"), (0, 1))
-            ):
-                r2 = 0.8 * (not control and (encoded or (causal and depth > 0))) + 0.02 * noise.random()
-                keys = {"rows": which, "target": target, "depth": depth, "control": control}
-                add("position_probe", **keys, r2=r2, error=3 * (1 - r2))
+            for layer in range(one.model.layers if causal else 0):
+                effect = (1.0 + noise.random()) * (layer < one.model.layers - 1)
+                add("masks", layer=layer, max_logit_change=effect, total_variation=effect / 4)
+            for depth, (which, target) in product(depths, product(("random", "task"), ("position", "distance"))):
+                r2 = 0.8 * (encoded or (causal and depth > 0)) + 0.02 * noise.random()
+                add("position_probe", rows=which, target=target, depth=depth, r2=r2, error=3 * (1 - r2))
             for depth, which in product(depths, ("random", "task")):
                 score = 0.5 + 0.1 * (causal and depth > 0) + 0.01 * (noise.random() - 0.5)
                 add("adjacency", rows=which, depth=depth, adjacency=score)
             for depth in depths:
-                add("correlation_ratio", depth=depth, ratio=3 / (1 + depth), reference=1 / (POSITIONS - 1))
+                add("correlation", depth=depth, within=0.3 + 0.01 * noise.random(), across=0.01 * depth)
                 own = 0.9 if whole or depth == 0 else 0.2
                 for position, token in product(range(POSITIONS), repeat=2):
                     accuracy = own if position == token else 0.1 + 0.2 * (token == 0) + 0.01 * noise.random()
@@ -185,23 +185,19 @@ def ablations(made: Grid, ceiling: float | None = CEILING) -> pd.DataFrame:
     return tables.ablations(cells(made), runs(made), {one.dataset: ceiling for one in cells(made)}, flops)
 
 
+def declared(made: Grid) -> list[Comparison]:
+    """What a sceptic would have declared of this grid: the first cells against the second."""
+    first, *others = list(made)[:6]
+    return [Comparison(first=name, second=others[0]) for name in [first, *others[1:]]] if others else []
+
+
 def evidence(made: Grid, *, measured: bool = True) -> Evidence:
     """What the findings are written from, as the stage `report` puts it together."""
-    key = str(made), measured
-    if key not in _KNOWN:
-        _KNOWN[key] = _evidence(made, measured=measured)
-    return _KNOWN[key]
-
-
-_KNOWN: dict[tuple[str, bool], Evidence] = {}
-"""A summary with its bootstrap takes seconds."""
-
-
-def _evidence(made: Grid, *, measured: bool) -> Evidence:
     of_members = members(made) if measured else {}
     if measured:
-        of_members["own_token"] = tables.own_token(of_members["slices"])
-    values = {name: list(one.values) for name, one in measurements().items()} | {"own_token": ["dominance", "margin"]}
+        of_members["own_token"] = own = tables.own_token(of_members["slices"])
+        of_members["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"])
+    values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
     written = {
         "runs.csv": runs(made),
         "ablations.csv": ablations(made),
@@ -212,7 +208,9 @@ def _evidence(made: Grid, *, measured: bool) -> Evidence:
         },
     }
     found = Evidence("addition", problems(TASK), cells(made), written, of_members, history(made), CEILING)
-    written["comparisons.csv"] = comparisons.table(found)
+    written["comparisons.csv"] = comparisons.decided(
+        comparisons.table(found, declared(made)), declared(made), runs(made)
+    )
     return found
 
 
@@ -229,6 +227,7 @@ def params(made: Grid) -> Params:
         model=first.model,
         training=first.training,
         ablations=ablations,
+        comparisons=declared(made),
         search=smoke.search,
     )
 

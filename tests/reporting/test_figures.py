@@ -33,6 +33,7 @@ def drawn(made: Grid) -> dict[str, partial[Figure]]:
     every, of = runs(made), cells(made)
     digits, carries = tables.by_place(every, "digit"), tables.by_stratum(every, "carries")
     return {
+        "steps": partial(outcomes.steps, every, of),
         "exact_match": partial(outcomes.exact_match, every, of, CEILING),
         "learning_curves": partial(outcomes.learning_curves, history(made), of),
         "by_digit": partial(outcomes.heat_map, digits, of, ["ones", "tens", "hundreds", "thousands"], "Digit"),
@@ -61,8 +62,8 @@ def test_the_same_table_gives_the_same_bytes(name: str) -> None:
     ("made", "names"),
     [
         (ONE, FIGURES),
-        (cell("only", [0.5] * 100), ["exact_match", "learning_curves"]),
-        (many(60, 1), ["exact_match"]),
+        (cell("only", [0.5] * 100), ["steps", "exact_match", "learning_curves"]),
+        (many(60, 1), ["steps", "exact_match"]),
         (grid(), FIGURES),
     ],
 )
@@ -86,9 +87,9 @@ def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(made: Grid,
 def test_every_seed_has_its_mark_and_every_cell_its_count() -> None:
     made = runs(grid())
     with mpl.rc_context(style.STYLE):
-        figure = drawn(grid())["exact_match"]()
-    scores, converged = figure.axes
-    marks = [collection for collection in scores.collections if type(collection).__name__ == "PathCollection"]
+        figure = drawn(grid())["steps"]()
+    taken, converged = figure.axes
+    marks = [collection for collection in taken.collections if type(collection).__name__ == "PathCollection"]
     assert sum(len(collection.get_offsets()) for collection in marks) == len(made)
     assert [text.get_text() for text in converged.texts].count("3/3") == (
         made.groupby("ablation")["converged"].sum().eq(3).sum()

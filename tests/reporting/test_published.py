@@ -14,13 +14,24 @@ def six(**switches: object) -> Cell:
 
 def test_every_published_run_belongs_to_one_cell() -> None:
     runs = published.runs()
-    total = 0
+    by_role = {}
     for positional, layers in runs[["positional", "residual_free_layers"]].drop_duplicates().itertuples(index=False):
-        found = published.for_cell(six(positional=positional, residual_free=[int(layer) for layer in layers.split()]))
+        free = [int(layer) for layer in layers.split()]
+        found = published.for_cell(six(positional=positional, residual_free=free))
         assert found is not None
         assert found.low <= found.median <= found.high <= 1
-        total += found.runs
-    assert total == len(runs) == 218
+        by_role[positional, published.roles(free, 6)] = found.runs
+    assert sum(by_role.values()) == len(runs) == 218
+    assert by_role["none", "inner"] == 24
+    assert by_role["none", "last"] == by_role["none", "first"] == 6
+
+
+@pytest.mark.parametrize("layers", [2, 3, 6])
+def test_layers_are_paired_by_role(layers: int) -> None:
+    """The last of three layers stands beside the last of six, not beside the third."""
+    ours = published.for_cell(six(layers=layers, residual_free=[layers - 1]))
+    assert ours == published.for_cell(six(residual_free=[5]))
+    assert ours != published.for_cell(six(residual_free=[2]))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +41,7 @@ def test_every_published_run_belongs_to_one_cell() -> None:
         {"positional": "rotary"},
         {"residual_free": {"attention": [1]}},
         {"residual_free": {"mlp": [1]}},
-        {"residual_free": [0, 2]},
+        {"residual_free": [0, 5]},
         {"residual_free": [1], "residual_free_initialisation": "identity"},
         {"layers": 1},
         {"positional": "learned", "positional_every_layer": True},
@@ -40,9 +51,8 @@ def test_what_was_not_published_has_no_counterpart(other: dict[str, object]) -> 
     assert published.for_cell(six(**other)) is None
 
 
-def test_what_differs_is_said_switch_by_switch() -> None:
-    assert published.differences(six(layers=3)) == (
-        "3 layers, not 6 layers; 4 heads, not 6 heads; width 64, not width 384; Muon, not AdamW"
-    )
-    (same,) = cells(cell("a", [0.5], layers=6, heads=6, width=384, optimizer="adamw"))
-    assert published.differences(same) == ""
+def test_what_differs_is_said_setting_by_setting() -> None:
+    said = published.differences(six(layers=3))
+    assert said[:3] == ["layers 3, not 6", "heads 4, not 6", "width 64, not 384"]
+    assert "steps 2,000, not 5,000" in said
+    assert "loss on `answer`, not `all`" in said

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -167,7 +168,7 @@ def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
     assert (claim.estimates["configurations"].value, claim.estimates["converged"].n) == (2, 4)
     assert not claimed(blind, "leak")
     leaking = study(trial(1, 0), trial(1, 1, (0,)), trial(2, 2))
-    assert [(claim.words["trial"], claim.alarm) for claim in claimed(leaking, "leak")] == [(1, True)]
+    assert [(claim.words["trial"], claim.place) for claim in claimed(leaking, "leak")] == [(1, "alarm")]
     assert "BUG IN THE INSTRUMENT" in told(leaking)
     assert not claimed(leaking, "blind")
     assert not claimed(study(trial(1, 2, positional="learned")), "leak")
@@ -188,7 +189,7 @@ def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
 def test_any_study_makes_a_page(made: tuple[Trial, ...], leads: list[str], minimized: str) -> None:
     found = study(*made, minimize=minimized)
     claims = report.claims(found)
-    assert [claim.sentence for claim in claims if claim.lead and claim.sentence != "least"] == leads
+    assert [claim.sentence for claim in claims if claim.place == "lead" and claim.sentence != "least"] == leads
     page, images = report.page(found, claims, ["a: {}"]), report.images(found)
     assert "<html" in html(page, images)
     named = {figure.name for part in page.sections for figure in part.figures} | {page.figure.name}
@@ -210,6 +211,22 @@ def test_every_number_of_the_answer_is_one_of_the_tables() -> None:
             rows = rows[rows[name].isin(value if isinstance(value, list) else [value])]
         expected = len(rows) if record.source.statistic == "rows" else rows[record.source.column].astype(float).sum()
         assert record.value == pytest.approx(expected), record
+
+
+def test_the_answer_quotes_fresh_seeds_where_there_are_any() -> None:
+    found = study(*BUSY)
+    assert "not trained again" in told(found)
+    steps = [400, None, 800]
+    members = pd.DataFrame({"converged": [1, 0, 1], "steps_to_converge": steps, "validation_exact_match": 0.9})
+    confirmed = replace(found, confirmed=dict.fromkeys(found.candidates, members))
+    (sparsest,) = claimed(confirmed, "sparsest")
+    assert (sparsest.estimates["again"].value, sparsest.estimates["again"].n) == (2, 3)
+    assert sparsest.estimates["steps"].value == pytest.approx((400 + 800 + found.params.search.steps) / 3)
+    assert "not trained again" not in told(confirmed)
+    assert not claimed(confirmed, "unconfirmed")
+    assert {claim.words["trial"] for name in ("shallowest", "sparsest") for claim in claimed(found, name)} <= set(
+        found.candidates
+    )
 
 
 def test_a_space_tried_in_full_is_said_to_be() -> None:

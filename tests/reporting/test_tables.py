@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
+from pipeline.reporting import survival
 from pipeline.reporting.grid import tables
-from pipeline.reporting.intervals import bootstrap_intervals
-from tests.reporting.synthetic import CEILING, Grid, ablations, cell, cells, grid, runs
+from tests.reporting.synthetic import CEILING, STEPS, Grid, ablations, cell, cells, grid, history, runs
 
 SHARES = st.lists(st.integers(0, 2000).map(lambda right: right / 2000), min_size=1, max_size=12)
 CONTRACT = [
@@ -92,24 +93,36 @@ def censored(converged: list[bool]) -> pd.DataFrame:
 @given(CONVERGED)
 @settings(max_examples=20)
 def test_the_share_left_is_that_of_the_censored_runs(converged: list[bool]) -> None:
-    curve = tables.not_yet_converged(censored(converged))
-    left = [1.0, *curve.surv_prob][-1]
-    assert left == pytest.approx(1 - sum(converged) / len(converged))
+    curve = survival.not_yet_converged(censored(converged))
+    assert curve["share"].iloc[-1] == pytest.approx(1 - sum(converged) / len(converged))
+    assert curve["share"].is_monotonic_decreasing
+    known = curve.dropna()
+    assert ((known["low"] <= known["share"]) & (known["share"] <= known["high"])).all()
+    assert len(converged) >= survival.LEAST or len(known) == 1  # so few say nothing of how sure they are
 
 
 @given(CONVERGED)
 @settings(max_examples=20)
-def test_no_median_unless_half_converge(converged: list[bool]) -> None:
-    median, low, high = tables.median_steps(tables.not_yet_converged(censored(converged)))
-    assert (median is not None) == (2 * sum(converged) > len(converged))
-    assert low is None or low <= median
-    assert high is None or median <= high
+def test_steps_are_a_mean_over_all_runs_up_to_the_budget(converged: list[bool]) -> None:
+    table = ablations(cell("a", [1.0 if done else 0.5 for done in converged])).iloc[0]
+    steps = runs(cell("a", [1.0 if done else 0.5 for done in converged]))["steps_to_converge"].fillna(STEPS)
+    assert table["restricted_steps"] == pytest.approx(steps.astype(float).mean())
+    assert table["restricted_steps"] <= table["budget"] == STEPS
+    if len(converged) > 1:
+        assert table["restricted_steps_low"] <= table["restricted_steps"] <= table["restricted_steps_high"]
 
 
 def test_a_diverged_run_does_not_leave_the_count() -> None:
     table = censored([True, True, False, False])
     table.loc[3, ["diverged", "steps"]] = [1, 100]
-    assert tables.median_steps(tables.not_yet_converged(table)) == (None, None, None)
+    assert survival.restricted_steps(table, STEPS).tolist()[2:] == [STEPS, STEPS]
+    assert tables.still_rising(table, history(cell("a", [1.0, 1.0, 0.5, 0.5]))).tolist()[3] == 0
+
+
+def test_only_runs_that_did_not_converge_rise() -> None:
+    made = cell("a", [1.0, 0.5, 0.0])
+    table, curves = runs(made), history(made)
+    assert tables.still_rising(table, curves).tolist() == [0, 1, 0]
 
 
 def slices(matrix: np.ndarray) -> pd.DataFrame:
@@ -148,4 +161,24 @@ def test_a_summary_holds_the_mean_in_its_interval_and_counts_members() -> None:
     assert (table["n"] == 3).all()
     assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).all()
     deep = table[(table["depth"] == 1) & (table["trained"] == 1)].iloc[0]
-    assert (deep["low"], deep["high"]) == pytest.approx(tuple(bootstrap_intervals([[1.0, 2.0, 4.0]])[0]))
+    assert (deep["low"], deep["high"]) == pytest.approx(stats.ttest_1samp([1, 2, 4], 0).confidence_interval())
+
+
+def test_what_training_added_is_taken_member_by_member() -> None:
+    rows = [
+        {
+            "ablation": "a",
+            "seed": seed,
+            "step": step,
+            "trained": trained,
+            "depth": depth,
+            "x": seed + 10 * trained + step,
+        }
+        for seed in (1, 2)
+        for step, trained in ((0, 0), (50, 0), (100 * seed, 1))
+        for depth in (0, 1)
+    ]
+    table = tables.added(pd.DataFrame(rows), ["x"])
+    assert table[["seed", "step", "trained", "depth", "x"]].to_numpy().tolist() == [
+        [seed, 100 * seed, 1, depth, 10 + 100 * seed] for seed in (1, 2) for depth in (0, 1)
+    ]

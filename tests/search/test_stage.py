@@ -1,5 +1,6 @@
 """The stage `search`: a study from its dataset to its page, and its best cells back into the grid."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +32,39 @@ def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_t
     (project / "reports" / "search" / "study.db").unlink()
     search.run(read(), workers=1, engine="processes", gpus=None)
     assert answer(project) == first
+
+
+def test_the_answer_quotes_what_fresh_seeds_made_of_it(project: Path) -> None:
+    search.run(read(), workers=1, engine="processes", gpus=None)
+    found = pd.read_csv(project / "reports" / "search" / "confirmation.csv")
+    assert 0 < len(found) <= read().search.trials
+    assert set(found["members"]) == {len(read().search.confirm)}
+    claims = json.loads((project / "reports" / "search" / "claims.json").read_text())["claims"]
+    again = [claim for claim in claims if claim["name"] == "again"]
+    assert again
+    for claim in again:
+        row = found[found["trial"] == claim["source"]["where"]["trial"]].iloc[0]
+        assert (claim["value"], claim["n"], claim["low"]) == (row["converged"], row["members"], row["converged_low"])
+
+
+def test_other_fresh_seeds_confirm_anew_and_no_trial_is_run_again(project: Path) -> None:
+    search.run(read(), workers=1, engine="processes", gpus=None)
+    before, path = answer(project), project / "params.yaml"
+    said = path.read_text()
+    path.write_text(said.replace("[333, 444]", "[555, 666, 777]"))
+    search.run(read(), workers=1, engine="processes", gpus=None)
+    after = answer(project)
+    assert after["trials.csv"] == before["trials.csv"]
+    assert set(pd.read_csv(project / "reports" / "search" / "confirmation.csv")["members"]) == {3}
+    path.write_text(said)
+    search.run(read(), workers=1, engine="processes", gpus=None)
+    assert answer(project) == before
+
+
+def test_what_is_not_to_be_confirmed_is_refused(project: Path) -> None:
+    search.run(read(), workers=1, engine="processes", gpus=None)
+    with pytest.raises(Refused, match=r"--confirm: trial 0 is not to be confirmed \(those that are: none\)"):
+        search.run_confirmation(read(), 0)
 
 
 def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(project: Path) -> None:
@@ -72,3 +106,5 @@ def test_several_workers_complete_a_study_with_their_answer(project: Path) -> No
     search.run(read(), workers=2, engine="processes", gpus=None)
     found = pd.read_csv(project / "reports" / "search" / "trials.csv")
     assert list(found["state"]) == ["complete"] * read().search.trials
+    confirmed = pd.read_csv(project / "reports" / "search" / "confirmation.csv")
+    assert len(confirmed) >= 1

@@ -16,7 +16,7 @@ NAME = "nope-causal"
 SEEDS = (1, 2)
 STEPS = (4, 8)
 DATA = {"train.csv": "a" * 64, "validation.csv": "b" * 64, "test.csv": "c" * 64}
-CELL = cell(NAME, model_={"residual_free": [1]}, seeds=list(SEEDS))
+CELL = cell(NAME, model_={"residual_free": [1]}, seeds=list(SEEDS), converged_for=1)
 
 
 def evaluations(step: int) -> History:

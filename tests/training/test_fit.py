@@ -108,7 +108,7 @@ def test_a_member_that_converged_is_kept_as_it_was_then(tmp_path: Path) -> None:
     short = fit(easy(steps=40), rows)
     scores = {row["seed"]: round(row["validation_exact_match"], 4) for row in short.history if row["step"] == 40}
     (first,) = (seed for seed, score in scores.items() if score == max(scores.values()))
-    bar = fit(easy(converged_at=scores[first], snapshots=10), rows)
+    bar = fit(easy(converged_at=scores[first], converged_for=1, snapshots=10), rows)
     last = {row["seed"]: row["step"] for row in bar.history}
     assert last == {seed: 40 if seed == first else 60 for seed in scores}
     assert {seed for seed in scores if weights_equal(bar, short, seed)} == {first}

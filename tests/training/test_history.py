@@ -1,5 +1,6 @@
 """What the history says of each member, and that everybody agrees on when one has converged."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,11 +35,26 @@ def test_a_row_per_seed_in_order_of_appearance() -> None:
     assert table["validation_exact_match"].tolist() == [0.3, 0.4]
 
 
-def test_convergence_is_the_first_evaluation_that_reaches_the_threshold() -> None:
-    """And is not undone by a later, worse one."""
-    table = outcomes(history((1, 50, 0.98, 0), (1, 100, 0.99, 0), (1, 150, 1.0, 0), (1, 200, 0.5, 0)), RULE)
-    found = table[["converged", "steps_to_converge", "steps", "validation_exact_match"]]
-    assert found.to_numpy(float).tolist() == [[1, 100, 200, 0.5]]
+@pytest.mark.parametrize(("in_a_row", "converged"), [(1, 50), (2, 150), (3, 150), (4, None)])
+def test_a_run_converged_at_the_first_of_the_evaluations_in_a_row(in_a_row: int, converged: int | None) -> None:
+    """And that is not undone by a later, worse one."""
+    shares = {50: 0.99, 100: 0.98, 150: 0.99, 200: 1.0, 250: 0.99, 300: 0.5}
+    table = outcomes(
+        history(*((1, step, share, 0) for step, share in shares.items())), replace(RULE, in_a_row=in_a_row)
+    )
+    assert table["converged"].tolist() == [int(converged is not None)]
+    assert table["steps_to_converge"].astype("string").fillna("").tolist() == [str(converged or "")]
+    assert table[["steps", "validation_exact_match"]].to_numpy(float).tolist() == [[300, 0.5]]
+
+
+@given(runs=st.lists(st.lists(st.sampled_from([0.98, 0.99, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4))
+def test_runs_side_by_side_converge_as_each_alone(runs: list[list[float]]) -> None:
+    rule = replace(RULE, in_a_row=2)
+    together = rule.converged(np.array(runs).T)
+    assert together.T.tolist() == [rule.converged(run).tolist() for run in runs]
+    pairs = [np.convolve(np.array(run) >= 0.99, [1, 1])[:6] == 2 for run in runs]
+    assert (np.diff(together.astype(int), axis=0) >= 0).all()
+    assert together[-1].tolist() == [bool(pair.any()) for pair in pairs]
 
 
 @pytest.mark.parametrize("diverged", [0, 1])
@@ -93,19 +109,22 @@ def test_nothing_right_never_converges_and_everything_right_always(at: float, ro
     assert rule.reached([np.nan, 0.0, 1.0]).tolist() == [False, False, True]
 
 
-def test_training_outcomes_and_curve_agree_on_a_real_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_a_row", [1, 2])
+def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, tmp_path: Path) -> None:
     """With a bar that lies between the members, so that one stops and the others go on; from memory and from a file."""
     dataset.write(tmp_path, problems(easy().task))
     data = dataset.read(tmp_path, easy().task)
-    before = [row["validation_exact_match"] for row in fit(easy(), data).history if row["step"] == 40]
-    chosen = easy(converged_at=round(max(before), 4))
+    every = easy(evaluate_every=10, converged_for=in_a_row)
+    before = [row["validation_exact_match"] for row in fit(every, data).history if row["step"] == 40]
+    chosen = easy(evaluate_every=10, converged_for=in_a_row, converged_at=round(max(before), 4))
     learned = pd.DataFrame(fit(chosen, data).history)
     files.write_csv(tmp_path / "history.csv", learned)
     rule = Convergence.of(chosen)
     for history in (learned, files.read_csv(tmp_path / "history.csv", made_by="")):
         table, curve = outcomes(history, rule), cell_curve(history, rule)
-        assert set(table["steps"]) == {40, 60}  # where training itself found that members had converged
-        assert (table["steps_to_converge"] == table["steps"])[table["steps"] < 60].all()
-        reached = [int((table["steps_to_converge"] <= step).sum()) for step in curve["step"]]
-        assert curve["members_converged"].tolist() == reached
+        stopped = table["steps"] < 60  # where training itself found that members had converged
+        assert table["steps"].min() == 30 + 10 * in_a_row < table["steps"].max()
+        assert (table["steps_to_converge"] == table["steps"] - 10 * (in_a_row - 1))[stopped].all()
+        known = [int((table["steps_to_converge"] + 10 * (in_a_row - 1) <= step).sum()) for step in curve["step"]]
+        assert curve["members_converged"].tolist() == known
         assert curve["validation_exact_match"].iloc[-1] == pytest.approx(table["validation_exact_match"].mean())

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.measurement.effective_rank import rank
 from pipeline.params import Model
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.model import Transformer
@@ -173,27 +174,25 @@ def test_embeddings_are_tied_and_counted_once() -> None:
     )
 
 
-@pytest.mark.parametrize("sublayer", ["attention", "mlp"])
-def test_an_identity_start_passes_the_signal_where_there_is_no_residual_connection(sublayer: str) -> None:
-    """After the sublayer stands what was before it (for attention, its mean over what is seen), which normal weights
-    forget."""
-    tokens = torch.randint(12, (50, 8), generator=torch.Generator().manual_seed(0))
-    visible = torch.ones(8, 8, dtype=torch.bool).tril()
-    bias = torch.zeros(1, 1, 8, 8).masked_fill(~visible.mT, -torch.inf)
-    alike = {}
-    for start in ("normal", "identity"):
+@pytest.mark.parametrize("free", [{"attention": [1]}, {"mlp": [1]}, [0], [1], [2], [0, 1]], ids=str)
+def test_an_identity_start_keeps_the_scale_and_the_rank_of_the_stream(free: object) -> None:
+    """Where there is no residual connection, as if there were one; normal weights keep neither."""
+    tokens = torch.randint(12, (100, 11), generator=torch.Generator().manual_seed(0))
+    visible = torch.ones(1, 11, 11, dtype=torch.bool).tril()
+    ends = {}
+    for name, switches in {
+        "whole": {},
+        "identity": {"residual_free": free, "residual_free_initialisation": "identity"},
+        "normal": {"residual_free": free},
+    }.items():
         torch.manual_seed(1)
-        config = model(layers=1, width=48, heads=4, residual_free={sublayer: [0]}, residual_free_initialisation=start)
-        block = Transformer(config, vocabulary=12, length=8).blocks[0]
-        before = torch.randn(12, 48, generator=torch.Generator().manual_seed(2))[tokens]
-        if sublayer == "attention":
-            after = block.attention(before, bias=bias)
-            expected = (visible / visible.sum(-1, keepdim=True)) @ block.attention.norm(before)
-        else:
-            after, expected = block.mlp(before), before
-        alike[start] = torch.cosine_similarity(expected, after, dim=-1).mean().item()
-    assert alike["identity"] > 0.9
-    assert abs(alike["normal"]) < 0.3
+        transformer = Transformer(model(layers=3, width=48, heads=4, **switches), vocabulary=12, length=11).double()
+        last = transformer.residual_stream(tokens, visible)[-1]
+        ends[name] = last.square().mean().sqrt().item(), rank(last).mean().item()
+    scales, ranks = ({name: end[place] / ends["whole"][place] for name, end in ends.items()} for place in (0, 1))
+    assert 0.8 < scales["identity"] < 1.25
+    assert 0.9 < ranks["identity"] < 1.1
+    assert not 0.5 < scales["normal"] < 2.0 or ranks["normal"] < 0.8
 
 
 def test_an_identity_start_leaves_sublayers_with_residual_connection_alone() -> None:

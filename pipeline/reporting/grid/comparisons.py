@@ -1,62 +1,129 @@
 """Cells compared seed by seed: runs that share a seed share their data order, so differences say more than means.
 
-Every comparison of the report stands here: which cells, in what. A later table or sentence looks it up."""
+Every comparison of the report stands here: which cells, in what. A later table or sentence looks it up. Only those that
+`params.yaml` declares get a p-value; all others describe.
+"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.duration.survfunc import survdiff
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from pipeline import cells as grid
-from pipeline.params import Cell
+from pipeline.params import Cell, Comparison
+from pipeline.reporting import survival
 from pipeline.reporting.grid import tables
 from pipeline.reporting.grid.evidence import Evidence, initial, trained
+from pipeline.reporting.intervals import mean_interval
 
-COLUMNS = ("question", "measure", "first", "second", "seeds", "median", "min", "max", "p")
-Pairs = Sequence[tuple[Cell, Cell]]
+COLUMNS = ("measure", "first", "second", "budget", "seeds", "difference", "low", "high")
+DECIDED = ("declared", "p", "p_holm", "p_log_rank", "seeds_needed")
+POWER = 0.8
+"""How likely a difference of the size found should be seen, if it is real."""
+MOST_SEEDS = 200
+"""Beyond so many nobody asks further."""
+ALPHA = 0.05
+"""What a corrected p-value must be below to decide."""
+Pair = tuple[Cell, Cell]
 
 
-def table(evidence: Evidence) -> pd.DataFrame:
-    """Every comparison on one task, a row each: of `first` less `second` (of a measure that ends in `ratio`: over it),
-    the median, least and most over the `seeds` that both have, and the p-value of a two-sided sign-flip permutation
-    test of the mean, Holm-corrected over the comparisons of a question and measure."""
-    cells, runs = evidence.cells, evidence.runs
-    scores = runs.assign(value=tables.answered(runs))
-    steps = np.log(runs["steps_to_converge"].astype(float).where(runs["converged"] == 1))
-    lacking = wholes(cells)
-    ranks, gradients = (evidence.measured(name) for name in ("effective_rank", "gradient_norm"))
-    found = [
-        _compared("without_positional", "test_exact_match", encodings(evidence), scores),
-        _compared("without_positional", "steps_ratio", choices(evidence), runs.assign(value=steps), ratio=True),
-        _compared("residual_connections", "test_exact_match", lacking, scores),
-        _compared("optimizers", "test_exact_match", optimizers(cells), scores),
-        _compared("trainability", "test_exact_match", controls(cells), scores),
+def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
+    """Every comparison on one task, a row each: the mean over the `seeds` that both have of `first` less `second`, with
+    its t interval. Measures: `restricted_steps`, steps to converge up to the smaller of the two budgets (`budget`);
+    `test_exact_match`; `effective_rank` of the last layer before training; `margin` of the own token."""
+    cells = {cell.name: cell for cell in evidence.cells}
+    lacking = wholes(evidence.cells)
+    asked = [(cells[one.first], cells[one.second]) for one in declared if one.first in cells]
+    all_pairs = [
+        *encodings(evidence),
+        *choices(evidence),
+        *lacking,
+        *controls(evidence.cells),
+        *optimizers(evidence.cells),
     ]
-    if len(ranks):
-        last = initial(_at(ranks, {cell.name: cell.model.layers for cell in cells}))
-        found.append(_compared("trainability", "effective_rank", lacking, last.assign(value=last["effective_rank"])))
-    if len(gradients):
-        first = initial(gradients[gradients["layer"] == 0])
-        size = np.log(first["gradient_norm"].where(first["gradient_norm"] > 0))
-        found.append(_compared("trainability", "gradient_ratio", lacking, first.assign(value=size), ratio=True))
-    if len(margins := evidence.measured("own_token")):
-        # both at the depth at which the cell that lacks a connection is read
-        margins = trained(margins).assign(value=lambda rows: rows["margin"])
-        parts = [_differences(pair, margins[margins["depth"] == depth_to_read(pair[0])]) for pair in lacking]
-        found.append(_rows("slices", "margin", lacking, parts))
-    return pd.concat([rows for rows in found if len(rows)] or [pd.DataFrame(columns=list(COLUMNS))], ignore_index=True)
+    every = list(dict.fromkeys((one.name, other.name) for one, other in [*asked, *all_pairs]))
+    rows = [
+        _row(measure, cells[first], cells[second], evidence.runs)
+        for measure in ("restricted_steps", "test_exact_match")
+        for first, second in every
+    ]
+    rows += [
+        _row(measure, first, second, values[values["depth"] == depth])
+        for measure, values in _states(evidence).items()
+        for first, second in lacking
+        for depth in [first.model.layers if measure == "effective_rank" else depth_to_read(first)]
+    ]
+    return pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COLUMNS))
 
 
-def encodings(evidence: Evidence) -> Pairs:
+def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
+    """The same with p-values for what is declared: of a two-sided sign-flip permutation test of the mean (`p`;
+    `p_holm`: corrected over all that are declared), and of a log-rank test of the steps, which does not pair. None
+    where so few seeds could not bring it below `ALPHA` after correction."""
+    table = table.assign(**dict.fromkeys(DECIDED, np.nan)).assign(declared=0)
+    for one in declared:
+        same = (table["first"] == one.first) & (table["second"] == one.second) & (table["measure"] == one.of)
+        for at, row in table[same].iterrows():
+            found = differences(one.of, one.first, one.second, runs, row["budget"])
+            table.loc[at, "declared"] = 1
+            table.loc[at, "seeds_needed"] = seeds_needed(found, ALPHA / len(declared))
+            if len(declared) * least_p(row["seeds"]) >= ALPHA:
+                continue
+            table.loc[at, "p"] = sign_flip(found)
+            if one.of == "restricted_steps":
+                table.loc[at, "p_log_rank"] = log_rank(runs, one.first, one.second, row["budget"])
+    known = table["p"].notna()
+    if known.any():
+        table.loc[known, "p_holm"] = multipletests(table.loc[known, "p"], method="holm")[1]
+    return table
+
+
+def _row(measure: str, first: Cell, second: Cell, values: pd.DataFrame) -> dict[str, object]:
+    budget = min(first.training.steps, second.training.steps)
+    found = differences(measure, first.name, second.name, values, budget)
+    if not len(found):
+        return {"seeds": 0}
+    deviation = found.std(ddof=1) if len(found) > 1 else np.nan
+    low, high = mean_interval(found.mean(), deviation, len(found))
+    said = (measure, first.name, second.name, budget, len(found), found.mean(), low, high)
+    return dict(zip(COLUMNS, said, strict=True))
+
+
+def differences(measure: str, first: str, second: str, table: pd.DataFrame, budget: int) -> np.ndarray:
+    """First less second, by seed; what is missing in either is left out. `table`: a row per member."""
+    values = {
+        "restricted_steps": lambda runs: survival.restricted_steps(runs, budget),
+        "test_exact_match": tables.answered,
+    }.get(measure, lambda rows: rows[measure])
+    one, other = (
+        rows.assign(value=values(rows)).set_index("seed")["value"]
+        for rows in (table[table["ablation"] == name] for name in (first, second))
+    )
+    return (one - other).dropna().sort_index().to_numpy(float)
+
+
+def _states(evidence: Evidence) -> Mapping[str, pd.DataFrame]:
+    """What is compared of the states: a row per member and depth."""
+    ranks, margins = evidence.measured("effective_rank"), evidence.measured("own_token")
+    found = {
+        "effective_rank": initial(ranks) if len(ranks) else ranks,
+        "margin": trained(margins) if len(margins) else margins,
+    }
+    return {name: rows for name, rows in found.items() if len(rows)}
+
+
+def encodings(evidence: Evidence) -> Sequence[Pair]:
     """Causal cells without positional encoding, each with every one that has one and is otherwise the same."""
     causal = evidence.base(attention="causal")
     bare = grid.find(causal, positional="none")
     return [(cell, other) for cell in bare for other in causal if other not in bare]
 
 
-def choices(evidence: Evidence) -> Pairs:
+def choices(evidence: Evidence) -> Sequence[Pair]:
     """Every way to tell the positions, against positional encoding with a causal mask (learned, where there is)."""
     every = evidence.base()
     reference = sorted(
@@ -66,18 +133,31 @@ def choices(evidence: Evidence) -> Pairs:
     return [(cell, reference[0]) for cell in every if cell != reference[0]] if reference else []
 
 
-def wholes(cells: Sequence[Cell]) -> Pairs:
+def wholes(cells: Sequence[Cell]) -> Sequence[Pair]:
     """Each cell that lacks residual connections with the same cell that has them all."""
     return [(cell, whole) for cell in cells if not grid.is_whole(cell) and (whole := grid.whole(cells, cell))]
 
 
-def controls(cells: Sequence[Cell]) -> Pairs:
+def one_layer_each(cells: Sequence[Cell]) -> Sequence[Pair]:
+    """Those of `wholes` without positional encoding that lack both connections of a single layer, the first first."""
+    found = [
+        (cell, whole)
+        for cell, whole in wholes(cells)
+        if cell.model.positional == "none"
+        and not grid.is_control(cell)
+        and cell.model.residual_free.attention == cell.model.residual_free.mlp
+        and len(cell.model.residual_free.layers) == 1
+    ]
+    return sorted(found, key=lambda pair: pair[0].model.residual_free.layers)
+
+
+def controls(cells: Sequence[Cell]) -> Sequence[Pair]:
     """Each control (identity start) with the residual-free cell that starts normally."""
     plain = (cell for cell in cells if not grid.is_whole(cell) and not grid.is_control(cell))
     return [(control, cell) for cell in plain if (control := grid.control(cells, cell))]
 
 
-def optimizers(cells: Sequence[Cell]) -> Pairs:
+def optimizers(cells: Sequence[Cell]) -> Sequence[Pair]:
     """Cells with Muon, each with the same cell under another optimizer."""
     muon = grid.find(cells, optimizer="muon")
     others = sorted({cell.training.optimizer for cell in cells} - {"muon"})
@@ -93,37 +173,35 @@ def _at(table: pd.DataFrame, depths: dict[str, int]) -> pd.DataFrame:
     return table[table["depth"] == table["ablation"].map(depths)]
 
 
-def _compared(question: str, measure: str, pairs: Pairs, values: pd.DataFrame, *, ratio: bool = False) -> pd.DataFrame:
-    """`values`: `ablation, seed, value`, a row per member; for a ratio, logarithms."""
-    return _rows(question, measure, pairs, [_differences(pair, values) for pair in pairs], ratio=ratio)
+def seeds_needed(differences: np.ndarray, alpha: float) -> float:
+    """Seeds for a paired t test at `alpha` to see the mean difference, were it true, with probability `POWER`; NaN
+    where that takes more than `MOST_SEEDS`, or one seed says nothing of the spread."""
+    if len(differences) < 2 or not (spread := differences.std(ddof=1)):
+        return np.nan
+    seeds = np.arange(2, MOST_SEEDS + 1)
+    enough = seeds[TTestPower().power(abs(differences.mean()) / spread, seeds, alpha) >= POWER]
+    return float(enough[0]) if len(enough) else np.nan
 
 
-def _differences(pair: tuple[Cell, Cell], values: pd.DataFrame) -> np.ndarray:
-    """First less second, by seed; what is missing in either is left out."""
-    first, second = (values[values["ablation"] == cell.name].set_index("seed")["value"] for cell in pair)
-    return (first - second).dropna().sort_index().to_numpy(float)
-
-
-def _rows(
-    question: str, measure: str, pairs: Pairs, differences: Iterable[np.ndarray], *, ratio: bool = False
-) -> pd.DataFrame:
-    told = [(pair, values) for pair, values in zip(pairs, differences, strict=True) if len(values)]
-    if not told:
-        return pd.DataFrame(columns=list(COLUMNS))
-    p_values = multipletests([sign_flip(values) for _, values in told], method="holm")[1]
-    of = np.exp if ratio else np.asarray
-    rows = [
-        [question, measure, one.name, other.name, len(values), *of([np.median(values), values.min(), values.max()]), p]
-        for ((one, other), values), p in zip(told, p_values, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def least_p(seeds: int) -> float:
+    """The smallest p-value that a two-sided sign-flip test of so many pairs can give."""
+    return 2.0 ** (1 - seeds)
 
 
 def sign_flip(differences: np.ndarray) -> float:
-    """Exact up to 13 seeds, then from 9,999 random flips (always the same ones)."""
-    if len(differences) == 1 or not differences.any():
+    """Two-sided p-value of the mean: exact up to 13 seeds, then from 9,999 random flips (always the same ones)."""
+    if not differences.any():
         return 1.0
     result = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=9_999, rng=np.random.default_rng(0)
     )
     return float(result.pvalue)
+
+
+def log_rank(runs: pd.DataFrame, first: str, second: str, budget: int) -> float:
+    """p-value of a log-rank test of the steps to converge up to `budget`; 1 where no run of either converged."""
+    both = runs[runs["ablation"].isin([first, second])]
+    converged = both["steps_to_converge"].astype(float) <= budget
+    if not converged.any():
+        return 1.0
+    return float(survdiff(survival.restricted_steps(both, budget), converged.astype(int), both["ablation"])[1])

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import cells as grid
+from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell
 from pipeline.reporting.claims import Estimate, Lookup, Unit, Where
 from pipeline.tasks import Problems
@@ -44,8 +45,9 @@ class Evidence(Lookup):
         return grid.find(self.cells, **(grid.shared(self.cells) | switches))
 
     def budget(self, where: Where) -> int | None:
-        """That of the cell whose rows they are."""
-        return max((cell.training.steps for cell in self.cells if cell.name == where.get("ablation")), default=None)
+        """That of the cell whose rows they are; of two cells compared, the smaller."""
+        named = [where.get(key) for key in ("ablation", "first", "second")]
+        return min((cell.training.steps for cell in self.cells if cell.name in named), default=None)
 
     def of(self, column: str, unit: Unit) -> Callable[[Cell], Estimate | None]:
         """What `ablations.csv` says of a cell in that column."""
@@ -55,6 +57,19 @@ class Evidence(Lookup):
         """How many of the cell's runs converged."""
         limits: Any = {"limits": ("converged_low", "converged_high"), "interval": "Clopper-Pearson 95%"}
         return self.estimate("ablations.csv", "converged", "count", {"ablation": cell.name}, n="runs", **limits)
+
+    def steps(self, cell: Cell) -> Estimate | None:
+        """The mean steps to converge of the cell's runs; one that did not counts as its budget."""
+        limits: Any = {"limits": ("restricted_steps_low", "restricted_steps_high"), "interval": "t 95%"}
+        return self.estimate("ablations.csv", "restricted_steps", "steps", {"ablation": cell.name}, n="runs", **limits)
+
+    def rising(self, cell: Cell) -> Estimate | None:
+        """How many of the cell's runs had not converged and still got better; None where none had, or no number of
+        steps could be enough."""
+        if is_order_blind(cell.model):
+            return None
+        found = self.estimate("ablations.csv", "still_rising", "count", {"ablation": cell.name}, n="runs")
+        return found if found and found.value else None
 
     def exact_match(self, cell: Cell) -> Estimate | None:
         """The median test exact match of its runs."""
@@ -67,14 +82,18 @@ class Evidence(Lookup):
     ) -> Estimate | None:
         """The mean over the cell's members of a measured value: as trained, or (`trained=0`) before training."""
         where = {"ablation": cell.name, "value": value, "trained": trained, **({} if trained else {"step": 0}), **keys}
-        limits: Any = {"limits": ("low", "high"), "interval": "bootstrap 95%"}
+        limits: Any = {"limits": ("low", "high"), "interval": "t 95%"}
         return self.estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", **limits)
 
-    def compared(self, question: str, measure: str, first: Cell, second: Cell, unit: Unit) -> Estimate | None:
-        """The median over seeds of what `first` has more than `second` (or how many times as much)."""
-        where = {"question": question, "measure": measure, "first": first.name, "second": second.name}
-        limits: Any = {"limits": ("min", "max"), "interval": "minimum to maximum"}
-        return self.estimate("comparisons.csv", "median", unit, where, n="seeds", **limits)
+    def compared(self, measure: str, first: Cell, second: Cell, unit: Unit) -> Estimate | None:
+        """What `first` has more than `second`, the mean over the seeds of both."""
+        where = {"measure": measure, "first": first.name, "second": second.name}
+        limits: Any = {"limits": ("low", "high"), "interval": "t 95%"}
+        return self.estimate("comparisons.csv", "difference", unit, where, n="seeds", **limits)
+
+    def decided(self, found: Estimate | None) -> Estimate | None:
+        """The corrected p-value of a comparison; None where it was not declared, or so few seeds cannot decide it."""
+        return self.beside(found, "p_holm", "p") if found else None
 
     def beside(self, found: Estimate, column: str, unit: Unit) -> Estimate | None:
         """Another column of the row that an estimate is from."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.params import Cell
-from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.claims import Claim, Estimate, Unit
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.wording import brief
@@ -74,19 +74,18 @@ def by_cell(cells: Sequence[Cell], columns: Mapping[str, Column], caption: str =
     return Table(["Cell", *columns], rows, caption)
 
 
-def differences(
-    evidence: Evidence, question: str, measure: str, pairs: Sequence[tuple[Cell, Cell]], caption: str
-) -> list[Table]:
+UNITS: dict[str, Unit] = {"restricted_steps": "more steps", "effective_rank": "number"}
+"""Of a comparison's measure; of all others, points."""
+
+
+def differences(evidence: Evidence, measure: str, pairs: Sequence[tuple[Cell, Cell]], caption: str) -> list[Table]:
     """What `comparisons.csv` says of these pairs; none where they share no seed."""
-    ratio = measure.endswith("ratio")
     rows = []
     for first, second in pairs:
-        found = evidence.compared(question, measure, first, second, "ratio" if ratio else "points")
-        if found is None:
-            continue
-        p = evidence.beside(found, "p", "p")
-        rows.append([f"`{first.name}` {'/' if ratio else '−'} `{second.name}`", brief(found), str(found.n), brief(p)])
-    headers = ["Cells", "Median (min to max)", "Shared seeds", "p"]
+        if found := evidence.compared(measure, first, second, UNITS.get(measure, "points")):
+            names = f"`{first.name}` − `{second.name}`"
+            rows.append([names, brief(found), str(found.n), brief(evidence.decided(found))])
+    headers = ["Cells", "Mean difference (95% interval)", "Shared seeds", "p (declared, Holm)"]
     return [Table(headers, rows, caption)] if rows else []
 
 

@@ -41,7 +41,7 @@ def finding(measurement: Measurement, evidence: Evidence) -> Finding | None:
 
     columns = {"As trained": at_end(1), "Before training": at_end(0)}
     where = f" at the last {along}" if along else ""
-    caption = f"The {words}{where}: mean over seeds (bootstrap 95% interval)"
+    caption = f"The {words}{where}: mean over seeds (t 95% interval)"
     figure = Figure(measurement.name, f"{words[0].upper()}{words[1:]} by cell", MOMENTS, draw)
     return Finding(
         _range([at_end(1)(cell) for cell in evidence.cells], words + where),

@@ -4,6 +4,7 @@
 (arXiv 2402.05969): causal decoders of 6 layers whose layers, counted from 0, lack both residual connections.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,8 +14,19 @@ import pandas as pd
 from pipeline import cells as grid
 from pipeline.params import Cell
 
-LAYERS, HEADS, WIDTH = 6, 6, 384
-OPTIMIZER = "adamw"
+LAYERS = 6
+THEIRS: dict[str, dict[str, object]] = {
+    "model": {"layers": LAYERS, "heads": 6, "width": 384, "dropout": 0.2},
+    "training": {
+        "optimizer": "adamw",
+        "learning_rate": 2.6441e-4,
+        "warmup_steps": 400,
+        "steps": 5000,
+        "batch_size": 256,
+        "loss_on": "all",
+    },
+}
+"""Their settings, as far as ours have the same names; of the data, the report says what differs."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,9 @@ def runs() -> pd.DataFrame:
 def for_cell(cell: Cell) -> Published | None:
     """The published runs beside a cell, or None where there are none.
 
-    A counterpart is causal, has the same positional encoding, and lacks both residual connections in layers of the
-    same numbers. One layer has no counterpart: it is order-blind without positional encoding, six are not.
+    A counterpart is causal, has the same positional encoding, and lacks both residual connections in layers of the same
+    roles: the first, the last, or an inner one, of which theirs had four. One layer has no counterpart: it is
+    order-blind without positional encoding, six are not.
     """
     model, free = cell.model, cell.model.residual_free
     if model.attention != "causal" or free.attention != free.mlp or model.layers == 1:
@@ -49,19 +62,29 @@ def for_cell(cell: Cell) -> Published | None:
     if any(switch.of(cell) != switch.neutral for switch in usual):
         return None
     table = runs()
-    missing = " ".join(map(str, free.mlp))  # as the file has it
-    same = (table["positional"] == model.positional) & (table["residual_free_layers"] == missing)
+    ours = roles(free.mlp, model.layers)
+    theirs = table["residual_free_layers"].map(lambda layers: roles([int(layer) for layer in layers.split()], LAYERS))
+    same = (table["positional"] == model.positional) & (theirs == ours)
     shares = table.loc[same, "max_test_exact_match_percent"] / 100
     if shares.empty:
         return None
     return Published(len(shares), float(shares.median()), float(shares.min()), float(shares.max()))
 
 
-def differences(cell: Cell) -> str:
-    """What of the cell's size and optimizer is not as theirs was, in words."""
-    theirs = {"layers": LAYERS, "heads": HEADS, "width": WIDTH, "optimizer": OPTIMIZER}
-    return "; ".join(
-        f"{switch.words(switch.of(cell))}, not {switch.words(theirs[switch.field])}"
-        for switch in grid.SWITCHES
-        if switch.field in theirs and switch.of(cell) != theirs[switch.field]
-    )
+def roles(free: Sequence[int], layers: int) -> str:
+    """What the layers without residual connections are to the others, such as `first, inner`."""
+    return ", ".join("first" if layer == 0 else "last" if layer == layers - 1 else "inner" for layer in sorted(free))
+
+
+def differences(cell: Cell) -> list[str]:
+    """What of the cell's model and training is not as theirs was, in words."""
+    found = []
+    for section, values in THEIRS.items():
+        for field, theirs in values.items():
+            if (ours := getattr(getattr(cell, section), field)) != theirs:
+                found.append(f"{field.replace('_', ' ')} {_said(ours)}, not {_said(theirs)}")
+    return found
+
+
+def _said(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else f"`{value}`"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.measurement.registry import Measurement
 from pipeline.reporting import sentences
-from pipeline.reporting.claims import Claim, Record, records
+from pipeline.reporting.claims import VERDICTS, Claim, Place, Record, records
 from pipeline.reporting.grid import measured
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.finding import CHAPTERS, Chapter, Finding
@@ -14,6 +14,10 @@ from pipeline.reporting.page import Figure, Page, Section
 from pipeline.reporting.style import png
 
 TITLE = "How do transformers without positional encoding know the order of their input?"
+QUESTION = (
+    "Shuffle the tokens before the last one: a transformer that has neither positional encoding (PE) nor a causal mask "
+    "predicts what it did before. Yet decoders without PE learn tasks in which order is everything."
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Told:
         finding = self.finding
         figures = [figure for figure in finding.figures if figure is not main]
         paragraphs = sentences.explanation(self.template, dict(finding.words))
-        paragraphs += [self.sentence(claim) for claim in finding.claims if not claim.alarm]
-        return Section(self.title + suffix, paragraphs, figures, finding.tables, level=3)
+        paragraphs += [self.sentence(claim) for claim in finding.claims if claim.place in ("", "lead")]
+        return Section(self.title + suffix, paragraphs, figures, finding.tables)
 
 
 def findings(evidence: Evidence, measurements: Mapping[str, Measurement], *, prefix: str = "") -> Iterator[Told]:
@@ -80,25 +84,32 @@ def pictures(told: Sequence[Told]) -> dict[str, bytes]:
 
 
 def page(told: Sequence[Told]) -> Page:
-    """The page: alarms and answers first, then the chapters; several tasks one after the other in each."""
+    """The page: alarms, the main figure, the answers and the verdicts first, then the results, and the other chapters
+    as an appendix; several tasks one after the other in each."""
     tasks = list(dict.fromkeys(one.dataset for one in told))
     several = len(tasks) > 1
 
     def suffix(one: Told) -> str:
         return f" ({one.dataset})" if several else ""
 
-    def said(*, alarm: bool) -> list[str]:
-        chosen = [(one, claim) for one in told for claim in one.finding.claims]
+    def said(place: Place) -> list[str]:
         return [
             (f"**{one.dataset}**: " if several else "") + one.sentence(claim)
-            for one, claim in chosen
-            if (claim.alarm if alarm else claim.lead)
+            for one in told
+            for claim in one.finding.claims
+            if claim.place == place
         ]
 
     main = next(figure for one in told for figure in one.finding.figures)
-    every: list[Section] = []
-    for chapter, title in CHAPTERS.items():
-        of_chapter = [one.section(suffix(one), main) for one in told if one.chapter == chapter]
-        every += [Section(title), *of_chapter] if of_chapter else []
+    sections = [(one.chapter, one.section(suffix(one), main)) for one in told]
+    appendix = {
+        title: [section for chapter, section in sections if chapter == of and section.has_content]
+        for of, title in CHAPTERS.items()
+    }
+    results = appendix.pop(CHAPTERS["results"])
     closing = Section("Where the numbers come from", sentences.text("grid/provenance.md"))
-    return Page(TITLE, said(alarm=False), main, [*every, closing], said(alarm=True))
+    return Page(
+        TITLE, [QUESTION, *said("opening")], said("lead"), main, [*results, closing], said("alarm"),
+        {title: said(place) for place, title in VERDICTS.items()},
+        {title: sections for title, sections in appendix.items() if sections},
+    )  # fmt: skip

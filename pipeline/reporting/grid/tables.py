@@ -8,24 +8,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from statsmodels.duration.survfunc import SurvfuncRight
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from pipeline import cells as grid
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell
-from pipeline.reporting.intervals import bootstrap_intervals, exact_interval, exceeds
+from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval
+from pipeline.reporting.survival import restricted_steps
 
 ALPHA = 0.01
 """How unlikely a run above the order-blind ceiling must be by chance, over all runs looked at, to be called a bug."""
+EVALUATIONS = 5
+"""So many it takes at least to see a trend: five in order have p = 1/120."""
 REQUIRED = (
     *("ablation", "seed", "task", *grid.COLUMNS, "parameters", "steps", "converged", "steps_to_converge", "diverged"),
     *("validation_exact_match", "test_exact_match", "test_examples"),
 )
 """The columns every table of runs has; beside them a column per place of the answer (`digit_<k>`), and per stratum
 (`carries_<k>`) with how many examples it has (`carries_<k>_examples`)."""
-STEPS = ("steps_median", "steps_median_low", "steps_median_high")
-"""Kaplan-Meier median of the steps to converge, and the ends of its interval."""
 MEMBER = ("ablation", "seed", "step", "trained")
 """The columns of a measured table that say whose a row is, and when."""
 
@@ -34,9 +35,10 @@ def ablations(
     cells: Sequence[Cell], runs: pd.DataFrame, ceilings: Mapping[str, float | None], flops: Mapping[str, float]
 ) -> pd.DataFrame:
     """A row per ablation: how many runs converged and when, their test exact match, what they cost, and the check of
-    the instrument.
+    the instrument. `restricted_steps`: the mean steps to converge up to the `budget`, with its t interval.
 
     Args:
+        runs: with the column `still_rising`.
         ceilings: task -> the best exact match of any order-blind predictor; None where it is not known.
         flops: ablation -> those of a training step, where they were measured.
     """
@@ -46,7 +48,8 @@ def ablations(
         own = runs[runs["ablation"] == cell.name]
         scores, converged = answered(own), int(own["converged"].sum())
         checked = above[above["ablation"] == cell.name]
-        steps = median_steps(not_yet_converged(own))
+        steps = restricted_steps(own, cell.training.steps)
+        spread = mean_interval(steps.mean(), steps.std(), len(own))
         per_step = flops.get(cell.name)
         low, high = exact_interval(converged, len(own))
         rows.append(
@@ -63,42 +66,43 @@ def ablations(
                 "order_blind_ceiling": ceilings[cell.dataset] if len(checked) else None,
                 "runs_above_ceiling": int(checked["above"].sum()) if len(checked) else None,
                 "ceiling_p_value": float(checked["p_value"].min()) if len(checked) else None,
-                "steps_to_converge_median": float(own["steps_to_converge"].astype(float).median()),
-                **dict(zip(STEPS, steps, strict=True)),
+                "budget": cell.training.steps,
+                "restricted_steps": float(steps.mean()),
+                "restricted_steps_low": float(spread[0]),
+                "restricted_steps_high": float(spread[1]),
+                "still_rising": int(own["still_rising"].sum()),
                 "diverged": int(own["diverged"].sum()),
                 "test_examples": int(own["test_examples"].iloc[0]),
                 "parameters": int(own["parameters"].iloc[0]),
                 "flops_per_step": per_step,
-                "flops_to_converge": per_step * steps[0] if per_step and steps[0] else None,
+                "flops_spent": per_step * float(own["steps"].mean()) if per_step else None,
                 "task": cell.dataset,
                 **grid.columns(cell),
                 "residual": "whole" if grid.is_whole(cell) else "control" if grid.is_control(cell) else "lacking",
                 "converged_in": "every" if converged == len(own) else "some" if converged else "none",
             }
         )
-    optional = ("order_blind_ceiling", "ceiling_p_value", *STEPS, "flops_per_step", "flops_to_converge")
+    optional = ("order_blind_ceiling", "ceiling_p_value", "flops_per_step", "flops_spent")
     kinds = dict.fromkeys(optional, "float64")
     return pd.DataFrame(rows).astype(kinds | {"runs_above_ceiling": "Int64"})
 
 
-def not_yet_converged(runs: pd.DataFrame) -> SurvfuncRight:
-    """Kaplan-Meier estimate over the runs of a cell. A run that did not converge took more steps than it had; one that
-    diverged stays among those that never converge until the longest run of its cell has ended."""
-    converged = runs["converged"] == 1
-    ended = runs["steps"].where(runs["diverged"] == 0, runs["steps"].max()).astype(float)
-    times = runs["steps_to_converge"].astype(float).where(converged, ended)
-    return SurvfuncRight(times, converged.astype(int))
+def still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
+    """Which runs had not converged when their budget ended, but still got better: their validation exact match rose
+    over the last third of their evaluations (`rises`)."""
+    curves = dict(list(history.groupby(["ablation", "seed"])["validation_exact_match"]))
+    ended = zip(runs["ablation"], runs["seed"], (runs["converged"] == 0) & (runs["diverged"] == 0), strict=True)
+    return pd.Series(
+        [int(censored and rises(curves[name, seed])) for name, seed, censored in ended], runs.index, dtype=int
+    )
 
 
-def median_steps(curve: SurvfuncRight) -> tuple[float | None, float | None, float | None]:
-    """Steps after which fewer than half of the runs have not converged, and the ends of its approximate 95% interval;
-    None for each that is not reached."""
-    median = float(curve.quantile(0.5 + 1e-9))  # the share left may be a rounding error below one half
-    if not np.isfinite(median):
-        return None, None, None
-    with np.errstate(divide="ignore", invalid="ignore"):  # where every run has converged
-        low, high = (float(end) if np.isfinite(end) else None for end in curve.quantile_ci(0.5))
-    return median, low, high if low is not None else None
+def rises(curve: "pd.Series[float]") -> bool:
+    """Whether the last third of a curve goes up: Kendall's tau with time, one-sided p below `ALPHA`."""
+    last = curve.to_numpy(float)[-max(EVALUATIONS, len(curve) // 3) :]
+    if len(last) < EVALUATIONS or np.ptp(last) == 0:
+        return False
+    return bool(stats.kendalltau(np.arange(len(last)), last, alternative="greater").pvalue < ALPHA)
 
 
 def answered(runs: pd.DataFrame) -> "pd.Series[float]":
@@ -168,9 +172,17 @@ def own_token(slices: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(level=[*MEMBER, "depth"], sort=False).mean().reset_index()
 
 
+def added(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
+    """What training added to each member: the trained rows, `values` less what they were at initialisation."""
+    keys = [str(column) for column in table if column not in ("step", "trained", *values)]
+    trained, before = table[table["trained"] == 1], table[(table["trained"] == 0) & (table["step"] == 0)]
+    both = trained.merge(before[[*keys, *values]], on=keys, suffixes=("", "_before"))
+    return both.assign(**{value: both[value] - both[f"{value}_before"] for value in values})[list(table)]
+
+
 def summary(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     """Means over seeds: `ablation, step, trained`, the table's keys, then `value, mean, low, high, n` for each of
-    `values`, with the bootstrap 95% interval of the mean. Members that are trained count together whatever their step
+    `values`, with the t interval of the mean. Members that are trained count together whatever their step
     was, which is then left out."""
     if table.empty:
         return pd.DataFrame(columns=["ablation", "step", "trained", "value", "mean", "low", "high", "n"])
@@ -180,7 +192,7 @@ def summary(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     found = []
     for value in values:
         groups = table.dropna(subset=[value]).groupby(by, sort=False, dropna=False)[value]
-        rows = groups.agg(["mean", "count"]).rename(columns={"count": "n"}).reset_index()
-        rows[["low", "high"]] = bootstrap_intervals([group.tolist() for _, group in groups])
-        found.append(rows.assign(value=value))
+        rows = groups.agg(["mean", "std", "count"]).rename(columns={"count": "n"}).reset_index()
+        low, high = mean_interval(*(rows[name].to_numpy() for name in ("mean", "std", "n")))
+        found.append(rows.assign(value=value, low=low, high=high))
     return pd.concat(found)[[*by, "value", "mean", "low", "high", "n"]].astype({"step": "Int64"})

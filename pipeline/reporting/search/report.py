@@ -4,17 +4,15 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import pandas as pd
-
 from pipeline import cells as grid
 from pipeline.reporting import sentences
-from pipeline.reporting.claims import Claim, Estimate, Record, Unit, records
+from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Record, Unit, Where, records
 from pipeline.reporting.intervals import exact_interval
 from pipeline.reporting.page import Figure, Page, Section, Table
 from pipeline.reporting.search import figures
 from pipeline.reporting.search.study import Study
 from pipeline.reporting.style import png
-from pipeline.reporting.wording import brief, interval_of_share, percent
+from pipeline.reporting.wording import brief, interval_of_share, percent, sure
 
 TITLE = "How few layers, how few residual connections?"
 TEMPLATE = "search/sentences.md"
@@ -23,51 +21,48 @@ TEMPLATE = "search/sentences.md"
 def claims(study: Study) -> list[Claim]:
     """What the study found, for each positional encoding tried (none first); and how it went."""
     if study.evidence.empty:
-        return [Claim("nothing", {}, lead=True), _course(study)]
-    tried = sorted(set(study.evidence["positional"]), key=lambda name: (name != "none", name))
-    found = [claim for positional in tried for claim in _enough(study, positional)]
-    return [*found, *_blind(study), _course(study)]
-
-
-def _trial(study: Study, column: str, unit: Unit, number: int) -> Estimate | None:
-    return study.estimate("trials.csv", column, unit, {"trial": number})
+        return [Claim("nothing", {}, place="lead"), _course(study)]
+    found = [claim for positional in study.positional for claim in _enough(study, positional)]
+    return [*found, *_blind(study), _course(study), *_open(study)]
 
 
 def _enough(study: Study, positional: str) -> Iterator[Claim]:
-    """What converged in every member: the shallowest, the sparsest, and the least of another objective."""
-    tried = study.evidence[study.evidence["positional"] == positional]
-    solved = tried[tried["converged"] == tried["members"]]
-    words = {"encoding": grid.encoding(positional)}
-
-    def about(row: pd.Series, **more: Estimate | None) -> tuple[dict[str, Estimate | None], dict[str, Any]]:
-        number = int(row["trial"])
-        estimates = {"converged": study.converged({"trial": number}), **more}
-        return estimates, {**words, "trial": number, "pattern": study.pattern(row)}
-
+    """What the answer names, as it came out in the search and again with fresh seeds."""
     where = {"positional": positional}
-    every = study.estimate("depths.csv", "tried", "count", where, statistic="sum")
-    if solved.empty:
-        best = study.ranked(tried).iloc[0]
-        exact = _trial(study, "validation_exact_match", "share", int(best["trial"]))
-        yield Claim("unsolved", *about(best, exact=exact, tried=every), lead=True)
-        return
-    depth = int(solved["layers"].min())
-    shallow = study.ranked(solved[solved["layers"] == depth], "residuals_kept").iloc[0]
-    at_depth = {
-        name: study.estimate("depths.csv", column, "count", {"layers": depth, **where})
-        for name, column in (("layers", "layers"), ("tried", "tried"), ("solved", "solved"))
-    }
-    yield Claim("shallowest", *about(shallow, **at_depth), lead=True)
-    every_solved = study.estimate("depths.csv", "solved", "count", where, statistic="sum")
-    sparse = study.ranked(solved, "residuals_kept").iloc[0]
-    kept = _trial(study, "residuals_kept", "count", int(sparse["trial"]))
-    estimates, said = about(sparse, kept=kept, tried=every, solved=every_solved)
-    yield Claim("sparsest", estimates, said, lead=True)
-    if study.minimized != "residuals_kept":
-        least = study.ranked(solved).iloc[0]
-        size = _trial(study, study.minimized, "count", int(least["trial"]))
-        estimates, said = about(least, least=size)
-        yield Claim("least", estimates, {**said, "what": figures.NAMES[study.minimized]}, lead=True)
+    tried, solved = (study.estimate("depths.csv", of, "count", where, statistic="sum") for of in ("tried", "solved"))
+    for sentence, row in study.best(positional).items():
+        number, at_depth = int(row["trial"]), where | {"layers": int(row["layers"])}
+
+        def of_trial(column: str, unit: Unit, number: int = number) -> Estimate | None:
+            return study.estimate("trials.csv", column, unit, {"trial": number})
+
+        def of_depth(column: str, at_depth: Where = at_depth) -> Estimate | None:
+            return study.estimate("depths.csv", column, "count", at_depth)
+
+        own: dict[str, dict[str, Estimate | None]] = {
+            "unsolved": {"exact": of_trial("validation_exact_match", "share"), "tried": tried},
+            "shallowest": {name: of_depth(name) for name in ("layers", "tried", "solved")},
+            "sparsest": {"kept": of_trial("residuals_kept", "count"), "tried": tried, "solved": solved},
+            "least": {"least": of_trial(study.minimized, "count")},
+        }
+        estimates = {
+            "converged": study.converged({"trial": number}),
+            "again": study.again(number),
+            "steps": study.steps_again(number),
+            **own[sentence],
+        }
+        words = {"encoding": grid.encoding(positional), "trial": number, "pattern": study.pattern(row)}
+        more = {"what": figures.NAMES[study.minimized]} if sentence == "least" else {}
+        yield Claim(sentence, estimates, words | more, place="lead")
+
+
+def _open(study: Study) -> Iterator[Claim]:
+    """What the study leaves open."""
+    if not study.exhausted:
+        tried = study.estimate("depths.csv", "tried", "count", {"positional": study.positional}, statistic="sum")
+        yield Claim("sampled", {"tried": tried}, {"size": study.space_size}, place="open")
+    if not study.confirmed:
+        yield Claim("unconfirmed", {}, place="open")
 
 
 def _blind(study: Study) -> Iterator[Claim]:
@@ -76,12 +71,12 @@ def _blind(study: Study) -> Iterator[Claim]:
     for _, trial in blind[blind["converged"] > 0].iterrows():
         converged = study.converged({"trial": int(trial["trial"])})
         words = {"trial": int(trial["trial"]), "pattern": study.pattern(trial)}
-        yield Claim("leak", {"converged": converged}, words, alarm=True)
+        yield Claim("leak", {"converged": converged}, words, place="alarm")
     if len(blind) and not blind["converged"].sum():
         numbers = [int(number) for number in blind["trial"]]
         counted = study.estimate("trials.csv", "trial", "count", {"trial": numbers}, statistic="rows")
         members = study.converged({"trial": numbers}, "sum")
-        yield Claim("blind", {"configurations": counted, "converged": members}, lead=True)
+        yield Claim("blind", {"configurations": counted, "converged": members}, place="lead")
 
 
 def _course(study: Study) -> Claim:
@@ -106,8 +101,9 @@ def _course(study: Study) -> Claim:
         "study": study.name,
         "search": search,
         "converged_at": study.params.training.converged_at,
+        "converged_for": study.params.training.converged_for,
         "size": study.space_size,
-        "whole": study.space_size is not None and len(known) >= study.space_size,
+        "whole": study.exhausted,
         "wanted": wanted if complete is None or complete.value < wanted else None,
     }
     return Claim("course", estimates, words)
@@ -125,7 +121,7 @@ def page(study: Study, found: Sequence[Claim], ready: Sequence[str]) -> Page:
         return sentences.sentence(TEMPLATE, claim)
 
     course = [said(claim) for claim in found if claim.sentence == "course"]
-    sections = [Section("What was tried", course)]
+    sections = [Section("What was tried", course), *_confirmed(study)]
     pictures = _pictures(study)
     if len(study.evidence):
         minimized = figures.NAMES[study.minimized]
@@ -140,8 +136,33 @@ def page(study: Study, found: Sequence[Claim], ready: Sequence[str]) -> Page:
             Section("What the search was sensitive to", figures=pictures[2:]),
             Section("Ready-made cells", [*ready_made, *(f"`{line}`" for line in ready)]),
         ]
-    lead = [said(claim) for claim in found if claim.lead]
-    return Page(TITLE, lead, pictures[0], sections, [said(claim) for claim in found if claim.alarm])
+    lead = [said(claim) for claim in found if claim.place == "lead"]
+    verdicts = {title: [said(claim) for claim in found if claim.place == place] for place, title in VERDICTS.items()}
+    alarms = [said(claim) for claim in found if claim.place == "alarm"]
+    return Page(TITLE, [], lead, pictures[0], sections, alarms, verdicts)
+
+
+def _confirmed(study: Study) -> Iterator[Section]:
+    """The best configurations, as they did in the search and with fresh seeds."""
+    if not study.confirmed:
+        return
+    trials = study.evidence.set_index("trial")
+    rows = [
+        [
+            _by(study, trials.loc[number].to_dict() | {"trial": number}),
+            sure(study.converged({"trial": number})),
+            sure(study.again(number)),
+            brief(study.steps_again(number)),
+        ]
+        for number in study.confirmed
+    ]
+    headers = ["Configuration", "Members converged in the search", "With fresh seeds", "Steps, mean up to the budget"]
+    caption = "What the answer names, and the best by rank; steps with fresh seeds: mean (t 95% interval)"
+    yield Section(
+        "Confirmed with fresh seeds",
+        sentences.explanation(TEMPLATE, {"part": "confirmed", "minimized": ""}),
+        tables=[Table(headers, rows, caption)],
+    )
 
 
 def images(study: Study) -> dict[str, bytes]:

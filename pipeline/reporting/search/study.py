@@ -1,7 +1,7 @@
 """What a study found, as tables, from its trials and the typed cells that they trained."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +12,12 @@ from pipeline import cells as grid
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell, Params
 from pipeline.reporting.claims import Estimate, Lookup, Statistic, Where
-from pipeline.reporting.intervals import exact_interval
+from pipeline.reporting.intervals import exact_interval, mean_interval
+from pipeline.reporting.survival import restricted_steps
 
 SUBLAYERS = ("attention", "mlp")
+READY = 3
+"""How many of the best configurations are confirmed, and written as ready-made ablations."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Study(Lookup):
     """How many configurations there are to try; None where nobody counted."""
     importances: Mapping[str, Mapping[str, float]] | None = None
     """Searched parameter -> objective -> importance; None where there are too few trials to say."""
+    confirmed: Mapping[int, pd.DataFrame] = field(default_factory=dict)
+    """Trial -> what became of its members with fresh seeds, as in `training.history.outcomes`."""
 
     @property
     def minimized(self) -> str:
@@ -57,6 +62,11 @@ class Study(Lookup):
         return self.evidence[np.array(chosen, bool)]
 
     @property
+    def exhausted(self) -> bool:
+        """Whether every configuration of the space was tried."""
+        return self.space_size is not None and len(self.evidence) >= self.space_size
+
+    @property
     def solved(self) -> pd.DataFrame:
         """The evidence of which every member converged."""
         return self.evidence[self.evidence["converged"] == self.evidence["members"]]
@@ -70,6 +80,46 @@ class Study(Lookup):
         """Best first: more members converged, then less of `minimized`, then more exact, then earlier."""
         order = ["converged_share", minimized or self.minimized, "validation_exact_match", "trial"]
         return (self.evidence if trials is None else trials).sort_values(order, ascending=[False, True, False, True])
+
+    def best(self, positional: str) -> dict[str, pd.Series]:
+        """The trials that the answer names for a positional encoding, by the sentence that does: of those of which
+        every member converged the `shallowest` (of equals the sparsest), the `sparsest` and, where something else is
+        minimised, the `least`; the best where there is none (`unsolved`)."""
+        tried = self.evidence[self.evidence["positional"] == positional]
+        solved = tried[tried["converged"] == tried["members"]]
+        if solved.empty:
+            return {"unsolved": self.ranked(tried).iloc[0]}
+        shallow = solved[solved["layers"] == solved["layers"].min()]
+        found = {
+            "shallowest": self.ranked(shallow, "residuals_kept").iloc[0],
+            "sparsest": self.ranked(solved, "residuals_kept").iloc[0],
+        }
+        return found if self.minimized == "residuals_kept" else found | {"least": self.ranked(solved).iloc[0]}
+
+    @property
+    def positional(self) -> list[str]:
+        """The positional encodings tried, none first."""
+        return sorted(set(self.evidence["positional"]), key=lambda name: (name != "none", name))
+
+    @property
+    def candidates(self) -> list[int]:
+        """The trials to be confirmed: those that the answer names, and the best `READY`."""
+        named = [trial for positional in self.positional for trial in self.best(positional).values()]
+        best = [trial for _, trial in self.ranked().head(READY).iterrows()]
+        return list(dict.fromkeys(int(trial["trial"]) for trial in [*named, *best]))
+
+    def confirmation(self) -> pd.DataFrame:
+        """A row per confirmed trial, of its members with fresh seeds: `trial, members, converged`, and `converged_low,
+        converged_high`, the exact 95% interval of their share; `restricted_steps`, the mean steps to converge up to the
+        budget, with its t interval; the mean `validation_exact_match`."""
+        rows = []
+        for trial, members in self.confirmed.items():
+            steps = restricted_steps(members, self.params.search.steps)
+            taken = (steps.mean(), *mean_interval(steps.mean(), steps.std(), len(steps)))
+            k, n = int(members["converged"].sum()), len(members)
+            rows.append([trial, n, k, *exact_interval(k, n), *taken, members["validation_exact_match"].mean()])
+        sure = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]
+        return pd.DataFrame(rows, columns=["trial", "members", *sure, "validation_exact_match"])
 
     def pareto_front(self) -> pd.DataFrame:
         """The trials that no other beats in one of share converged (more is better) and `minimized` (less is better)
@@ -126,7 +176,7 @@ class Study(Lookup):
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:  # type: ignore[override]
         """File below `reports/search/` -> its table: what the sentences are looked up in."""
-        return {"trials.csv": self.trials, "depths.csv": self.depths()}
+        return {"trials.csv": self.trials, "depths.csv": self.depths(), "confirmation.csv": self.confirmation()}
 
     def budget(self, where: Where) -> int | None:
         """That of every trial."""
@@ -139,6 +189,16 @@ class Study(Lookup):
             return None
         low, high = exact_interval(int(found.value), found.n or 0)
         return found.model_copy(update={"low": low, "high": high, "interval": "Clopper-Pearson 95%"})
+
+    def again(self, trial: int) -> Estimate | None:
+        """How many of its members with fresh seeds converged."""
+        limits: Any = {"limits": ("converged_low", "converged_high"), "interval": "Clopper-Pearson 95%"}
+        return self.estimate("confirmation.csv", "converged", "count", {"trial": trial}, n="members", **limits)
+
+    def steps_again(self, trial: int) -> Estimate | None:
+        """Their mean steps to converge; one that did not counts as the budget."""
+        limits: Any = {"limits": ("restricted_steps_low", "restricted_steps_high"), "interval": "t 95%"}
+        return self.estimate("confirmation.csv", "restricted_steps", "steps", {"trial": trial}, n="members", **limits)
 
     def pattern(self, trial: Any) -> str:
         """What a trial trained, in words: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""

@@ -11,56 +11,74 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from pipeline import cells as grid
 from pipeline.params import Cell
-from pipeline.reporting import style
-from pipeline.reporting.grid import tables
-from pipeline.reporting.grid.tables import answered, correct
-from pipeline.reporting.intervals import exact_interval
+from pipeline.reporting import style, survival
+from pipeline.reporting.grid.tables import answered
+from pipeline.reporting.intervals import exact_interval, mean_interval
 from pipeline.reporting.wording import percent
 
 
+def steps(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
+    """The main figure: when every run converged, or that it did not within its budget, and how many of a cell did.
+
+    Args:
+        runs: a row per (ablation, seed), with the column `still_rising`.
+    """
+    figure, (taken, converged), rows = _by_cell(cells, width_ratios=(3, 1))
+    budget = max(cell.training.steps for cell in cells)
+    for place, cell in rows:
+        own = runs[runs["ablation"] == cell.name]
+        _times(taken, own, cell, place)
+        _converged(converged, own, place)
+    taken.set(xlim=(0, 1.04 * budget), xlabel="Steps to converge (at the right end: not within the budget)")
+    taken.set_xticks([0, budget / 2, budget], ["0", f"{budget / 2:,.0f}", f"{budget:,}"])
+    converged.set(xlim=(-0.06, 1.62), xlabel="Runs that converged")
+    converged.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    dot: dict[str, Any] = {"linestyle": "none", "markersize": 6, "color": style.DARK}
+    handles = [
+        *style.encodings(cells, marker="o", linestyle="none", markersize=6),
+        *style.full_attention(cells, marker="s", markerfacecolor="white", linestyle="none", markersize=6),
+        Line2D([], [], marker="^", label="not converged, still rising", **dot),
+        Line2D([], [], marker="x", label="not converged, flat", **dot),
+        Line2D(
+            [],
+            [],
+            marker="|",
+            color="black",
+            markersize=11,
+            markeredgewidth=2,
+            linestyle="-",
+            label="mean, 95% interval",
+        ),
+    ]
+    style.explain(figure, handles, columns=3)
+    return figure
+
+
 def exact_match(runs: pd.DataFrame, cells: Sequence[Cell], ceiling: float | None) -> Figure:
-    """The main figure: every run's test exact match, and how many runs of a cell converged.
+    """Every run's test exact match at its last step.
 
     Args:
         runs: a row per (ablation, seed).
         ceiling: the order-blind ceiling, drawn as a dashed line; None where it is not known.
     """
-    rows: list[str | Cell] = []
-    for group, members in grid.in_groups(cells):
-        rows += [group, *members]
-    figure = Figure(figsize=(style.WIDTH, 1.75 + 0.31 * len(rows)), layout=ConstrainedLayoutEngine(wspace=0.05))
-    scores, converged = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
-    for place, row in enumerate(rows):
-        if isinstance(row, str):
-            continue
-        for axes in (scores, converged):
-            axes.axhline(place, color=style.LIGHT, linewidth=0.8, zorder=0)
-        own = runs[runs["ablation"] == row.name]
-        _seeds(scores, own, row, place)
-        _converged(converged, own, place)
+    figure, (scores,), rows = _by_cell(cells)
+    for place, cell in rows:
+        own = answered(runs[runs["ablation"] == cell.name])
+        _dots(scores, own, cell, place)
+        scores.vlines(own.median(), place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
     if ceiling is not None:
         scores.axvline(ceiling, color="black", linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
     scores.set(xlim=(-0.02, 1.02), xlabel="Test exact match at the last step")
-    converged.set(xlim=(-0.06, 1.62), xlabel="Runs that converged")
     scores.set_xticks(style.SHARE, style.SHARES)
-    converged.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
-    for axes in (scores, converged):
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-    names = [row if isinstance(row, str) else row.name for row in rows]
-    scores.set_yticks(range(len(rows)), [textwrap.shorten(name, 60) for name in names])
-    for label, row in zip(scores.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("bold" if isinstance(row, str) else "normal")
-    scores.set_ylim(len(rows) - 0.4, -0.6)
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     handles = [
         *style.encodings(cells, marker="o", **dot),
         *style.full_attention(cells, marker="s", markerfacecolor="white", **dot),
         Line2D([], [], marker="|", color="black", markersize=11, markeredgewidth=2, linestyle="none", label="median"),
-        Line2D([], [], color=style.DARK, linewidth=1.5, label="exact 95% interval"),
     ]
     if ceiling is not None:
         label = f"order-blind ceiling ({percent(ceiling)})"
@@ -69,27 +87,64 @@ def exact_match(runs: pd.DataFrame, cells: Sequence[Cell], ceiling: float | None
     return figure
 
 
-def _seeds(axes: Axes, runs: pd.DataFrame, cell: Cell, place: int) -> None:
-    """Each run as a dot with its exact interval, one above the other, and their median."""
-    scores = answered(runs).to_numpy()
-    count, many, color = len(scores), len(scores) > 10, style.color(cell)
-    places = place + (np.linspace(-0.26, 0.26, count) if count > 1 else np.zeros(1))
-    counts = zip(correct(runs), runs["test_examples"], strict=True)
-    intervals = np.array([exact_interval(int(right), int(trials)) for right, trials in counts])
-    axes.hlines(places, *intervals.T, color=color, linewidth=0.8, alpha=0.3 if many else 0.8, zorder=2)
-    axes.scatter(
-        scores,
-        places,
-        s=12 if many else 24,
-        marker=style.mark(cell),
-        facecolors=color if cell.model.attention == "causal" else "white",
-        edgecolors=color,
-        linewidths=1.3,
-        alpha=0.5 if many else 1.0,
-        zorder=3,
-        clip_on=False,
-    )
-    axes.vlines(np.median(scores), place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
+def _by_cell(
+    cells: Sequence[Cell], width_ratios: Sequence[float] = (1,)
+) -> tuple[Figure, Sequence[Axes], list[tuple[int, Cell]]]:
+    """A figure whose rows are the cells, under the names of their groups; its axes; place and cell of each."""
+    rows: list[str | Cell] = []
+    for group, members in grid.in_groups(cells):
+        rows += [group, *members]
+    figure = Figure(figsize=(style.WIDTH, 1.75 + 0.31 * len(rows)), layout=ConstrainedLayoutEngine(wspace=0.05))
+    every = figure.subplots(1, len(width_ratios), sharey=True, width_ratios=width_ratios, squeeze=False)[0]
+    for axes in every:
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        for place, row in enumerate(rows):
+            if not isinstance(row, str):
+                axes.axhline(place, color=style.LIGHT, linewidth=0.8, zorder=0)
+    names = [row if isinstance(row, str) else row.name for row in rows]
+    every[0].set_yticks(range(len(rows)), [textwrap.shorten(name, 60) for name in names])
+    for label, row in zip(every[0].get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if isinstance(row, str) else "normal")
+    every[0].set_ylim(len(rows) - 0.4, -0.6)
+    return figure, every, [(place, row) for place, row in enumerate(rows) if not isinstance(row, str)]
+
+
+def _places(count: int, place: int) -> np.ndarray:
+    """Of the runs of a cell, one above the other."""
+    return place + (np.linspace(-0.26, 0.26, count) if count > 1 else np.zeros(1))
+
+
+def _dots(
+    axes: Axes, values: "pd.Series[float]", cell: Cell, place: int, *, marks: Sequence[str] | None = None
+) -> None:
+    """Each run as a mark, its own or the cell's."""
+    many, color = len(values) > 10, style.color(cell)
+    marks = marks or [style.mark(cell)] * len(values)
+    for value, at, mark in zip(values, _places(len(values), place), marks, strict=True):
+        axes.scatter(
+            value,
+            at,
+            s=12 if many else 24,
+            marker=mark,
+            facecolors=color if cell.model.attention == "causal" or mark == "x" else "white",
+            edgecolors=color if mark != "x" else None,
+            linewidths=1.3,
+            alpha=0.5 if many else 1.0,
+            zorder=3,
+            clip_on=False,
+        )
+
+
+def _times(axes: Axes, runs: pd.DataFrame, cell: Cell, place: int) -> None:
+    """When each run converged, how those ended that did not, and their mean up to the budget."""
+    taken = survival.restricted_steps(runs, cell.training.steps)
+    ended = {(1, 0): style.mark(cell), (0, 1): "^", (0, 0): "x"}
+    marks = [ended[key] for key in zip(runs["converged"], runs["still_rising"], strict=True)]
+    _dots(axes, taken, cell, place, marks=marks)
+    low, high = mean_interval(taken.mean(), taken.std(), len(taken))
+    axes.vlines(taken.mean(), place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
+    axes.hlines(place, low, min(high, cell.training.steps), color="black", linewidth=1.2, zorder=4)
 
 
 def _converged(axes: Axes, runs: pd.DataFrame, place: int) -> None:
@@ -143,29 +198,32 @@ def learning_curves(history: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
 
 def not_yet_converged(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
     """The share of runs not yet converged by step (Kaplan-Meier), a panel per cell, the others behind it in grey."""
-    curves = {cell.name: tables.not_yet_converged(runs[runs["ablation"] == cell.name]) for cell in cells}
+    curves = {cell.name: survival.not_yet_converged(runs[runs["ablation"] == cell.name]) for cell in cells}
     budget = int(runs["steps"].max())
     figure, panels = style.panel_per(cells, 2.0)
     for axes, cell in zip(panels, cells, strict=True):
         for name, curve in curves.items():
             own = name == cell.name
-            steps = np.array([0, *curve.surv_times, curve.time.max()])
-            shares = np.array([1.0, *curve.surv_prob, [1.0, *curve.surv_prob][-1]])
             color, width = (style.color(cell), 2.2) if own else ("#dddddd", 0.8)
-            axes.step(steps, shares, where="post", color=color, linewidth=width, zorder=3 if own else 1)
-            censored = np.unique(curve.time[curve.status == 0])
-            if own and len(censored):
-                still = shares[np.searchsorted(steps, censored, side="right") - 1]
+            axes.step(curve["step"], curve["share"], where="post", color=color, linewidth=width, zorder=3 if own else 1)
+            if not own:
+                continue
+            band: dict[str, Any] = {"step": "post", "color": color, "alpha": 0.18, "linewidth": 0, "zorder": 2}
+            axes.fill_between(curve["step"], curve["low"], curve["high"], **band)
+            if left := curve["share"].iloc[-1]:
                 plus: dict[str, Any] = {"color": "black", "markersize": 10, "markeredgewidth": 1.5, "zorder": 4}
-                axes.plot(censored, still, "+", clip_on=False, **plus)
+                axes.plot(curve["step"].iloc[-1], left, "+", clip_on=False, **plus)
         axes.set(xlim=(0, budget), ylim=(-0.03, 1.05))
         axes.set_xticks([0, budget / 2, budget], ["0", f"{budget / 2:,.0f}", f"{budget:,}"])
     panels[0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     figure.supxlabel("Step", fontsize=11)
     figure.supylabel("Runs not yet converged", fontsize=11)
     others = Line2D([], [], color="#dddddd", linewidth=0.8, label="the other cells")
+    handles: list[Any] = [*style.encodings(cells, linewidth=2.2), others]
+    if any(curve["low"].iloc[1:].notna().any() for curve in curves.values()):
+        handles.append(Patch(color="#dddddd", label="95% interval"))
     ended = Line2D([], [], marker="+", color="black", linestyle="none", markersize=10, label="ended, not converged")
-    style.explain(figure, [*style.encodings(cells, linewidth=2.2), others, ended])
+    style.explain(figure, [*handles, ended])
     return figure
 
 

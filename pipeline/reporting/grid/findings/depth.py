@@ -48,7 +48,7 @@ def depth(evidence: Evidence) -> Finding | None:
             )
         )  # fmt: skip
     columns = columns_by_depth(evidence, "depth", "change_of_token", range(int(table["depth"].max()) + 1), position=end)
-    caption = "Change of the last token's state as trained: mean over seeds (bootstrap 95% interval)"
+    caption = "Change of the last token's state as trained: mean over seeds (t 95% interval)"
     return Finding(_answer(evidence, end), [by_cell(evidence.cells, columns, caption)], figures)
 
 
@@ -65,5 +65,7 @@ def _answer(evidence: Evidence, end: int) -> list[Claim]:
                     f"depth_{name}": evidence.beside(found, "depth", "count")
                     for name, found in (("before", before), ("after", after))
                 }
-                return [Claim("answer", {"before": before, "after": after, **depths}, {"cell": cell.name}, lead=True)]
+                return [
+                    Claim("answer", {"before": before, "after": after, **depths}, {"cell": cell.name}, place="lead")
+                ]
     return []

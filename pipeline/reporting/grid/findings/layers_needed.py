@@ -18,8 +18,14 @@ def layers_needed(evidence: Evidence) -> Finding | None:
     failed = [cell for cell in cells if not learned or cell.model.layers < learned[0].model.layers]
     estimates: dict[str, Estimate | None] = {}
     for name, chosen in (("enough", learned[:1]), ("few", failed[-1:])):
-        for what, say in (("layers", layers), ("converged", evidence.converged), ("exact", evidence.exact_match)):
+        for what, say in (("layers", layers), ("converged", evidence.converged), ("rising", evidence.rising)):
             estimates[f"{name}_{what}"] = say(chosen[0]) if chosen else None
-    columns = {"Layers": layers, "Converged": evidence.converged, "Test exact match": evidence.exact_match}
-    table = by_cell(cells, columns, "Test exact match: median (min to max) over seeds")
-    return Finding([Claim("answer", estimates, lead=True)], [table])
+    columns = {
+        "Layers": layers,
+        "Converged": evidence.converged,
+        "Still rising": evidence.rising,
+        "Steps, mean up to the budget": evidence.steps,
+        "Test exact match": evidence.exact_match,
+    }
+    table = by_cell(cells, columns, "Steps: mean (t 95% interval); test exact match: median (min to max) over seeds")
+    return Finding([Claim("answer", estimates, place="lead")], [table])

@@ -18,14 +18,13 @@ def optimizers(evidence: Evidence) -> Finding | None:
             "answer",
             {
                 "muon_converged": evidence.converged(muon),
-                "muon_exact": evidence.exact_match(muon),
+                "muon_steps": evidence.steps(muon),
                 "other_converged": evidence.converged(other),
-                "other_exact": evidence.exact_match(other),
+                "other_rising": evidence.rising(other),
             },
             {"muon": muon.name, "other": other.name, "optimizer": grid.optimizer(other.training.optimizer)},
-            lead=True,
         )
         for muon, other in pairs
     ]
-    caption = "Difference in test exact match, percentage points"
-    return Finding(claims, differences(evidence, "optimizers", "test_exact_match", pairs, caption))
+    caption = "Difference in steps to converge, up to the budget"
+    return Finding(claims, differences(evidence, "restricted_steps", pairs, caption))

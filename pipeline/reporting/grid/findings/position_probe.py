@@ -1,11 +1,12 @@
 """Can the position be read from the residual stream by a linear probe?"""
 
 from functools import partial
+from typing import Any
 
-from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
-from pipeline.reporting.grid.evidence import Evidence, trained
+from pipeline.reporting.grid.comparisons import depth_to_read, one_layer_each
+from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
 from pipeline.reporting.grid.finding import MOMENTS, Column, Finding, by_cell, section
 from pipeline.reporting.page import Figure
@@ -13,42 +14,40 @@ from pipeline.reporting.page import Figure
 
 @section("mechanism", 30, "Is position readable?", tells=["position_probe"])
 def position_probe(evidence: Evidence) -> Finding | None:
-    """R² of the absolute position by cell, at the depth where it is best read."""
+    """R² of the position by cell and depth, and cells that lack a connection beside whole ones at equal depth."""
     table = evidence.measured("position_probe")
     if table.empty:
         return None
-    position = table[(table["rows"] == "random") & (table["target"] == "position") & (table["control"] == 0)]
-    means = trained(position).groupby(["ablation", "depth"])["r2"].mean().reset_index()
-    best = {str(name): int(rows["depth"].iloc[rows["r2"].argmax()]) for name, rows in means.groupby("ablation")}
 
-    def at_best(value: str, *, trained: int = 1, rows: str = "random", target: str = "position") -> Column:
-        def look_up(cell: Cell) -> Estimate | None:
-            if cell.name not in best:
-                return None
-            keys = {"rows": rows, "target": target, "control": 0, "depth": best[cell.name]}
-            return evidence.mean("position_probe", value, "number", cell, trained=trained, **keys)
+    def r2(cell: Cell, depth: int, *, trained: int = 1, **keys: Any) -> Estimate | None:
+        where: dict[str, Any] = {"rows": "random", "target": "position", "depth": depth} | keys
+        return evidence.mean("position_probe", "r2", "number", cell, trained=trained, **where)
 
-        return look_up
+    def at(depth: int, trained: int) -> Column:
+        return lambda cell: r2(cell, depth, trained=trained)
 
-    columns = {
-        "Best depth": lambda cell: str(best.get(cell.name, "")),
-        "R² of position there": at_best("r2"),
-        "before training": at_best("r2", trained=0),
-        "Error there (positions)": at_best("error"),
-        "R² of distance there": at_best("r2", target="distance"),
-        "R² of position, task rows": at_best("r2", rows="task"),
-    }
-    claims = []
-    causal = evidence.base(attention="causal")
-    bare, learned = (grid.find(causal, positional=positional)[:1] for positional in ("none", "learned"))
-    if bare and learned and {bare[0].name, learned[0].name} <= best.keys():
-        estimates: dict[str, Estimate | None] = {}
-        for name, cell in (("bare", bare[0]), ("learned", learned[0])):
-            found = at_best("r2")(cell)
-            assert isinstance(found, Estimate)
-            estimates |= {name: found, f"{name}_depth": evidence.beside(found, "depth", "count")}
-        words = {"bare_cell": bare[0].name, "learned_cell": learned[0].name}
-        claims.append(Claim("answer", estimates, words, lead=True))
+    def last(**keys: Any) -> Column:
+        return lambda cell: r2(cell, cell.model.layers, **keys)
+
+    depths = range(int(table["depth"].max()) + 1)
+    by_depth = [
+        by_cell(evidence.cells, {f"Depth {depth}": at(depth, trained) for depth in depths}, caption)
+        for trained, caption in ((1, "R² of position, as trained"), (0, "R² of position, before training"))
+    ]
+    others = {"R² of distance": last(target="distance"), "R² of position, task rows": last(rows="task")}
+    claims: list[Claim] = []
+    for cell, whole in _compared(evidence):
+        depth = depth_to_read(cell)
+        estimates = {
+            f"{name}_{when}": r2(one, depth, trained=trained)
+            for name, one in (("lacking", cell), ("whole", whole))
+            for when, trained in (("trained", 1), ("before", 0))
+        }
+        if (read := estimates["lacking_trained"]) and all(estimates.values()):
+            estimates["depth"] = evidence.beside(read, "depth", "count")
+            words = {"cell": cell.name, "same": whole.name}
+            claims.append(Claim("answer", estimates, words, place="" if claims else "lead"))
+    position = table[(table["rows"] == "random") & (table["target"] == "position")]
     figure = Figure(
         "position_probe",
         "R² of a linear probe for absolute position on random rows, by depth and cell",
@@ -58,5 +57,17 @@ def position_probe(evidence: Evidence) -> Finding | None:
             labels=("Depth (layers passed)", "R² of position, random rows"), reference=(0.0, "knows nothing"),
         ),
     )  # fmt: skip
-    caption = "As trained, random rows unless said: mean over seeds (bootstrap 95% interval)"
-    return Finding(claims, [by_cell(evidence.cells, columns, caption)], [figure])
+    caption = "After the last layer, as trained"
+    return Finding(claims, [*by_depth, by_cell(evidence.cells, others, caption)], [figure])
+
+
+def _compared(evidence: Evidence) -> list[tuple[Cell, Cell]]:
+    """Cells without positional encoding that lack both connections of a layer, each with the whole one; the last layer
+    at the end, because later attention could have used what the others lose, and the first before it, because what it
+    is given has no position yet."""
+
+    def place(pair: tuple[Cell, Cell]) -> int:
+        (layer,) = pair[0].model.residual_free.layers
+        return {0: 1, pair[0].model.layers - 1: 2}.get(layer, 0)
+
+    return sorted(one_layer_each(evidence.cells), key=place)

@@ -1,6 +1,9 @@
 """Which cells converge without which residual connections?"""
 
+from collections.abc import Sequence
+
 from pipeline import cells as grid
+from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
@@ -9,30 +12,52 @@ from pipeline.reporting.grid.finding import Finding, by_cell, differences, secti
 
 @section("questions", 40, "What do residual connections have to do with it?")
 def residual_connections(evidence: Evidence) -> Finding | None:
-    """The cells that lack any, and each beside the same cell with all of them. Controls are counted apart."""
+    """The cells that lack any, and each beside the same cell with all of them. Controls are told of apart."""
     lacking = [cell for cell in evidence.cells if not grid.is_whole(cell)]
     if not lacking:
         return None
-    claims = []
-    for kind in ("lacking", "control"):
-        chosen = [cell for cell in lacking if grid.is_control(cell) == (kind == "control")]
-        for positional in dict.fromkeys(cell.model.positional for cell in chosen):
-
-            def counted(runs: list[str], kind: str = kind, positional: str = positional) -> Estimate | None:
-                where = {"task": evidence.dataset, "residual": kind, "positional": positional, "converged_in": runs}
-                return evidence.estimate("ablations.csv", "ablation", "count", where, statistic="rows")
-
-            shares = {"every": ["every"], "some": ["some"], "never": ["none"], "cells": ["every", "some", "none"]}
-            estimates = {name: counted(runs) for name, runs in shares.items()}
-            claims.append(Claim(kind, estimates, {"encoding": grid.encoding(positional)}, lead=kind == "lacking"))
+    pairs = comparisons.wholes(evidence.cells)
+    plain = [(cell, whole) for cell, whole in pairs if not grid.is_control(cell)]
+    claims = [_by_layer(evidence, found)] if (found := comparisons.one_layer_each(evidence.cells)) else []
+    claims += [_one(evidence, *pair) for pair in plain if pair not in found]
     usual = grid.shared(evidence.cells)
     columns = {
         "What is missing": lambda cell: grid.missing(cell.model.residual_free).removeprefix("no residual at "),
         "Otherwise": lambda cell: grid.described(cell, usual | {"residual_free": cell.model.residual_free}),
         "Converged": evidence.converged,
+        "Still rising": evidence.rising,
+        "Steps, mean up to the budget": evidence.steps,
         "Test exact match": evidence.exact_match,
     }
-    pairs = comparisons.wholes(evidence.cells)
-    caption = "Difference in test exact match to the same cell with every residual connection, percentage points"
-    compared = differences(evidence, "residual_connections", "test_exact_match", pairs, caption)
-    return Finding(claims, [by_cell(lacking, columns, "Test: median (min to max) over seeds"), *compared])
+    than = "than the same cell with every residual connection"
+    compared = [
+        *differences(evidence, "restricted_steps", pairs, f"More steps to converge {than}, up to the budget"),
+        *differences(evidence, "test_exact_match", pairs, f"More test exact match {than}, percentage points"),
+    ]
+    caption = "Steps: mean (t 95% interval); test: median (min to max) over seeds"
+    return Finding(claims, [by_cell(lacking, columns, caption), *compared])
+
+
+def _about(evidence: Evidence, cell: Cell, whole: Cell) -> dict[str, Estimate | None]:
+    more = evidence.compared("restricted_steps", cell, whole, "more steps")
+    return {
+        "more": more,
+        "p": evidence.decided(more),
+        "converged": evidence.converged(cell),
+        "rising": evidence.rising(cell),
+    }
+
+
+def _by_layer(evidence: Evidence, pairs: Sequence[tuple[Cell, Cell]]) -> Claim:
+    """One sentence of them all."""
+    estimates: dict[str, Estimate | None] = {}
+    layers = []
+    for cell, whole in pairs:
+        (layer,) = cell.model.residual_free.layers
+        layers.append((f"at_{layer}", grid.ordinal(layer, cell.model.layers)))
+        estimates |= {f"at_{layer}_{name}": found for name, found in _about(evidence, cell, whole).items()}
+    return Claim("by_layer", estimates, {"layers": layers, "cell": pairs[0][1].name}, place="lead")
+
+
+def _one(evidence: Evidence, cell: Cell, whole: Cell) -> Claim:
+    return Claim("lacking", _about(evidence, cell, whole), {"cell": cell.name, "whole": whole.name})

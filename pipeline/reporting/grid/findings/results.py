@@ -19,7 +19,10 @@ def results(evidence: Evidence) -> Finding:
     ceiling, p = evidence.of("order_blind_ceiling", "share"), evidence.of("ceiling_p_value", "p")
     alarms = [
         Claim(
-            "above_ceiling", {"above": above, "ceiling": ceiling(cell), "p": p(cell)}, {"cell": cell.name}, alarm=True
+            "above_ceiling",
+            {"above": above, "ceiling": ceiling(cell), "p": p(cell)},
+            {"cell": cell.name},
+            place="alarm",
         )
         for cell in evidence.cells
         if (above := evidence.of("runs_above_ceiling", "count")(cell)) and above.value
@@ -32,23 +35,45 @@ def results(evidence: Evidence) -> Finding:
     columns = {
         "Converged": evidence.converged,
         "95% interval": between,
-        "Steps": evidence.of("steps_to_converge_median", "steps"),
+        "Steps": evidence.steps,
+        "Budget": evidence.of("budget", "steps"),
+        "Still rising": lambda cell: brief(found) if (found := evidence.rising(cell)) else " ",
         "Test exact match": evidence.exact_match,
         "Ceiling": lambda cell: brief(found) if (found := ceiling(cell)) else " ",
         "What it is": lambda cell: grid.described(cell, usual),
     }
     size = ", ".join(filter(None, (one.words(usual[one.field]) for one in grid.SWITCHES if not one.spoken)))
-    caption = f"Test: median (min to max) over seeds. Where not said otherwise: {size}, every residual connection"
-    figure = Figure(
-        "exact_match",
-        "Test exact match of every run by cell, and how many runs of each cell converged",
-        "Each mark is one run (seed) at its last step, with the exact 95% interval of its test score; the bar is the "
-        "median over seeds. Right: the share of runs that converged, with its exact 95% interval and k/n.",
-        partial(outcomes.exact_match, evidence.runs, evidence.cells, evidence.ceiling),
+    caption = (
+        "Steps: mean up to the budget (t 95% interval). Test: median (min to max) over seeds. Where not said "
+        f"otherwise: {size}, every residual connection"
     )
+    figures = [
+        Figure(
+            "steps",
+            "Steps to converge of every run by cell, up to the budget, and how many runs of each cell converged",
+            "A mark is a run (seed): where it converged, or at the end of its budget (a triangle where it was still "
+            "getting better, a cross where not). Bar: the mean up to the budget with its t 95% interval. Right: how "
+            "many runs converged, with the exact 95% interval of their share.",
+            partial(outcomes.steps, evidence.runs, evidence.cells),
+        ),
+        Figure(
+            "exact_match",
+            "Test exact match of every run by cell",
+            "A mark is a run (seed) at its last step; the bar is the median over seeds.",
+            partial(outcomes.exact_match, evidence.runs, evidence.cells, evidence.ceiling),
+        ),
+    ]
+    of_task = {"task": evidence.dataset}
+    size_of = {
+        "cells": evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="rows"),
+        "runs": evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="sum"),
+        "budget": evidence.estimate("ablations.csv", "budget", "steps", of_task, statistic="max"),
+    }
+    opening = Claim("opening", size_of, {"task": evidence.problems.in_words}, place="opening")
     words = {
         "task": evidence.problems.in_words,
         "section": evidence.problems.task,
         "converged_at": sorted({cell.training.converged_at for cell in evidence.cells}),
+        "converged_for": sorted({cell.training.converged_for for cell in evidence.cells}),
     }
-    return Finding(alarms, [by_cell(evidence.cells, columns, caption)], [figure], words)
+    return Finding([opening, *alarms], [by_cell(evidence.cells, columns, caption)], figures, words)

@@ -14,7 +14,8 @@ from pipeline.reporting.page import Figure
 
 @section("mechanism", 50, "Does the column above a position stay about its token?", tells=["slices"])
 def slices(evidence: Evidence) -> Finding | None:
-    """Dominance and margin of the own token, by cell, at the depth where a missing residual connection would show."""
+    """Dominance and margin of the own token, by cell, at the depth where a missing residual connection would show: as
+    trained, before, and what training added."""
     table = evidence.measured("slices")
     if table.empty:
         return None
@@ -22,14 +23,17 @@ def slices(evidence: Evidence) -> Finding | None:
     def own(value: str, unit: Unit, trained: int = 1) -> Column:
         return lambda cell: evidence.mean("own_token", value, unit, cell, trained=trained, depth=depth_to_read(cell))
 
+    def added(cell: Cell) -> Estimate | None:
+        return evidence.mean("own_token_added", "dominance", "points", cell, depth=depth_to_read(cell))
+
     columns = {
         "Depth": lambda cell: str(depth_to_read(cell)),
         "Dominance": own("dominance", "share"),
+        "before training": own("dominance", "share", trained=0),
+        "added by training, points": added,
         "Margin, points": own("margin", "points"),
-        "Dominance untrained": own("dominance", "share", trained=0),
     }
     lacking = [cell for cell in evidence.cells if not grid.is_whole(cell)]
-    pairs = wholes(evidence.cells)
     positions = table["position"].nunique()
     figure = Figure(
         "slices",
@@ -41,9 +45,9 @@ def slices(evidence: Evidence) -> Finding | None:
     return Finding(
         _answer(evidence, lacking),
         [
-            by_cell(evidence.cells, columns, "As trained: mean over seeds (bootstrap 95% interval)"),
+            by_cell(evidence.cells, columns, "Mean over seeds (t 95% interval)"),
             *differences(
-                evidence, "slices", "margin", pairs,
+                evidence, "margin", wholes(evidence.cells),
                 "Difference in the margin to the same cell with every residual connection at the same depth, points",
             ),
         ],
@@ -53,13 +57,16 @@ def slices(evidence: Evidence) -> Finding | None:
 
 
 def _answer(evidence: Evidence, lacking: list[Cell]) -> list[Claim]:
-    """The least and the most dominance among the cells with and without every residual connection: cells, not runs."""
+    """The range over cells with and without every residual connection, before and after training: cells, not runs."""
     estimates: dict[str, Estimate | None] = {}
     for kind, cells in (("whole", [cell for cell in evidence.cells if grid.is_whole(cell)]), ("lacking", lacking)):
-        found = [evidence.mean("own_token", "dominance", "share", cell, depth=depth_to_read(cell)) for cell in cells]
-        known = sorted((one for one in found if one), key=lambda one: one.value)
-        if not known:
-            return []
-        estimates |= {f"{kind}_least": known[0], f"{kind}_most": known[-1]}
-    names = {name: one.source.where["ablation"] for name, one in estimates.items() if one}
-    return [Claim("answer", estimates, {"cells": names}, lead=True)]
+        for when, trained in (("", 1), ("_before", 0)):
+            found = [
+                evidence.mean("own_token", "dominance", "share", cell, trained=trained, depth=depth_to_read(cell))
+                for cell in cells
+            ]
+            known = sorted((one for one in found if one), key=lambda one: one.value)
+            if not known:
+                return []
+            estimates |= {f"{kind}_least{when}": known[0], f"{kind}_most{when}": known[-1]}
+    return [Claim("answer", estimates)]

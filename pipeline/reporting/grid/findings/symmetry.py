@@ -55,5 +55,5 @@ def symmetry(evidence: Evidence) -> Finding | None:
             log=True, reference=(TOLERANCE, f"rounding ({TOLERANCE:g})"),
         ),
     )  # fmt: skip
-    caption = "Maximum over seeds, then means over seeds as trained (bootstrap 95% interval)"
-    return Finding([Claim("answer", estimates, lead=True)], [by_cell(evidence.cells, columns, caption)], [figure])
+    caption = "Maximum over seeds, then means over seeds as trained (t 95% interval)"
+    return Finding([Claim("answer", estimates)], [by_cell(evidence.cells, columns, caption)], [figure])

@@ -1,4 +1,4 @@
-"""Does a residual-free cell fail because position is lost, or because it is hard to train? The identity start."""
+"""Does a residual-free cell fail because position is lost, or because it is hard to train? A start that keeps scale."""
 
 from pipeline import cells as grid
 from pipeline.reporting.claims import Claim
@@ -7,25 +7,23 @@ from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.finding import Column, Finding, by_cell, differences, section
 
 
-@section("mechanism", 60, "Or is it only trainability?", tells=["effective_rank", "gradient_norm"])
+@section("mechanism", 60, "Or is it only trainability?", tells=["effective_rank"])
 def trainability(evidence: Evidence) -> Finding | None:
-    """Each residual-free cell beside its control, and what rank and gradient every one starts with."""
+    """Each residual-free cell beside its control, and what rank every one starts with."""
     if all(map(grid.is_whole, evidence.cells)):
         return None
     pairs = comparisons.controls(evidence.cells)
-    claims = [
-        Claim(
-            "control",
-            {
-                "plain": evidence.converged(plain),
-                "plain_exact": evidence.exact_match(plain),
-                "control": evidence.converged(control),
-                "control_exact": evidence.exact_match(control),
-            },
-            {"cell": plain.name, "same": control.name},
-        )
-        for control, plain in pairs
-    ]
+    claims = []
+    for control, plain in pairs:
+        more = evidence.compared("restricted_steps", control, plain, "more steps")
+        estimates = {
+            "plain": evidence.converged(plain),
+            "control": evidence.converged(control),
+            "rising": evidence.rising(control),
+            "more": more,
+            "p": evidence.decided(more),
+        }
+        claims.append(Claim("control", estimates, {"cell": plain.name, "same": control.name}))
     compared = comparisons.wholes(evidence.cells)
     counterpart = {cell.name: whole for cell, whole in compared}
 
@@ -35,16 +33,11 @@ def trainability(evidence: Evidence) -> Finding | None:
         )
 
     columns = {"Rank": rank(0), "Rank, whole": lambda cell: rank(0)(counterpart[cell.name]), "Rank, trained": rank(1)}
-    caption = "Effective rank before training: mean over seeds (bootstrap 95% interval)"
+    caption = "Effective rank after the last layer, before training: mean over seeds (t 95% interval)"
     tables = [
         *differences(
-            evidence, "trainability", "test_exact_match", pairs,
-            "Control less plain cell: test exact match, percentage points",
+            evidence, "restricted_steps", pairs, "Control less plain cell: steps to converge, up to the budget"
         ),
         by_cell([cell for cell, _ in compared], columns, caption),
-        *differences(
-            evidence, "trainability", "gradient_ratio", compared,
-            "Gradient of the first layer before training, over that of the same cell with every residual connection",
-        ),
-    ]  # fmt: skip
+    ]
     return Finding(claims, [table for table in tables if table.rows])

@@ -22,5 +22,5 @@ def without_mask(evidence: Evidence) -> Finding | None:
         "learned_converged": evidence.converged(learned[0]) if learned else None,
         "learned_exact": evidence.exact_match(learned[0]) if learned else None,
     }
-    claims = [Claim("answer", estimates, lead=True)]
+    claims = [Claim("answer", estimates, place="lead")]
     return Finding([*claims, Claim("ceiling", {"ceiling": ceiling, "p": p})] if p else claims)

@@ -3,8 +3,7 @@
 from functools import partial
 
 from pipeline import cells as grid
-from pipeline.params import Cell
-from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import outcomes
@@ -19,34 +18,33 @@ def without_positional(evidence: Evidence) -> Finding | None:
     bare, learned = (grid.find(causal, positional=name)[:1] for name in ("none", "learned"))
     if not bare:
         return None
+    later = evidence.compared("restricted_steps", bare[0], learned[0], "more steps") if learned else None
+    said = {
+        "bare_converged": evidence.converged(bare[0]),
+        "bare_steps": evidence.steps(bare[0]),
+        "learned_converged": evidence.converged(learned[0]) if learned else None,
+        "learned_steps": evidence.steps(learned[0]) if learned else None,
+        "later": later,
+        "p": evidence.decided(later),
+    }
     parameters = evidence.of("parameters", "count")
-    outcome = {"bare_converged": evidence.converged(bare[0]), "bare_exact": evidence.exact_match(bare[0])}
-    outcome |= {"learned_converged": None, "learned_exact": None}
-    claims = [Claim("answer", outcome, lead=True)]
-    for other in learned:
-        outcome |= {"learned_converged": evidence.converged(other), "learned_exact": evidence.exact_match(other)}
-        ratio = evidence.compared("without_positional", "steps_ratio", bare[0], other, "ratio")
-        price = {"ratio": ratio, "p": evidence.beside(ratio, "p", "p") if ratio else None}
-        price |= {"bare": parameters(bare[0]), "learned": parameters(other)}
-        claims.append(Claim("price", price, lead=True))
+    claims = [Claim("answer", said, place="lead")]
+    if learned:
+        claims.append(Claim("price", {"bare": parameters(bare[0]), "learned": parameters(learned[0])}))
     columns: dict[str, Column] = {
         "Parameters": parameters,
         "FLOPs per step": evidence.of("flops_per_step", "flops"),
         "Converged": evidence.converged,
-        "Median steps": partial(_median_steps, evidence),
-        "FLOPs to converge": evidence.of("flops_to_converge", "flops"),
+        "Steps, mean up to the budget": evidence.steps,
+        "FLOPs spent": evidence.of("flops_spent", "flops"),
     }
+    every = [*comparisons.encodings(evidence), *comparisons.choices(evidence)]
+    pairs = list({(one.name, other.name): (one, other) for one, other in every}.values())
     tables = [
-        *differences(
-            evidence, "without_positional", "test_exact_match", comparisons.encodings(evidence),
-            "Difference in test exact match, percentage points",
-        ),
-        *differences(
-            evidence, "without_positional", "steps_ratio", comparisons.choices(evidence),
-            "Steps to converge, times as many, over the seeds where both converged",
-        ),
-        by_cell(evidence.cells, columns, "Median steps: Kaplan-Meier over all runs (approximate 95% interval)"),
-    ]  # fmt: skip
+        *differences(evidence, "restricted_steps", pairs, "Difference in steps to converge, up to the budget"),
+        *differences(evidence, "test_exact_match", pairs, "Difference in test exact match, percentage points"),
+        by_cell(evidence.cells, columns, "Means over seeds (steps: t 95% interval)"),
+    ]
     figure = Figure(
         "not_yet_converged",
         "Share of runs not yet converged by step, a panel per cell",
@@ -54,11 +52,3 @@ def without_positional(evidence: Evidence) -> Finding | None:
         partial(outcomes.not_yet_converged, evidence.runs, evidence.cells),
     )
     return Finding(claims, tables, [figure])
-
-
-def _median_steps(evidence: Evidence, cell: Cell) -> Estimate | str:
-    median = evidence.estimate(
-        "ablations.csv", "steps_median", "steps", {"ablation": cell.name},
-        limits=("steps_median_low", "steps_median_high"), n="runs", interval="Kaplan-Meier 95%",
-    )  # fmt: skip
-    return median or f"not reached in {cell.training.steps:,}"

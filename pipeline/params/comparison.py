@@ -1,0 +1,16 @@
+"""What is decided: the comparisons that get a p-value."""
+
+from typing import Literal
+
+from pipeline.params.section import Section
+
+Measure = Literal["restricted_steps", "test_exact_match"]
+
+
+class Comparison(Section):
+    """Two cells that share seeds, declared before they are trained: is `first` more than `second`?"""
+
+    first: str
+    second: str
+    of: Measure = "restricted_steps"
+    """Steps to converge, up to the budget; or the test exact match of the last step."""

@@ -1,0 +1,49 @@
+"""What the declared comparisons decide, what stays open, and what would decide it."""
+
+from pipeline.params import Cell
+from pipeline.reporting.claims import Claim
+from pipeline.reporting.grid import comparisons
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.finding import UNITS, Finding, section
+
+
+@section("results", 10, "Decisions")
+def decisions(evidence: Evidence) -> Finding | None:
+    """Of every declared comparison, whether its corrected p-value is below `comparisons.ALPHA`; and the cells of which
+    runs were still rising."""
+    cells = {cell.name: cell for cell in evidence.cells}
+    table = evidence.tables["comparisons.csv"]
+    declared = table[(table["declared"] == 1) & table["first"].isin(cells)]
+    claims = [
+        claim
+        for first, second, measure in declared[["first", "second", "measure"]].itertuples(index=False)
+        for claim in _compared(evidence, cells[first], cells[second], measure)
+    ]
+    claims += _rising(evidence)
+    return Finding(claims) if claims else None
+
+
+def _rising(evidence: Evidence) -> list[Claim]:
+    """Cells that might learn the task in more steps."""
+    rising = {cell.name: found for cell in evidence.cells if (found := evidence.rising(cell))}
+    if not rising:
+        return []
+    named = {f"cell_{place}": found for place, found in enumerate(rising.values())}
+    one_budget = len({found.budget for found in rising.values()}) == 1
+    words = {"cells": list(zip(named, rising, strict=True)), "one_budget": one_budget}
+    said = [Claim("rising", named, words, place="open")]
+    return [*said, Claim("longer", {}, {"cells": list(rising)}, place="next")]
+
+
+def _compared(evidence: Evidence, first: Cell, second: Cell, measure: str) -> list[Claim]:
+    more = evidence.compared(measure, first, second, UNITS.get(measure, "points"))
+    if more is None:
+        return []
+    p = evidence.decided(more)
+    words = {"first": first.name, "second": second.name, "measure": measure}
+    if p and p.value < comparisons.ALPHA:
+        return [Claim("decided", {"more": more, "p": p}, words, place="decided")]
+    found = [Claim("undecided", {"more": more, "p": p}, words, place="open")]
+    if seeds := evidence.beside(more, "seeds_needed", "count"):
+        found.append(Claim("seeds", {"seeds": seeds}, words, place="next"))
+    return found
