@@ -125,7 +125,7 @@ def project(folder: Path, cells: int) -> Path:
     (made / "dvc.lock").unlink(missing_ok=True)
     subprocess.run(["git", "init", "--quiet"], cwd=made, check=True)
     content = YAML(typ="safe").load(made / "params.yaml")
-    content["ablations"] = dict(list(content["ablations"].items())[:cells])
+    content |= {"ablations": dict(list(content["ablations"].items())[:cells]), "comparisons": []}
     YAML().dump(content, made / "params.yaml")
     return made
 

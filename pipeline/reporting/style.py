@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from pipeline import cells as grid
 from pipeline.params import Cell
@@ -45,10 +46,13 @@ SHARES = [f"{tick:.0%}" for tick in SHARE]
 
 
 def png(draw: Callable[[], Figure]) -> bytes:
-    """The figure that `draw` gives, as PNG, without date or version in it."""
-    buffer = io.BytesIO()
+    """The figure that `draw` gives, as PNG of 256 colours, which takes a third of the bytes, without date or version in
+    it."""
+    drawn, buffer = io.BytesIO(), io.BytesIO()
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
-        draw().savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        draw().savefig(drawn, format="png", dpi=DOTS_PER_INCH)
+    picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 

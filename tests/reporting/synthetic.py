@@ -1,9 +1,12 @@
 """A grid, made up: typed cells, what their seeds reached, and what would have been measured of them. All tests of the
 report use it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import wraps
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,6 +85,21 @@ def cells(made: Grid) -> list[Cell]:
     return [one for one, _ in made.values()]
 
 
+def remembered(make: Callable[[Grid], Any]) -> Callable[[Grid], Any]:
+    """Made once of each grid, since every test asks for it; a copy is given, which the test may change."""
+    known: dict[str, Any] = {}
+
+    @wraps(make)
+    def given(made: Grid) -> Any:
+        key = repr(made)
+        if key not in known:
+            known[key] = make(made)
+        return deepcopy(known[key])
+
+    return given
+
+
+@remembered
 def runs(made: Grid) -> pd.DataFrame:
     """A row per (ablation, seed), as the stage `evaluate` writes them, with what the report adds."""
     rows = [
@@ -128,6 +146,7 @@ def history(made: Grid, table: pd.DataFrame | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@remembered
 def members(made: Grid) -> dict[str, pd.DataFrame]:
     """Measurement -> its table, as the stage `analyze` would have written it for these cells."""
     rows: dict[str, list[dict[str, object]]] = {}

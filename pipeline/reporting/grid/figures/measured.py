@@ -52,6 +52,9 @@ def lines(
             for moment, color in ((initial(own), style.GREY), (trained(own), style.color(cell))):
                 for _, line in moment.groupby("seed", sort=False):
                     axes.plot(line[along], line[value], how, color=color, linewidth=1.3, markersize=3, alpha=0.75)
+        places = table.loc[table["ablation"] == cell.name, along]
+        if len(places):
+            axes.set_xlim(places.min() - 0.2, places.max() + 0.2)
         if reference:
             axes.axhline(reference[0], color="black", linestyle=":", linewidth=1.3)
         if log:

@@ -33,16 +33,18 @@ def steps(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
         own = runs[runs["ablation"] == cell.name]
         _times(taken, own, cell, place)
         _converged(converged, own, place)
-    taken.set(xlim=(0, 1.04 * budget), xlabel="Steps to converge (at the right end: not within the budget)")
+    at = " or ".join(sorted({percent(cell.training.converged_at) for cell in cells}))
+    taken.set_title(f"When is the task learned ({at} of unseen problems right)? A mark is a run", fontsize=12, pad=10)
+    taken.set(xlim=(0, 1.04 * budget), xlabel="Training steps")
     taken.set_xticks([0, budget / 2, budget], ["0", f"{budget / 2:,.0f}", f"{budget:,}"])
-    converged.set(xlim=(-0.06, 1.62), xlabel="Runs that converged")
+    converged.set(xlim=(-0.06, 1.62), xlabel="Runs that learned it")
     converged.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6, "color": style.DARK}
     handles = [
         *style.encodings(cells, marker="o", linestyle="none", markersize=6),
         *style.full_attention(cells, marker="s", markerfacecolor="white", linestyle="none", markersize=6),
-        Line2D([], [], marker="^", label="not converged, still rising", **dot),
-        Line2D([], [], marker="x", label="not converged, flat", **dot),
+        Line2D([], [], marker="^", label="not learned, still rising", **dot),
+        Line2D([], [], marker="x", label="not learned, flat", **dot),
         Line2D(
             [],
             [],
@@ -51,7 +53,7 @@ def steps(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
             markersize=11,
             markeredgewidth=2,
             linestyle="-",
-            label="mean, 95% interval",
+            label="mean up to the budget, 95% interval",
         ),
     ]
     style.explain(figure, handles, columns=3)
@@ -142,6 +144,8 @@ def _times(axes: Axes, runs: pd.DataFrame, cell: Cell, place: int) -> None:
     ended = {(1, 0): style.mark(cell), (0, 1): "^", (0, 0): "x"}
     marks = [ended[key] for key in zip(runs["converged"], runs["still_rising"], strict=True)]
     _dots(axes, taken, cell, place, marks=marks)
+    if not runs["converged"].any():
+        return  # they say all there is
     low, high = mean_interval(taken.mean(), taken.std(), len(taken))
     axes.vlines(taken.mean(), place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
     axes.hlines(place, low, min(high, cell.training.steps), color="black", linewidth=1.2, zorder=4)
