@@ -119,6 +119,8 @@ class Lookup(Protocol):
         if (value := at(column)) is None:
             return None
         low, high = map(at, limits or (None, None))
+        if unit == "share" and low is not None and high is not None:
+            low, high = max(low, 0.0), min(high, 1.0)  # a t interval does not know of these bounds
         size = at(n)
         return Estimate(
             value=value,

@@ -2,9 +2,15 @@
 
 import pytest
 
+from pipeline.measurement.catalogue import measurements
 from pipeline.params import Cell
-from pipeline.reporting.grid import published
-from tests.reporting.synthetic import cell, cells
+from pipeline.reporting.grid import published, report
+from pipeline.reporting.grid.report import Told
+from tests.reporting.synthetic import Grid, cell, cells, evidence
+
+
+def told(made: Grid) -> list[Told]:
+    return report.told([evidence(made, measured=False)], measurements())
 
 
 def six(**switches: object) -> Cell:
@@ -49,6 +55,22 @@ def test_layers_are_paired_by_role(layers: int) -> None:
 )
 def test_what_was_not_published_has_no_counterpart(other: dict[str, object]) -> None:
     assert published.for_cell(six(**other)) is None
+
+
+def test_what_cost_least_there_and_here_is_said_whatever_it_is() -> None:
+    def said(*last: float) -> str:
+        made = {**cell("whole", [1.0] * 8)}
+        for layer, scores in enumerate(([1.0] * 6 + [0.5] * 2, [1.0] * 4 + [0.5] * 4, list(last))):
+            made |= cell(f"without-{layer}", scores, residual_free=[layer])
+        (found,) = (one for one in told(made) if one.name == "published")
+        (claim,) = (claim for claim in found.finding.claims if claim.sentence == "by_role")
+        return found.sentence(claim)
+
+    assert "those of the last layer cost least in the published runs and those of an inner layer most" in said(
+        *[0.5] * 8
+    )
+    assert "In ours those of the first layer cost least and those of the last layer most" in said(*[0.5] * 8)
+    assert "In ours those of the last layer cost least and those of an inner layer most" in said(*[1.0] * 8)
 
 
 def test_what_differs_is_said_setting_by_setting() -> None:

@@ -56,6 +56,8 @@ def for_cell(cell: Cell) -> Published | None:
     order-blind without positional encoding, six are not.
     """
     model, free = cell.model, cell.model.residual_free
+    if cell.task.name != "addition":
+        return None
     if model.attention != "causal" or free.attention != free.mlp or model.layers == 1:
         return None
     usual = [one for one in grid.SWITCHES if one.neutral is not None and one.field != "residual_free"]

@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from pipeline import cells as grid
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell
+from pipeline.reporting.grid.published import for_cell
 from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval
 from pipeline.reporting.survival import restricted_steps
 
@@ -76,15 +77,25 @@ def ablations(
                 "parameters": int(own["parameters"].iloc[0]),
                 "flops_per_step": per_step,
                 "flops_spent": per_step * float(own["steps"].mean()) if per_step else None,
+                **_published(cell),
                 "task": cell.dataset,
                 **grid.columns(cell),
                 "residual": "whole" if grid.is_whole(cell) else "control" if grid.is_control(cell) else "lacking",
                 "converged_in": "every" if converged == len(own) else "some" if converged else "none",
             }
         )
-    optional = ("order_blind_ceiling", "ceiling_p_value", "flops_per_step", "flops_spent")
-    kinds = dict.fromkeys(optional, "float64")
-    return pd.DataFrame(rows).astype(kinds | {"runs_above_ceiling": "Int64"})
+    published = ("published_median", "published_min", "published_max")
+    optional = ("order_blind_ceiling", "ceiling_p_value", "flops_per_step", "flops_spent", *published)
+    whole = ("runs_above_ceiling", "published_runs")
+    return pd.DataFrame(rows).astype(dict.fromkeys(optional, "float64") | dict.fromkeys(whole, "Int64"))
+
+
+def _published(cell: Cell) -> dict[str, float | None]:
+    """The published runs beside a cell: maximum test exact match of each."""
+    names = ("published_runs", "published_median", "published_min", "published_max")
+    if (found := for_cell(cell)) is None:
+        return dict.fromkeys(names)
+    return dict(zip(names, (found.runs, found.median, found.low, found.high), strict=True))
 
 
 def still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
