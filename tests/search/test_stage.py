@@ -45,6 +45,8 @@ def test_the_answer_quotes_what_fresh_seeds_made_of_it(project: Path) -> None:
     for claim in again:
         row = found[found["trial"] == claim["source"]["where"]["trial"]].iloc[0]
         assert (claim["value"], claim["n"], claim["low"]) == (row["converged"], row["members"], row["converged_low"])
+    with pytest.raises(Refused, match=r"--confirm: trial 0 is not to be confirmed \(those that are: none\)"):
+        search.run_confirmation(read(), 0)
 
 
 def test_other_fresh_seeds_confirm_anew_and_no_trial_is_run_again(project: Path) -> None:
@@ -59,12 +61,6 @@ def test_other_fresh_seeds_confirm_anew_and_no_trial_is_run_again(project: Path)
     path.write_text(said)
     search.run(read(), workers=1, engine="processes", gpus=None)
     assert answer(project) == before
-
-
-def test_what_is_not_to_be_confirmed_is_refused(project: Path) -> None:
-    search.run(read(), workers=1, engine="processes", gpus=None)
-    with pytest.raises(Refused, match=r"--confirm: trial 0 is not to be confirmed \(those that are: none\)"):
-        search.run_confirmation(read(), 0)
 
 
 def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(project: Path) -> None:
