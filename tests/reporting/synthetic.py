@@ -16,8 +16,9 @@ from pipeline import files
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation, Cell, Comparison, Params, read
-from pipeline.reporting.grid import comparisons, tables
+from pipeline.reporting.grid import comparisons, report, tables
 from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.report import Told
 from pipeline.stages.report import OWN_TOKEN
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS, model, task, training
@@ -231,6 +232,11 @@ def evidence(made: Grid, *, measured: bool = True) -> Evidence:
         comparisons.table(found, declared(made)), declared(made), runs(made)
     )
     return found
+
+
+def told(made: Grid, *, measured: bool = True) -> list[Told]:
+    """All that the report tells of the grid."""
+    return report.told([evidence(made, measured=measured)], measurements())
 
 
 def params(made: Grid) -> Params:

@@ -18,11 +18,7 @@ from pipeline.reporting.grid import report
 from pipeline.reporting.grid.findings import sections
 from pipeline.reporting.grid.report import Told
 from pipeline.stages import report as stage
-from tests.reporting.synthetic import Grid, cell, cells, evidence, grid, members, params, without, write
-
-
-def told(made: Grid, *, measured: bool = True) -> list[Told]:
-    return report.told([evidence(made, measured=measured)], measurements())
+from tests.reporting.synthetic import Grid, cell, cells, evidence, grid, members, params, told, without, write
 
 
 def by_name(found: Sequence[Told]) -> dict[str, list[Claim]]:

@@ -2,15 +2,9 @@
 
 import pytest
 
-from pipeline.measurement.catalogue import measurements
 from pipeline.params import Cell
-from pipeline.reporting.grid import published, report
-from pipeline.reporting.grid.report import Told
-from tests.reporting.synthetic import Grid, cell, cells, evidence
-
-
-def told(made: Grid) -> list[Told]:
-    return report.told([evidence(made, measured=False)], measurements())
+from pipeline.reporting.grid import published
+from tests.reporting.synthetic import cell, cells, told
 
 
 def six(**switches: object) -> Cell:
@@ -62,7 +56,7 @@ def test_what_cost_least_there_and_here_is_said_whatever_it_is() -> None:
         made = {**cell("whole", [1.0] * 8)}
         for layer, scores in enumerate(([1.0] * 6 + [0.5] * 2, [1.0] * 4 + [0.5] * 4, list(last))):
             made |= cell(f"without-{layer}", scores, residual_free=[layer])
-        (found,) = (one for one in told(made) if one.name == "published")
+        (found,) = (one for one in told(made, measured=False) if one.name == "published")
         (claim,) = (claim for claim in found.finding.claims if claim.sentence == "by_role")
         return found.sentence(claim)
 

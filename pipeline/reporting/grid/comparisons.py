@@ -169,10 +169,6 @@ def depth_to_read(cell: Cell) -> int:
     return 1 + max(cell.model.residual_free.layers, default=cell.model.layers - 1)
 
 
-def _at(table: pd.DataFrame, depths: dict[str, int]) -> pd.DataFrame:
-    return table[table["depth"] == table["ablation"].map(depths)]
-
-
 def seeds_needed(differences: np.ndarray, alpha: float) -> float:
     """Seeds for a paired t test at `alpha` to see the mean difference, were it true, with probability `POWER`; NaN
     where that takes more than `MOST_SEEDS`, or one seed says nothing of the spread."""

@@ -13,6 +13,9 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Estimate, Lookup, Unit, Where
 from pipeline.tasks import Problems
 
+UNITS: dict[str, Unit] = {"restricted_steps": "more steps", "effective_rank": "number"}
+"""Of a comparison's measure; of all others, points."""
+
 
 @dataclass(frozen=True)
 class Evidence(Lookup):
@@ -85,10 +88,11 @@ class Evidence(Lookup):
         limits: Any = {"limits": ("low", "high"), "interval": "t 95%"}
         return self.estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", **limits)
 
-    def compared(self, measure: str, first: Cell, second: Cell, unit: Unit) -> Estimate | None:
+    def compared(self, measure: str, first: Cell, second: Cell) -> Estimate | None:
         """What `first` has more than `second`, the mean over the seeds of both."""
         where = {"measure": measure, "first": first.name, "second": second.name}
         limits: Any = {"limits": ("low", "high"), "interval": "t 95%"}
+        unit = UNITS.get(measure, "points")
         return self.estimate("comparisons.csv", "difference", unit, where, n="seeds", **limits)
 
     def decided(self, found: Estimate | None) -> Estimate | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.params import Cell
-from pipeline.reporting.claims import Claim, Estimate, Unit
+from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.wording import brief
@@ -74,15 +74,11 @@ def by_cell(cells: Sequence[Cell], columns: Mapping[str, Column], caption: str =
     return Table(["Cell", *columns], rows, caption)
 
 
-UNITS: dict[str, Unit] = {"restricted_steps": "more steps", "effective_rank": "number"}
-"""Of a comparison's measure; of all others, points."""
-
-
 def differences(evidence: Evidence, measure: str, pairs: Sequence[tuple[Cell, Cell]], caption: str) -> list[Table]:
     """What `comparisons.csv` says of these pairs; none where they share no seed."""
     rows = []
     for first, second in pairs:
-        if found := evidence.compared(measure, first, second, UNITS.get(measure, "points")):
+        if found := evidence.compared(measure, first, second):
             names = f"`{first.name}` − `{second.name}`"
             rows.append([names, brief(found), str(found.n), brief(evidence.decided(found))])
     headers = ["Cells", "Mean difference (95% interval)", "Shared seeds", "p (declared, Holm)"]

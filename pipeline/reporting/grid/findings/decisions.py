@@ -4,7 +4,7 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.finding import UNITS, Finding, section
+from pipeline.reporting.grid.finding import Finding, section
 
 
 @section("results", 10, "Decisions")
@@ -32,11 +32,11 @@ def _rising(evidence: Evidence) -> list[Claim]:
     one_budget = len({found.budget for found in rising.values()}) == 1
     words = {"cells": list(zip(named, rising, strict=True)), "one_budget": one_budget}
     said = [Claim("rising", named, words, place="open")]
-    return [*said, Claim("longer", {}, {"cells": list(rising)}, place="next")]
+    return [*said, Claim("longer", {}, {"cells": [f"`{name}`" for name in rising]}, place="next")]
 
 
 def _compared(evidence: Evidence, first: Cell, second: Cell, measure: str) -> list[Claim]:
-    more = evidence.compared(measure, first, second, UNITS.get(measure, "points"))
+    more = evidence.compared(measure, first, second)
     if more is None:
         return []
     p = evidence.decided(more)

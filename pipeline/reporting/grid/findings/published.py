@@ -51,7 +51,7 @@ def _by_role(evidence: Evidence) -> list[Claim]:
     ours = {
         role: found
         for role, (cell, whole) in pairs.items()
-        if (found := evidence.compared("restricted_steps", cell, whole, "more steps"))
+        if (found := evidence.compared("restricted_steps", cell, whole))
     }
     if len(theirs) < 2 or set(theirs) != set(ours):
         return []

@@ -39,7 +39,7 @@ def residual_connections(evidence: Evidence) -> Finding | None:
 
 
 def _about(evidence: Evidence, cell: Cell, whole: Cell) -> dict[str, Estimate | None]:
-    more = evidence.compared("restricted_steps", cell, whole, "more steps")
+    more = evidence.compared("restricted_steps", cell, whole)
     return {
         "more": more,
         "p": evidence.decided(more),

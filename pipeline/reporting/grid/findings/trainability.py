@@ -15,7 +15,7 @@ def trainability(evidence: Evidence) -> Finding | None:
     pairs = comparisons.controls(evidence.cells)
     claims = []
     for control, plain in pairs:
-        more = evidence.compared("restricted_steps", control, plain, "more steps")
+        more = evidence.compared("restricted_steps", control, plain)
         estimates = {
             "plain": evidence.converged(plain),
             "control": evidence.converged(control),

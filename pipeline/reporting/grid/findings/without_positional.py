@@ -18,7 +18,7 @@ def without_positional(evidence: Evidence) -> Finding | None:
     bare, learned = (grid.find(causal, positional=name)[:1] for name in ("none", "learned"))
     if not bare:
         return None
-    later = evidence.compared("restricted_steps", bare[0], learned[0], "more steps") if learned else None
+    later = evidence.compared("restricted_steps", bare[0], learned[0]) if learned else None
     said = {
         "bare_converged": evidence.converged(bare[0]),
         "bare_steps": evidence.steps(bare[0]),
