@@ -53,7 +53,7 @@ class Model(Section):
     """Those without residual connection."""
     residual_free_initialisation: Literal["normal", "identity"] = "normal"
     """How sublayers without residual connection start: like the others, or near the identity, so that signal still
-    passes (the skipless control)."""
+    passes."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -38,7 +38,10 @@ class Training(Section):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: NonNegativeInt
     final_learning_rate: Fraction = 0.1
-    """With the cosine schedule: the rate at the last step, as a fraction of the highest."""
+    """With the cosine schedule: the rate that it ends at, as a fraction of the highest."""
+    decay_steps: PositiveInt | None = None
+    """With the cosine schedule: the steps it takes, warm-up included; what comes after has the final rate. None: all
+    of `steps`, so that a run with a larger budget is another run from its first steps on."""
     steps: PositiveInt
     batch_size: PositiveInt
     evaluate_every: PositiveInt
@@ -77,4 +80,6 @@ class Training(Section):
             )
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps: {self.warmup_steps} is more than steps {self.steps}")
+        if self.decay_steps is not None and self.decay_steps < self.warmup_steps:
+            raise ValueError(f"decay_steps: {self.decay_steps} is less than warmup_steps {self.warmup_steps}")
         return self

@@ -63,9 +63,8 @@ class Claim:
     answer to its question (which its section repeats), a verdict."""
 
 
-def look_up(tables: Mapping[str, pd.DataFrame], source: Source) -> float | None:
-    """The number at `source`; None where no row has it."""
-    rows = rows_at(tables[source.file], source.where)
+def look_up(rows: pd.DataFrame, source: Source) -> float | None:
+    """The number at `source`, where these are its rows; None where there are none."""
     if source.statistic == "rows":
         return float(len(rows))
     values = rows[source.column].dropna().astype(float)
@@ -112,9 +111,10 @@ class Lookup(Protocol):
         """What stands in `column` of the rows at `where`; None where there is nothing. `limits`, `n`: the columns of
         the same rows that say how sure it is."""
         source = Source(file=file, column=column, where=where, statistic=statistic)
+        rows = rows_at(self.tables[file], where)
 
         def at(column: str | None) -> float | None:
-            return look_up(self.tables, source.model_copy(update={"column": column})) if column else None
+            return look_up(rows, source.model_copy(update={"column": column})) if column else None
 
         if (value := at(column)) is None:
             return None

@@ -15,6 +15,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class Mean(NamedTuple):
+    """A mean, and its t interval from `low` to `high`."""
+
+    value: float
+    low: float
+    high: float
+
+
 def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
     """Clopper-Pearson interval of a share; everything is possible where nothing was tried."""
     if trials == 0:
@@ -36,3 +44,10 @@ def mean_interval(mean: Any, deviation: Any, n: Any) -> tuple[Any, Any]:
     with np.errstate(divide="ignore", invalid="ignore"):
         half = stats.t.ppf((1 + CONFIDENCE) / 2, np.asarray(n) - 1.0) * deviation / np.sqrt(n)
     return mean - half, mean + half
+
+
+def mean_of(values: Any) -> Mean:
+    """The mean of these values; NaN limits of a single one."""
+    values = np.asarray(values, float)
+    deviation = values.std(ddof=1) if len(values) > 1 else np.nan
+    return Mean(*(float(number) for number in (values.mean(), *mean_interval(values.mean(), deviation, len(values)))))

@@ -55,7 +55,7 @@ def run(params: Params, *, workers: int | None, engine: str, gpus: float | None)
 
     if complete(study) < wanted(params):
         _work(params, study, url, data) if alone_here else start([["--worker"]] * count)
-    if complete(study) >= wanted(params) and (trials := unconfirmed(params, study)):
+    if complete(study) >= wanted(params) and (trials := _told(params, study).unconfirmed):
         print(f"confirmation of trials {listed([str(trial) for trial in trials])} with fresh seeds", file=sys.stderr)
         if alone_here:
             for trial in trials:
@@ -80,15 +80,9 @@ def run_confirmation(params: Params, trial: int) -> None:
         Refused: the study has no such trial to be confirmed.
     """
     study = find_study(params, storage_url(params.search, FOLDER.resolve()))
-    if trial not in (missing := unconfirmed(params, study)):
+    if trial not in (missing := _told(params, study).unconfirmed):
         raise Refused(f"--confirm: trial {trial} is not to be confirmed (those that are: {missing or 'none'})")
     confirm(params, study, trial, _data(params))
-
-
-def unconfirmed(params: Params, study: optuna.Study) -> list[int]:
-    """The trials that are to be trained again, and were not."""
-    told = _told(params, study)
-    return [trial for trial in told.candidates if params.search.confirm and trial not in told.confirmed]
 
 
 def confirm(params: Params, study: optuna.Study, trial: int, data: dataset.Dataset) -> None:
@@ -116,7 +110,7 @@ def finish(params: Params, study: optuna.Study, url: URL) -> None:
         raise Failed(
             f"search: {done} of {wanted(params)} trials are complete, the workers are gone; the same command goes on"
         )
-    if missing := unconfirmed(params, study):
+    if missing := told.unconfirmed:
         raise Failed(f"search: trials {missing} are not confirmed, the workers are gone; the same command goes on")
     confirmed = {f"confirmed_{trial}": float(members["converged"].sum()) for trial, members in told.confirmed.items()}
     runs.finish({"trials": done, "retried": float(told.trials["retries"].notna().sum())} | confirmed)

@@ -176,12 +176,13 @@ def build(population: Population, training: Training) -> torch.optim.Optimizer:
 
 def learning_rate_factor(step: int, training: Training) -> float:
     """The share of the highest learning rate in force at `step` (counted from 0): linear warm-up, then constant or
-    a half cosine down to `final_learning_rate` at the last step."""
+    a half cosine down to `final_learning_rate`, which is in force from the last of `decay_steps` on."""
     if step < training.warmup_steps:
         return (step + 1) / training.warmup_steps
     if training.schedule == "constant":
         return 1.0
-    progress = (step - training.warmup_steps) / max(1, training.steps - 1 - training.warmup_steps)
+    last = (training.decay_steps or training.steps) - 1
+    progress = (step - training.warmup_steps) / max(1, last - training.warmup_steps)
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
     return training.final_learning_rate + (1.0 - training.final_learning_rate) * cosine
 

@@ -28,6 +28,7 @@ def experiment(folder: Path) -> Path:
     content = YAML(typ="safe").load(PRESETS / "smoke.yaml")
     cell = {"task": "addition", "model": {"positional": "none", "layers": 1}}
     content |= {
+        "tasks": {"addition": content["tasks"]["addition"]},
         "ablations": {"one": cell, "two": cell},
         "comparisons": [],
         "training": content["training"] | {"seeds": [1], "snapshots": 0, "steps": 20, "evaluate_every": 20},

@@ -37,6 +37,13 @@ def weights_equal(one: Trained, other: Trained, seed: int) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_a_larger_budget_makes_a_run_longer_not_another_one(data: Dataset) -> None:
+    """Where the learning rate has its own decay."""
+    short, long = (fit(cell(steps=steps, decay_steps=6), data).history for steps in (8, 16))
+    assert long[: len(short)] == short
+    assert len(long) == 2 * len(short)
+
+
 def test_under_slurm_every_process_trains_on_its_own(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as one rank of many, as Lightning would have it: here with the variables of the fourth task of eight."""
     alone = fit(cell(), data)

@@ -99,3 +99,14 @@ def test_the_learning_rate_warms_up_and_never_rises_again(steps: int, warmup: in
     assert factors[warmup:] == sorted(factors[warmup:], reverse=True)
     if schedule == "cosine" and steps - warmup > 1:
         assert factors[-1] == pytest.approx(settings.final_learning_rate)
+
+
+@given(decay=st.integers(2, 40), steps=st.integers(40, 80))
+def test_with_its_own_decay_the_learning_rate_does_not_know_the_budget(decay: int, steps: int) -> None:
+    usual, longer = (training(steps=budget, evaluate_every=1, decay_steps=decay) for budget in (decay, steps))
+    factors = [learning_rate_factor(step, longer) for step in range(steps)]
+    assert factors[:decay] == [learning_rate_factor(step, usual) for step in range(decay)]
+    assert factors[:decay] == [
+        learning_rate_factor(step, training(steps=decay, evaluate_every=1)) for step in range(decay)
+    ]
+    assert factors[max(decay - 1, 3) :] == pytest.approx([usual.final_learning_rate] * (steps - max(decay - 1, 3)))

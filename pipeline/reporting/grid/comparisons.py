@@ -18,7 +18,7 @@ from pipeline.params import Cell, Comparison
 from pipeline.reporting import survival
 from pipeline.reporting.grid import tables
 from pipeline.reporting.grid.evidence import Evidence, initial, trained
-from pipeline.reporting.intervals import mean_interval
+from pipeline.reporting.intervals import mean_of
 
 COLUMNS = ("measure", "first", "second", "budget", "seeds", "difference", "low", "high")
 DECIDED = ("declared", "p", "p_holm", "p_log_rank", "seeds_needed")
@@ -87,9 +87,7 @@ def _row(measure: str, first: Cell, second: Cell, values: pd.DataFrame) -> dict[
     found = differences(measure, first.name, second.name, values, budget)
     if not len(found):
         return {"seeds": 0}
-    deviation = found.std(ddof=1) if len(found) > 1 else np.nan
-    low, high = mean_interval(found.mean(), deviation, len(found))
-    said = (measure, first.name, second.name, budget, len(found), found.mean(), low, high)
+    said = (measure, first.name, second.name, budget, len(found), *mean_of(found))
     return dict(zip(COLUMNS, said, strict=True))
 
 

@@ -15,7 +15,7 @@ from pipeline import cells as grid
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell
 from pipeline.reporting.grid.published import for_cell
-from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval
+from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval, mean_of
 from pipeline.reporting.survival import restricted_steps
 
 ALPHA = 0.01
@@ -49,8 +49,7 @@ def ablations(
         own = runs[runs["ablation"] == cell.name]
         scores, converged = answered(own), int(own["converged"].sum())
         checked = above[above["ablation"] == cell.name]
-        steps = restricted_steps(own, cell.training.steps)
-        spread = mean_interval(steps.mean(), steps.std(), len(own))
+        steps = mean_of(restricted_steps(own, cell.training.steps))
         per_step = flops.get(cell.name)
         low, high = exact_interval(converged, len(own))
         rows.append(
@@ -68,9 +67,9 @@ def ablations(
                 "runs_above_ceiling": int(checked["above"].sum()) if len(checked) else None,
                 "ceiling_p_value": float(checked["p_value"].min()) if len(checked) else None,
                 "budget": cell.training.steps,
-                "restricted_steps": float(steps.mean()),
-                "restricted_steps_low": float(spread[0]),
-                "restricted_steps_high": float(spread[1]),
+                "restricted_steps": steps.value,
+                "restricted_steps_low": steps.low,
+                "restricted_steps_high": steps.high,
                 "still_rising": int(own["still_rising"].sum()),
                 "diverged": int(own["diverged"].sum()),
                 "test_examples": int(own["test_examples"].iloc[0]),

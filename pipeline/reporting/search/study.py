@@ -12,7 +12,7 @@ from pipeline import cells as grid
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell, Params
 from pipeline.reporting.claims import Estimate, Lookup, Statistic, Where
-from pipeline.reporting.intervals import exact_interval, mean_interval
+from pipeline.reporting.intervals import exact_interval, mean_of
 from pipeline.reporting.survival import restricted_steps
 
 SUBLAYERS = ("attention", "mlp")
@@ -108,14 +108,18 @@ class Study(Lookup):
         best = [trial for _, trial in self.ranked().head(READY).iterrows()]
         return list(dict.fromkeys(int(trial["trial"]) for trial in [*named, *best]))
 
+    @property
+    def unconfirmed(self) -> list[int]:
+        """The candidates that are to be trained again with fresh seeds, and were not."""
+        return [trial for trial in self.candidates if self.params.search.confirm and trial not in self.confirmed]
+
     def confirmation(self) -> pd.DataFrame:
         """A row per confirmed trial, of its members with fresh seeds: `trial, members, converged`, and `converged_low,
         converged_high`, the exact 95% interval of their share; `restricted_steps`, the mean steps to converge up to the
         budget, with its t interval; the mean `validation_exact_match`."""
         rows = []
         for trial, members in self.confirmed.items():
-            steps = restricted_steps(members, self.params.search.steps)
-            taken = (steps.mean(), *mean_interval(steps.mean(), steps.std(), len(steps)))
+            taken = mean_of(restricted_steps(members, self.params.search.steps))
             k, n = int(members["converged"].sum()), len(members)
             rows.append([trial, n, k, *exact_interval(k, n), *taken, members["validation_exact_match"].mean()])
         sure = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]

@@ -17,7 +17,7 @@ from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting import style, survival
 from pipeline.reporting.grid.tables import answered
-from pipeline.reporting.intervals import exact_interval, mean_interval
+from pipeline.reporting.intervals import exact_interval, mean_of
 from pipeline.reporting.wording import percent
 
 
@@ -146,8 +146,8 @@ def _times(axes: Axes, runs: pd.DataFrame, cell: Cell, place: int) -> None:
     _dots(axes, taken, cell, place, marks=marks)
     if not runs["converged"].any():
         return  # they say all there is
-    low, high = mean_interval(taken.mean(), taken.std(), len(taken))
-    axes.vlines(taken.mean(), place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
+    mean, low, high = mean_of(taken)
+    axes.vlines(mean, place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
     axes.hlines(place, low, min(high, cell.training.steps), color="black", linewidth=1.2, zorder=4)
 
 

@@ -3,13 +3,13 @@
 from functools import partial
 
 from pipeline import cells as grid
-from pipeline.params import Cell
+from pipeline.params import Cell, Training
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import outcomes
 from pipeline.reporting.grid.finding import Finding, by_cell, section
 from pipeline.reporting.page import Figure
-from pipeline.reporting.wording import brief, interval
+from pipeline.reporting.wording import brief, interval, percent
 
 
 @section("results", 0, "Results by cell")
@@ -75,5 +75,18 @@ def results(evidence: Evidence) -> Finding:
         "section": evidence.problems.task,
         "converged_at": sorted({cell.training.converged_at for cell in evidence.cells}),
         "converged_for": sorted({cell.training.converged_for for cell in evidence.cells}),
+        "schedules": sorted({_schedule(cell.training) for cell in evidence.cells}),
     }
     return Finding([opening, *alarms], [by_cell(evidence.cells, columns, caption)], figures, words)
+
+
+def _schedule(training: Training) -> str:
+    """What the learning rate does, and with it what a larger budget would."""
+    if training.schedule == "constant":
+        return "stays as it is"
+    falls = f"falls by a cosine to {percent(training.final_learning_rate)} of its highest"
+    if training.decay_steps is None:
+        return f"{falls} over the whole budget, so that with a larger one a run would be another from its start"
+    return (
+        f"{falls} over the first {training.decay_steps:,} steps, so that a larger budget would only make a run longer"
+    )
