@@ -36,6 +36,7 @@ UNITS: dict[Unit, Callable[[float], str]] = {
     "points": lambda points: f"{100 * points:+.2f}" if points else "0",
     "steps": lambda steps: f"{steps:,.0f}",
     "more steps": lambda steps: f"{steps:+,.0f}" if round(steps) else "0",
+    "more": lambda number: f"{number:+.2f}" if round(number, 2) else "0",
     "count": lambda count: f"{count:,.0f}",
     "number": lambda number: f"{number:.3g}",
     "ratio": lambda ratio: f"{ratio:.2f}",
@@ -46,7 +47,7 @@ UNITS: dict[Unit, Callable[[float], str]] = {
 KINDS: dict[Interval, str] = {
     "Clopper-Pearson 95%": "95% interval ",
     "t 95%": "95% interval ",
-    "minimum to maximum": "",
+    "minimum to maximum": "range ",
 }
 
 
@@ -68,13 +69,19 @@ def interval(estimate: Estimate) -> str:
         return ""
     if estimate.interval == "Clopper-Pearson 95%":
         return interval_of_share(low, high)
-    return f"{number(low, estimate.unit)} to {number(high, estimate.unit)}"
+    ends = (number(low, estimate.unit), number(high, estimate.unit))
+    return " to ".join(ends) if ends[0] != ends[1] else ""
 
 
 def interval_of_share(low: float, high: float) -> str:
-    """In percent, with as many decimals as its width deserves."""
+    """In percent, with as many decimals as its width deserves; an end that is not exactly all or nothing does not read
+    so."""
     decimals = 0 if high - low >= 0.1 else 1 if high - low >= 0.01 else 2
-    return f"{low:.{decimals}%} to {high:.{decimals}%}"
+    ends = (f"{end:.{decimals}%}" for end in (low, high))
+    return " to ".join(
+        text if end in (0.0, 1.0) or float(text[:-1]) not in (0.0, 100.0) else percent(end)
+        for text, end in zip(ends, (low, high), strict=True)
+    )
 
 
 def sure(estimate: Estimate | None, noun: str = "") -> str:

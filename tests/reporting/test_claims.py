@@ -9,6 +9,8 @@ from typing import Any
 import jsonschema
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.measurement.catalogue import measurements
@@ -77,6 +79,15 @@ def test_claims_keep_their_schema(reports: Path) -> None:
     claims["claims"][0]["unit"] = "furlong"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(claims, schema)
+
+
+@given(low=st.floats(0, 1), high=st.floats(0, 1))
+def test_only_what_is_all_or_nothing_reads_so(low: float, high: float) -> None:
+    low, high = sorted((low, high))
+    ends = wording.interval_of_share(low, high).split(" to ")
+    for end, text in zip((low, high), ends, strict=True):
+        bare = text.strip("<>%")
+        assert (float(bare) in (0.0, 100.0)) == (end in (0.0, 1.0))
 
 
 def test_no_sentence_holds_a_number_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +240,7 @@ def estimate(value: float, unit: Unit, **sure: Any) -> Estimate:
         ),
         (
             estimate(1.7, "ratio", low=1.67, high=2.14, n=3, interval="minimum to maximum"),
-            "1.70 (1.67 to 2.14, n = 3)",
+            "1.70 (range 1.67 to 2.14, n = 3)",
             "1.70 (1.67 to 2.14)",
         ),
         (

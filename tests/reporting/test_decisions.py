@@ -100,11 +100,26 @@ def test_no_p_value_where_it_could_not_decide(seeds: int, count: int, told: bool
         assert (steps["p_holm"] < comparisons.ALPHA).all()
 
 
+def test_seeds_that_are_asked_for_are_enough_for_the_test_that_decides() -> None:
+    """Not for another one, which could say more with few seeds."""
+    alpha, effect = comparisons.ALPHA / 6, 1.66
+    drawn = np.random.default_rng(3)
+    seen = np.mean([comparisons.sign_flip(drawn.normal(effect, 1, 8)) <= alpha for _ in range(400)])
+    assert comparisons.power(effect, 8, alpha) == pytest.approx(seen, abs=0.08)
+    assert seen < comparisons.POWER
+    for spread in (0.1, 0.5, 1.0):
+        found = comparisons.seeds_needed(1.0 + spread * np.linspace(-1, 1, 8), alpha)
+        assert comparisons.least_p(int(found)) <= alpha
+    assert np.isnan(comparisons.seeds_needed(np.linspace(-1, 1, 8), alpha))
+
+
 def test_only_what_is_declared_is_decided_and_holm_counts_all_of_it() -> None:
     table = decided(8, 4)
     described = table[table["measure"] == "test_exact_match"]
-    assert described[["p", "p_holm", "p_log_rank"]].isna().all(axis=None)
+    assert described[["p", "p_holm", "p_least", "p_log_rank", "p_log_rank_holm"]].isna().all(axis=None)
     steps = table[table["measure"] == "restricted_steps"]
+    assert steps["p_least"].tolist() == [pytest.approx(4 * 2**-7)] * 4
+    assert (steps["p_log_rank_holm"] >= steps["p_log_rank"]).all()
     assert steps["p"].tolist() == [pytest.approx(2**-7)] * 4
     assert steps["p_holm"].tolist() == [pytest.approx(4 * 2**-7)] * 4
     assert (steps["p_log_rank"] < 0.01).all()

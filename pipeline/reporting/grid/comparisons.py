@@ -5,6 +5,7 @@ Every comparison of the report stands here: which cells, in what. A later table 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,19 @@ from statsmodels.stats.power import TTestPower
 from pipeline import cells as grid
 from pipeline.params import Cell, Comparison
 from pipeline.reporting import survival
+from pipeline.reporting.claims import rows_at
 from pipeline.reporting.grid import tables
 from pipeline.reporting.grid.evidence import Evidence, initial, trained
 from pipeline.reporting.intervals import mean_of
 
 COLUMNS = ("measure", "first", "second", "budget", "seeds", "difference", "low", "high")
-DECIDED = ("declared", "p", "p_holm", "p_log_rank", "seeds_needed")
+DECIDED = ("declared", "p", "p_holm", "p_least", "p_log_rank", "p_log_rank_holm", "seeds_needed")
 POWER = 0.8
 """How likely a difference of the size found should be seen, if it is real."""
+EXACT, SIMULATED = 13, 1000
+"""Up to so many seeds all flips of signs are tried; how often an experiment is simulated."""
+POSITION = {"rows": "random", "target": "position"}
+"""Of the probes, the one that is compared."""
 MOST_SEEDS = 200
 """Beyond so many nobody asks further."""
 ALPHA = 0.05
@@ -34,7 +40,8 @@ Pair = tuple[Cell, Cell]
 def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
     """Every comparison on one task, a row each: the mean over the `seeds` that both have of `first` less `second`, with
     its t interval. Measures: `restricted_steps`, steps to converge up to the smaller of the two budgets (`budget`);
-    `test_exact_match`; `effective_rank` of the last layer before training; `margin` of the own token."""
+    `test_exact_match`; `effective_rank` of the last layer before training; `margin` of the own token and `position_r2`
+    of the trained states, at equal depth. Steps are left out where no run of either converged within the budget."""
     cells = {cell.name: cell for cell in evidence.cells}
     lacking = wholes(evidence.cells)
     asked = [(cells[one.first], cells[one.second]) for one in declared if one.first in cells]
@@ -57,13 +64,21 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
         for first, second in lacking
         for depth in [first.model.layers if measure == "effective_rank" else depth_to_read(first)]
     ]
-    return pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COLUMNS))
+    table = pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COLUMNS))
+    return table[~((table["measure"] == "restricted_steps") & _unreached(table, evidence.runs))]
+
+
+def _unreached(table: pd.DataFrame, runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Pairs of which no run of either converged within the budget that they share: they differ by nothing then."""
+    earliest = runs.groupby("ablation")["steps_to_converge"].min().astype(float).fillna(np.inf)
+    return table[["first", "second"]].apply(lambda names: names.map(earliest)).min(axis=1) > table["budget"]
 
 
 def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
     """The same with p-values for what is declared: of a two-sided sign-flip permutation test of the mean (`p`;
-    `p_holm`: corrected over all that are declared), and of a log-rank test of the steps, which does not pair. None
-    where so few seeds could not bring it below `ALPHA` after correction."""
+    `p_holm`: corrected over all that are declared; `p_least`: what the smallest of them can be, corrected), and of a
+    log-rank test of the steps, which does not pair (likewise corrected). None where so few seeds could not bring it
+    below `ALPHA` after correction."""
     table = table.assign(**dict.fromkeys(DECIDED, np.nan)).assign(declared=0)
     for one in declared:
         same = (table["first"] == one.first) & (table["second"] == one.second) & (table["measure"] == one.of)
@@ -71,14 +86,16 @@ def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFr
             found = differences(one.of, one.first, one.second, runs, row["budget"])
             table.loc[at, "declared"] = 1
             table.loc[at, "seeds_needed"] = seeds_needed(found, ALPHA / len(declared))
-            if len(declared) * least_p(row["seeds"]) >= ALPHA:
+            if (least := len(declared) * least_p(row["seeds"])) >= ALPHA:
                 continue
+            table.loc[at, "p_least"] = least
             table.loc[at, "p"] = sign_flip(found)
             if one.of == "restricted_steps":
                 table.loc[at, "p_log_rank"] = log_rank(runs, one.first, one.second, row["budget"])
-    known = table["p"].notna()
-    if known.any():
-        table.loc[known, "p_holm"] = multipletests(table.loc[known, "p"], method="holm")[1]
+    for p in ("p", "p_log_rank"):
+        known = table[p].notna()
+        if known.any():
+            table.loc[known, f"{p}_holm"] = multipletests(table.loc[known, p], method="holm")[1]
     return table
 
 
@@ -107,9 +124,13 @@ def differences(measure: str, first: str, second: str, table: pd.DataFrame, budg
 def _states(evidence: Evidence) -> Mapping[str, pd.DataFrame]:
     """What is compared of the states: a row per member and depth."""
     ranks, margins = evidence.measured("effective_rank"), evidence.measured("own_token")
+    probed = evidence.measured("position_probe")
     found = {
         "effective_rank": initial(ranks) if len(ranks) else ranks,
         "margin": trained(margins) if len(margins) else margins,
+        "position_r2": trained(rows_at(probed, POSITION)).rename(columns={"r2": "position_r2"})
+        if len(probed)
+        else probed,
     }
     return {name: rows for name, rows in found.items() if len(rows)}
 
@@ -168,13 +189,24 @@ def depth_to_read(cell: Cell) -> int:
 
 
 def seeds_needed(differences: np.ndarray, alpha: float) -> float:
-    """Seeds for a paired t test at `alpha` to see the mean difference, were it true, with probability `POWER`; NaN
-    where that takes more than `MOST_SEEDS`, or one seed says nothing of the spread."""
+    """Fresh seeds with which the sign-flip test at `alpha` sees the mean difference, were it true, with probability
+    `POWER`; NaN where that takes more than `MOST_SEEDS`, or one seed says nothing of the spread."""
     if len(differences) < 2 or not (spread := differences.std(ddof=1)):
         return np.nan
-    seeds = np.arange(2, MOST_SEEDS + 1)
-    enough = seeds[TTestPower().power(abs(differences.mean()) / spread, seeds, alpha) >= POWER]
-    return float(enough[0]) if len(enough) else np.nan
+    seeds = range(2, MOST_SEEDS + 1)
+    effect = abs(differences.mean()) / spread
+    return next((float(n) for n in seeds if least_p(n) <= alpha and power(effect, n, alpha) >= POWER), np.nan)
+
+
+def power(effect: float, seeds: int, alpha: float) -> float:
+    """How likely the sign-flip test is to see a mean difference of `effect` standard deviations, normally distributed:
+    simulated while all flips can be tried, then that of the t test, which is nearly the same."""
+    if seeds > EXACT:
+        return float(TTestPower().power(effect, seeds, alpha))
+    flips = np.array(list(product((1.0, -1.0), repeat=seeds - 1)))  # the other half mirrors these
+    drawn = np.random.default_rng(0).normal(effect, 1.0, (SIMULATED, seeds))
+    means = np.abs(drawn[:, 1:] @ flips.T + drawn[:, :1])
+    return float((np.mean(means >= means[:, :1] - 1e-9, axis=1) <= alpha).mean())
 
 
 def least_p(seeds: int) -> float:
@@ -183,7 +215,7 @@ def least_p(seeds: int) -> float:
 
 
 def sign_flip(differences: np.ndarray) -> float:
-    """Two-sided p-value of the mean: exact up to 13 seeds, then from 9,999 random flips (always the same ones)."""
+    """Two-sided p-value of the mean: exact up to `EXACT` seeds, then from 9,999 random flips (always the same ones)."""
     if not differences.any():
         return 1.0
     result = stats.permutation_test(

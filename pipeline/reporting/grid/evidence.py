@@ -13,7 +13,7 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Estimate, Lookup, Unit, Where
 from pipeline.tasks import Problems
 
-UNITS: dict[str, Unit] = {"restricted_steps": "more steps", "effective_rank": "number"}
+UNITS: dict[str, Unit] = {"restricted_steps": "more steps", "effective_rank": "number", "position_r2": "more"}
 """Of a comparison's measure; of all others, points."""
 
 
@@ -98,6 +98,10 @@ class Evidence(Lookup):
     def decided(self, found: Estimate | None) -> Estimate | None:
         """The corrected p-value of a comparison; None where it was not declared, or so few seeds cannot decide it."""
         return self.beside(found, "p_holm", "p") if found else None
+
+    def log_rank(self, found: Estimate | None) -> Estimate | None:
+        """The corrected p-value of the log-rank test beside it; None where there is none."""
+        return self.beside(found, "p_log_rank_holm", "p") if found else None
 
     def beside(self, found: Estimate, column: str, unit: Unit) -> Estimate | None:
         """Another column of the row that an estimate is from."""

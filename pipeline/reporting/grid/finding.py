@@ -9,7 +9,7 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.page import Figure, Table
-from pipeline.reporting.wording import brief
+from pipeline.reporting.wording import brief, number
 
 Chapter = Literal["results", "questions", "mechanism", "details"]
 CHAPTERS: dict[Chapter, str] = {
@@ -80,8 +80,9 @@ def differences(evidence: Evidence, measure: str, pairs: Sequence[tuple[Cell, Ce
     for first, second in pairs:
         if found := evidence.compared(measure, first, second):
             names = f"`{first.name}` − `{second.name}`"
-            rows.append([names, brief(found), str(found.n), brief(evidence.decided(found))])
-    headers = ["Cells", "Mean difference (95% interval)", "Shared seeds", "p (declared, Holm)"]
+            decided = [brief(evidence.decided(found)), brief(evidence.log_rank(found))]
+            rows.append([names, brief(found), str(found.n), number(found.budget or 0, "steps"), *decided])
+    headers = ["Cells", "Mean difference (95% interval)", "Shared seeds", "Budget", "p (declared, Holm)", "log-rank p"]
     return [Table(headers, rows, caption)] if rows else []
 
 

@@ -24,6 +24,7 @@ THEIRS: dict[str, dict[str, object]] = {
         "steps": 5000,
         "batch_size": 256,
         "loss_on": "all",
+        "stop_when_converged": False,
     },
 }
 """Their settings, as far as ours have the same names; of the data, the report says what differs."""

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline import cells as grid
+from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell
 from pipeline.reporting import style, survival
 from pipeline.reporting.grid.tables import answered
@@ -44,7 +45,7 @@ def steps(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
         *style.encodings(cells, marker="o", linestyle="none", markersize=6),
         *style.full_attention(cells, marker="s", markerfacecolor="white", linestyle="none", markersize=6),
         Line2D([], [], marker="^", label="not learned, still rising", **dot),
-        Line2D([], [], marker="x", label="not learned, flat", **dot),
+        Line2D([], [], marker="x", label="not learned, flat or order-blind", **dot),
         Line2D(
             [],
             [],
@@ -142,7 +143,8 @@ def _times(axes: Axes, runs: pd.DataFrame, cell: Cell, place: int) -> None:
     """When each run converged, how those ended that did not, and their mean up to the budget."""
     taken = survival.restricted_steps(runs, cell.training.steps)
     ended = {(1, 0): style.mark(cell), (0, 1): "^", (0, 0): "x"}
-    marks = [ended[key] for key in zip(runs["converged"], runs["still_rising"], strict=True)]
+    rising = runs["still_rising"] * (not is_order_blind(cell.model))  # to their ceiling, no further
+    marks = [ended[key] for key in zip(runs["converged"], rising, strict=True)]
     _dots(axes, taken, cell, place, marks=marks)
     if not runs["converged"].any():
         return  # they say all there is

@@ -1,5 +1,7 @@
 """What the declared comparisons decide, what stays open, and what would decide it."""
 
+import pandas as pd
+
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid import comparisons
@@ -19,8 +21,20 @@ def decisions(evidence: Evidence) -> Finding | None:
         for first, second, measure in declared[["first", "second", "measure"]].itertuples(index=False)
         for claim in _compared(evidence, cells[first], cells[second], measure)
     ]
+    claims += _least(evidence, declared)
     claims += _rising(evidence)
     return Finding(claims) if claims else None
+
+
+def _least(evidence: Evidence, declared: pd.DataFrame) -> list[Claim]:
+    """What so few seeds can say at best."""
+    known = declared[declared["p_least"].notna()]
+    if known.empty:
+        return []
+    first = {key: known.iloc[0][key] for key in ("measure", "first", "second")}
+    least = evidence.estimate("comparisons.csv", "p_least", "p", first, n="seeds")
+    count = evidence.estimate("comparisons.csv", "declared", "count", {"declared": 1}, statistic="rows")
+    return [Claim("least", {"least": least, "count": count}, place="open")]
 
 
 def _rising(evidence: Evidence) -> list[Claim]:
@@ -41,9 +55,10 @@ def _compared(evidence: Evidence, first: Cell, second: Cell, measure: str) -> li
         return []
     p = evidence.decided(more)
     words = {"first": first.name, "second": second.name, "measure": measure}
+    estimates = {"more": more, "p": p, "log_rank": evidence.log_rank(more)}
     if p and p.value < comparisons.ALPHA:
-        return [Claim("decided", {"more": more, "p": p}, words, place="decided")]
-    found = [Claim("undecided", {"more": more, "p": p}, words, place="open")]
+        return [Claim("decided", estimates, words, place="decided")]
+    found = [Claim("undecided", estimates, words, place="open")]
     if seeds := evidence.beside(more, "seeds_needed", "count"):
         found.append(Claim("seeds", {"seeds": seeds}, words, place="next"))
     return found

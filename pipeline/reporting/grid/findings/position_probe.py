@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.comparisons import depth_to_read, one_layer_each
@@ -35,18 +36,22 @@ def position_probe(evidence: Evidence) -> Finding | None:
         for trained, caption in ((1, "R² of position, as trained"), (0, "R² of position, before training"))
     ]
     others = {"R² of distance": last(target="distance"), "R² of position, task rows": last(rows="task")}
-    claims: list[Claim] = []
-    for cell, whole in _compared(evidence):
-        depth = depth_to_read(cell)
-        estimates = {
-            f"{name}_{when}": r2(one, depth, trained=trained)
-            for name, one in (("lacking", cell), ("whole", whole))
-            for when, trained in (("trained", 1), ("before", 0))
+    estimates: dict[str, Estimate | None] = {}
+    layers = []
+    for cell, whole in one_layer_each(evidence.cells):
+        depth, (layer,) = depth_to_read(cell), cell.model.residual_free.layers
+        more = evidence.compared("position_r2", cell, whole)
+        found = {
+            "lacking": r2(cell, depth),
+            "whole": r2(whole, depth),
+            "lacking_before": r2(cell, depth, trained=0),
+            "whole_before": r2(whole, depth, trained=0),
+            "more": more,
         }
-        if (read := estimates["lacking_trained"]) and all(estimates.values()):
-            estimates["depth"] = evidence.beside(read, "depth", "count")
-            words = {"cell": cell.name, "same": whole.name}
-            claims.append(Claim("answer", estimates, words, place="" if claims else "lead"))
+        if more and all(found.values()):
+            estimates |= {f"at_{layer}_{name}": one for name, one in found.items()}
+            layers.append((f"at_{layer}", grid.ordinal(layer, cell.model.layers), more))
+    claims = [Claim("answer", estimates, {"layers": layers}, place="lead")] if layers else []
     position = table[(table["rows"] == "random") & (table["target"] == "position")]
     figure = Figure(
         "position_probe",
@@ -59,15 +64,3 @@ def position_probe(evidence: Evidence) -> Finding | None:
     )  # fmt: skip
     caption = "After the last layer, as trained"
     return Finding(claims, [*by_depth, by_cell(evidence.cells, others, caption)], [figure])
-
-
-def _compared(evidence: Evidence) -> list[tuple[Cell, Cell]]:
-    """Cells without positional encoding that lack both connections of a layer, each with the whole one; the last layer
-    at the end, because later attention could have used what the others lose, and the first before it, because what it
-    is given has no position yet."""
-
-    def place(pair: tuple[Cell, Cell]) -> int:
-        (layer,) = pair[0].model.residual_free.layers
-        return {0: 1, pair[0].model.layers - 1: 2}.get(layer, 0)
-
-    return sorted(one_layer_each(evidence.cells), key=place)

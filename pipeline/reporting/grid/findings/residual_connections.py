@@ -43,6 +43,7 @@ def _about(evidence: Evidence, cell: Cell, whole: Cell) -> dict[str, Estimate | 
     return {
         "more": more,
         "p": evidence.decided(more),
+        "log_rank": evidence.log_rank(more),
         "converged": evidence.converged(cell),
         "rising": evidence.rising(cell),
     }

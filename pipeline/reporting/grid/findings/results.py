@@ -69,12 +69,16 @@ def results(evidence: Evidence) -> Finding:
         "runs": evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="sum"),
         "budget": evidence.estimate("ablations.csv", "budget", "steps", of_task, statistic="max"),
     }
+    one_size = len({len(cell.training.seeds) for cell in evidence.cells}) == 1
+    fewest = evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="min")
+    size_of["seeds"] = fewest if one_size else None
     opening = Claim("opening", size_of, {"task": evidence.problems.in_words}, place="opening")
     words = {
         "task": evidence.problems.in_words,
         "section": evidence.problems.task,
         "converged_at": sorted({cell.training.converged_at for cell in evidence.cells}),
         "converged_for": sorted({cell.training.converged_for for cell in evidence.cells}),
+        "stops": any(cell.training.stop_when_converged for cell in evidence.cells),
         "schedules": sorted({_schedule(cell.training) for cell in evidence.cells}),
     }
     return Finding([opening, *alarms], [by_cell(evidence.cells, columns, caption)], figures, words)

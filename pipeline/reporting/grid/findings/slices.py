@@ -5,7 +5,7 @@ from functools import partial
 from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate, Unit
-from pipeline.reporting.grid.comparisons import depth_to_read, wholes
+from pipeline.reporting.grid.comparisons import depth_to_read, one_layer_each, wholes
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
 from pipeline.reporting.grid.finding import Column, Finding, by_cell, differences, section
@@ -33,7 +33,6 @@ def slices(evidence: Evidence) -> Finding | None:
         "added by training, points": added,
         "Margin, points": own("margin", "points"),
     }
-    lacking = [cell for cell in evidence.cells if not grid.is_whole(cell)]
     positions = table["position"].nunique()
     figure = Figure(
         "slices",
@@ -43,7 +42,7 @@ def slices(evidence: Evidence) -> Finding | None:
         partial(measured.slices, table, evidence.cells),
     )
     return Finding(
-        _answer(evidence, lacking),
+        _answer(evidence),
         [
             by_cell(evidence.cells, columns, "Mean over seeds (t 95% interval)"),
             *differences(
@@ -56,17 +55,18 @@ def slices(evidence: Evidence) -> Finding | None:
     )  # fmt: skip
 
 
-def _answer(evidence: Evidence, lacking: list[Cell]) -> list[Claim]:
-    """The range over cells with and without every residual connection, before and after training: cells, not runs."""
+def _answer(evidence: Evidence) -> list[Claim]:
+    """By layer that lacks its connections, beside the whole cell at the same depth, before training and after."""
     estimates: dict[str, Estimate | None] = {}
-    for kind, cells in (("whole", [cell for cell in evidence.cells if grid.is_whole(cell)]), ("lacking", lacking)):
-        for when, trained in (("", 1), ("_before", 0)):
-            found = [
-                evidence.mean("own_token", "dominance", "share", cell, trained=trained, depth=depth_to_read(cell))
-                for cell in cells
-            ]
-            known = sorted((one for one in found if one), key=lambda one: one.value)
-            if not known:
-                return []
-            estimates |= {f"{kind}_least{when}": known[0], f"{kind}_most{when}": known[-1]}
-    return [Claim("answer", estimates)]
+    layers = []
+    for cell, whole in one_layer_each(evidence.cells):
+        depth, (layer,) = depth_to_read(cell), cell.model.residual_free.layers
+        found = {
+            f"{kind}{when}": evidence.mean("own_token", "dominance", "share", one, trained=trained, depth=depth)
+            for kind, one in (("lacking", cell), ("whole", whole))
+            for when, trained in (("", 1), ("_before", 0))
+        }
+        if all(found.values()):
+            estimates |= {f"at_{layer}_{name}": one for name, one in found.items()}
+            layers.append((f"at_{layer}", grid.ordinal(layer, cell.model.layers)))
+    return [Claim("answer", estimates, {"layers": layers})] if layers else []

@@ -25,7 +25,7 @@ def symmetry(evidence: Evidence) -> Finding | None:
         return evidence.estimate("symmetry.csv", "max_logit_change", "logit", where, statistic=statistic)
 
     def members(predicted: int) -> Estimate | None:
-        where = {"ablation": every, "order_blind_predicted": predicted}
+        where = {"ablation": every, "order_blind_predicted": predicted, "trained": 1}
         return evidence.estimate("symmetry.csv", "seed", "count", where, statistic="rows")
 
     estimates = {

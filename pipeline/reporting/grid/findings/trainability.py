@@ -22,6 +22,7 @@ def trainability(evidence: Evidence) -> Finding | None:
             "rising": evidence.rising(control),
             "more": more,
             "p": evidence.decided(more),
+            "log_rank": evidence.log_rank(more),
         }
         claims.append(Claim("control", estimates, {"cell": plain.name, "same": control.name}))
     compared = comparisons.wholes(evidence.cells)

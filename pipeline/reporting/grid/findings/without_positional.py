@@ -26,6 +26,7 @@ def without_positional(evidence: Evidence) -> Finding | None:
         "learned_steps": evidence.steps(learned[0]) if learned else None,
         "later": later,
         "p": evidence.decided(later),
+        "log_rank": evidence.log_rank(later),
     }
     parameters = evidence.of("parameters", "count")
     claims = [Claim("answer", said, place="lead")]
