@@ -97,6 +97,9 @@ SWITCHES = (
         "model", "residual_free_initialisation", RESIDUAL, lambda start: f"{start} start" * (start != "normal"),
         neutral="normal",
     ),
+    Switch(
+        "model", "residual_substitute", RESIDUAL, lambda name: f"{name} instead" * (name != "none"), neutral="none"
+    ),
     Switch("training", "optimizer", OPTIMIZER, optimizer),
 )  # fmt: skip
 """In the order of the columns, and of the words in a sentence."""
@@ -162,9 +165,24 @@ def like(cells: Iterable[Cell], cell: Cell, **changes: object) -> list[Cell]:
     return find((one for one in cells if one.dataset == cell.dataset), **values)
 
 
+WHOLE: dict[str, Any] = {
+    "residual_free": Sublayers(),
+    "residual_free_initialisation": "normal",
+    "residual_substitute": "none",
+}
+"""The switches of a cell that lacks no residual connection."""
+
+
 def is_whole(cell: Cell) -> bool:
     """Whether every residual connection is there."""
     return cell.model.residual_free == Sublayers()
+
+
+def is_plain(cell: Cell) -> bool:
+    """Whether the cell lacks residual connections, and has nothing that makes up for them."""
+    return not is_whole(cell) and cell.model == cell.model.model_copy(
+        update=WHOLE | {"residual_free": cell.model.residual_free}
+    )
 
 
 def is_control(cell: Cell) -> bool:
@@ -174,7 +192,7 @@ def is_control(cell: Cell) -> bool:
 
 def whole(cells: Iterable[Cell], cell: Cell) -> Cell | None:
     """The same cell with every residual connection, where the grid has it."""
-    return next(iter(like(cells, cell, residual_free=Sublayers(), residual_free_initialisation="normal")), None)
+    return next(iter(like(cells, cell, **WHOLE)), None)
 
 
 def control(cells: Iterable[Cell], cell: Cell) -> Cell | None:

@@ -1,7 +1,7 @@
 """Cells are told apart by their switches, in columns and in words, and every cell has its place in the grid."""
 
 from itertools import chain
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline import cells
 from pipeline.cells import GROUPS, SWITCHES
-from pipeline.params import Cell, Sublayers
+from pipeline.params import Cell
+from pipeline.params.model import Substitute
 from tests.conftest import cell as made
 
 CONTRACT = (
@@ -22,6 +23,7 @@ CONTRACT = (
     "residual_free_attention",
     "residual_free_mlp",
     "residual_free_initialisation",
+    "residual_substitute",
     "optimizer",
 )
 """The columns of `runs.csv` that say what a cell is."""
@@ -41,6 +43,7 @@ def any_cell(draw: st.DrawFn) -> Cell:
         "attention": draw(st.sampled_from(["causal", "full"])),
         "residual_free": {"attention": draw(some_layers), "mlp": draw(some_layers)},
         "residual_free_initialisation": draw(st.sampled_from(["normal", "identity"])),
+        "residual_substitute": draw(st.sampled_from(get_args(Substitute))),
     }
     optimizer = draw(st.sampled_from(["adamw", "muon"]))
     return made(draw(st.sampled_from("abcdefgh")), model_=switches, optimizer=optimizer)
@@ -122,7 +125,7 @@ def test_a_cell_is_found_by_its_own_switches(grid: list[Cell]) -> None:
 def test_the_whole_twin_has_every_residual_connection_and_is_else_the_same(grid: list[Cell]) -> None:
     for cell in grid:
         twin = cells.whole(grid, cell)
-        wanted = cell.model.model_copy(update={"residual_free": Sublayers(), "residual_free_initialisation": "normal"})
+        wanted = cell.model.model_copy(update=cells.WHOLE)
         expected = [one for one in grid if (one.model, one.training) == (wanted, cell.training)]
         assert twin == next(iter(expected), None)
         assert twin is None or (cells.is_whole(twin) and not cells.is_control(twin))

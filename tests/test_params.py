@@ -79,6 +79,11 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
             {"a": {"task": "addition", "model": {"residual_free": [9]}}},
             "ablations.a.model: residual_free: there is no layer 9",
         ),
+        (
+            ("ablations",),
+            {"a": {"task": "addition", "model": {"residual_substitute": "forward"}}},
+            "ablations.a.model.residual_substitute: 'forward' stands in for nothing; name the layers in residual_free",
+        ),
         (("tracking", "uri"), "mlruns", "tracking.uri"),
         (("search", "task"), "sorting", "search.task 'sorting': not under `tasks`"),
         (("search", "space", "layrs"), [1], "search.space: 'layrs' is no field to search; did you mean 'layers'?"),

@@ -5,7 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pipeline.params.model import Pattern, Positional
+from pipeline.params.model import Pattern, Positional, Substitute
 from pipeline.params.task import SECTIONS
 from pipeline.params.training import Optimizer
 from pipeline.stages.evaluate import SCORES
@@ -14,6 +14,7 @@ from pipeline.tasks.catalogue import TASKS
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.positional import POSITIONAL
+from pipeline.transformer.substitutes import SUBSTITUTES
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ from pipeline.transformer.positional import POSITIONAL
     [
         pytest.param(get_args(Positional), POSITIONAL, id="positional"),
         pytest.param(get_args(Pattern), PATTERNS, id="attention"),
+        pytest.param(get_args(Substitute), SUBSTITUTES, id="residual_substitute"),
         pytest.param(get_args(Optimizer), OPTIMIZERS, id="optimizer"),
         pytest.param(tuple(SECTIONS), TASKS, id="task"),
         pytest.param(get_args(get_type_hints(vars(Problems)["scored_by"].fget)["return"]), SCORES, id="scoring"),

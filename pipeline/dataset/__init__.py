@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline import files
@@ -11,6 +13,9 @@ from pipeline.params import Task
 from pipeline.params import task as checked_task
 from pipeline.refusal import Refused
 from pipeline.tasks import SPLITS, Problems
+
+REFERENCE_ROWS = 64
+"""Enough for their mean, few beside the rows that are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,13 @@ class Dataset:
     def length(self) -> int:
         """Tokens that a model reads of a row: all but the last."""
         return self.rows["train"].tokens.shape[1] - 1
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a transformer must know of its inputs: `vocabulary`, how many tokens there are; `length`; `reference`,
+        the first `REFERENCE_ROWS` rows that are trained on."""
+        rows = self.rows["train"].tokens[:REFERENCE_ROWS, :-1]
+        return {"vocabulary": len(self.vocabulary), "length": self.length, "reference": rows.astype(np.int64)}
 
 
 def write(folder: Path, problems: Problems) -> None:

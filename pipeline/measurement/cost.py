@@ -14,7 +14,8 @@ def cost(subject: Subject) -> pd.DataFrame:
     training, rows = subject.cell.training, subject.rows
     positions = torch.from_numpy(rows.answer_positions if training.loss_on == "answer" else rows.all_positions.copy())
     counter = FlopCounterMode(display=False)
+    subject.model.train()  # without the reference rows that an evaluation may need
     with counter:  # the count does not depend on the tokens, and grows in proportion to the rows
         subject.model(subject.tokens[:1], positions[:1].long()).sum().backward()
-    subject.model.zero_grad(set_to_none=True)
+    subject.model.eval().zero_grad(set_to_none=True)
     return pd.DataFrame([{"flops_per_step": counter.get_total_flops() * training.batch_size}])

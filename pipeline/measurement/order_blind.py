@@ -2,12 +2,18 @@
 
 from pipeline.params import Model
 
+OF_A_SLOT = ("other-row", "slot-mean", "noise")
+"""Substitutes that give each position something of its own, whatever its token, and so encode it."""
+
 
 def is_order_blind(model: Model) -> bool:
     """Whether the architecture alone rules out that the order of earlier tokens matters.
 
     Without positional encoding, full attention treats the tokens of a prefix as a set. With causal attention and one
     layer, the prediction is a function of the last token and the set of (unordered) values before it; the second
-    layer is the first that can tell how many tokens each earlier one had seen.
+    layer is the first that can tell how many tokens each earlier one had seen. Full attention sees a position that a
+    substitute for a residual connection encodes, if a later layer attends to it.
     """
-    return model.positional == "none" and (model.attention == "full" or model.layers == 1)
+    free, last = model.residual_free.layers, model.layers - 1
+    encoded = model.residual_substitute in OF_A_SLOT and any(layer < last for layer in free)
+    return model.positional == "none" and (not last or (model.attention == "full" and not encoded))

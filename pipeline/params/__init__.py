@@ -119,13 +119,18 @@ class Params(Section):
         if name not in self.ablations:
             raise Refused(f"ablation {shortened(name)}: not in params.yaml{nearest(name, self.ablations)}")
         own, where = self.ablations[name], f"params.yaml: ablations.{name}"
-        return Cell(
+        made = Cell(
             name=name,
             dataset=own.task,
             task=self.task(own.task, f"{where}.task"),
             model=checked(Model, self.model.model_dump() | own.model, f"{where}.model"),
             training=checked(Training, self.training.model_dump() | own.training, f"{where}.training"),
         )
+        substitute = made.model.residual_substitute
+        if substitute != "none" and not made.model.residual_free.layers:
+            where = f"{where}.model.residual_substitute"
+            raise Refused(f"{where}: {substitute!r} stands in for nothing; name the layers in residual_free")
+        return made
 
     def cells(self) -> list[Cell]:
         """All cells, in the order of the file."""

@@ -8,6 +8,7 @@ from pipeline.params.section import Section
 
 Positional = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
 Pattern = Literal["causal", "full"]
+Substitute = Literal["none", "backward", "forward", "other-row", "elsewhere", "slot-mean", "all-mean", "noise", "fade"]
 
 
 class Sublayers(Section):
@@ -54,6 +55,8 @@ class Model(Section):
     residual_free_initialisation: Literal["normal", "identity"] = "normal"
     """How sublayers without residual connection start: like the others, or near the identity, so that signal still
     passes."""
+    residual_substitute: Substitute = "none"
+    """What stands in for each residual connection that is missing: a part of what it would carry."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -71,8 +71,6 @@ def confirm(cell: Cell, data: Dataset, seeds: Sequence[int]) -> Outcomes:
 
 
 def _flops_per_step(cell: Cell, data: Dataset) -> float:
-    rows = data.rows["validation"]
-    vocabulary = len(data.vocabulary)
-    model = initialised(cell.model, vocabulary=vocabulary, length=data.length, seed=cell.training.seeds[0])
-    subject = Subject(model, cell, rows, random_rows(0, data.length, vocabulary))
+    model = initialised(cell.model, seed=cell.training.seeds[0], **data.inputs)
+    subject = Subject(model, cell, data.rows["validation"], random_rows(0, data.length, len(data.vocabulary)))
     return float(cost(subject)["flops_per_step"].item())

@@ -4,7 +4,7 @@ trained."""
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -46,7 +46,7 @@ def run(params: Params, ablation: str) -> None:
     rows = data.rows["validation"]
     random = random_rows(RANDOM_ROWS, data.length, len(data.vocabulary))
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements()}
-    for moment, model in _members(trained, len(data.vocabulary), data.length):
+    for moment, model in _members(trained, data.inputs):
         if not all(weight.isfinite().all() for weight in model.parameters()):
             print(f"{ablation}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
@@ -69,11 +69,11 @@ def _labelled(table: pd.DataFrame, ablation: str, moment: Moment) -> pd.DataFram
     return table.assign(**labels)[[*labels, *table.columns]]
 
 
-def _members(trained: Checkpoint, vocabulary: int, length: int) -> Iterator[tuple[Moment, Transformer]]:
+def _members(trained: Checkpoint, inputs: dict[str, Any]) -> Iterator[tuple[Moment, Transformer]]:
     """Every member, in the order of its training."""
     steps = outcomes(trained.history, Convergence.of(trained.cell)).set_index("seed")["steps"]
     for seed, member in trained.members.items():
-        start = initialised(trained.cell.model, vocabulary=vocabulary, length=length, seed=seed)
+        start = initialised(trained.cell.model, seed=seed, **inputs)
         yield Moment(seed, 0, 0), start.eval()
         for (of_seed, step), model in trained.snapshots.items():
             if of_seed == seed:

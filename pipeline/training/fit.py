@@ -34,8 +34,7 @@ def fit(
     module = PopulationModule(
         cell,
         data,
-        vocabulary=len(dataset.vocabulary),
-        length=data.training.tokens.shape[1],
+        inputs=dataset.inputs,
         on_evaluation=on_evaluation,
     )
     _quieten_lightning()

@@ -50,8 +50,7 @@ class PopulationModule(LightningModule):
     Args:
         cell: what is trained, and how.
         data: rows, which move to the device with the module.
-        vocabulary: number of different tokens.
-        length: longest row, in tokens.
+        inputs: what a transformer must know of the rows.
         on_evaluation: told the new rows of the history after every evaluation.
     """
 
@@ -60,8 +59,7 @@ class PopulationModule(LightningModule):
         cell: Cell,
         data: ExamplesModule,
         *,
-        vocabulary: int,
-        length: int,
+        inputs: dict[str, Any],
         on_evaluation: Callable[[History], None] = lambda rows: None,
     ) -> None:
         super().__init__()
@@ -69,7 +67,7 @@ class PopulationModule(LightningModule):
         self.data = data
         self.on_evaluation = on_evaluation
         self.convergence = Convergence.of(cell)
-        self.population = Population(cell.model, cell.training.seeds, vocabulary=vocabulary, length=length)
+        self.population = Population(cell.model, cell.training.seeds, **inputs)
         self.parameters_per_member = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
         self.active = list(range(len(cell.training.seeds)))
         self.exact_match: list[Float[np.ndarray, " seed"]] = []
@@ -98,7 +96,7 @@ class PopulationModule(LightningModule):
     def training_step(self, batch: Int[Tensor, "member batch"], batch_index: int) -> Float[Tensor, ""]:
         rows = batch if len(self.active) == len(batch) else batch[self.active]
         tokens, positions, targets = self.rows.at(rows)
-        losses = member_losses(self.population(tokens, positions, self.global_step), targets)
+        losses = member_losses(self.population(tokens, positions, self.global_step, self.cell.training.steps), targets)
         self.loss_sum += losses.detach()
         self.steps_since += 1
         return losses.sum()  # so that every member's gradient is that of its own loss

@@ -5,6 +5,7 @@ batches and its own random stream, and does not feel its neighbours.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,11 +17,12 @@ from pipeline.transformer.dropout import hashed
 from pipeline.transformer.model import Transformer
 
 
-def initialised(config: Model, *, vocabulary: int, length: int, seed: int) -> Transformer:
-    """The member that `seed` stands for, before training: the same whether it is built alone or in company."""
+def initialised(config: Model, *, seed: int, **inputs: Any) -> Transformer:
+    """The member that `seed` stands for, before training: the same whether it is built alone or in company. `inputs`:
+    what a transformer must know of them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Transformer(config, vocabulary=vocabulary, length=length)
+        return Transformer(config, **inputs)
 
 
 class Population(nn.Module):
@@ -29,24 +31,24 @@ class Population(nn.Module):
     Args:
         config: what all members are.
         seeds: one member each.
-        vocabulary: number of different tokens.
-        length: longest row, in tokens.
+        inputs: what a transformer must know of them.
     """
 
     member_seeds: Tensor
 
-    def __init__(self, config: Model, seeds: Sequence[int], *, vocabulary: int, length: int) -> None:
+    def __init__(self, config: Model, seeds: Sequence[int], **inputs: Any) -> None:
         super().__init__()
-        members = [initialised(config, vocabulary=vocabulary, length=length, seed=seed) for seed in seeds]
+        members = [initialised(config, seed=seed, **inputs) for seed in seeds]
         # The skeleton lends its code and its constant tables; its own weights are never used.
         self.skeleton = members[0].requires_grad_(False)
         self.names = [name for name, _ in self.skeleton.named_parameters()]
         self.stacked = nn.ParameterList(
             torch.stack([member.get_parameter(name).detach() for member in members]) for name in self.names
         )
-        self.dropout_keys = [
-            name for name, _ in self.skeleton.named_buffers() if name.endswith("dropout.key") and config.dropout
-        ]
+        buffers = [name for name, _ in self.skeleton.named_buffers()]
+        drawing = ("substitute.key", *["dropout.key"] * bool(config.dropout))
+        self.keys = [name for name in buffers if name.endswith(drawing)]
+        self.fading = [name for name in buffers if name.endswith("substitute.faded")]
         self.register_buffer("member_seeds", torch.tensor(list(seeds)), persistent=False)
 
     def __len__(self) -> int:
@@ -62,13 +64,15 @@ class Population(nn.Module):
         tokens: Int[Tensor, "*member batch length"],
         positions: Int[Tensor, "*member batch reads"],
         step: int = 0,
+        steps: int = 1,
     ) -> Float[Tensor, "member batch reads vocabulary"]:
         """Logits after each of `positions`; without a member axis, all members see the same rows.
 
-        `step` counts training steps: dropout masks are a function of member, step and place.
+        `step` counts training steps, of `steps`: what is drawn is a function of member, step and place.
         """
         own_rows = 0 if tokens.ndim == 3 else None
-        own = self.weights | self._keys(step)
+        faded = torch.full_like(self.member_seeds, min(1.0, 2.0 * step / steps), dtype=torch.float32)
+        own = self.weights | self._keys(step) | dict.fromkeys(self.fading, faded)
         return vmap(self._member, in_dims=(0, own_rows, own_rows))(own, tokens, positions)
 
     def _member(
@@ -80,8 +84,8 @@ class Population(nn.Module):
         return functional_call(self.skeleton, own, (tokens, positions))
 
     def _keys(self, step: int) -> dict[str, Tensor]:
-        stream = hashed(hashed(self.member_seeds) + step) if self.dropout_keys else self.member_seeds
-        return {name: hashed(stream + place) for place, name in enumerate(self.dropout_keys)}
+        stream = hashed(hashed(self.member_seeds) + step) if self.keys else self.member_seeds
+        return {name: hashed(stream + place) for place, name in enumerate(self.keys)}
 
     @torch.no_grad()
     def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer) -> None:

@@ -4,6 +4,9 @@ Members of a population must not feel their neighbours, but a shared random gene
 order they are asked for. Here the mask is a hash of (key, element), so that whoever sets the key owns the mask.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -26,6 +29,12 @@ def hashed(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     return x ^ _shift_right(x, 31)
 
 
+def uniform(key: Int[Tensor, ""], shape: Sequence[int], device: torch.device) -> Float[Tensor, "..."]:
+    """Numbers in [0, 1), a pure function of the key and of their place."""
+    place = torch.arange(math.prod(shape), device=device).view(*shape)
+    return _shift_right(hashed(place + key), 40) / float(1 << 24)
+
+
 class KeyedDropout(nn.Module):
     """Zeroes a share `probability` of the elements and scales the rest, by the mask that `key` stands for."""
 
@@ -39,6 +48,5 @@ class KeyedDropout(nn.Module):
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         if not self.training or self.probability == 0.0:
             return x
-        element = torch.arange(x.numel(), device=x.device).view(x.shape)
-        uniform = _shift_right(hashed(element + self.key), 40) / float(1 << 24)
-        return torch.where(uniform >= self.probability, x / (1.0 - self.probability), 0.0)
+        kept = uniform(self.key, x.shape, x.device) >= self.probability
+        return torch.where(kept, x / (1.0 - self.probability), 0.0)

@@ -1,10 +1,12 @@
 """The transformer: a pre-norm decoder in the nanoGPT manner (Radford et al. 2019), with tied embeddings.
 
 What varies is passed in: positional encoding, attention pattern, and for each layer and sublayer whether its
-residual connection is there.
+residual connection is there, and what stands in for it where it is not.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +16,7 @@ from pipeline.params import Model
 from pipeline.transformer.attention import PATTERNS, Attention, taken
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
+from pipeline.transformer.substitutes import LENDING, SUBSTITUTES, Lenders, Substituted
 
 
 class MLP(nn.Module):
@@ -38,23 +41,28 @@ class MLP(nn.Module):
 
 
 class Sublayer(nn.Module):
-    """Norm, transformation, dropout, and the residual connection around them, where there is one."""
+    """Norm, transformation, dropout, and the residual connection around them, or what stands in for it."""
 
     transformation: Attention | MLP
 
-    def __init__(self, width: int, transformation: Attention | MLP, *, dropout: float, residual: bool) -> None:
+    def __init__(self, config: Model, transformation: Attention | MLP, *, residual: bool) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(config.width)
         self.transformation = transformation
-        self.dropout = KeyedDropout(dropout)
+        self.dropout = KeyedDropout(config.dropout)
         self.residual = residual
+        instead = None if residual else SUBSTITUTES[config.residual_substitute]
+        self.substitute = Substituted(instead) if instead else None
 
     def forward(
-        self, x: Float[Tensor, "batch length width"], **context: Tensor | None
+        self, x: Float[Tensor, "batch length width"], lenders: Lenders, **context: Tensor | None
     ) -> Float[Tensor, "batch _ width"]:
-        """`context`: what the transformation is told; if that is `at`, it answers for these places alone."""
-        update = self.dropout(self.transformation(self.norm(x), **context))
-        return taken(x, context.get("at")) + update if self.residual else update
+        """`context`: what the transformation is told; if that is `at`, it answers for these places alone. `lenders`:
+        for what stands in for the residual connection."""
+        update, at = self.dropout(self.transformation(self.norm(x), **context)), context.get("at")
+        if self.residual:
+            return taken(x, at) + update
+        return taken(self.substitute(x, lenders), at) + update if self.substitute else update
 
 
 class Block(nn.Module):
@@ -68,11 +76,13 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length width"],
+        entering: Callable[[Tensor], Lenders],
         bias: Float[Tensor, "#batch #heads length length"],
         at: Int[Tensor, "batch places"] | None = None,
     ) -> Float[Tensor, "batch _ width"]:
-        x = self.attention(x, bias=bias, at=at)
-        return self.mlp(x)
+        """`entering`: told the states that enter a sublayer, it says who lends there."""
+        x = self.attention(x, entering(x), bias=bias, at=at)
+        return self.mlp(x, entering(x))
 
 
 class Transformer(nn.Module):
@@ -82,11 +92,26 @@ class Transformer(nn.Module):
         config: sizes and switches.
         vocabulary: number of different tokens.
         length: longest row, in tokens.
+        reference: rows of the task, as long; in evaluation they lend their states to whatever stands in for a residual
+            connection and needs some.
     """
 
-    def __init__(self, config: Model, *, vocabulary: int, length: int) -> None:
+    reference: Tensor | None
+
+    def __init__(
+        self,
+        config: Model,
+        *,
+        vocabulary: int,
+        length: int,
+        reference: Int[Any, "rows {length}"] | None = None,
+    ) -> None:
         super().__init__()
         free = config.residual_free
+        self.lends = bool(free.layers) and config.residual_substitute in LENDING
+        if self.lends and reference is None:
+            raise ValueError(f"residual_substitute {config.residual_substitute} needs reference rows")
+        self.register_buffer("reference", torch.as_tensor(reference) if self.lends else None, persistent=False)
         self.pattern = PATTERNS[config.attention]
         self.positional_every_layer = config.positional_every_layer
         self.embedding = nn.Embedding(vocabulary, config.width)
@@ -94,13 +119,12 @@ class Transformer(nn.Module):
         self.dropout = KeyedDropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(
-                attention=Sublayer(
-                    config.width,
+                Sublayer(
+                    config,
                     Attention(config.width, config.heads, self.positional),
-                    dropout=config.dropout,
                     residual=layer not in free.attention,
                 ),
-                mlp=Sublayer(config.width, MLP(config.width), dropout=config.dropout, residual=layer not in free.mlp),
+                Sublayer(config, MLP(config.width), residual=layer not in free.mlp),
             )
             for layer in range(config.layers)
         )
@@ -126,25 +150,56 @@ class Transformer(nn.Module):
         tokens: Int[Tensor, "batch length"],
         visible: Bool[Tensor, "*layers #batch length length"],
         read_at: Int[Tensor, "batch reads"] | None = None,
+        apart: int = 1,
     ) -> list[Float[Tensor, "batch _ width"]]:
         """The residual stream: the embeddings, then what each layer leaves; the last one only at `read_at`, if that is
-        given. `visible`: the same in all layers, or one for each."""
+        given. `visible`: the same in all layers, or one for each. `apart`: as many samples are of one row."""
+        stream, _ = self._through(tokens, visible, read_at, apart, self._reference_states())
+        return stream
+
+    def _through(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        visible: Bool[Tensor, "*layers #batch length length"],
+        read_at: Int[Tensor, "batch reads"] | None,
+        apart: int,
+        reference: list[Tensor] | None = None,
+    ) -> tuple[list[Float[Tensor, "batch _ width"]], list[Float[Tensor, "batch _ width"]]]:
+        """The residual stream, and the states that enter every sublayer. `reference`: those of the reference rows."""
         x = self.dropout(self.positional.add(self.embedding(tokens)))
         bias = self.positional.bias(visible).to(x.dtype)
         biases = bias.expand(len(self.blocks), *bias.shape[-4:])
-        stream = [x]
+        stream, states = [x], list[Tensor]()
+
+        def entering(x: Tensor) -> Lenders:
+            states.append(x.detach())
+            return Lenders(reference[len(states) - 1] if reference else None, apart)
+
         for layer, block in enumerate(self.blocks):
             if layer and self.positional_every_layer:
                 x = self.positional.add(x)
-            x = block(x, biases[layer], read_at if layer == len(self.blocks) - 1 else None)
+            at = read_at if layer == len(self.blocks) - 1 and not self.lends else None
+            x = block(x, entering, biases[layer], at)
             stream.append(x)
-        return stream
+        if self.lends:
+            stream[-1] = taken(stream[-1], read_at)
+        return stream, states
+
+    @torch.no_grad()
+    def _reference_states(self) -> list[Tensor] | None:
+        """What the reference rows lend at every sublayer; nothing in training."""
+        if self.reference is None or self.training:
+            return None
+        rows = self.reference
+        samples = self.pattern.samples(rows, torch.full_like(rows[:, :1], rows.shape[1] - 1))
+        return self._through(samples.tokens, samples.visible, None, 1)[1]
 
     def forward(
         self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]
     ) -> Float[Tensor, "batch reads vocabulary"]:
         """Logits for the token after each of `positions`, which never look beyond that position."""
-        x = self.residual_stream(*self.pattern.samples(tokens, positions))[-1]
+        samples = self.pattern.samples(tokens, positions)
+        x = self.residual_stream(*samples, apart=len(samples.tokens) // len(tokens))[-1]
         return self.logits(x).view(*positions.shape, -1)
 
     def logits(self, x: Float[Tensor, "batch reads width"]) -> Float[Tensor, "batch reads vocabulary"]:

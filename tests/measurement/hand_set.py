@@ -30,7 +30,8 @@ def subject(transformer: Transformer, *, count: int = 400, length: int = LENGTH,
 
 def untrained(seed: int = 0, length: int = 16, **switches: object) -> Transformer:
     """As a member starts."""
-    return initialised(model(**switches), vocabulary=VOCABULARY, length=length, seed=seed).eval()
+    inputs = {"vocabulary": VOCABULARY, "length": length, "reference": random_rows(6, length, VOCABULARY)}
+    return initialised(model(**switches), seed=seed, **inputs).eval()
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from pipeline.measurement.symmetry import (
     permuted_prompts,
     symmetry,
 )
+from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import cell, model
 from tests.measurement.hand_set import numbers, rows, silent, subject, uniform, untrained
 
@@ -29,12 +30,13 @@ architectures = st.integers(1, 4).flatmap(
                 {name: st.sets(st.integers(0, layers - 1)).map(sorted) for name in ("attention", "mlp")}
             ),
             "residual_free_initialisation": st.sampled_from(["normal", "identity"]),
+            "residual_substitute": st.sampled_from(list(SUBSTITUTES)),
         }
     )
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=80)
 @given(architectures, st.integers(0, 2**16))
 def test_the_architecture_alone_says_whether_order_matters(switches: dict, seed: int) -> None:
     made = untrained(seed, **switches)

@@ -163,7 +163,7 @@ def one_layer_each(cells: Sequence[Cell]) -> Sequence[Pair]:
         (cell, whole)
         for cell, whole in wholes(cells)
         if cell.model.positional == "none"
-        and not grid.is_control(cell)
+        and grid.is_plain(cell)
         and cell.model.residual_free.attention == cell.model.residual_free.mlp
         and len(cell.model.residual_free.layers) == 1
     ]
@@ -172,8 +172,7 @@ def one_layer_each(cells: Sequence[Cell]) -> Sequence[Pair]:
 
 def controls(cells: Sequence[Cell]) -> Sequence[Pair]:
     """Each control (identity start) with the residual-free cell that starts normally."""
-    plain = (cell for cell in cells if not grid.is_whole(cell) and not grid.is_control(cell))
-    return [(control, cell) for cell in plain if (control := grid.control(cells, cell))]
+    return [(control, cell) for cell in filter(grid.is_plain, cells) if (control := grid.control(cells, cell))]
 
 
 def optimizers(cells: Sequence[Cell]) -> Sequence[Pair]:

@@ -79,7 +79,7 @@ def ablations(
                 **_published(cell),
                 "task": cell.dataset,
                 **grid.columns(cell),
-                "residual": "whole" if grid.is_whole(cell) else "control" if grid.is_control(cell) else "lacking",
+                "residual": "whole" if grid.is_whole(cell) else "lacking" if grid.is_plain(cell) else "control",
                 "converged_in": "every" if converged == len(own) else "some" if converged else "none",
             }
         )

@@ -17,7 +17,7 @@ def residual_connections(evidence: Evidence) -> Finding | None:
     if not lacking:
         return None
     pairs = comparisons.wholes(evidence.cells)
-    plain = [(cell, whole) for cell, whole in pairs if not grid.is_control(cell)]
+    plain = [(cell, whole) for cell, whole in pairs if grid.is_plain(cell)]
     claims = [_by_layer(evidence, found)] if (found := comparisons.one_layer_each(evidence.cells)) else []
     claims += [_one(evidence, *pair) for pair in plain if pair not in found]
     usual = grid.shared(evidence.cells)
