@@ -37,12 +37,18 @@ class Permuted(NamedTuple):
         return self.prompts[:, None, :].expand_as(self.orders).gather(-1, self.orders)
 
 
+def alike_rows(rows: Rows, count: int) -> tuple[Int[np.ndarray, " rows"], int]:
+    """The first `count` rows whose prompts have the commonest length (of equals, the shortest), and that length."""
+    lengths = rows.answer_positions[:, 0] + 1
+    length = int(np.bincount(lengths).argmax())
+    return np.flatnonzero(lengths == length)[:count], length
+
+
 def permuted_prompts(rows: Rows, prompts: int = PROMPTS, permutations: int = PERMUTATIONS) -> Permuted:
     """The first `prompts` prompts of the commonest length (of equals, the shortest), with random permutations; always
     the same ones. Permutations that change nothing may be among them."""
-    lengths = rows.answer_positions[:, 0] + 1
-    length = int(np.bincount(lengths).argmax())
-    chosen = rows.tokens[lengths == length][:prompts, :length].astype(np.int64)
+    alike, length = alike_rows(rows, prompts)
+    chosen = rows.tokens[alike, :length].astype(np.int64)
     before = np.tile(np.arange(length - 1), (len(chosen), permutations, 1))
     shuffled = np.random.default_rng(0).permuted(before, axis=-1)
     orders = np.concatenate((shuffled, np.full((*shuffled.shape[:-1], 1), length - 1)), axis=-1)

@@ -18,6 +18,9 @@ from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
 from pipeline.transformer.substitutes import LENDING, SUBSTITUTES, Lenders, Substituted
 
+Edit = Callable[[int, Float[Tensor, "batch _ width"]], Float[Tensor, "batch _ width"]]
+"""Depth (layers passed) and the states there -> the states with which it goes on."""
+
 
 class MLP(nn.Module):
     """Two linear maps with a GELU between them, four times as wide inside."""
@@ -150,11 +153,14 @@ class Transformer(nn.Module):
         tokens: Int[Tensor, "batch length"],
         visible: Bool[Tensor, "*layers #batch length length"],
         read_at: Int[Tensor, "batch reads"] | None = None,
+        *,
         apart: int = 1,
+        edit: Edit = lambda depth, x: x,
     ) -> list[Float[Tensor, "batch _ width"]]:
         """The residual stream: the embeddings, then what each layer leaves; the last one only at `read_at`, if that is
-        given. `visible`: the same in all layers, or one for each. `apart`: as many samples are of one row."""
-        stream, _ = self._through(tokens, visible, read_at, apart, self._reference_states())
+        given. `visible`: the same in all layers, or one for each. `apart`: as many samples are of one row. `edit`: what
+        the layers after a depth find there, instead of what the one before left."""
+        stream, _ = self._through(tokens, visible, read_at, apart, edit, self._reference_states())
         return stream
 
     def _through(
@@ -163,10 +169,11 @@ class Transformer(nn.Module):
         visible: Bool[Tensor, "*layers #batch length length"],
         read_at: Int[Tensor, "batch reads"] | None,
         apart: int,
+        edit: Edit,
         reference: list[Tensor] | None = None,
     ) -> tuple[list[Float[Tensor, "batch _ width"]], list[Float[Tensor, "batch _ width"]]]:
         """The residual stream, and the states that enter every sublayer. `reference`: those of the reference rows."""
-        x = self.dropout(self.positional.add(self.embedding(tokens)))
+        x = edit(0, self.dropout(self.positional.add(self.embedding(tokens))))
         bias = self.positional.bias(visible).to(x.dtype)
         biases = bias.expand(len(self.blocks), *bias.shape[-4:])
         stream, states = [x], list[Tensor]()
@@ -179,7 +186,7 @@ class Transformer(nn.Module):
             if layer and self.positional_every_layer:
                 x = self.positional.add(x)
             at = read_at if layer == len(self.blocks) - 1 and not self.lends else None
-            x = block(x, entering, biases[layer], at)
+            x = edit(layer + 1, block(x, entering, biases[layer], at))
             stream.append(x)
         if self.lends:
             stream[-1] = taken(stream[-1], read_at)
@@ -192,7 +199,7 @@ class Transformer(nn.Module):
             return None
         rows = self.reference
         samples = self.pattern.samples(rows, torch.full_like(rows[:, :1], rows.shape[1] - 1))
-        return self._through(samples.tokens, samples.visible, None, 1)[1]
+        return self._through(samples.tokens, samples.visible, None, 1, lambda depth, x: x)[1]
 
     def forward(
         self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]
