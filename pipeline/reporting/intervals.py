@@ -51,3 +51,22 @@ def mean_of(values: Any) -> Mean:
     values = np.asarray(values, float)
     deviation = values.std(ddof=1) if len(values) > 1 else np.nan
     return Mean(*(float(number) for number in (values.mean(), *mean_interval(values.mean(), deviation, len(values)))))
+
+
+def ratio_of_means(values: Any, others: Any) -> Mean:
+    """The mean of paired values over that of the others, with Fieller's interval (1954); NaN limits of a single pair
+    and where the mean of the others is not told from 0, so that no ratio can be ruled out."""
+    one, other = np.asarray(values, float), np.asarray(others, float)
+    n, (top, bottom) = len(one), (one.mean(), other.mean())
+    ratio = top / bottom if bottom else np.nan
+    if n < 2 or not bottom:
+        return Mean(ratio, np.nan, np.nan)
+    (of_one, both), (_, of_other) = np.cov(one, other) / n
+    t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    g = t**2 * of_other / bottom**2
+    if g >= 1:
+        return Mean(ratio, np.nan, np.nan)
+    middle = (ratio - t**2 * both / bottom**2) / (1 - g)
+    inside = of_one - 2 * ratio * both + ratio**2 * of_other - t**2 * (of_one * of_other - both**2) / bottom**2
+    half = t / (abs(bottom) * (1 - g)) * np.sqrt(max(inside, 0.0))
+    return Mean(ratio, middle - half, middle + half)

@@ -47,6 +47,7 @@ UNITS: dict[Unit, Callable[[float], str]] = {
 KINDS: dict[Interval, str] = {
     "Clopper-Pearson 95%": "95% interval ",
     "t 95%": "95% interval ",
+    "Fieller 95%": "95% interval ",
     "minimum to maximum": "range ",
 }
 

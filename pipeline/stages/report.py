@@ -13,7 +13,7 @@ from pipeline.params import Cell, Params
 from pipeline.refusal import Refused
 from pipeline.reporting import page
 from pipeline.reporting.claims import Claims
-from pipeline.reporting.grid import comparisons, report, tables
+from pipeline.reporting.grid import comparisons, report, rescue, tables
 from pipeline.reporting.grid.ceiling import ceiling
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS
@@ -43,6 +43,7 @@ def run(params: Params) -> None:
     ]
     compared = pd.concat([comparisons.table(one, params.comparisons) for one in evidence], ignore_index=True)
     written["comparisons.csv"] = comparisons.decided(compared, params.comparisons, runs)
+    written["rescue.csv"] = rescue.table(cells, runs)
     told = report.told(evidence, measurements())
     images = report.pictures(told)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval, mean_of
+from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval, mean_of, ratio_of_means
 
 
 @given(trials=st.integers(1, 200), data=st.data())
@@ -44,3 +44,34 @@ def test_one_value_has_no_interval() -> None:
     assert np.isnan(limits).all()
     low, high = mean_interval(np.array([1.0, 2.0]), np.array([np.nan, 0.5]), np.array([1, 3]))
     assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, False]
+
+
+def test_a_ratio_of_means_is_covered_as_often_as_its_interval_says() -> None:
+    """With eight pairs, as correlated as runs that share a reference are."""
+    drawn = np.random.default_rng(0)
+    shared, own, other = (drawn.normal(size=(2000, 8)) for _ in range(3))
+    values, others = 300 + 150 * (shared + own), 500 + 150 * (shared + other)
+    found = [ratio_of_means(*pair) for pair in zip(values, others, strict=True)]
+    assert all(one.low <= one.value <= one.high for one in found if one.low == one.low)
+    held = [one.low <= 0.6 <= one.high for one in found if one.low == one.low]
+    assert len(held) > 1900
+    assert 0.93 < np.mean(held) < 0.97
+
+
+@given(seed=st.integers(0, 2**16), scale=st.floats(0.1, 10))
+def test_the_interval_of_a_ratio_scales_and_turns_over(seed: int, scale: float) -> None:
+    drawn = np.random.default_rng(seed)
+    values, others = drawn.normal(5, 1, 8), drawn.normal(7, 1, 8)
+    plain, scaled, inverse = (
+        ratio_of_means(*pair) for pair in ((values, others), (scale * values, others), (others, values))
+    )
+    assert scaled == pytest.approx(tuple(scale * limit for limit in plain))
+    assert inverse == pytest.approx((1 / plain.value, 1 / plain.high, 1 / plain.low))
+
+
+def test_a_ratio_to_what_may_be_nothing_has_no_interval() -> None:
+    ratio, *limits = ratio_of_means([1.0, 2.0, 3.0], [-1.0, 0.5, 1.0])
+    assert ratio == pytest.approx(12.0)
+    assert np.isnan(limits).all()
+    assert np.isnan(ratio_of_means([1.0], [2.0]).low)
+    assert np.isnan(ratio_of_means([1.0, 2.0], [1.0, -1.0])).all()

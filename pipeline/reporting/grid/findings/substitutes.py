@@ -1,0 +1,66 @@
+"""What gives back what a residual connection carries: content, position, scale, or the path of the gradient?"""
+
+from functools import partial
+
+from pipeline import cells as grid
+from pipeline.params import Cell
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.grid import rescue
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.figures import rescue as drawn
+from pipeline.reporting.grid.finding import Finding, by_cell, section
+from pipeline.reporting.page import Figure
+
+
+@section("questions", 50, "What does a residual connection give: position, content, or a path to learn by?")
+def substitutes(evidence: Evidence) -> Finding | None:
+    """Each cell with a substitute beside the same cell without one and the one with the connection itself."""
+    trios = rescue.trios(evidence.cells)
+    if not trios:
+        return None
+
+    def rescued(cell: Cell) -> Estimate | None:
+        limits = ("rescue_low", "rescue_high")
+        where = {"ablation": cell.name}
+        return evidence.estimate(
+            "rescue.csv", "rescue", "ratio", where, limits=limits, n="seeds", interval="Fieller 95%"
+        )
+
+    claims = []
+    for plain in dict.fromkeys(one.plain.name for one in trios):
+        of_site = [one for one in trios if one.plain.name == plain]
+        estimates = {
+            f"at_{place}_{name}": found
+            for place, one in enumerate(of_site)
+            for name, found in {
+                "rescue": rescued(one.substituted),
+                "converged": evidence.converged(one.substituted),
+            }.items()
+        }
+        words = {
+            "substitutes": [
+                (f"at_{place}", one.substituted.model.residual_substitute) for place, one in enumerate(of_site)
+            ],
+            "missing": grid.missing(of_site[0].plain.model.residual_free).removeprefix("no residual at "),
+        }
+        costs = evidence.compared("restricted_steps", of_site[0].plain, of_site[0].whole)
+        claims.append(Claim("rescued", estimates | {"costs": costs}, words, place="lead"))
+    columns = {
+        "What is missing": lambda cell: grid.missing(cell.model.residual_free).removeprefix("no residual at "),
+        "Instead": lambda cell: cell.model.residual_substitute,
+        "Rescue": rescued,
+        "Converged": evidence.converged,
+        "Still rising": evidence.rising,
+        "Steps, mean up to the budget": evidence.steps,
+    }
+    shown = [
+        cell for cell in evidence.cells if cell in {one.substituted for one in trios} | {one.plain for one in trios}
+    ]
+    caption = "Rescue: 0 as without the connection, 1 as with it (Fieller 95% interval); steps: mean (t 95% interval)"
+    figure = Figure(
+        "rescue",
+        "How much of what a missing residual connection costs its substitute gives back, by what is missing",
+        "Mean over seeds with Fieller's 95% interval, cut off where it leaves the axis.",
+        partial(drawn.rescue, evidence.tables["rescue.csv"], trios),
+    )
+    return Finding(claims, [by_cell(shown, columns, caption)], [figure])
