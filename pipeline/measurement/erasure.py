@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.measurement.answers import asked
 from pipeline.measurement.registry import Subject, measurement, stream
 
-ROWS = 256
+ROWS = 64
 """Random rows, each in all rotations: so every token stands everywhere equally often, and what differs between the
 means of positions is the network's doing."""
 

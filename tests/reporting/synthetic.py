@@ -52,7 +52,7 @@ def cell(
 
 
 def grid() -> Grid:
-    """Nineteen cells of three seeds, as the default grid might come out."""
+    """Twenty cells of three seeds, as the default grid might come out."""
     identity = {"residual_free_initialisation": "identity"}
     return {
         **cell("learned-causal", [0.9985, 0.999, 1.0], positional="learned"),

@@ -20,7 +20,7 @@ from pipeline.reporting.grid import report
 from pipeline.reporting.grid.findings import sections
 from pipeline.reporting.grid.report import Told
 from pipeline.stages import report as stage
-from tests.reporting.synthetic import Grid, cell, cells, evidence, grid, members, params, told, without, write
+from tests.reporting.synthetic import STEPS, Grid, cell, cells, evidence, grid, members, params, told, without, write
 
 
 def by_name(found: Sequence[Told]) -> dict[str, list[Claim]]:
@@ -107,7 +107,18 @@ def test_no_sentence_holds_a_number_of_its_own(monkeypatch: pytest.MonkeyPatch) 
 def test_the_first_screen_answers_the_default_questions_in_seven_sentences() -> None:
     leads = [one.name for one in told(grid()) for claim in one.finding.claims if claim.place == "lead"]
     questions = ["without_positional", "without_mask", "layers_needed", "residual_connections"]
-    assert leads == [*questions, "masks", "depth", "position_probe"]
+    assert leads == [*questions, "substitutes", "masks", "depth", "position_probe"]
+    assert len(report.page(told(grid())).lead) == report.SENTENCES
+
+
+def test_what_is_given_back_is_a_share_of_what_is_missed() -> None:
+    """By other means: plain means over seeds."""
+    runs = evidence(grid(), measured=False).runs.set_index(["ablation", "seed"])
+    taken = runs["steps_to_converge"].astype(float).fillna(STEPS).groupby("ablation").mean()
+    cost = taken["nope-causal-no-residual-1"] - taken["nope-causal"]
+    saved = taken["nope-causal-no-residual-1"] - taken["forward-1"]
+    assert numbers(grid())["substitutes", 0, "at_0_0_rescue"] == pytest.approx(saved / cost)
+    assert numbers(grid())["substitutes", 0, "costs_0"] == pytest.approx(cost)
 
 
 @pytest.mark.parametrize(

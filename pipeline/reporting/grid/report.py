@@ -19,6 +19,9 @@ QUESTION = (
     "predicts what it did before. Yet decoders without PE learn tasks in which order is everything."
 )
 
+SENTENCES = 7
+"""The most that the first screen answers with, shared by the tasks; what comes later stands in its section alone."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -92,12 +95,16 @@ def page(told: Sequence[Told]) -> Page:
     def suffix(one: Told) -> str:
         return f" ({one.dataset})" if several else ""
 
-    def said(place: Place) -> list[str]:
+    def said(place: Place, most: int | None = None) -> list[str]:
         return [
-            (f"**{one.dataset}**: " if several else "") + one.sentence(claim)
-            for one in told
-            for claim in one.finding.claims
-            if claim.place == place
+            (f"**{task}**: " if several else "") + sentence
+            for task in tasks
+            for sentence in [
+                one.sentence(claim)
+                for one in told
+                for claim in one.finding.claims
+                if one.dataset == task and claim.place == place
+            ][:most]
         ]
 
     main = next(figure for one in told for figure in one.finding.figures)
@@ -108,8 +115,9 @@ def page(told: Sequence[Told]) -> Page:
     }
     results = appendix.pop(CHAPTERS["results"])
     closing = Section("Where the numbers come from", sentences.text("grid/provenance.md"))
+    answers = said("lead", max(1, SENTENCES // len(tasks)))
     return Page(
-        TITLE, [QUESTION, *said("opening")], said("lead"), main, [*results, closing], said("alarm"),
+        TITLE, [QUESTION, *said("opening")], answers, main, [*results, closing], said("alarm"),
         {title: said(place) for place, title in VERDICTS.items()},
         {title: sections for title, sections in appendix.items() if sections},
     )  # fmt: skip

@@ -26,25 +26,17 @@ def substitutes(evidence: Evidence) -> Finding | None:
             "rescue.csv", "rescue", "ratio", where, limits=limits, n="seeds", interval="Fieller 95%"
         )
 
-    claims = []
-    for plain in dict.fromkeys(one.plain.name for one in trios):
+    estimates: dict[str, Estimate | None] = {}
+    sites = []
+    for site, plain in enumerate(dict.fromkeys(one.plain.name for one in trios)):
         of_site = [one for one in trios if one.plain.name == plain]
-        estimates = {
-            f"at_{place}_{name}": found
-            for place, one in enumerate(of_site)
-            for name, found in {
-                "rescue": rescued(one.substituted),
-                "converged": evidence.converged(one.substituted),
-            }.items()
-        }
-        words = {
-            "substitutes": [
-                (f"at_{place}", one.substituted.model.residual_substitute) for place, one in enumerate(of_site)
-            ],
-            "missing": grid.missing(of_site[0].plain.model.residual_free).removeprefix("no residual at "),
-        }
-        costs = evidence.compared("restricted_steps", of_site[0].plain, of_site[0].whole)
-        claims.append(Claim("rescued", estimates | {"costs": costs}, words, place="lead"))
+        estimates[f"costs_{site}"] = evidence.compared("restricted_steps", of_site[0].plain, of_site[0].whole)
+        instead = {f"at_{site}_{place}": one.substituted for place, one in enumerate(of_site)}
+        for at, cell in instead.items():
+            estimates |= {f"{at}_rescue": rescued(cell), f"{at}_converged": evidence.converged(cell)}
+        named = [(at, cell.model.residual_substitute) for at, cell in instead.items()]
+        sites.append((f"costs_{site}", plain, of_site[0].whole.name, named))
+    claims = [Claim("rescued", estimates, {"sites": sites}, place="lead")] if all(estimates.values()) else []
     columns = {
         "What is missing": lambda cell: grid.missing(cell.model.residual_free).removeprefix("no residual at "),
         "Instead": lambda cell: cell.model.residual_substitute,
@@ -53,9 +45,8 @@ def substitutes(evidence: Evidence) -> Finding | None:
         "Still rising": evidence.rising,
         "Steps, mean up to the budget": evidence.steps,
     }
-    shown = [
-        cell for cell in evidence.cells if cell in {one.substituted for one in trios} | {one.plain for one in trios}
-    ]
+    told_of = {cell.name for one in trios for cell in (one.substituted, one.plain)}
+    shown = [cell for cell in evidence.cells if cell.name in told_of]
     caption = "Rescue: 0 as without the connection, 1 as with it (Fieller 95% interval); steps: mean (t 95% interval)"
     figure = Figure(
         "rescue",
