@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro search test check bench ui lock
+.PHONY: repro search study test check bench ui lock
 
 repro: $(READY)  ## set everything up, then bring the report up to date, on all cores or GPUs
 	$(BIN)/python -m pipeline check
@@ -18,6 +18,12 @@ repro: $(READY)  ## set everything up, then bring the report up to date, on all 
 search: $(READY)  ## how few layers, how few residual connections? (an Optuna study; goes on where it stopped)
 	$(BIN)/python -m pipeline check
 	$(BIN)/dvc repro search
+
+study: $(READY)  ## make study NAME=...: bring the report of studies/NAME up to date
+	$(if $(NAME),,$(error say which: make study NAME=...))
+	$(BIN)/python -m pipeline study $(NAME)
+	cd studies/$(NAME) && python -m pipeline check && python -m pipeline grid
+	@echo "The report: studies/$(NAME)/reports/index.html"
 
 test: $(READY)  ## set everything up, then run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

@@ -186,6 +186,16 @@ def check(
 
 
 @app.command()
+def study(name: Annotated[str, typer.Argument(help="Of its folder below studies/.")]) -> None:
+    """Makes studies/<name>/, a further experiment with params.yaml, dvc.yaml and reports of its own, or brings its
+    dvc.yaml up to date; `make study NAME=<name>` runs it."""
+    from pipeline import study
+
+    folder = study.make(name)
+    print(f"{folder}: change params.yaml, write README.md, then `make study NAME={name}`")
+
+
+@app.command()
 def preset(
     name: Annotated[str, typer.Argument(help="smoke or published; the default experiment is what git has committed.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite changes of your own.")] = False,

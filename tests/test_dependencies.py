@@ -19,7 +19,7 @@ in a closure either, which begins below it: `cli.py` only passes on.)"""
 
 LAYERS = (
     ("cli", "__main__"),
-    ("stages", "grid"),
+    ("stages", "grid", "study"),
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement"),
     ("transformer",),
