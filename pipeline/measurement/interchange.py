@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.dataset.rows import Rows
 from pipeline.measurement.registry import Subject, measurement
-from pipeline.measurement.symmetry import PROMPTS, alike_rows
+from pipeline.measurement.symmetry import PROMPTS, TOLERANCE, alike_rows
 from pipeline.transformer.model import Transformer
 
 
@@ -43,7 +43,7 @@ def recoveries(
     model: Transformer, prompts: Int[Tensor, "rows length"], pairs: Int[Tensor, "rows 2"]
 ) -> Float[Tensor, "depths sets"]:
     """How far the logits move from those of the prompts to those of the swapped ones: 0 not at all, 1 all the way;
-    over all rows together, so that rows whose logits hardly differ hardly count."""
+    over all rows together, so that rows whose logits hardly differ hardly count. NaN where none differs at all."""
     rows, length = prompts.shape
     swapped = prompts.scatter(1, pairs, prompts.gather(1, pairs.flip(1)))
     last = torch.full((rows, 1), length - 1)
@@ -58,6 +58,8 @@ def recoveries(
         return model.logits(model.residual_stream(tokens, visible, edit=edit)[-1][:, -1:])
 
     way = goal - before
+    if way.abs().max() <= TOLERANCE:
+        return torch.full((len(plain), len(places(pairs, length))), torch.nan, dtype=way.dtype)
     sets = places(pairs, length).values()
     moved = [[((patched(depth, one) - before) * way).sum() for one in sets] for depth in range(len(plain))]
     return torch.tensor(moved, dtype=way.dtype) / way.square().sum()
