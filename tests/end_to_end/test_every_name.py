@@ -1,5 +1,6 @@
 """Closed registries: every name that `params.yaml` may say goes through train, evaluate, analyze and report."""
 
+from itertools import cycle, islice
 from pathlib import Path
 
 import pandas as pd
@@ -13,19 +14,31 @@ from pipeline.tracking.cells import identity
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.positional import POSITIONAL
+from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import PRESETS, training
 
 pytestmark = pytest.mark.end_to_end
 
 
 def every_name() -> Params:
-    """The smoke preset with a cell for each name, four steps long, and a plain log to watch it."""
+    """The smoke preset with as few cells as have every name, four steps long, and a plain log to watch it."""
     smoke = read(PRESETS / "smoke.yaml")
-    chosen = {f"positional-{name}": {"model": {"positional": name}} for name in POSITIONAL}
-    chosen |= {f"attention-{name}": {"model": {"attention": name}} for name in PATTERNS}
-    chosen |= {f"optimizer-{name}": {"training": {"optimizer": name}} for name in OPTIMIZERS}
-    cells = {name: {"task": "addition", **overrides} for name, overrides in chosen.items()}
-    cells |= {f"task-{name}": {"task": name, "model": {"positional": "none"}} for name in TASKS}
+    registries = (POSITIONAL, PATTERNS, SUBSTITUTES, OPTIMIZERS, TASKS)
+    most = max(map(len, registries))
+    chosen = zip(*(islice(cycle(registry), most) for registry in registries), strict=True)
+    cells = {
+        f"cell-{place}": {
+            "task": task,
+            "model": {
+                "positional": positional,
+                "attention": attention,
+                "residual_free": [0],
+                "residual_substitute": substitute,
+            },
+            "training": {"optimizer": optimizer},
+        }
+        for place, (positional, attention, substitute, optimizer, task) in enumerate(chosen)
+    }
     short = training(steps=4, evaluate_every=2, snapshots=1, seeds=[1])
     content = smoke.model_dump() | {"training": short.model_dump(), "ablations": cells, "comparisons": []}
     return Params.model_validate(content | {"tracking": {"uri": "jsonl:runs.jsonl"}})
@@ -54,6 +67,7 @@ def test_every_name_goes_through_the_whole_pipeline(tmp_path: Path, monkeypatch:
     assert set(runs["task"]) == set(params.tasks)
     assert set(runs["positional"]) == set(POSITIONAL)
     assert set(runs["attention"]) == set(PATTERNS)
+    assert set(runs["residual_substitute"]) == set(SUBSTITUTES)
     assert set(runs["optimizer"]) == set(OPTIMIZERS)
     summary = Path("reports/summary.md").read_text()
     assert all(f"`{name}`" in summary for name in params.ablations)

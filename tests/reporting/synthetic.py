@@ -185,6 +185,16 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
             for layer in range(one.model.layers if causal else 0):
                 effect = (1.0 + noise.random()) * (layer < one.model.layers - 1)
                 add("masks", layer=layer, max_logit_change=effect, total_variation=effect / 4)
+            for layers in (*map(str, range(one.model.layers)), "all"):
+                effect = 0.5 * causal * (layers != str(one.model.layers - 1)) * noise.random()
+                add("mask_order", layers=layers, total_variation=effect, exact_match_lost=effect / 2)
+            for depth, (place, part) in product(
+                depths, enumerate(("swapped pair", "last", "rest", "all but the last"))
+            ):
+                recovery = np.nan if blind else float(place == 1) if depth == one.model.layers else 0.5 * noise.random()
+                add("interchange", places=part, depth=depth, recovery=recovery)
+            for depth in depths:
+                add("erasure", depth=depth, mean_erased=0.2, size_erased=0.1, sham=0.8 * noise.random(), untouched=0.9)
             for depth, (which, target) in product(depths, product(("random", "task"), ("position", "distance"))):
                 r2 = 0.8 * (encoded or (causal and depth > 0)) + 0.02 * noise.random()
                 add("position_probe", rows=which, target=target, depth=depth, r2=r2, error=3 * (1 - r2))

@@ -1,0 +1,55 @@
+"""Does the answer need what the mean of the states at a position says of it?"""
+
+from functools import partial
+
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.grid.evidence import Evidence, trained
+from pipeline.reporting.grid.figures import measured
+from pipeline.reporting.grid.finding import MOMENTS, Finding, by_cell, columns_by_depth, section
+from pipeline.reporting.page import Figure
+
+
+@section("mechanism", 35, "Does the answer need what states say of their position?", tells=["erasure"])
+def erasure(evidence: Evidence) -> Finding | None:
+    """Exact match without the mean, the mean and the size, of every position's states, and with as large a sham."""
+    table = evidence.measured("erasure")
+    if table.empty:
+        return None
+    depths = range(int(table["depth"].max()) + 1)
+    what = {"mean_erased": "without the mean of each position", "size_erased": "without its size, too", "sham": "sham"}
+    tables = [
+        by_cell(
+            evidence.cells,
+            columns_by_depth(evidence, "erasure", value, depths),
+            f"Exact match on validation rows, {words}; mean over seeds (t 95% interval)",
+        )
+        for value, words in what.items()
+    ]
+    claims = []
+    for cell in evidence.base(positional="none", attention="causal")[:1]:
+        inner = range(1, cell.model.layers)
+        estimates: dict[str, Estimate | None] = {
+            f"{value}_{depth}": evidence.mean("erasure", value, "share", cell, depth=depth)
+            for depth in inner
+            for value in what
+        }
+        known = {f"depth_{depth}": _depth(evidence, estimates[f"sham_{depth}"]) for depth in inner}
+        untouched = evidence.mean("erasure", "untouched", "share", cell, depth=0)
+        if estimates and untouched and all(estimates.values()):
+            words = {"cell": cell.name, "depths": list(inner)}
+            claims.append(Claim("answer", {"untouched": untouched, **estimates, **known}, words))
+    figure = Figure(
+        "erasure",
+        "Exact match when the states of every position are moved to the same mean, by depth and cell",
+        f"{MOMENTS} Dashed: moved as far in a direction that means nothing.",
+        partial(
+            measured.lines, trained(table), evidence.cells, "mean_erased",
+            labels=("Depth (layers passed)", "Exact match, means erased"),
+            dashed=(trained(table).assign(mean_erased=table["sham"]), "sham"),
+        ),
+    )  # fmt: skip
+    return Finding(claims, tables, [figure])
+
+
+def _depth(evidence: Evidence, found: Estimate | None) -> Estimate | None:
+    return evidence.beside(found, "depth", "count") if found else None

@@ -1,0 +1,55 @@
+"""Where, by depth, does the order of two tokens lie?"""
+
+from functools import partial
+
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.figures import measured
+from pipeline.reporting.grid.finding import MOMENTS, Finding, by_cell, columns_by_depth, section
+from pipeline.reporting.page import Figure
+
+SETS = ("swapped pair", "rest", "last")
+"""Sets of positions that part a prompt."""
+
+
+@section("mechanism", 22, "Where does the order of two tokens lie?", tells=["interchange"])
+def interchange(evidence: Evidence) -> Finding | None:
+    """What the states of a prompt with two tokens swapped bring about, by depth and positions."""
+    table = evidence.measured("interchange")
+    if table.empty:
+        return None
+    depths = range(int(table["depth"].max()) + 1)
+    tables = [
+        by_cell(
+            evidence.cells,
+            columns_by_depth(evidence, "interchange", "recovery", depths, places=places),
+            f"Share of the swap brought about by the states at: {places}; mean over seeds (t 95% interval)",
+        )
+        for places in SETS
+    ]
+    claims = []
+    for cell in evidence.base(positional="none", attention="causal")[:1]:
+        estimates: dict[str, Estimate | None] = {
+            f"{name}_{depth}": evidence.mean("interchange", "recovery", "number", cell, places=places, depth=depth)
+            for depth in range(1, cell.model.layers)
+            for name, places in (("pair", "swapped pair"), ("rest", "rest"), ("last", "last"))
+        }
+        if estimates and all(estimates.values()):
+            ordinals = [(depth, evidence.beside(one, "depth", "count")) for depth, one in _pairs(estimates)]
+            estimates |= {f"depth_{depth}": found for depth, found in ordinals}
+            claims.append(Claim("answer", estimates, {"cell": cell.name, "depths": [depth for depth, _ in ordinals]}))
+    figure = Figure(
+        "interchange",
+        "Share of a swap of two tokens that the states of the swapped pair bring about, by depth and cell",
+        f"{MOMENTS} Where it falls, order has left its place.",
+        partial(
+            measured.lines, table[table["places"] == "swapped pair"], evidence.cells, "recovery",
+            labels=("Depth (layers passed)", "Share of the swap, by the pair's states"),
+        ),
+    )  # fmt: skip
+    return Finding(claims, tables, [figure])
+
+
+def _pairs(estimates: dict[str, Estimate | None]) -> list[tuple[int, Estimate]]:
+    """Depth and estimate of what the pair brings about."""
+    return [(int(name[5:]), one) for name, one in estimates.items() if one and name.startswith("pair_")]
