@@ -69,3 +69,13 @@ def test_steps_are_compared_up_to_the_smaller_budget() -> None:
 def test_a_residual_free_cell_is_read_after_its_last_such_layer(free: object, depth: int) -> None:
     (one,) = cells(cell("a", [0.5], residual_free=free))
     assert comparisons.depth_to_read(one) == depth
+
+
+def test_what_is_declared_is_compared_even_where_no_run_converged() -> None:
+    """Others, which would differ by nothing, are left out."""
+    made = {**cell("a", [0.5] * 3), **cell("b", [0.4] * 3, positional="learned"), **cell("c", [0.3] * 3, layers=2)}
+    found = compared(made, "restricted_steps")
+    declared = evidence(made, measured=False).tables["comparisons.csv"].query("declared == 1")
+    assert len(declared)
+    assert found[["first", "second"]].to_numpy().tolist() == declared[["first", "second"]].to_numpy().tolist()
+    assert (found["difference"] == 0).all()

@@ -41,7 +41,8 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
     """Every comparison on one task, a row each: the mean over the `seeds` that both have of `first` less `second`, with
     its t interval. Measures: `restricted_steps`, steps to converge up to the smaller of the two budgets (`budget`);
     `test_exact_match`; `effective_rank` of the last layer before training; `margin` of the own token and `position_r2`
-    of the trained states, at equal depth. Steps are left out where no run of either converged within the budget."""
+    of the trained states, at equal depth. Steps of pairs that are not
+    declared are left out where no run of either converged within the budget."""
     cells = {cell.name: cell for cell in evidence.cells}
     lacking = wholes(evidence.cells)
     asked = [(cells[one.first], cells[one.second]) for one in declared if one.first in cells]
@@ -57,6 +58,9 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
         _row(measure, cells[first], cells[second], evidence.runs)
         for measure in ("restricted_steps", "test_exact_match")
         for first, second in every
+        if measure != "restricted_steps"
+        or (cells[first], cells[second]) in asked
+        or _reached(cells[first], cells[second], evidence.runs)
     ]
     rows += [
         _row(measure, first, second, values[values["depth"] == depth])
@@ -64,14 +68,13 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
         for first, second in lacking
         for depth in [first.model.layers if measure == "effective_rank" else depth_to_read(first)]
     ]
-    table = pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COLUMNS))
-    return table[~((table["measure"] == "restricted_steps") & _unreached(table, evidence.runs))]
+    return pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COLUMNS))
 
 
-def _unreached(table: pd.DataFrame, runs: pd.DataFrame) -> "pd.Series[bool]":
-    """Pairs of which no run of either converged within the budget that they share: they differ by nothing then."""
-    earliest = runs.groupby("ablation")["steps_to_converge"].min().astype(float).fillna(np.inf)
-    return table[["first", "second"]].apply(lambda names: names.map(earliest)).min(axis=1) > table["budget"]
+def _reached(first: Cell, second: Cell, runs: pd.DataFrame) -> bool:
+    """Whether a run of either converged within the budget that they share; otherwise they differ by nothing there."""
+    steps = runs.loc[runs["ablation"].isin([first.name, second.name]), "steps_to_converge"]
+    return bool((steps.astype(float) <= min(first.training.steps, second.training.steps)).any())
 
 
 def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:

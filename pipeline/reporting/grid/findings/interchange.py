@@ -35,9 +35,12 @@ def interchange(evidence: Evidence) -> Finding | None:
             for name, places in (("pair", "swapped pair"), ("rest", "rest"), ("last", "last"))
         }
         if estimates and all(estimates.values()):
-            ordinals = [(depth, evidence.beside(one, "depth", "count")) for depth, one in _pairs(estimates)]
-            estimates |= {f"depth_{depth}": found for depth, found in ordinals}
-            claims.append(Claim("answer", estimates, {"cell": cell.name, "depths": [depth for depth, _ in ordinals]}))
+            depths_told = range(1, cell.model.layers)
+            pairs = {depth: estimates[f"pair_{depth}"] for depth in depths_told}
+            estimates |= {
+                f"depth_{depth}": one and evidence.beside(one, "depth", "count") for depth, one in pairs.items()
+            }
+            claims.append(Claim("answer", estimates, {"cell": cell.name, "depths": list(depths_told)}))
     figure = Figure(
         "interchange",
         "Share of a swap of two tokens that the states of the swapped pair bring about, by depth and cell",
@@ -48,8 +51,3 @@ def interchange(evidence: Evidence) -> Finding | None:
         ),
     )  # fmt: skip
     return Finding(claims, tables, [figure])
-
-
-def _pairs(estimates: dict[str, Estimate | None]) -> list[tuple[int, Estimate]]:
-    """Depth and estimate of what the pair brings about."""
-    return [(int(name[5:]), one) for name, one in estimates.items() if one and name.startswith("pair_")]

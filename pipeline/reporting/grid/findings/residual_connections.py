@@ -22,7 +22,7 @@ def residual_connections(evidence: Evidence) -> Finding | None:
     claims += [_one(evidence, *pair) for pair in plain if pair not in found]
     usual = grid.shared(evidence.cells)
     columns = {
-        "What is missing": lambda cell: grid.missing(cell.model.residual_free).removeprefix("no residual at "),
+        "What is missing": lambda cell: grid.sublayers_in_words(cell.model.residual_free),
         "Otherwise": lambda cell: grid.described(cell, usual | {"residual_free": cell.model.residual_free}),
         "Converged": evidence.converged,
         "Still rising": evidence.rising,

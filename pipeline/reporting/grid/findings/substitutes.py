@@ -38,7 +38,7 @@ def substitutes(evidence: Evidence) -> Finding | None:
         sites.append((f"costs_{site}", plain, of_site[0].whole.name, named))
     claims = [Claim("rescued", estimates, {"sites": sites}, place="lead")] if all(estimates.values()) else []
     columns = {
-        "What is missing": lambda cell: grid.missing(cell.model.residual_free).removeprefix("no residual at "),
+        "What is missing": lambda cell: grid.sublayers_in_words(cell.model.residual_free),
         "Instead": lambda cell: cell.model.residual_substitute,
         "Rescue": rescued,
         "Converged": evidence.converged,
