@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import typer
@@ -71,12 +72,10 @@ def step(rounds: int = 15) -> None:
         task = chosen(1).task
         dataset.write(Path(folder), problems(task))
         data = dataset.read(Path(folder), task)
-    vocabulary = len(data.vocabulary)
     rows = ExamplesModule(data, chosen(1).training)
-    length = rows.training.tokens.shape[1]
-    alone, order = Alone.of(chosen(1), vocabulary, length), iter(rows.order)
+    alone, order = Alone.of(chosen(1), len(data.vocabulary), data.length), iter(rows.order)
     runs: dict[str, Callable[[], object]] = {
-        f"stacked-{members}": stacked(chosen(members), ExamplesModule(data, chosen(members).training), vocabulary)
+        f"stacked-{members}": stacked(chosen(members), ExamplesModule(data, chosen(members).training), data.inputs)
         for members in MEMBERS
     }
     runs["plain"] = lambda: alone.step(rows.training.at(next(order)[0]), chosen(1).training.gradient_clip or 1.0)
@@ -84,8 +83,8 @@ def step(rounds: int = 15) -> None:
     runs["product"] = lambda: [a @ b for _ in range(100)]
     took = medians(runs, rounds)
     rate = 100 * 2 * 1408 * 192 * 192 / took["product"]
-    model = initialised(chosen(1).model, vocabulary=vocabulary, length=data.length, seed=0)
-    subject = Subject(model, chosen(1), data.rows["validation"], random_rows(1, data.length, vocabulary))
+    model = initialised(chosen(1).model, seed=0, **data.inputs)
+    subject = Subject(model, chosen(1), data.rows["validation"], random_rows(1, data.length, len(data.vocabulary)))
     work = float(cost(subject)["flops_per_step"].item())
     line("plain loop, a member's step", f"{1e3 * took['plain']:.1f} ms", "step")
     for members in MEMBERS:
@@ -98,11 +97,9 @@ def step(rounds: int = 15) -> None:
         )
 
 
-def stacked(cell: Cell, data: ExamplesModule, vocabulary: int) -> Callable[[], None]:
+def stacked(cell: Cell, data: ExamplesModule, inputs: dict[str, Any]) -> Callable[[], None]:
     """The population's step, without Lightning."""
-    population = Population(
-        cell.model, cell.training.seeds, vocabulary=vocabulary, length=data.training.tokens.shape[1]
-    )
+    population = Population(cell.model, cell.training.seeds, **inputs)
     optimizer, order = build(population, cell.training), iter(data.order)
 
     def one() -> None:

@@ -1,6 +1,7 @@
 """From text to token rows: what a model reads, and what it should say where."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,11 @@ from pipeline.refusal import Refused
 
 NOTHING = -100
 """A target that does not count (the default of torch's cross-entropy)."""
+
+
+def right(said: Any, targets: Any) -> Any:
+    """Where a token is as it should be, or none is asked for: of arrays or tensors, with a boolean for each target."""
+    return (said == targets) | (targets == NOTHING)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.dataset.rows import NOTHING, Rows
+from pipeline.dataset.rows import NOTHING, Rows, right
 
 UNREADABLE = -1
 """What a model says whose logits are not finite: no token at all."""
@@ -68,15 +68,15 @@ def score(
         strata: column -> the values it may have.
     """
     counts = rows.answer_targets != NOTHING
-    right = (answers.numpy() == rows.answer_targets) | ~counts
-    exact = right.all(axis=1)
+    found = right(answers.numpy(), rows.answer_targets)
+    exact = found.all(axis=1)
     groups = {
         (name, value): exact[table[name].to_numpy() == value] for name, values in strata.items() for value in values
     }
     return Accuracy(
         examples=len(exact),
         exact_match=float(exact.mean()),
-        by_place=[float(right[counts[:, place], place].mean()) for place in range(right.shape[1])],
+        by_place=[float(found[counts[:, place], place].mean()) for place in range(found.shape[1])],
         by_stratum={
             key: (float(group.mean()) if len(group) else float("nan"), len(group)) for key, group in groups.items()
         },

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pipeline.dataset.rows import NOTHING, Rows
+from pipeline.dataset.rows import Rows, right
 from pipeline.measurement.symmetry import PROMPTS, alike_rows
+from pipeline.transformer.attention import taken
 from pipeline.transformer.model import Edit, Transformer
 
 
@@ -34,12 +35,11 @@ class Asked:
         samples = model.pattern.samples(self.tokens, self.positions)
         apart = len(samples.tokens) // len(self.tokens)
         last = model.residual_stream(samples.tokens, visible(samples.visible, apart), edit=edit)[-1]
-        read = last.take_along_dim(samples.read_at[..., None], dim=-2)
-        return model.logits(read).view(*self.positions.shape, -1)
+        return model.logits(taken(last, samples.read_at)).view(*self.positions.shape, -1)
 
     def right(self, logits: Float[Tensor, "rows reads vocabulary"]) -> Bool[Tensor, " rows"]:
         """Whether the whole answer is right."""
-        return ((logits.argmax(-1) == self.targets) | (self.targets == NOTHING)).all(-1)
+        return right(logits.argmax(-1), self.targets).all(-1)
 
 
 def asked(rows: Rows, count: int = PROMPTS) -> Asked:

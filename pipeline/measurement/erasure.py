@@ -1,6 +1,7 @@
 """What is left of an answer when what a state says of its position is taken out of it: the mean of the states at each
 position, then their size, too."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,6 +15,8 @@ from pipeline.measurement.registry import Subject, measurement, stream
 ROWS = 64
 """Random rows, each in all rotations: so every token stands everywhere equally often, and what differs between the
 means of positions is the network's doing."""
+
+Change = Callable[[Float[Tensor, "rows length width"]], Float[Tensor, "rows length width"]]
 
 
 class Coded(NamedTuple):
@@ -73,21 +76,20 @@ def erasure(subject: Subject) -> pd.DataFrame:
     length = questions.tokens.shape[1]
     by_depth = stream(subject.model, rotated(subject.random[:ROWS, :length]))
 
-    def exact(depth: int, change: str) -> float:
-        position = coded(by_depth[depth])
-        logits = questions.logits(subject.model, edit=lambda at, x: getattr(position, change)(x) if at == depth else x)
+    def exact(depth: int, change: Change) -> float:
+        logits = questions.logits(subject.model, edit=lambda at, x: change(x) if at == depth else x)
         return questions.right(logits).double().mean().item()
 
-    untouched = questions.right(questions.logits(subject.model)).double().mean().item()
-    return pd.DataFrame(
-        [
+    untouched = exact(0, lambda x: x)
+    found = []
+    for depth, position in enumerate(map(coded, by_depth)):
+        found.append(
             {
                 "depth": depth,
-                "mean_erased": exact(depth, "without_mean"),
-                "size_erased": exact(depth, "without_size"),
-                "sham": exact(depth, "sham"),
+                "mean_erased": exact(depth, position.without_mean),
+                "size_erased": exact(depth, position.without_size),
+                "sham": exact(depth, position.sham),
                 "untouched": untouched,
             }
-            for depth in range(len(by_depth))
-        ]
-    )
+        )
+    return pd.DataFrame(found)

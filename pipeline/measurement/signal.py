@@ -42,25 +42,24 @@ def root_mean_square(x: Tensor) -> float:
 )
 @torch.no_grad()
 def signal(subject: Subject) -> pd.DataFrame:
-    """What each sublayer finds, on validation rows: the root mean square of the states that enter its norm; the size of
-    that norm's Jacobian, which multiplies every gradient that passes (Frobenius norm, that of the identity is 1); and
-    the share of the sublayer's update in the squared length of what it is added to and of itself: 1 where nothing is
-    carried past it. A sublayer that finds a small signal sees it normalised, and hands back large gradients."""
-    seen = watched(subject)
+    """What each norm finds, on validation rows: the root mean square of the states that enter it; the size of its
+    Jacobian, which multiplies every gradient that passes (Frobenius norm, that of the identity is 1); and behind it the
+    share of the sublayer's update in the squared length of what it is added to and of itself: 1 where nothing is
+    carried past it. A small signal is normalised all the same, and what is handed back is a large gradient. The last
+    norm, called `output` and counted as one layer more, is that before the logits."""
+    seen, model = watched(subject), subject.model
+
+    def row(layer: int, name: str, norm: nn.LayerNorm, update_share: float) -> dict[str, Any]:
+        size = root_mean_square(jacobian_size(norm, seen[norm]))
+        entering = root_mean_square(seen[norm])
+        return {"layer": layer, "sublayer": name, "entering": entering, "jacobian": size, "update_share": update_share}
+
     found = []
-    for layer, name, sublayer in sublayers(subject.model):
-        entering, update, leaving = (seen[part] for part in (sublayer.norm, sublayer.dropout, sublayer))
-        own, carried = (root_mean_square(part) ** 2 for part in (update, leaving - update))
-        found.append(
-            {
-                "layer": layer,
-                "sublayer": name,
-                "entering": root_mean_square(entering),
-                "jacobian": root_mean_square(jacobian_size(sublayer.norm, entering)),
-                "update_share": own / (own + carried) if own + carried else float("nan"),
-            }
-        )
-    return pd.DataFrame(found)
+    for layer, name, sublayer in sublayers(model):
+        update = seen[sublayer.dropout]
+        own, carried = (root_mean_square(part) ** 2 for part in (update, seen[sublayer] - update))
+        found.append(row(layer, name, sublayer.norm, own / (own + carried) if own + carried else float("nan")))
+    return pd.DataFrame([*found, row(len(model.blocks), "output", model.norm, float("nan"))])
 
 
 def sublayers(model: Transformer) -> Iterator[tuple[int, str, Sublayer]]:
@@ -91,7 +90,7 @@ def watched(subject: Subject) -> dict[nn.Module, Float[Tensor, "rows length widt
         )
     ]
     try:
-        stream(subject.model, subject.tokens[:ROWS_AT_ONCE])
+        seen[subject.model.norm] = stream(subject.model, subject.tokens[:ROWS_AT_ONCE])[-1]
     finally:
         for hook in hooks:
             hook.remove()

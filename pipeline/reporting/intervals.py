@@ -15,8 +15,8 @@ class Interval(NamedTuple):
     high: float
 
 
-class Mean(NamedTuple):
-    """A mean, and its t interval from `low` to `high`."""
+class Bounded(NamedTuple):
+    """A value, and its interval from `low` to `high`."""
 
     value: float
     low: float
@@ -46,27 +46,41 @@ def mean_interval(mean: Any, deviation: Any, n: Any) -> tuple[Any, Any]:
     return mean - half, mean + half
 
 
-def mean_of(values: Any) -> Mean:
-    """The mean of these values; NaN limits of a single one."""
+def mean_of(values: Any) -> Bounded:
+    """The mean of these values, with its t interval; NaN limits of a single one."""
     values = np.asarray(values, float)
     deviation = values.std(ddof=1) if len(values) > 1 else np.nan
-    return Mean(*(float(number) for number in (values.mean(), *mean_interval(values.mean(), deviation, len(values)))))
+    return Bounded(
+        *(float(number) for number in (values.mean(), *mean_interval(values.mean(), deviation, len(values))))
+    )
 
 
-def ratio_of_means(values: Any, others: Any) -> Mean:
+def ratio_of_means(values: Any, others: Any) -> Bounded:
     """The mean of paired values over that of the others, with Fieller's interval (1954); NaN limits of a single pair
     and where the mean of the others is not told from 0, so that no ratio can be ruled out."""
     one, other = np.asarray(values, float), np.asarray(others, float)
     n, (top, bottom) = len(one), (one.mean(), other.mean())
     ratio = top / bottom if bottom else np.nan
     if n < 2 or not bottom:
-        return Mean(ratio, np.nan, np.nan)
+        return Bounded(ratio, np.nan, np.nan)
     (of_one, both), (_, of_other) = np.cov(one, other) / n
     t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
     g = t**2 * of_other / bottom**2
     if g >= 1:
-        return Mean(ratio, np.nan, np.nan)
+        return Bounded(ratio, np.nan, np.nan)
     middle = (ratio - t**2 * both / bottom**2) / (1 - g)
     inside = of_one - 2 * ratio * both + ratio**2 * of_other - t**2 * (of_one * of_other - both**2) / bottom**2
     half = t / (abs(bottom) * (1 - g)) * np.sqrt(max(inside, 0.0))
-    return Mean(ratio, middle - half, middle + half)
+    return Bounded(ratio, middle - half, middle + half)
+
+
+def rank_correlation(values: Any, others: Any) -> Bounded:
+    """Spearman's rank correlation of paired values, with the interval of Bonett and Wright (2000), which is Fisher's
+    for ranks; NaN where one of them is all the same."""
+    one, other = np.asarray(values, float), np.asarray(others, float)
+    if len(one) < 4 or not np.ptp(one) or not np.ptp(other):
+        return Bounded(np.nan, np.nan, np.nan)
+    rho = float(stats.spearmanr(one, other).statistic)
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((1 + rho**2 / 2) / (len(one) - 3))
+    middle = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
+    return Bounded(rho, float(np.tanh(middle - half)), float(np.tanh(middle + half)))

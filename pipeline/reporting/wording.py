@@ -48,6 +48,7 @@ KINDS: dict[Interval, str] = {
     "Clopper-Pearson 95%": "95% interval ",
     "t 95%": "95% interval ",
     "Fieller 95%": "95% interval ",
+    "Bonett-Wright 95%": "95% interval ",
     "minimum to maximum": "range ",
 }
 

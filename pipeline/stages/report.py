@@ -13,7 +13,7 @@ from pipeline.params import Cell, Params
 from pipeline.refusal import Refused
 from pipeline.reporting import page
 from pipeline.reporting.claims import Claims
-from pipeline.reporting.grid import comparisons, report, rescue, tables
+from pipeline.reporting.grid import comparisons, published, report, rescue, tables
 from pipeline.reporting.grid.ceiling import ceiling
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS
@@ -83,9 +83,11 @@ def _tables(
     cost = members["cost"]
     flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
     values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
+    of_cells = tables.ablations(cells, runs, ceilings, flops)
     return {
         "runs.csv": runs,
-        "ablations.csv": tables.ablations(cells, runs, ceilings, flops),
+        "ablations.csv": of_cells,
+        "published.csv": published.agreement(cells, of_cells),
         "symmetry.csv": members["symmetry"].drop(columns="step", errors="ignore"),
         **{f"measurements/{name}.csv": tables.summary(members[name], of) for name, of in values.items()},
     }

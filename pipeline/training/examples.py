@@ -19,7 +19,7 @@ VALIDATION_ROWS = 1024
 
 
 class Examples(NamedTuple):
-    """Token rows, where predictions are read in them, and what they should be (-100: nothing)."""
+    """Token rows, where predictions are read in them, and what they should be (`NOTHING`: nothing)."""
 
     tokens: Int[Tensor, "rows length"]
     positions: Int[Tensor, "rows reads"]

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from pipeline.dataset.rows import NOTHING, right
 from pipeline.params import Cell
 from pipeline.training.examples import ExamplesModule
 from pipeline.training.history import Convergence, History
@@ -20,10 +21,10 @@ from pipeline.training.population import Population
 def member_losses(
     logits: Float[Tensor, "member batch reads vocabulary"], targets: Int[Tensor, "*member batch reads"]
 ) -> Float[Tensor, " member"]:
-    """Mean cross-entropy (nats per predicted token) of each member; targets of -100 do not count."""
+    """Mean cross-entropy (nats per predicted token) of each member; targets of `NOTHING` do not count."""
     targets = targets.expand(logits.shape[:-1])
     losses = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), reduction="none")
-    return losses.view(len(logits), -1).sum(1) / (targets != -100).flatten(1).sum(1)
+    return losses.view(len(logits), -1).sum(1) / (targets != NOTHING).flatten(1).sum(1)
 
 
 def rows_right(
@@ -31,8 +32,7 @@ def rows_right(
 ) -> Bool[Tensor, "member batch"]:
     """Whether every answer token is the arg-max given the true ones before it, which is what greedy decoding
     produces: the first wrong arg-max would be its first wrong token."""
-    right = (logits.argmax(-1) == targets) | (targets == -100)
-    return right.all(-1) & logits.isfinite().all(-1).all(-1)
+    return right(logits.argmax(-1), targets).all(-1) & logits.isfinite().all(-1).all(-1)
 
 
 def snapshot_steps(steps: int, count: int) -> frozenset[int]:

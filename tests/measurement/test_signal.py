@@ -37,11 +37,10 @@ def test_where_no_layer_adds_anything_every_norm_finds_the_embeddings() -> None:
     made = silent(layers=2)
     table = measured(made, layers=2)
     embedded = made.embedding(subject(made, length=16).tokens[:ROWS_AT_ONCE])
-    assert table["entering"].tolist() == pytest.approx([root_mean_square(embedded)] * 4)
-    assert table["update_share"].tolist() == [0.0] * 4
-    assert list(zip(table["layer"], table["sublayer"], strict=True)) == [
-        (layer, sublayer) for layer in (0, 1) for sublayer in ("attention", "mlp")
-    ]
+    assert table["entering"].tolist() == pytest.approx([root_mean_square(embedded)] * 5)
+    assert table["update_share"].tolist()[:4] == [0.0] * 4
+    places = [(layer, sublayer) for layer in (0, 1) for sublayer in ("attention", "mlp")]
+    assert list(zip(table["layer"], table["sublayer"], strict=True)) == [*places, (2, "output")]
 
 
 @pytest.mark.parametrize("substitute", SUBSTITUTES)

@@ -16,7 +16,7 @@ from pipeline import files
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation, Cell, Comparison, Params, read
-from pipeline.reporting.grid import comparisons, report, rescue, tables
+from pipeline.reporting.grid import comparisons, published, report, rescue, tables
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.report import Told
 from pipeline.stages.report import OWN_TOKEN
@@ -167,6 +167,10 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
                 add(
                     "effective_rank", depth=depth, effective_rank=5.5 - depth * (0.4 if whole else 1.3) + noise.random()
                 )
+                for sublayer in ("attention", "mlp") if depth < one.model.layers else ("output",):
+                    size = (0.5 if whole else 0.02) + noise.random()
+                    share = 0.5 if depth < one.model.layers else np.nan
+                    add("signal", layer=depth, sublayer=sublayer, entering=size, jacobian=1 / size, update_share=share)
                 for position in range(POSITIONS):
                     feels = not blind and (encoded or depth > 1)
                     change = 0.3 * depth * feels * (1 + noise.random())
@@ -232,6 +236,7 @@ def evidence(made: Grid, *, measured: bool = True) -> Evidence:
     written = {
         "runs.csv": runs(made),
         "ablations.csv": ablations(made),
+        "published.csv": published.agreement(cells(made), ablations(made)),
         "symmetry.csv": of_members["symmetry"].drop(columns="step") if measured else pd.DataFrame(columns=["ablation"]),
         **{
             f"measurements/{name}.csv": tables.summary(of_members.get(name, pd.DataFrame()), of)

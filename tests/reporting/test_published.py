@@ -1,10 +1,13 @@
 """The published runs: all of them, found by what a cell is."""
 
+from collections.abc import Callable
+
+import pandas as pd
 import pytest
 
 from pipeline.params import Cell
 from pipeline.reporting.grid import published
-from tests.reporting.synthetic import cell, cells, told
+from tests.reporting.synthetic import ablations, cell, cells, told
 
 
 def six(**switches: object) -> Cell:
@@ -12,18 +15,55 @@ def six(**switches: object) -> Cell:
     return cells(cell("a", [0.5], **{"layers": 6, **switches}))[0]
 
 
-def test_every_published_run_belongs_to_one_cell() -> None:
-    runs = published.runs()
-    by_role = {}
-    for positional, layers in runs[["positional", "residual_free_layers"]].drop_duplicates().itertuples(index=False):
-        free = [int(layer) for layer in layers.split()]
+def theirs() -> list[tuple[str, list[int]]]:
+    """Their cells: positional encoding, layers without residual connections."""
+    cells = published.runs()[["positional", "residual_free_layers"]].drop_duplicates()
+    return [(name, [int(layer) for layer in layers.split()]) for name, layers in cells.itertuples(index=False)]
+
+
+def test_every_published_run_belongs_to_one_cell_of_their_depth_and_to_one_role() -> None:
+    by_number, by_role = {}, {}
+    for positional, free in theirs():
         found = published.for_cell(six(positional=positional, residual_free=free))
         assert found is not None
         assert found.low <= found.median <= found.high <= 1
-        by_role[positional, published.roles(free, 6)] = found.runs
-    assert sum(by_role.values()) == len(runs) == 218
-    assert by_role["none", "inner"] == 24
-    assert by_role["none", "last"] == by_role["none", "first"] == 6
+        by_number[positional, *free] = found.runs
+    for free in ([], [0], [1], [2], [0, 1], [1, 2]):
+        role = published.for_cell(six(layers=3, residual_free=free))
+        assert role is not None
+        by_role[tuple(free)] = role.runs
+    assert len(by_number) == 32
+    assert sum(by_number.values()) == len(published.runs()) == 218
+    assert by_role[(1,)] == sum(by_number["none", layer] for layer in (1, 2, 3, 4)) == 24
+    assert by_role[(2,)] == by_number["none", 5] == by_role[(0,)] == 6
+
+
+def agreement(score: Callable[[float], float], **switches: object) -> pd.DataFrame:
+    """That of their 32 cells, where ours answer a share of what theirs do."""
+    made = {}
+    for positional, free in theirs():
+        name = f"{positional}-{'-'.join(map(str, free))}"
+        found = published.for_cell(six(positional=positional, residual_free=free))
+        assert found is not None
+        switches |= {"layers": 6, "positional": positional, "residual_free": free}
+        made |= cell(name, [score(found.median)] * 4, **switches)
+    rows = ablations(made)
+    return published.agreement(cells(made), rows.assign(restricted_steps=2000 * (1 - rows["test_exact_match_median"])))
+
+
+def test_cells_that_do_as_theirs_do_agree_and_cells_that_do_the_contrary_do_not() -> None:
+    same, contrary = (agreement(score).set_index("positional") for score in (lambda their: their, lambda their: -their))
+    assert list(same.index) == ["all", "none", "learned"] or list(same.index) == ["all", "learned", "none"]
+    assert same["cells"].tolist() == [32, 16, 16]
+    assert same["rank_correlation"].tolist() == pytest.approx([1.0] * 3)
+    assert contrary["rank_correlation"].tolist() == pytest.approx([-1.0] * 3)
+    assert (same[["both", "neither", "only_ours", "only_theirs"]].sum(axis=1) == same["cells"]).all()
+    assert contrary.loc["all", ["both", "only_ours"]].tolist() == [0, 0]
+
+
+def test_few_cells_or_cells_of_another_depth_say_nothing_of_agreement() -> None:
+    made = {**cell("a", [1.0] * 4, layers=6), **cell("b", [0.5] * 4, layers=6, residual_free=[1])}
+    assert published.agreement(cells(made), ablations(made)).empty
 
 
 @pytest.mark.parametrize("layers", [2, 3, 6])
@@ -57,7 +97,7 @@ def test_what_cost_least_there_and_here_is_said_whatever_it_is() -> None:
         for layer, scores in enumerate(([1.0] * 6 + [0.5] * 2, [1.0] * 4 + [0.5] * 4, list(last))):
             made |= cell(f"without-{layer}", scores, residual_free=[layer])
         (found,) = (one for one in told(made, measured=False) if one.name == "published")
-        (claim,) = (claim for claim in found.finding.claims if claim.sentence == "by_role")
+        (claim,) = (claim for claim in found.finding.claims if claim.sentence == "by_layer")
         return found.sentence(claim)
 
     assert "those of the last layer cost least in the published runs and those of an inner layer most" in said(

@@ -10,11 +10,13 @@ from torch import nn
 
 from pipeline.training.optimizers import (
     OPTIMIZERS,
+    PRECISION,
     MuonAdamW,
     build,
     clip_gradients,
     gradient_norms,
     learning_rate_factor,
+    orthogonalised,
 )
 from pipeline.training.population import Population
 from tests.conftest import model, training
@@ -23,7 +25,10 @@ MEMBERS = 3
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (24, 8), (8, 32), (32, 8)])
-def test_muon_on_stacked_members_equals_torch_muon_on_each(shape: tuple[int, int]) -> None:
+def test_muon_on_stacked_members_equals_torch_muon_on_each(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRECISION, "cpu", torch.bfloat16)
     generator = torch.Generator().manual_seed(0)
     stacked = nn.Parameter(torch.randn(MEMBERS, *shape, generator=generator))
     twin = nn.Parameter(torch.randn(MEMBERS, *shape, generator=generator))  # a second layer of equal shape
@@ -40,6 +45,20 @@ def test_muon_on_stacked_members_equals_torch_muon_on_each(shape: tuple[int, int
     # The iteration runs in bfloat16 (8 bits): an update of 0.02 a step is exact to about 0.02 / 2**8.
     for member, parameter in zip(stacked, alone, strict=True):
         torch.testing.assert_close(member, parameter, rtol=0, atol=5 * 0.02 * 2**-8)
+
+
+def test_in_float32_the_iteration_is_exact_to_what_that_holds() -> None:
+    wide = torch.randn(6, 8, 24, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(orthogonalised(wide), orthogonalised(wide.double()).float(), rtol=0, atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**16))
+def test_what_is_orthogonalised_has_singular_values_near_one(seed: int) -> None:
+    """Between about 0.5 and 1.5, unless a singular value is so small that five iterations do not bring it there."""
+    rows, _ = torch.linalg.qr(torch.randn(24, 8, generator=torch.Generator().manual_seed(seed)))
+    spread = torch.linspace(0.05, 1.0, 8)[:, None] * rows.T
+    values = torch.linalg.svdvals(orthogonalised(spread[None])[0])
+    assert 0.5 < values.min() <= values.max() < 1.5
 
 
 def test_the_rest_is_trained_by_adamw() -> None:

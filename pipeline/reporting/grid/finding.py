@@ -1,12 +1,14 @@
 """What a section of the report is: a function of the evidence that gives a finding, in a file of `findings/`. Beside it
 lies a template of the same name, which has its sentences. It is found by itself, and stands where it says."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.grid.comparisons import one_layer_each
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.wording import brief, number
@@ -84,6 +86,26 @@ def differences(evidence: Evidence, measure: str, pairs: Sequence[tuple[Cell, Ce
             rows.append([names, brief(found), str(found.n), number(found.budget or 0, "steps"), *decided])
     headers = ["Cells", "Mean difference (95% interval)", "Shared seeds", "Budget", "p (declared, Holm)", "log-rank p"]
     return [Table(headers, rows, caption)] if rows else []
+
+
+About = Callable[[Cell, Cell], Mapping[str, Estimate | None]]
+
+
+def by_layer(
+    cells: Sequence[Cell], about: About, *, optional: Collection[str] = ()
+) -> tuple[dict[str, Estimate | None], list[tuple[str, str]]]:
+    """What is to be said of each cell that lacks the connections of one layer, beside the same cell with all: the
+    numbers of `about`, each called `at_<layer>_<its name>`, and for each layer `at_<layer>` and which it is in words. A
+    layer of which a number is missing that is not `optional` is left out."""
+    estimates: dict[str, Estimate | None] = {}
+    layers = []
+    for cell, whole in one_layer_each(cells):
+        (layer,) = cell.model.residual_free.layers
+        found = about(cell, whole)
+        if all(one for name, one in found.items() if name not in optional):
+            estimates |= {f"at_{layer}_{name}": one for name, one in found.items()}
+            layers.append((f"at_{layer}", grid.ordinal(layer, cell.model.layers)))
+    return estimates, layers
 
 
 def columns_by_depth(

@@ -4,7 +4,7 @@
 (arXiv 2402.05969): causal decoders of 6 layers whose layers, counted from 0, lack both residual connections.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline import cells as grid
 from pipeline.params import Cell
+from pipeline.reporting.intervals import rank_correlation
 
 LAYERS = 6
 THEIRS: dict[str, dict[str, object]] = {
@@ -28,6 +29,23 @@ THEIRS: dict[str, dict[str, object]] = {
     },
 }
 """Their settings, as far as ours have the same names; of the data, the report says what differs."""
+
+COLUMNS = (
+    "positional",
+    "cells",
+    "budget",
+    "rank_correlation",
+    "low",
+    "high",
+    "both",
+    "neither",
+    "only_ours",
+    "only_theirs",
+)
+FEWEST = 10
+"""Cells that a rank correlation takes at least."""
+LEARNED = 0.5
+"""The exact match from which a published cell counts as one that learns."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +70,9 @@ def runs() -> pd.DataFrame:
 def for_cell(cell: Cell) -> Published | None:
     """The published runs beside a cell, or None where there are none.
 
-    A counterpart is causal, has the same positional encoding, and lacks both residual connections in layers of the same
-    roles: the first, the last, or an inner one, of which theirs had four. One layer has no counterpart: it is
-    order-blind without positional encoding, six are not.
+    A counterpart is causal, has the same positional encoding, and lacks both residual connections in the same layers;
+    where we have not as many, in layers of the same roles: the first, the last, or an inner one, of which theirs had
+    four. One layer has no counterpart: it is order-blind without positional encoding, six are not.
     """
     model, free = cell.model, cell.model.residual_free
     if cell.task.name != "addition":
@@ -65,9 +83,9 @@ def for_cell(cell: Cell) -> Published | None:
     if any(switch.of(cell) != switch.neutral for switch in usual):
         return None
     table = runs()
-    ours = roles(free.mlp, model.layers)
-    theirs = table["residual_free_layers"].map(lambda layers: roles([int(layer) for layer in layers.split()], LAYERS))
-    same = (table["positional"] == model.positional) & (theirs == ours)
+    said = naming(model.layers)
+    theirs = table["residual_free_layers"].map(lambda layers: said([int(layer) for layer in layers.split()], LAYERS))
+    same = (table["positional"] == model.positional) & (theirs == places(cell))
     shares = table.loc[same, "max_test_exact_match_percent"] / 100
     if shares.empty:
         return None
@@ -77,6 +95,46 @@ def for_cell(cell: Cell) -> Published | None:
 def roles(free: Sequence[int], layers: int) -> str:
     """What the layers without residual connections are to the others, such as `first, inner`."""
     return ", ".join("first" if layer == 0 else "last" if layer == layers - 1 else "inner" for layer in sorted(free))
+
+
+def numbers(free: Sequence[int], layers: int) -> str:
+    """The layers without residual connections, such as `layers 0, 1`."""
+    return grid.layers_in_words(sorted(free)) if free else ""
+
+
+def naming(layers: int) -> Callable[[Sequence[int], int], str]:
+    """What the layers without residual connections are called, in a cell of so many."""
+    return numbers if layers == LAYERS else roles
+
+
+def places(cell: Cell) -> str:
+    """The layers that a cell and its counterpart lack residual connections in; nothing where it has them all."""
+    return naming(cell.model.layers)(cell.model.residual_free.mlp, cell.model.layers)
+
+
+def agreement(cells: Sequence[Cell], ablations: pd.DataFrame) -> pd.DataFrame:
+    """How well our cells of their depth go with theirs, cell by cell: a row for each positional encoding, and one for
+    `all`, where there are at least `FEWEST` with the usual optimizer. `rank_correlation`, with its interval: of their
+    medians with how few steps ours take; `both`, `neither`, `only_ours`, `only_theirs`: how many cells learn, which is
+    that half of our runs converge, and that the median of theirs is at least `LEARNED`.
+
+    Args:
+        ablations: a row per ablation: `ablation, runs, budget, converged, restricted_steps, published_median`.
+    """
+    usual = grid.find(cells, layers=LAYERS, optimizer=grid.shared(cells)["optimizer"])
+    deep = {cell.name: cell.model.positional for cell in usual}
+    paired = ablations[ablations["ablation"].isin(deep) & ablations["published_median"].notna()]
+    of = paired["ablation"].map(deep)
+    rows = []
+    for name in ("all", *of.unique()):
+        some = paired if name == "all" else paired[of == name]
+        if len(some) < FEWEST:
+            continue
+        ours, theirs = 2 * some["converged"] >= some["runs"], some["published_median"] >= LEARNED
+        learned = (ours & theirs, ~ours & ~theirs, ours & ~theirs, theirs & ~ours)
+        found = rank_correlation(-some["restricted_steps"], some["published_median"])
+        rows.append([name, len(some), some["budget"].min(), *found, *(int(cells.sum()) for cells in learned)])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def differences(cell: Cell) -> list[str]:

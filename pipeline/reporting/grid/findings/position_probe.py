@@ -3,13 +3,12 @@
 from functools import partial
 from typing import Any
 
-from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
-from pipeline.reporting.grid.comparisons import depth_to_read, one_layer_each
+from pipeline.reporting.grid.comparisons import depth_to_read
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import MOMENTS, Column, Finding, by_cell, section
+from pipeline.reporting.grid.finding import MOMENTS, Column, Finding, by_cell, by_layer, section
 from pipeline.reporting.page import Figure
 
 
@@ -36,21 +35,18 @@ def position_probe(evidence: Evidence) -> Finding | None:
         for trained, caption in ((1, "R² of position, as trained"), (0, "R² of position, before training"))
     ]
     others = {"R² of distance": last(target="distance"), "R² of position, task rows": last(rows="task")}
-    estimates: dict[str, Estimate | None] = {}
-    layers = []
-    for cell, whole in one_layer_each(evidence.cells):
-        depth, (layer,) = depth_to_read(cell), cell.model.residual_free.layers
-        more = evidence.compared("position_r2", cell, whole)
-        found = {
+
+    def about(cell: Cell, whole: Cell) -> dict[str, Estimate | None]:
+        depth = depth_to_read(cell)
+        return {
             "lacking": r2(cell, depth),
             "whole": r2(whole, depth),
             "lacking_before": r2(cell, depth, trained=0),
             "whole_before": r2(whole, depth, trained=0),
-            "more": more,
+            "more": evidence.compared("position_r2", cell, whole),
         }
-        if more and all(found.values()):
-            estimates |= {f"at_{layer}_{name}": one for name, one in found.items()}
-            layers.append((f"at_{layer}", grid.ordinal(layer, cell.model.layers), more))
+
+    estimates, layers = by_layer(evidence.cells, about)
     claims = [Claim("answer", estimates, {"layers": layers}, place="lead")] if layers else []
     position = table[(table["rows"] == "random") & (table["target"] == "position")]
     figure = Figure(

@@ -1,12 +1,14 @@
 """Our cells beside the runs found in the authors' public notebooks."""
 
+from typing import Any
+
 from pipeline.params import Cell
-from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.claims import Claim, Estimate, Unit
 from pipeline.reporting.grid import published as runs
 from pipeline.reporting.grid.comparisons import one_layer_each
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.finding import Finding, by_cell, section
-from pipeline.reporting.wording import NOTHING, listed, sure
+from pipeline.reporting.wording import NOTHING, listed, percent, sure
 
 
 @section("details", 30, "Beside the published runs")
@@ -22,13 +24,14 @@ def published(evidence: Evidence) -> Finding | None:
         return listed([what for what in others[cell.name] if what not in always]) or NOTHING
 
     columns = {
-        "Layers without": lambda cell: runs.roles(cell.model.residual_free.mlp, cell.model.layers) or NOTHING,
+        "Layers without": lambda cell: runs.places(cell) or NOTHING,
         "Ours, at the last step": evidence.exact_match,
         "Published, maximum of each run": lambda cell: sure(_theirs(evidence, cell)),
         "What else differs": own,
     }
     table = by_cell(cells, columns, "Test exact match over runs: median (min to max)")
-    return Finding(_by_role(evidence), [table], words={"always": listed(always)})
+    words = {"always": listed(always), "by_role": any(cell.model.layers != runs.LAYERS for cell in cells)}
+    return Finding([*_agreement(evidence), *_by_layer(evidence)], [table], words=words)
 
 
 def _theirs(evidence: Evidence, cell: Cell) -> Estimate | None:
@@ -41,22 +44,38 @@ def _theirs(evidence: Evidence, cell: Cell) -> Estimate | None:
     return found and found.model_copy(update={"budget": runs.THEIRS["training"]["steps"]})
 
 
-def _by_role(evidence: Evidence) -> list[Claim]:
+def _agreement(evidence: Evidence) -> list[Claim]:
+    """How well the cells go together, where ours are as deep as theirs."""
+
+    def of(positional: str, column: str, unit: Unit) -> Estimate | None:
+        limits: Any = {"limits": ("low", "high"), "interval": "Bonett-Wright 95%"} if unit == "ratio" else {}
+        where = {"positional": positional}
+        found = evidence.estimate("published.csv", column, unit, where, n="cells", **limits)
+        budget = evidence.estimate("published.csv", "budget", "steps", where)
+        return found and budget and found.model_copy(update={"budget": int(budget.value)})
+
+    if not (overall := of("all", "rank_correlation", "ratio")):
+        return []
+    each = [name for name in evidence.tables["published.csv"]["positional"] if name != "all"]
+    estimates: dict[str, Estimate | None] = {"overall": overall}
+    estimates |= {kind: of("all", kind, "count") for kind in ("both", "neither", "only_ours", "only_theirs")}
+    estimates |= {f"with_{name}": of(name, "rank_correlation", "ratio") for name in each}
+    return [Claim("agreement", estimates, {"each": each, "learned": percent(runs.LEARNED)}, place="lead")]
+
+
+def _by_layer(evidence: Evidence) -> list[Claim]:
     """Whose residual connections cost least and most, in their runs and in ours."""
-    pairs = {
-        runs.roles(cell.model.residual_free.mlp, cell.model.layers): (cell, whole)
-        for cell, whole in one_layer_each(evidence.cells)
-    }
-    theirs = {role: found for role, (cell, _) in pairs.items() if (found := _theirs(evidence, cell))}
+    pairs = {runs.places(cell): (cell, whole) for cell, whole in one_layer_each(evidence.cells)}
+    theirs = {place: found for place, (cell, _) in pairs.items() if (found := _theirs(evidence, cell))}
     ours = {
-        role: found
-        for role, (cell, whole) in pairs.items()
+        place: found
+        for place, (cell, whole) in pairs.items()
         if (found := evidence.compared("restricted_steps", cell, whole))
     }
     if len(theirs) < 2 or set(theirs) != set(ours):
         return []
-    by_theirs = sorted(theirs, key=lambda role: -theirs[role].value)
-    by_ours = sorted(ours, key=lambda role: ours[role].value)
-    estimates: dict[str, Estimate | None] = {f"theirs_{role}": found for role, found in theirs.items()}
-    estimates |= {f"ours_{role}": found for role, found in ours.items()}
-    return [Claim("by_role", estimates, {"theirs": by_theirs, "ours": by_ours})]
+    by_theirs = sorted(theirs, key=lambda place: -theirs[place].value)
+    by_ours = sorted(ours, key=lambda place: ours[place].value)
+    estimates: dict[str, Estimate | None] = {f"theirs_{place}": found for place, found in theirs.items()}
+    estimates |= {f"ours_{place}": found for place, found in ours.items()}
+    return [Claim("by_layer", estimates, {"theirs": by_theirs, "ours": by_ours})]

@@ -1,13 +1,13 @@
 """Which cells converge without which residual connections?"""
 
-from collections.abc import Sequence
+from functools import partial
 
 from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.finding import Finding, by_cell, differences, section
+from pipeline.reporting.grid.finding import Finding, by_cell, by_layer, differences, section
 
 
 @section("questions", 40, "What do residual connections have to do with it?")
@@ -18,8 +18,10 @@ def residual_connections(evidence: Evidence) -> Finding | None:
         return None
     pairs = comparisons.wholes(evidence.cells)
     plain = [(cell, whole) for cell, whole in pairs if grid.is_plain(cell)]
-    claims = [_by_layer(evidence, found)] if (found := comparisons.one_layer_each(evidence.cells)) else []
-    claims += [_one(evidence, *pair) for pair in plain if pair not in found]
+    single = comparisons.one_layer_each(evidence.cells)
+    estimates, layers = by_layer(evidence.cells, partial(_about, evidence), optional=("p", "log_rank", "rising"))
+    claims = [Claim("by_layer", estimates, {"layers": layers}, place="lead")] if layers else []
+    claims += [_one(evidence, *pair) for pair in plain if pair not in single]
     usual = grid.shared(evidence.cells)
     columns = {
         "What is missing": lambda cell: grid.sublayers_in_words(cell.model.residual_free),
@@ -47,17 +49,6 @@ def _about(evidence: Evidence, cell: Cell, whole: Cell) -> dict[str, Estimate | 
         "converged": evidence.converged(cell),
         "rising": evidence.rising(cell),
     }
-
-
-def _by_layer(evidence: Evidence, pairs: Sequence[tuple[Cell, Cell]]) -> Claim:
-    """One sentence of them all."""
-    estimates: dict[str, Estimate | None] = {}
-    layers = []
-    for cell, whole in pairs:
-        (layer,) = cell.model.residual_free.layers
-        layers.append((f"at_{layer}", grid.ordinal(layer, cell.model.layers)))
-        estimates |= {f"at_{layer}_{name}": found for name, found in _about(evidence, cell, whole).items()}
-    return Claim("by_layer", estimates, {"layers": layers, "cell": pairs[0][1].name}, place="lead")
 
 
 def _one(evidence: Evidence, cell: Cell, whole: Cell) -> Claim:

@@ -2,13 +2,12 @@
 
 from functools import partial
 
-from pipeline import cells as grid
 from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate, Unit
-from pipeline.reporting.grid.comparisons import depth_to_read, one_layer_each, wholes
+from pipeline.reporting.grid.comparisons import depth_to_read, wholes
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import Column, Finding, by_cell, differences, section
+from pipeline.reporting.grid.finding import Column, Finding, by_cell, by_layer, differences, section
 from pipeline.reporting.page import Figure
 
 
@@ -57,16 +56,15 @@ def slices(evidence: Evidence) -> Finding | None:
 
 def _answer(evidence: Evidence) -> list[Claim]:
     """By layer that lacks its connections, beside the whole cell at the same depth, before training and after."""
-    estimates: dict[str, Estimate | None] = {}
-    layers = []
-    for cell, whole in one_layer_each(evidence.cells):
-        depth, (layer,) = depth_to_read(cell), cell.model.residual_free.layers
-        found = {
-            f"{kind}{when}": evidence.mean("own_token", "dominance", "share", one, trained=trained, depth=depth)
+
+    def about(cell: Cell, whole: Cell) -> dict[str, Estimate | None]:
+        return {
+            f"{kind}{when}": evidence.mean(
+                "own_token", "dominance", "share", one, trained=trained, depth=depth_to_read(cell)
+            )
             for kind, one in (("lacking", cell), ("whole", whole))
             for when, trained in (("", 1), ("_before", 0))
         }
-        if all(found.values()):
-            estimates |= {f"at_{layer}_{name}": one for name, one in found.items()}
-            layers.append((f"at_{layer}", grid.ordinal(layer, cell.model.layers)))
+
+    estimates, layers = by_layer(evidence.cells, about)
     return [Claim("answer", estimates, {"layers": layers})] if layers else []

@@ -26,17 +26,22 @@ def substitutes(evidence: Evidence) -> Finding | None:
             "rescue.csv", "rescue", "ratio", where, limits=limits, n="seeds", interval="Fieller 95%"
         )
 
-    estimates: dict[str, Estimate | None] = {}
-    sites = []
+    claims = []
     for site, plain in enumerate(dict.fromkeys(one.plain.name for one in trios)):
         of_site = [one for one in trios if one.plain.name == plain]
-        estimates[f"costs_{site}"] = evidence.compared("restricted_steps", of_site[0].plain, of_site[0].whole)
-        instead = {f"at_{site}_{place}": one.substituted for place, one in enumerate(of_site)}
-        for at, cell in instead.items():
-            estimates |= {f"{at}_rescue": rescued(cell), f"{at}_converged": evidence.converged(cell)}
-        named = [(at, cell.model.residual_substitute) for at, cell in instead.items()]
-        sites.append((f"costs_{site}", plain, of_site[0].whole.name, named))
-    claims = [Claim("rescued", estimates, {"sites": sites}, place="lead")] if all(estimates.values()) else []
+        cost = evidence.compared("restricted_steps", of_site[0].plain, of_site[0].whole)
+        estimates: dict[str, Estimate | None] = {f"costs_{site}": cost}
+        for place, one in enumerate(of_site):
+            name, cell = f"at_{site}_{place}", one.substituted
+            estimates |= {f"{name}_rescue": rescued(cell), f"{name}_converged": evidence.converged(cell)}
+        words = {
+            "site": site,
+            "plain": plain,
+            "whole": of_site[0].whole.name,
+            "instead": [one.substituted.model.residual_substitute for one in of_site],
+        }
+        if all(estimates.values()):
+            claims.append(Claim("rescued", estimates, words, place="lead"))
     columns = {
         "What is missing": lambda cell: grid.sublayers_in_words(cell.model.residual_free),
         "Instead": lambda cell: cell.model.residual_substitute,
