@@ -1,10 +1,13 @@
 """What a claim is: the name of a sentence and the estimates in it, each with the place in a written table that it was
 looked up at. Sentences are templates (`sentences.py`), so that no number of the report stands anywhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import pandas as pd
 
 from pipeline.params import Section
@@ -63,18 +66,19 @@ class Claim:
     answer to its question (which its section repeats), a verdict."""
 
 
-def look_up(rows: pd.DataFrame, source: Source) -> float | None:
+def look_up(table: pd.DataFrame, places: Sequence[int], source: Source) -> float | None:
     """The number at `source`, where these are its rows; None where there are none."""
     if source.statistic == "rows":
-        return float(len(rows))
-    values = rows[source.column].dropna().astype(float)
-    if values.empty:
+        return float(len(places))
+    values = table[source.column].to_numpy(float, na_value=np.nan)[places]
+    values = values[~np.isnan(values)]
+    if not len(values):
         return None
     if source.statistic == "value":
         if len(values) > 1:
             raise ValueError(f"{source.file}: {len(values)} rows have {dict(source.where)}, where one is meant")
-        return float(values.iloc[0])
-    return float(getattr(values, source.statistic)())
+        return float(values[0])
+    return float(getattr(np, source.statistic)(values))
 
 
 def rows_at(table: pd.DataFrame, where: Where) -> pd.DataFrame:
@@ -96,6 +100,25 @@ class Lookup(Protocol):
     def budget(self, where: Where) -> int | None:
         """The most training steps that the runs behind these rows had, if that is known."""
 
+    def places(self, file: str, where: Where) -> Sequence[int]:
+        """Which rows of the table have these values, as `rows_at` has it. What stands where is put together once for
+        each choice of columns: a report looks up thousands of numbers."""
+        table, names = self.tables[file], tuple(where)
+        if not set(names) <= set(table):
+            return []
+        of, places = self._places.get((file, names), (None, {}))
+        if of is not table:
+            places = {}
+            for place, values in enumerate(zip(*(table[name].tolist() for name in names), strict=True)):
+                places.setdefault(values, []).append(place)
+            self._places[file, names] = table, places
+        wanted = product(*(value if isinstance(value, list) else [value] for value in where.values()))
+        return sorted(place for values in set(wanted) for place in places.get(values, []))
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, tuple[str, ...]], tuple[pd.DataFrame, dict[tuple[Any, ...], list[int]]]]:
+        return {}
+
     def estimate(
         self,
         file: str,
@@ -111,10 +134,10 @@ class Lookup(Protocol):
         """What stands in `column` of the rows at `where`; None where there is nothing. `limits`, `n`: the columns of
         the same rows that say how sure it is."""
         source = Source(file=file, column=column, where=where, statistic=statistic)
-        rows = rows_at(self.tables[file], where)
+        table, places = self.tables[file], self.places(file, where)
 
         def at(column: str | None) -> float | None:
-            return look_up(rows, source.model_copy(update={"column": column})) if column else None
+            return look_up(table, places, source.model_copy(update={"column": column})) if column else None
 
         if (value := at(column)) is None:
             return None
