@@ -1,7 +1,6 @@
 """How large the signal is that each sublayer finds, what its norm does to gradients, and how much of what leaves the
 sublayer is its own."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -9,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.measurement.registry import ROWS_AT_ONCE, Subject, measurement, stream
-from pipeline.transformer.model import Sublayer, Transformer
+from pipeline.measurement.cache import run_with_cache
+from pipeline.measurement.registry import ROWS_AT_ONCE, Subject, measurement
+from pipeline.transformer.model import Block
 
 
 def jacobian_size(norm: nn.LayerNorm, x: Float[Tensor, "*many width"]) -> Float[Tensor, "*many"]:
@@ -47,51 +47,27 @@ def signal(subject: Subject) -> pd.DataFrame:
     share of the sublayer's update in the squared length of what it is added to and of itself: 1 where nothing is
     carried past it. A small signal is normalised all the same, and what is handed back is a large gradient. The last
     norm, called `output` and counted as one layer more, is that before the logits."""
-    seen, model = watched(subject), subject.model
+    model = subject.model
+    _, seen = run_with_cache(model, subject.tokens[:ROWS_AT_ONCE])
 
-    def row(layer: int, name: str, norm: nn.LayerNorm, update_share: float) -> dict[str, Any]:
-        size = root_mean_square(jacobian_size(norm, seen[norm]))
-        entering = root_mean_square(seen[norm])
-        return {"layer": layer, "sublayer": name, "entering": entering, "jacobian": size, "update_share": update_share}
+    def row(layer: int, name: str, norm: nn.LayerNorm, entering: Tensor, update_share: float) -> dict[str, Any]:
+        sizes = {"entering": entering, "jacobian": jacobian_size(norm, entering)}
+        where = {"layer": layer, "sublayer": name}
+        return where | {of: root_mean_square(size) for of, size in sizes.items()} | {"update_share": update_share}
 
     found = []
-    for layer, name, sublayer in sublayers(model):
-        update = seen[sublayer.dropout]
-        own, carried = (root_mean_square(part) ** 2 for part in (update, seen[sublayer] - update))
-        found.append(row(layer, name, sublayer.norm, own / (own + carried) if own + carried else float("nan")))
-    return pd.DataFrame([*found, row(len(model.blocks), "output", model.norm, float("nan"))])
-
-
-def sublayers(model: Transformer) -> Iterator[tuple[int, str, Sublayer]]:
-    """Every sublayer: its layer, its name there, and itself."""
     for layer, block in enumerate(model.blocks):
-        for name, sublayer in block.named_children():
-            assert isinstance(sublayer, Sublayer)
-            yield layer, name, sublayer
-
-
-def watched(subject: Subject) -> dict[nn.Module, Float[Tensor, "rows length width"]]:
-    """What enters each norm, and what leaves each sublayer and its transformation, for a few of the task's rows."""
-    seen: dict[nn.Module, Tensor] = {}
-
-    def entering(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen[module] = inputs[0]
-
-    def leaving(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        seen[module] = output  # rows that lend their states come before the others, which overwrite them
-
-    hooks = [
-        hook
-        for _, _, sublayer in sublayers(subject.model)
-        for hook in (
-            sublayer.norm.register_forward_pre_hook(entering),
-            sublayer.dropout.register_forward_hook(leaving),
-            sublayer.register_forward_hook(leaving),
+        assert isinstance(block, Block)
+        pre, mid, post, attended, worked = (
+            seen[f"blocks.{layer}.hook_{name}"]
+            for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
         )
-    ]
-    try:
-        seen[subject.model.norm] = stream(subject.model, subject.tokens[:ROWS_AT_ONCE])[-1]
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
+        found.append(row(layer, "attention", block.attention.norm, pre, share(attended, mid)))
+        found.append(row(layer, "mlp", block.mlp.norm, mid, share(worked, post)))
+    return pd.DataFrame([*found, row(len(model.blocks), "output", model.norm, post, float("nan"))])
+
+
+def share(update: Float[Tensor, "*shape"], leaving: Float[Tensor, "*shape"]) -> float:
+    """Of the update in the squared length of itself and of what it is added to; NaN where both are nothing."""
+    own, carried = (root_mean_square(part) ** 2 for part in (update, leaving - update))
+    return own / (own + carried) if own + carried else float("nan")

@@ -96,7 +96,7 @@ def read(folder: Path, cell: Cell, dataset: Dataset, *, snapshots: bool = False)
         training = checked(Training, config["training"], f"{where}: training")
         if config["dataset"] != dataset.digests:
             raise Refused(f"{where}: trained on another dataset than data/ holds; run `{made_by}` again")
-        build = partial(_member, model=model, inputs=dataset.inputs, made_by=made_by)
+        build = partial(member, model=model, inputs=dataset.inputs, made_by=made_by)
         members = {
             seed: build(folder / name, config["weights"][name])
             for seed in training.seeds
@@ -119,7 +119,12 @@ def _seed_and_step(name: str) -> tuple[int, int]:
     return int(seed), int(step)
 
 
-def _member(path: Path, digest: str, *, model: Model, inputs: dict[str, Any], made_by: str) -> Transformer:
+def member(path: Path, digest: str, *, model: Model, inputs: dict[str, Any], made_by: str) -> Transformer:
+    """One model of a cell, in evaluation mode, on the CPU.
+
+    Raises:
+        Refused: the file is missing, altered, or of another configuration; `made_by` makes it again.
+    """
     content = files.verified(path, digest, made_by=made_by)
     transformer = Transformer(model, **inputs)
     try:

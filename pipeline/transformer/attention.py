@@ -76,6 +76,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.output = nn.Linear(width, width, bias=False)
+        self.pattern = nn.Identity()  # where whoever watches sees how much every query draws from every key
         self.positional = (positional,)  # in a tuple: shared by all layers, owned (and listed) by the transformer
 
     @torch.no_grad()
@@ -106,4 +107,5 @@ class Attention(nn.Module):
         # Keys come before queries: a softmax along so short a last axis takes four times as long.
         scores = positional.rotate(key) @ positional.rotate(query, at).mT
         scores = scores + taken(bias.mT, at if at is None else at[:, None]).mT
-        return self.output((scores.softmax(dim=-2).mT @ value).transpose(1, 2).flatten(-2))
+        pattern = self.pattern(scores.softmax(dim=-2).mT)
+        return self.output((pattern @ value).transpose(1, 2).flatten(-2))
