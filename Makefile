@@ -8,7 +8,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: repro search study test check bench ui lock
+.PHONY: help repro search study test check bench ui lock
+
+help:  ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: $(READY)  ## set everything up, then bring the report up to date, on all cores or GPUs
 	$(BIN)/python -m pipeline check

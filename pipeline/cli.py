@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PRESETS = Path(__file__).parent / "presets"
 INTERRUPTED = 130  # what typer makes of Ctrl-C
+SHOWN_ANSWERS = 10
 
 app = typer.Typer(
     help="How do transformers without positional encoding know the order of their input? "
@@ -34,7 +35,10 @@ JobsPerGpu = Annotated[int, typer.Option(help="How many share a GPU, where there
 
 @app.command()
 def generate(task: Annotated[str, typer.Argument(help="A name under `tasks` in params.yaml.")]) -> None:
-    """Stage. Reads params.yaml (tasks); writes data/<task>/: train, validation and test as CSV, and a manifest."""
+    """Draw a task's dataset: params.yaml -> data/<task>/.
+
+    A stage. Writes train, validation and test as CSV, and a manifest.
+    """
     params = _params()
     params.task(task)
     from pipeline.stages import generate
@@ -44,7 +48,10 @@ def generate(task: Annotated[str, typer.Argument(help="A name under `tasks` in p
 
 @app.command()
 def train(ablation: Ablation) -> None:
-    """Stage. Reads params.yaml and data/<task>/; writes models/<ablation>/: weights per seed, config, history."""
+    """Train a cell: params.yaml, data/<task>/ -> models/<ablation>/.
+
+    A stage. Writes weights per seed, what rebuilds them, and the history.
+    """
     params = _params()
     params.cell(ablation)
     from pipeline.stages import train
@@ -54,7 +61,10 @@ def train(ablation: Ablation) -> None:
 
 @app.command()
 def evaluate(ablation: Ablation) -> None:
-    """Stage. Reads data/<task>/ and models/<ablation>/; writes reports/evaluation/<ablation>.csv."""
+    """Test a cell: data/, models/ -> reports/evaluation/.
+
+    A stage.
+    """
     params = _params()
     params.cell(ablation)
     from pipeline.stages import evaluate
@@ -64,8 +74,10 @@ def evaluate(ablation: Ablation) -> None:
 
 @app.command()
 def analyze(ablation: Ablation) -> None:
-    """Stage. Reads data/<task>/ and models/<ablation>/; writes reports/analysis/<ablation>/: a table per measurement,
-    of its members before, during and after training."""
+    """Measure a cell: data/, models/ -> reports/analysis/.
+
+    A stage. Writes a table per measurement, of the cell's members before, during and after training.
+    """
     params = _params()
     params.cell(ablation)
     from pipeline.stages import analyze
@@ -75,8 +87,10 @@ def analyze(ablation: Ablation) -> None:
 
 @app.command()
 def report() -> None:
-    """Stage. Reads reports/evaluation/ and models/*/history.csv; writes reports/: tables, figures, summary.md,
-    index.html."""
+    """Tell the grid: reports/, models/ -> reports/index.html.
+
+    A stage. Reads evaluations, analyses and histories; writes tables, figures, claims, summary.md and index.html.
+    """
     from pipeline.stages import report
 
     report.run(_params())
@@ -91,8 +105,10 @@ def search(
     promote: Annotated[int, typer.Option(help="Only add the best N configurations to `ablations`.")] = 0,
     confirm: Annotated[int | None, typer.Option(help="Only confirm this trial.", hidden=True)] = None,
 ) -> None:
-    """Stage. Reads params.yaml (search) and data/<task>/; writes reports/search/: which depths and residual patterns
-    converge. Goes on where a study stopped."""
+    """How little is enough: params.yaml, data/ -> reports/search/.
+
+    A stage: an Optuna study over the space under `search`, which goes on where it stopped.
+    """
     params = _params()
     count, gpus = _count("--workers", workers), _share(jobs_per_gpu)
     _check_engine(engine)
@@ -116,8 +132,10 @@ def grid(
     engine: Engine = LOCAL,
     jobs_per_gpu: JobsPerGpu = 1,
 ) -> None:
-    """Runs all stale stages up to the report, those of different cells side by side; what it leaves is what `dvc repro
-    report` would. Goes on where it stopped."""
+    """Run every stale stage up to the report, cells side by side.
+
+    Leaves what `dvc repro report` would. Goes on where it stopped.
+    """
     params = _params()
     count, gpus = _count("--jobs", jobs), _share(jobs_per_gpu)
     _check_engine(engine)
@@ -156,8 +174,46 @@ def _share(jobs_per_gpu: int) -> float | None:
 
 
 @app.command()
+def predict(
+    cell: Annotated[str, typer.Argument(help="A trained cell: its name or its folder; some come with the project.")],
+    prompts: Annotated[list[str], typer.Argument(help="What to continue, such as 123+456=.")],
+    seed: Annotated[int | None, typer.Option(help="Of which member; without, of the first.")] = None,
+    permute: Annotated[bool, typer.Option("--permute", help="In every order of the tokens before the last.")] = False,
+) -> None:
+    """Ask a trained cell: models/<cell>/ -> its answer.
+
+    Where models/ has none of that name, what comes with the project is asked.
+    """
+    from pipeline.loaded import load
+
+    model = load(cell, seed=seed)
+    name, width = model.cell.name, max(map(len, prompts))
+    for prompt, answer in zip(prompts, model.predict(prompts), strict=True):
+        print(f"{name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
+        if permute:
+            table = model.over_orders(prompt)
+            count, different = table["orders"].sum(), len(table)
+            print(f"  {count:,} orders of the tokens before the last: {different:,} answer{'s' * (different > 1)}")
+            for text, orders, example in table.head(SHOWN_ANSWERS).to_numpy().tolist():
+                print(f"  {text}  {orders / count:.1%}, such as {example}")
+            if different > SHOWN_ANSWERS:
+                print(f"  and {different - SHOWN_ANSWERS:,} more")
+
+
+@app.command(hidden=True)
+def ship(cell: str, seed: Annotated[int | None, typer.Option()] = None) -> None:
+    """Puts a trained member among those that come with the project."""
+    from pipeline.loaded import ship
+
+    print(ship(cell, seed=seed))
+
+
+@app.command()
 def track() -> None:
-    """Reads models/ and reports/evaluation/; writes to MLflow whatever it lacks of them, without duplicates."""
+    """Rebuild MLflow's view: models/, reports/evaluation/ -> MLflow.
+
+    Writes whatever it lacks of them, without duplicates.
+    """
     from pipeline.stages import track
 
     track.run(_params())
@@ -168,7 +224,7 @@ def check(
     ablation: Annotated[str, typer.Argument(help="With --resolved: of this cell alone.")] = "",
     resolved: Annotated[bool, typer.Option("--resolved", help="Print every setting there is, as YAML.")] = False,
 ) -> None:
-    """Reads params.yaml; says whether it is a valid experiment, and what it is."""
+    """Say whether params.yaml is a valid experiment, and what it is."""
     params = _params()
     if ablation and not resolved:
         raise Refused("check: a cell is shown with --resolved; without, the file is checked as a whole")
@@ -187,8 +243,11 @@ def check(
 
 @app.command()
 def study(name: Annotated[str, typer.Argument(help="Of its folder below studies/.")]) -> None:
-    """Makes studies/<name>/, a further experiment with params.yaml, dvc.yaml and reports of its own, or brings its
-    dvc.yaml up to date; `make study NAME=<name>` runs it."""
+    """Make studies/<name>/, a further experiment.
+
+    With params.yaml, dvc.yaml and reports of its own; where it is there, its dvc.yaml is brought up to date. `make
+    study NAME=<name>` runs it.
+    """
     from pipeline import study
 
     folder = study.make(name)
@@ -200,7 +259,7 @@ def preset(
     name: Annotated[str, typer.Argument(help="smoke or published; the default experiment is what git has committed.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite changes of your own.")] = False,
 ) -> None:
-    """Writes params.yaml: puts a preset in place."""
+    """Put another experiment in place: a preset -> params.yaml."""
     from pipeline import files
     from pipeline.params import PARAMS_FILE
     from pipeline.params.section import shortened

@@ -1,0 +1,246 @@
+"""A trained model in a person's hands: found by its name, asked in text, from any folder, without dataset or settings.
+
+import pipeline
+model = pipeline.load("nope-causal")
+model.predict(["123+456="])
+"""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import groupby, permutations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pipeline import files
+from pipeline.dataset import REFERENCE_ROWS
+from pipeline.dataset.rows import Rows, encode
+from pipeline.measurement.cache import run_with_cache
+from pipeline.measurement.catalogue import measurements
+from pipeline.measurement.registry import Subject, random_rows
+from pipeline.params import Cell, Model, Training, checked, task
+from pipeline.params.section import nearest, shortened
+from pipeline.refusal import Refused
+from pipeline.tasks import Problems
+from pipeline.tasks.catalogue import problems
+from pipeline.training.checkpoints import member
+from pipeline.transformer.model import Transformer
+from pipeline.transformer.substitutes import LENDING
+
+CONFIG = "config.json"
+MODELS = Path("models")
+HERE = Path(__file__).parent
+SHIPPED = HERE / "shipped"
+"""A trained member each of the cells that tell the story, so that they can be tried before anything is trained."""
+RANDOM_ROWS = 1000
+ENUMERATED, MOST_ORDERS = 7, 5040
+"""Up to so many tokens all orders are tried: 7! of them."""
+
+
+class Answer(NamedTuple):
+    """What a model says."""
+
+    text: str
+    probability: float
+    """Which the model gives to all of it."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained member, and what its tokens mean. Prompts are text; those of one call must be alike long, but for
+    `predict`."""
+
+    cell: Cell
+    seed: int
+    module: Transformer
+    """In evaluation mode, on the CPU, float32."""
+    vocabulary: list[str]
+    length: int
+    """The longest input, in tokens."""
+    problems: Problems
+    """Those it was trained on."""
+
+    def tokens(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
+        """The prompts as the model reads them.
+
+        Raises:
+            Refused: one is empty, has a character that the model does not know, is longer than what it was trained on,
+                or not as long as the first.
+        """
+        for prompt in prompts:
+            if strange := [character for character in prompt if character not in self.vocabulary]:
+                raise Refused(
+                    f"prompt {shortened(prompt)}: {self.cell.name} does not know the character {strange[0]!r} "
+                    f"(allowed: {''.join(self.vocabulary)!r})"
+                )
+            if not 0 < len(prompt) <= self.length:
+                raise Refused(f"prompt {shortened(prompt)}: must have 1 to {self.length} characters, not {len(prompt)}")
+            if len(prompt) != len(prompts[0]):
+                raise Refused(f"prompt {shortened(prompt)}: must be as long as the first, {shortened(prompts[0])}")
+        token_of = {character: token for token, character in enumerate(self.vocabulary)}
+        return torch.tensor([[token_of[character] for character in prompt] for prompt in prompts])
+
+    def predict(self, prompts: Sequence[str]) -> list[Answer]:
+        """The answers by greedy decoding, each with its probability."""
+        answers: dict[int, Answer] = {}
+        of_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+        for _, group in groupby(of_length, key=lambda place: len(prompts[place])):
+            places = list(group)
+            answers |= zip(places, self._said([prompts[place] for place in places]), strict=True)
+        return [answers[place] for place in range(len(prompts))]
+
+    @torch.no_grad()
+    def _said(self, prompts: Sequence[str]) -> Iterator[Answer]:
+        tokens, longest = self.tokens(prompts), len(self.problems.places)
+        shares: list[Tensor] = []
+        for _ in range(min(longest, 1 + self.length - tokens.shape[1])):
+            at = torch.full((len(tokens), 1), tokens.shape[1] - 1)
+            share, token = self.module(tokens, at)[:, 0].softmax(-1).max(-1)
+            tokens, shares = torch.cat((tokens, token[:, None]), dim=1), [*shares, share]
+        for said, probabilities in zip(tokens[:, len(prompts[0]) :], torch.stack(shares, dim=1), strict=True):
+            text = "".join(self.vocabulary[token] for token in said)
+            text, end, _ = text.partition(self.problems.end) if self.problems.end else (text, "", "")
+            yield Answer(text, probabilities[: len(text) + len(end)].prod().item())
+
+    def over_orders(self, prompt: str) -> pd.DataFrame:
+        """What it answers over the orders of the tokens before the prompt's last (`orders`): a row per answer, the
+        commonest first: `answer, orders, example`."""
+        asked = orders(prompt)
+        table = pd.DataFrame({"answer": [answer.text for answer in self.predict(asked)], "example": asked})
+        counted = table.groupby("answer", sort=False)["example"].agg(orders="size", example="first").reset_index()
+        return counted.sort_values("orders", ascending=False, kind="stable", ignore_index=True)
+
+    def logits(self, prompts: Sequence[str]) -> xarray.DataArray:
+        """What the model makes of each next token: `prompt, token`."""
+        logits, _ = run_with_cache(self.module, self.tokens(prompts))
+        return _named(logits, prompt=list(prompts), token=self.vocabulary)
+
+    def residual_stream(self, prompts: Sequence[str]) -> xarray.DataArray:
+        """The states at each depth (0: the embeddings): `depth, prompt, position, unit`."""
+        _, seen = run_with_cache(self.module, self.tokens(prompts))
+        left = [seen[f"blocks.{layer}.hook_resid_post"] for layer in range(self.cell.model.layers)]
+        states = torch.stack([seen["blocks.0.hook_resid_pre"], *left])
+        return _named(states, depth=None, prompt=list(prompts), position=None, unit=None)
+
+    def attention(self, prompts: Sequence[str]) -> xarray.DataArray:
+        """How much every position draws from every other: `layer, prompt, head, query, key`."""
+        _, seen = run_with_cache(self.module, self.tokens(prompts))
+        patterns = [seen[f"blocks.{layer}.attn.hook_pattern"] for layer in range(self.cell.model.layers)]
+        return _named(torch.stack(patterns), layer=None, prompt=list(prompts), head=None, query=None, key=None)
+
+    def run_with_cache(self, prompts: Sequence[str]) -> tuple[Float[Tensor, "prompts vocabulary"], dict[str, Tensor]]:
+        """Logits, and all that passed on the way to them, under TransformerLens's names (`blocks.0.hook_resid_post`,
+        `blocks.1.attn.hook_pattern`, ...)."""
+        return run_with_cache(self.module, self.tokens(prompts))
+
+    def measure(self, name: str) -> pd.DataFrame:
+        """A measurement of the report, of this member: a row per place (depth, position, ...).
+
+        Raises:
+            Refused: there is no such measurement.
+        """
+        if name not in measurements():
+            raise Refused(f"measurement {shortened(name)}: there is none{nearest(name, measurements())}")
+        random = random_rows(RANDOM_ROWS, self.length, len(self.vocabulary))
+        subject = Subject(deepcopy(self.module).double(), self.cell, self._rows("validation"), random)
+        return measurements()[name].function(subject)
+
+    def _rows(self, split: str) -> Rows:
+        return rows(self.problems, split, self.length)
+
+
+def rows(asked: Problems, split: str, length: int) -> Rows:
+    """A split of these problems, drawn as it was for training."""
+    return encode(asked.splits()[split], asked.vocabulary, asked.end, length=length + 1)
+
+
+def orders(prompt: str) -> list[str]:
+    """The prompt, and every other order of its tokens before the last; `MOST_ORDERS` drawn at random (always the same
+    ones) where there are more."""
+    earlier, last = prompt[:-1], prompt[-1:]
+    if len(earlier) <= ENUMERATED:
+        every = sorted({"".join(order) for order in permutations(earlier)} - {earlier})
+        return [prompt, *(one + last for one in every)]
+    drawn = np.random.default_rng(0)
+    others = ("".join(drawn.permutation(list(earlier))) for _ in range(MOST_ORDERS - 1))
+    return list(dict.fromkeys([prompt, *(other + last for other in others)]))
+
+
+def _named(values: Tensor, **axes: Sequence[str] | None) -> xarray.DataArray:
+    """With these axes; an axis of which the names are not given is numbered."""
+    named = {
+        axis: range(size) if names is None else list(names)
+        for (axis, names), size in zip(axes.items(), values.shape, strict=True)
+    }
+    return xarray.DataArray(values.detach().numpy(), coords=named, dims=list(axes))
+
+
+def load(where: str | Path, *, seed: int | None = None) -> Loaded:
+    """A trained member: of the cell of that name (in `models/` here, then in the project's, then what the project
+    ships), or of the folder `where`. `seed`: which; without, the first.
+
+    Raises:
+        Refused: there is no such cell or seed, or a file of it is missing or altered.
+    """
+    folder = _folder(Path(where))
+    made_by = _made_by(folder)
+    config, path = files.read_json(folder / CONFIG, made_by=made_by), str(folder / CONFIG)
+    try:
+        model = checked(Model, config["model"], f"{path}: model")
+        training = checked(Training, config["training"], f"{path}: training")
+        asked = problems(task(config["task"], f"{path}: task"))
+        vocabulary, length, digests = list(config["vocabulary"]), int(config["length"]), dict(config["weights"])
+        name = str(config["ablation"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused(f"{path}: damaged ({error}); make it again with `{made_by}`") from None
+    seeds = [one for one in training.seeds if _weights(one) in digests]
+    chosen = seed if seed is not None else seeds[0]
+    if chosen not in seeds:
+        raise Refused(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, seeds))})")
+    inputs: dict[str, Any] = {"vocabulary": len(vocabulary), "length": length}
+    if model.residual_free.layers and model.residual_substitute in LENDING:
+        inputs["reference"] = rows(asked, "train", length).tokens[:REFERENCE_ROWS, :-1].astype(np.int64)
+    weights = _weights(chosen)
+    module = member(folder / weights, digests[weights], model=model, inputs=inputs, made_by=made_by)
+    cell = Cell(name=name, dataset=asked.task.name, task=asked.task, model=model, training=training)
+    return Loaded(cell, chosen, module, vocabulary, length, asked)
+
+
+def ship(where: str | Path, *, seed: int | None = None) -> Path:
+    """Put a trained member among those that the project ships; its folder there."""
+    folder = _folder(Path(where))
+    config = files.read_json(folder / CONFIG, made_by=_made_by(folder))
+    chosen = load(folder, seed=seed)
+    name = _weights(chosen.seed)
+    content = files.verified(folder / name, config["weights"][name], made_by=_made_by(folder))
+    files.write_bytes(SHIPPED / chosen.cell.name / name, content)
+    kept = {"weights": {name: config["weights"][name]}, "snapshots": {}}
+    files.write_json(SHIPPED / chosen.cell.name / CONFIG, config | kept)
+    return SHIPPED / chosen.cell.name
+
+
+def _folder(where: Path) -> Path:
+    """The first folder of that name that holds a trained cell."""
+    homes = (MODELS, HERE.parent / MODELS, SHIPPED)
+    named = where.parts == (where.name,)
+    found = (folder for folder in (where, *(home / where for home in homes if named)) if (folder / CONFIG).exists())
+    if folder := next(found, None):
+        return folder
+    known = sorted({path.parent.name for home in homes for path in home.glob(f"*/{CONFIG}")})
+    raise Refused(f"cell {shortened(str(where))}: nothing trained is there{nearest(where.name, known)}")
+
+
+def _made_by(folder: Path) -> str:
+    """The command that makes what is in a cell's folder."""
+    return f"git checkout {folder}" if folder.parent == SHIPPED else f"python -m pipeline train {folder.name}"
+
+
+def _weights(seed: int) -> str:
+    return f"seed-{seed}.safetensors"
