@@ -21,7 +21,8 @@ CHAPTERS: dict[Chapter, str] = {
     "details": "Details",
 }
 """In the order of the page, with their titles."""
-MOMENTS = "A line or dot per seed, coloured as trained."
+LINES = "Line: mean over seeds, band: from the least to the most; in colour as trained."
+DOTS = "A dot per seed, in colour as trained."
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate, rows_at
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import MOMENTS, Finding, by_cell
+from pipeline.reporting.grid.finding import DOTS, LINES, Finding, by_cell
 from pipeline.reporting.grid.tables import MEMBER
 from pipeline.reporting.page import Figure
 
@@ -42,7 +42,7 @@ def finding(measurement: Measurement, evidence: Evidence) -> Finding | None:
     columns = {"As trained": at_end(1), "Before training": at_end(0)}
     where = f" at the last {along}" if along else ""
     caption = f"The {words}{where}: mean over seeds (t 95% interval)"
-    figure = Figure(measurement.name, f"{words[0].upper()}{words[1:]} by cell", MOMENTS, draw)
+    figure = Figure(measurement.name, f"{words[0].upper()}{words[1:]} by cell", LINES if along else DOTS, draw)
     return Finding(
         _range([at_end(1)(cell) for cell in evidence.cells], words + where),
         [by_cell(evidence.cells, columns, caption)],

@@ -36,7 +36,7 @@ def lines(
     dashed: tuple[pd.DataFrame, str] | None = None,
     log: bool = False,
 ) -> Figure:
-    """A panel per cell, a line per member.
+    """A panel per cell: the mean over its members as a line, from the least to the most as a band.
 
     Args:
         table: a row per member, moment and place along `along`.
@@ -50,8 +50,11 @@ def lines(
         for rows, how in ((table, "o-"), *([(dashed[0], "--")] if dashed else [])):
             own = rows[rows["ablation"] == cell.name]
             for moment, color in ((initial(own), style.GREY), (trained(own), style.color(cell))):
-                for _, line in moment.groupby("seed", sort=False):
-                    axes.plot(line[along], line[value], how, color=color, linewidth=1.3, markersize=3, alpha=0.75)
+                of_seeds = moment.groupby(along)[value].agg(["mean", "min", "max"]).astype(float)  # of none, too
+                axes.plot(of_seeds.index, of_seeds["mean"], how, color=color, linewidth=1.5, markersize=3)
+                if how == "o-":
+                    band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0}
+                    axes.fill_between(of_seeds.index, of_seeds["min"], of_seeds["max"], **band)
         places = table.loc[table["ablation"] == cell.name, along]
         if len(places):
             axes.set_xlim(places.min() - 0.2, places.max() + 0.2)
@@ -68,14 +71,17 @@ def lines(
     return figure
 
 
-def along_training(table: pd.DataFrame, cells: Sequence[Cell], value: str, *, label: str) -> Figure:
-    """A panel per cell, a line per member over its training, from initialisation to its last step."""
+def along_training(table: pd.DataFrame, cells: Sequence[Cell], value: str, *, label: str, log: bool = False) -> Figure:
+    """A panel per cell, a line per member over its training, from initialisation to its last step. `log`: whether the
+    values, too, are drawn on a logarithmic axis."""
     figure, panels = style.panel_per(cells, 2.0)
     for axes, cell in zip(panels, cells, strict=True):
         for _, line in table[table["ablation"] == cell.name].groupby("seed", sort=False):
             ordered = line.sort_values("step")
             axes.plot(ordered["step"] + 1, ordered[value], "-o", color=style.color(cell), markersize=3, linewidth=1.3)
         axes.set_xscale("log")
+        if log:
+            axes.set_yscale("log")
     figure.supxlabel("Step + 1", fontsize=11)
     figure.supylabel(label, fontsize=11)
     style.explain(figure, style.encodings(cells, marker="o", markersize=3, linewidth=1.3))

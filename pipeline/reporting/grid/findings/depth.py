@@ -6,7 +6,7 @@ from itertools import pairwise
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import MOMENTS, Finding, by_cell, columns_by_depth, section
+from pipeline.reporting.grid.finding import LINES, Finding, by_cell, columns_by_depth, section
 from pipeline.reporting.page import Figure
 
 MOVED = 1e-6
@@ -28,7 +28,7 @@ def depth(evidence: Evidence) -> Finding | None:
         Figure(
             "depth",
             "Relative change of a token's state by depth and cell when earlier tokens are permuted",
-            f"The last token's position stays, the others move (their mean). {MOMENTS}",
+            f"The last token's position stays, the others move (their mean). {LINES}",
             partial(
                 measured.lines, last, evidence.cells, "change_of_token", dashed=(others, "the other tokens"),
                 labels=("Depth (layers passed)", "Relative change of a token's state"),

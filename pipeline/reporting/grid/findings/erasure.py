@@ -5,7 +5,7 @@ from functools import partial
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence, trained
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import MOMENTS, Finding, by_cell, columns_by_depth, section
+from pipeline.reporting.grid.finding import LINES, Finding, by_cell, columns_by_depth, section
 from pipeline.reporting.page import Figure
 
 
@@ -41,7 +41,7 @@ def erasure(evidence: Evidence) -> Finding | None:
     figure = Figure(
         "erasure",
         "Exact match when the states of every position are moved to the same mean, by depth and cell",
-        f"{MOMENTS} Dashed: moved as far in a direction that means nothing.",
+        f"{LINES} Dashed: moved as far in a direction that means nothing.",
         partial(
             measured.lines, trained(table), evidence.cells, "mean_erased",
             labels=("Depth (layers passed)", "Exact match, means erased"),

@@ -5,7 +5,7 @@ from functools import partial
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import MOMENTS, Finding, by_cell, columns_by_depth, section
+from pipeline.reporting.grid.finding import LINES, Finding, by_cell, columns_by_depth, section
 from pipeline.reporting.page import Figure
 
 SETS = ("swapped pair", "rest", "last")
@@ -44,7 +44,7 @@ def interchange(evidence: Evidence) -> Finding | None:
     figure = Figure(
         "interchange",
         "Share of a swap of two tokens that the states of the swapped pair bring about, by depth and cell",
-        f"{MOMENTS} Where it falls, order has left its place.",
+        f"{LINES} Where it falls, order has left its place.",
         partial(
             measured.lines, table[table["places"] == "swapped pair"], evidence.cells, "recovery",
             labels=("Depth (layers passed)", "Share of the swap, by the pair's states"),

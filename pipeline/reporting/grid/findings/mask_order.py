@@ -5,7 +5,7 @@ from functools import partial
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import MOMENTS, Column, Finding, by_cell, section
+from pipeline.reporting.grid.finding import DOTS, Column, Finding, by_cell, section
 from pipeline.reporting.page import Figure
 
 
@@ -32,7 +32,7 @@ def mask_order(evidence: Evidence) -> Finding | None:
     figure = Figure(
         "mask_order",
         "Total variation of the prediction when the first layer's mask is told another order of the tokens, by cell",
-        MOMENTS,
+        DOTS,
         partial(
             measured.dots, of_first, masked, "total_variation",
             label="Change of the prediction (total variation), first layer's mask in another order",

@@ -6,7 +6,7 @@ from pipeline import cells as grid
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import MOMENTS, Column, Finding, by_cell, section
+from pipeline.reporting.grid.finding import LINES, Column, Finding, by_cell, section
 from pipeline.reporting.page import Figure
 
 
@@ -37,7 +37,7 @@ def masks(evidence: Evidence) -> Finding | None:
     figure = Figure(
         "masks",
         "Total variation of the prediction when one layer's causal mask is taken away, by layer and cell",
-        f"{MOMENTS} Nothing happens without the last layer's mask.",
+        f"{LINES} Nothing happens without the last layer's mask.",
         partial(
             measured.lines, table, masked, "total_variation", along="layer",
             labels=("Layer without mask", "Change of the prediction (total variation)"),

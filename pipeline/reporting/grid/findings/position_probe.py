@@ -8,7 +8,7 @@ from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.comparisons import depth_to_read
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import MOMENTS, Column, Finding, by_cell, by_layer, section
+from pipeline.reporting.grid.finding import LINES, Column, Finding, by_cell, by_layer, section
 from pipeline.reporting.page import Figure
 
 
@@ -52,7 +52,7 @@ def position_probe(evidence: Evidence) -> Finding | None:
     figure = Figure(
         "position_probe",
         "R² of a linear probe for absolute position on random rows, by depth and cell",
-        f"{MOMENTS} A probe that knows nothing has 0.",
+        f"{LINES} A probe that knows nothing has 0.",
         partial(
             measured.lines, position.assign(r2=position["r2"].clip(lower=-0.1)), evidence.cells, "r2",
             labels=("Depth (layers passed)", "R² of position, random rows"), reference=(0.0, "knows nothing"),

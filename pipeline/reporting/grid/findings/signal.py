@@ -58,7 +58,7 @@ def signal(evidence: Evidence) -> Finding | None:
         "A line per seed.",
         partial(
             measured.along_training, pd.concat(_there(table, lacking)), lacking, "entering",
-            label="Root mean square",
+            label="Root mean square", log=True,
         ),
     )  # fmt: skip
     return Finding(claims, [by_cell(lacking, columns, caption)], [figure])
