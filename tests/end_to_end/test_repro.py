@@ -132,7 +132,7 @@ def test_one_edited_ablation_makes_only_its_training_and_the_report_stale(clone:
     """What depends on the training follows when it runs."""
     text = (clone / "params.yaml").read_text()
     (clone / "params.yaml").write_text(text.replace("attention: full}}", "attention: full, layers: 1}}"))
-    stale = set(json.loads(run(clone, "dvc", "status", "--json")))
+    stale = {stage for stage in json.loads(run(clone, "dvc", "status", "--json")) if ":" not in stage}  # no study's
     (clone / "params.yaml").write_text(text)
     assert stale == {"train@nope-full", "report"}
 
