@@ -13,13 +13,15 @@ from ruamel.yaml import YAML
 
 PROJECT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"]
+PUBLIC = PROJECT / "pipeline" / "__init__.py"
+"""What people import: it passes on to what they ask for, and no stage asks for anything."""
 UNSEEN = "pipeline.tracking"
 """A view of the results: it changes nothing that DVC tracks, so that no stage is stale for it. (The command line is not
 in a closure either, which begins below it: `cli.py` only passes on.)"""
 
 LAYERS = (
     ("cli", "__main__"),
-    ("stages", "grid", "study"),
+    ("stages", "grid", "study", "loaded"),
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement"),
     ("transformer",),
@@ -96,7 +98,7 @@ def closure(stage: str) -> frozenset[Path]:
             continue
         reached.add(module)
         waiting += imports(python(module))
-    files = {python(module) for module in reached | {"pipeline", "pipeline.stages"}}
+    files = {python(module) for module in reached | {"pipeline.stages"}} - {PUBLIC}
     return frozenset(file for file in files if not silent(file)).union(*map(read_by, files))
 
 
