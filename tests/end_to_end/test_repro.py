@@ -32,7 +32,7 @@ def run(folder: Path, *command: str, expect: int = 0) -> str:
         "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
     }
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == expect, f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 

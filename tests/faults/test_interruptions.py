@@ -67,7 +67,7 @@ def statuses(folder: Path) -> set[str]:
 def test_ctrl_c_ends_with_one_line_and_runs_marked_killed(folder: Path, training: subprocess.Popen[str]) -> None:
     training.send_signal(signal.SIGINT)
     _, said = training.communicate(timeout=60)
-    assert training.returncode == 130
+    assert training.returncode == 130, said
     assert said.strip().splitlines()[-1].startswith("interrupted")
     assert "Traceback" not in said
     assert not (folder / "models" / ABLATION).exists()

@@ -12,7 +12,7 @@ from tests.engines.conftest import cluster, nodes
 __all__ = ["cluster", "nodes"]  # fixtures
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_workers_on_two_nodes_complete_a_study(project: Path, cluster: None) -> None:
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("confirm:", "confirm: []  #"))  # on SLURM it is confirmed, too

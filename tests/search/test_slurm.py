@@ -12,7 +12,7 @@ from tests.engines.conftest import controller, slurm
 __all__ = ["controller", "slurm"]  # fixtures
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_workers_on_two_nodes_complete_a_study(project: Path, slurm: None) -> None:
     search.run(read(), workers=3, engine="slurm", gpus=0.0)
     found = pd.read_csv(project / "reports" / "search" / "trials.csv")
