@@ -28,6 +28,8 @@ from pipeline.measurement.registry import Subject, random_rows
 from pipeline.params import Cell, Model, Training, checked, task
 from pipeline.params.section import nearest, shortened
 from pipeline.refusal import Refused
+from pipeline.stages import MODELS
+from pipeline.stages.analyze import RANDOM_ROWS
 from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
 from pipeline.training.checkpoints import member
@@ -35,11 +37,9 @@ from pipeline.transformer.model import Transformer
 from pipeline.transformer.substitutes import LENDING
 
 CONFIG = "config.json"
-MODELS = Path("models")
 HERE = Path(__file__).parent
 SHIPPED = HERE / "shipped"
 """A trained member each of the cells that tell the story, so that they can be tried before anything is trained."""
-RANDOM_ROWS = 1000
 ENUMERATED, MOST_ORDERS = 7, 5040
 """Up to so many tokens all orders are tried: 7! of them."""
 
@@ -149,11 +149,8 @@ class Loaded:
         if name not in measurements():
             raise Refused(f"measurement {shortened(name)}: there is none{nearest(name, measurements())}")
         random = random_rows(RANDOM_ROWS, self.length, len(self.vocabulary))
-        subject = Subject(deepcopy(self.module).double(), self.cell, self._rows("validation"), random)
-        return measurements()[name].function(subject)
-
-    def _rows(self, split: str) -> Rows:
-        return rows(self.problems, split, self.length)
+        held_out = rows(self.problems, "validation", self.length)
+        return measurements()[name].function(Subject(deepcopy(self.module).double(), self.cell, held_out, random))
 
 
 def rows(asked: Problems, split: str, length: int) -> Rows:
@@ -198,10 +195,10 @@ def load(where: str | Path, *, seed: int | None = None) -> Loaded:
         asked = problems(task(config["task"], f"{path}: task"))
         vocabulary, length, digests = list(config["vocabulary"]), int(config["length"]), dict(config["weights"])
         name = str(config["ablation"])
-    except (KeyError, TypeError, ValueError) as error:
+        seeds = [one for one in training.seeds if _weights(one) in digests]
+        chosen = seeds[0] if seed is None else seed
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise Refused(f"{path}: damaged ({error}); make it again with `{made_by}`") from None
-    seeds = [one for one in training.seeds if _weights(one) in digests]
-    chosen = seed if seed is not None else seeds[0]
     if chosen not in seeds:
         raise Refused(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, seeds))})")
     inputs: dict[str, Any] = {"vocabulary": len(vocabulary), "length": length}
