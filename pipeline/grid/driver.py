@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.engines import ENGINES, Command
-from pipeline.grid import ledger
+from pipeline.grid import ledger, pace
 from pipeline.grid.state import Job, forget, log
 from pipeline.grid.view import View
 from pipeline.params import Cell, Params
@@ -15,6 +15,8 @@ from pipeline.refusal import Failed
 
 RESULT = "report"
 """The stage for whose sake all the others run."""
+DRAWING = 5e7
+"""The cost of a dataset: a few seconds, where a cell of cost 1e10 takes minutes."""
 PREFIXES = 4
 """Of a row that is learned with full attention: about as many as its answer has characters."""
 
@@ -34,7 +36,8 @@ def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) ->
     if ledger.is_current(RESULT):
         print("nothing is stale")
         return
-    _run_stale({f"generate-{task}": Job([f"generate@{task}"], 1.0) for task in params.tasks}, engine, jobs, gpus)
+    draw = {f"generate-{task}": Job([f"generate@{task}"], DRAWING) for task in params.tasks}
+    _run_stale(draw, engine, jobs, gpus)
     _run_stale(longest_first(params.cells()), engine, jobs, gpus)
     _dvc("repro", "--quiet", RESULT)
 
@@ -63,7 +66,8 @@ def _run_stale(jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: 
         forget(job)
     commands = [Command.of_pipeline("job", job, *begun[job].stages, log=log(job)) for job in names]
 
-    with View({job: Job(stale.stages, jobs[job].cost) for job, stale in begun.items()}) as view:
+    stale_jobs = {job: Job(stale.stages, jobs[job].cost) for job, stale in begun.items()}
+    with View(stale_jobs, pace.measured(engine, workers)) as view:
 
         def end(index: int, code: int) -> None:
             job = names[index]
@@ -73,6 +77,8 @@ def _run_stale(jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: 
             view.end(job, wrong or "done")
 
         ENGINES[engine].run(commands, workers=workers, gpus=gpus, on_end=end)
+        if not failed:
+            pace.remember(engine, workers, view.cost, view.seconds)
     if failed:
         raise Failed(
             f"grid: {len(failed)} of {len(names)} jobs failed: {'; '.join(failed)}; "

@@ -22,16 +22,18 @@ class View:
 
     Args:
         jobs: by their names.
+        pace: costs a second, where a grid was timed before.
     """
 
-    def __init__(self, jobs: Mapping[str, Job]) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: Mapping[str, Job], pace: float | None = None) -> None:
+        self.jobs, self.pace = jobs, pace
         self.ended: dict[str, str] = {}
         self.started = time.monotonic()
         console = Console(stderr=True)
         self.live = Live(get_renderable=self._table, console=console, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
+        self._say(f"to run: {', '.join(self.jobs)}; {self._left() or 'the first will say how long that takes'}")
         if self.live:
             self.live.start()
         return self
@@ -43,7 +45,21 @@ class View:
     def end(self, job: str, outcome: str) -> None:
         """Show that a job has ended, and how."""
         self.ended[job] = outcome
-        line = f"{job}: {outcome}; {self._summary()}"
+        self._say(f"{job}: {outcome}; {self._summary()}")
+
+    @property
+    def cost(self) -> float:
+        """Of what is done."""
+        shares = dict.fromkeys(self.ended, 1.0)
+        shares |= {job: share_done(state, len(self.jobs[job].stages)) for job, state in self._states().items()}
+        return sum(share * self.jobs[job].cost for job, share in shares.items())
+
+    @property
+    def seconds(self) -> float:
+        """Since it was begun."""
+        return time.monotonic() - self.started
+
+    def _say(self, line: str) -> None:
         if self.live:
             self.live.console.print(Text(line))
         else:
@@ -55,15 +71,14 @@ class View:
         return {job: state for job, state in found.items() if state}
 
     def _summary(self) -> str:
-        shares = dict.fromkeys(self.ended, 1.0)
-        shares |= {job: share_done(state, len(self.jobs[job].stages)) for job, state in self._states().items()}
-        done = sum(share * self.jobs[job].cost for job, share in shares.items())
-        all_of_it = sum(job.cost for job in self.jobs.values())
-        text = f"{len(self.ended)} of {len(self.jobs)} done"
-        if 0 < done < all_of_it:
-            left = (time.monotonic() - self.started) * (all_of_it / done - 1)
-            text += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
-        return text
+        return ", ".join(filter(None, (f"{len(self.ended)} of {len(self.jobs)} done", self._left())))
+
+    def _left(self) -> str:
+        """How long it will take; empty if nobody knows, or nothing is left."""
+        done, all_of_it = self.cost, sum(job.cost for job in self.jobs.values())
+        pace = done / self.seconds if done else self.pace
+        left = (all_of_it - done) / pace if pace else 0.0
+        return "" if left <= 0 else f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
 
     def _table(self) -> Group:
         table = Table(box=None, show_header=False, pad_edge=False)

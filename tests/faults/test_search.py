@@ -25,7 +25,7 @@ from tests.search.conftest import fresh_database, postgres
 __all__ = ["postgres"]  # a fixture
 
 PROJECT = Path(__file__).parent.parent.parent
-TRIALS, WORKERS, KILLS = 40, 4, 3
+TRIALS, WORKERS, KILLS = 24, 3, 2
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def folder(tmp_path: Path) -> Path:
     yaml = YAML()
     content = yaml.load(PRESETS / "smoke.yaml")
     content["training"] |= {"warmup_steps": 1, "batch_size": 8}
-    content["search"] |= {"trials": TRIALS, "steps": 40, "give_up_below": 0.0, "enumerate_up_to": 0, "heartbeat": 1}
+    content["search"] |= {"trials": TRIALS, "steps": 40, "give_up_below": 0.0, "heartbeat": 1}
+    content["search"] |= {"enumerate_up_to": 0, "confirm": []}
     every = ["searched"] * 3
     content["search"]["space"] |= {"layers": [1, 2, 3], "residual_free": {"attention": every, "mlp": every}}
     yaml.dump(content, tmp_path / "params.yaml")
@@ -146,7 +147,7 @@ def shown(folder: Path) -> dict[int, float]:
 
 @pytest.mark.timeout(300)
 def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> None:
-    trials = 12
+    trials = 6
     (folder / "params.yaml").write_text(
         (folder / "params.yaml").read_text().replace(f"trials: {TRIALS}", f"trials: {trials}")
     )

@@ -96,11 +96,3 @@ def test_without_a_study_there_is_nothing_to_promote(project: Path) -> None:
     open_study(read(), storage_url(read().search, search.FOLDER.resolve()))
     with pytest.raises(Refused, match="no trial is complete; `python -m pipeline search` goes on"):
         search.promote(read(), 1)
-
-
-def test_several_workers_complete_a_study_with_their_answer(project: Path) -> None:
-    search.run(read(), workers=2, engine="processes", gpus=None)
-    found = pd.read_csv(project / "reports" / "search" / "trials.csv")
-    assert list(found["state"]) == ["complete"] * read().search.trials
-    confirmed = pd.read_csv(project / "reports" / "search" / "confirmation.csv")
-    assert len(confirmed) >= 1

@@ -19,7 +19,7 @@ def as_ablation(params: Params, name: str, overrides: dict[str, Any]) -> Any:
     return params.model_copy(update={"ablations": {name: Ablation(**overrides)}}).cell(name)
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(chosen=spaces)
 def test_it_says_the_trials_configuration_and_each_has_its_own_name(smoke: Params, chosen: dict) -> None:
     params = changed(smoke, space=chosen | WIDE)
