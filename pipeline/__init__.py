@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.loaded import Answer, Loaded, load
+    from pipeline.loaded import Answer, Loaded, load, trained
 
-__all__ = ["Answer", "Loaded", "load"]
+__all__ = ["Answer", "Loaded", "load", "trained"]
 
 
 def __getattr__(name: str) -> Any:

@@ -220,6 +220,18 @@ def track() -> None:
 
 
 @app.command()
+def ui(port: Annotated[int, typer.Option(help="Where the pages are served.")] = 5000) -> None:
+    """Look at the runs: MLflow -> its pages, in a browser.
+
+    Says their address, and opens it where there is a screen.
+    """
+    params = _params()
+    from pipeline import tracking
+
+    tracking.serve(params.tracking, port)
+
+
+@app.command()
 def check(
     ablation: Annotated[str, typer.Argument(help="With --resolved: of this cell alone.")] = "",
     resolved: Annotated[bool, typer.Option("--resolved", help="Print every setting there is, as YAML.")] = False,
@@ -309,4 +321,5 @@ def _params() -> "Params":
 
     params = read()
     tracking.check(params.tracking)
+    tracking.name_call()
     return params

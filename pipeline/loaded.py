@@ -40,6 +40,8 @@ CONFIG = "config.json"
 HERE = Path(__file__).parent
 SHIPPED = HERE / "shipped"
 """A trained member each of the cells that tell the story, so that they can be tried before anything is trained."""
+HOMES = (MODELS, HERE.parent / MODELS, SHIPPED)
+"""Where a cell is looked for by its name: here, in the project, in what comes with it."""
 ENUMERATED, MOST_ORDERS = 7, 5040
 """Up to so many tokens all orders are tried: 7! of them."""
 
@@ -210,6 +212,11 @@ def load(where: str | Path, *, seed: int | None = None) -> Loaded:
     return Loaded(cell, chosen, module, vocabulary, length, asked)
 
 
+def trained() -> list[str]:
+    """The names of all cells that `load` finds from here."""
+    return sorted({path.parent.name for home in HOMES for path in home.glob(f"*/{CONFIG}")})
+
+
 def ship(where: str | Path, *, seed: int | None = None) -> Path:
     """Put a trained member among those that the project ships; its folder there."""
     folder = _folder(Path(where))
@@ -225,13 +232,11 @@ def ship(where: str | Path, *, seed: int | None = None) -> Path:
 
 def _folder(where: Path) -> Path:
     """The first folder of that name that holds a trained cell."""
-    homes = (MODELS, HERE.parent / MODELS, SHIPPED)
     named = where.parts == (where.name,)
-    found = (folder for folder in (where, *(home / where for home in homes if named)) if (folder / CONFIG).exists())
+    found = (folder for folder in (where, *(home / where for home in HOMES if named)) if (folder / CONFIG).exists())
     if folder := next(found, None):
         return folder
-    known = sorted({path.parent.name for home in homes for path in home.glob(f"*/{CONFIG}")})
-    raise Refused(f"cell {shortened(str(where))}: nothing trained is there{nearest(where.name, known)}")
+    raise Refused(f"cell {shortened(str(where))}: nothing trained is there{nearest(where.name, trained())}")
 
 
 def _made_by(folder: Path) -> str:

@@ -18,10 +18,12 @@ PUBLIC = PROJECT / "pipeline" / "__init__.py"
 UNSEEN = "pipeline.tracking"
 """A view of the results: it changes nothing that DVC tracks, so that no stage is stale for it. (The command line is not
 in a closure either, which begins below it: `cli.py` only passes on.)"""
+NAMED = "pipeline.served"
+"""What MLflow imports when it loads a model, told by its name: who tells it does not import it."""
 
 LAYERS = (
     ("cli", "__main__"),
-    ("stages", "grid", "study", "loaded"),
+    ("stages", "grid", "study", "loaded", "served"),
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement"),
     ("transformer",),
@@ -68,7 +70,9 @@ def imports(path: Path) -> set[str]:
                 named |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
             case ast.ImportFrom():
                 raise AssertionError(f"{path}: imports are written in full, not relative")
-            case ast.Constant(value=str(text)) if text.startswith("pipeline."):  # imported by its name
+            case ast.Constant(value=str(text)) if (
+                text.startswith("pipeline.") and text != NAMED
+            ):  # imported by its name
                 named.add(text.split(":")[0])
             case ast.Attribute(attr="iter_modules"):  # of its own folder
                 named |= {module_of(one) for one in path.parent.glob("*.py")}

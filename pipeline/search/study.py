@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from statistics import mean
 
 import optuna
 import sqlalchemy
@@ -107,6 +108,13 @@ def wanted(params: Params) -> int:
 def complete(study: optuna.Study) -> int:
     """How many trials have an outcome."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+def seconds_left(params: Params, study: optuna.Study, workers: int) -> float | None:
+    """How long the trials that are missing will take, as long as those that were run took; None: none was run yet."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    took = [trial.duration.total_seconds() for trial in trials if trial.duration and "repeats" not in trial.user_attrs]
+    return mean(took) * max(0, wanted(params) - len(trials)) / workers if took else None
 
 
 def sampler(params: Params, seed: int | None) -> BaseSampler:

@@ -4,6 +4,7 @@ Torch, MLflow and matplotlib are imported where they are used, so that a storage
 """
 
 import io
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pipeline.params import PARAMS_FILE, Ablation, Cell, Params, checked
 from pipeline.refusal import Failed, Refused
 from pipeline.search import confirmation, space, stanza, table
 from pipeline.search.result import Result
-from pipeline.search.study import VARIABLE, alone, complete, find_study, open_study, storage_url, wanted
+from pipeline.search.study import VARIABLE, alone, complete, find_study, open_study, seconds_left, storage_url, wanted
 from pipeline.stages import DATA, REPORTS
 
 if TYPE_CHECKING:
@@ -42,10 +43,15 @@ def run(params: Params, *, workers: int | None, engine: str, gpus: float | None)
     data = _data(params)
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url, seeded=True)
-    print(f"study {study.study_name}: {wanted(params)} trials, in {url.render_as_string(hide_password=True)}")
+    count = workers or machine.room(gpus)
+    left = seconds_left(params, study, count)
+    print(
+        f"study {study.study_name}: {complete(study)} of {wanted(params)} trials, in "
+        f"{url.render_as_string(hide_password=True)}; "
+        f"{'the first will say how long they take' if left is None else f'about {left / 60:.0f} min of trials left'}"
+    )
     from pipeline.reporting.wording import listed
 
-    count = workers or machine.room(gpus)
     alone_here = count == 1 and engine == LOCAL  # workers take seconds to start
     storage = {VARIABLE: url.render_as_string(hide_password=False)}
 
@@ -174,6 +180,7 @@ def _write(told: "Study") -> None:
         files.write_csv(FOLDER / name, of_study)
     files.write_json(FOLDER / "claims.json", Claims(claims=report.record(told, claims)).model_dump())
     files.write_text(FOLDER / "ablations.yaml", "".join(f"{line}\n" for line in ready))
+    shutil.rmtree(FOLDER / "figures", ignore_errors=True)  # with those that are no more
     for name, image in images.items():
         files.write_bytes(FOLDER / "figures" / f"{name}.png", image)
     files.write_text(FOLDER / "summary.md", page.markdown(content))

@@ -6,6 +6,7 @@ what is here: a `Store`, of the module that `BACKENDS` names. Only that module i
 """
 
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +70,13 @@ class Store(Protocol):
     def artifact(self, run: str, file: Path) -> None:
         """Keep a file, or where it is. One of the same name is replaced."""
 
+    def model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
+        """Keep the trained cell that the run made, to be loaded by its name, with what is known of how good it is. What
+        is kept already is not kept twice."""
+
+    def watch(self, run: str) -> None:
+        """Show what the machine does until the run ends, if the back end can and is asked to."""
+
     def dataset(self, run: str, name: str, rows: int, digests: Mapping[str, str]) -> None:
         """The run learned from that many rows of `data/<name>`, whose files have these digests."""
 
@@ -100,6 +108,28 @@ def connect(settings: Tracking) -> Store:
     """
     opened: Store = import_module(f"{__name__}.{check(settings)}").open_store(settings)
     return opened
+
+
+def serve(settings: Tracking, port: int) -> None:
+    """Show the experiment to people, on this machine, until they have seen enough.
+
+    Raises:
+        Refused: this back end has nothing to show, or the port is taken.
+    """
+    import_module(f"{__name__}.{check(settings)}").serve(settings, port)
+
+
+def name_call() -> None:
+    """`mlflow run` makes a run for the call itself, with a name out of a hat: it gets one that says what was called."""
+    if "MLFLOW_RUN_ID" in os.environ:
+        with BestEffort().attempt():
+            import_module(f"{__name__}.mlflow").name_call(os.environ["MLFLOW_RUN_ID"])
+
+
+def of_workspace(path: Path) -> Path:
+    """The absolute path. One in the copy of the workspace where `dvc exp run --temp` works, which DVC removes with all
+    that is in it, is the same one in the workspace itself."""
+    return Path(re.sub(r"/\.dvc/tmp/exps/[^/]+/", "/", str(path.resolve())))
 
 
 class BestEffort:

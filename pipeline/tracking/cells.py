@@ -57,6 +57,7 @@ class LiveRuns(BestEffort):
             for old in self.store.find(identity(self.cell, self.digests)):
                 self.store.delete(old.id)
             self.runs = _created(self.store, self.cell, self.digests, machine())
+            self.store.watch(self.runs[None].id)
         return self
 
     def log_evaluation(self, evaluation: History) -> None:
@@ -128,6 +129,8 @@ def _completed(store: Store, trained: TrainedCell, seed: int | None, run: Run) -
     if lacks_training or lacks_evaluation:
         metrics = {key: value for key, value in trained.metrics(seed).items() if run.metrics.get(key) != value}
         marks = {TRAINED: trained.trained} | ({EVALUATED: trained.evaluated} if trained.evaluation else {})
+        if seed is None:
+            store.model(run.id, trained.cell.name, trained.folder, trained.metrics(None))
         store.log(run.id, metrics=metrics, tags=trained.tags(seed) | marks)
     if run.status != "FINISHED":
         store.end(run.id, "FINISHED")

@@ -14,7 +14,8 @@ from filelock import FileLock
 
 from pipeline import files
 from pipeline.params import Tracking
-from pipeline.tracking import Run, Unreachable, finite, reason
+from pipeline.refusal import Refused
+from pipeline.tracking import Run, Unreachable, finite, of_workspace, reason
 
 LOCK_SECONDS = 60
 
@@ -66,6 +67,12 @@ class JsonlStore:
     def artifact(self, run: str, file: Path) -> None:
         self._append("artifact", run, path=str(file), sha256=files.digest(file.read_bytes()))
 
+    def model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
+        self._append("model", run, name=name, path=str(folder), metrics=finite(metrics))
+
+    def watch(self, run: str) -> None:
+        """It cannot."""
+
     def dataset(self, run: str, name: str, rows: int, digests: Mapping[str, str]) -> None:
         self._append("dataset", run, name=name, rows=rows, digests=dict(digests))
 
@@ -101,4 +108,19 @@ class JsonlStore:
 
 def open_store(settings: Tracking) -> JsonlStore:
     """The experiment in the file that the address names. It is made by the first event."""
-    return JsonlStore(Path(settings.uri.removeprefix("jsonl:")), settings.experiment)
+    return JsonlStore(_file(settings), settings.experiment)
+
+
+def serve(settings: Tracking, port: int) -> None:
+    """There are no pages.
+
+    Raises:
+        Refused: always.
+    """
+    raise Refused(
+        f"ui: {_file(settings)} is a plain log without pages; read it, or set tracking.uri to a store of MLflow"
+    )
+
+
+def _file(settings: Tracking) -> Path:
+    return of_workspace(Path(settings.uri.removeprefix("jsonl:")))

@@ -42,8 +42,10 @@ class TrainedCell:
 
     def files(self, seed: int | None) -> list[Path]:
         """What training wrote."""
-        names = ["config.json", "history.csv"] if seed is None else [f"seed-{seed}.safetensors"]
-        return [self.folder / name for name in names]
+        return [
+            self.folder / "config.json",
+            self.folder / ("history.csv" if seed is None else f"seed-{seed}.safetensors"),
+        ]
 
     def curve(self, seed: int | None) -> list[Row]:
         """A row per evaluation: its `step`, and what was measured."""

@@ -25,10 +25,14 @@ def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_t
 ) -> None:
     search.run(read(), workers=1, engine="processes", gpus=None)
     first = answer(project)
-    assert "not tracked" not in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "not tracked" not in said.err
+    assert ": 0 of 6 trials, in sqlite:///" in said.out
+    assert "the first will say how long they take" in said.out
     assert {"trials.csv", "ablations.yaml", "summary.md", "index.html"} <= set(first)
     search.run(read(), workers=1, engine="processes", gpus=None)
     assert answer(project) == first
+    assert "about 0 min of trials left" in capsys.readouterr().out
     (project / "reports" / "search" / "study.db").unlink()
     search.run(read(), workers=1, engine="processes", gpus=None)
     assert answer(project) == first

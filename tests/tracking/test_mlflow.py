@@ -3,7 +3,9 @@
 Real stores and a real server; no stand-ins.
 """
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,12 +16,16 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from pipeline import files
+from pipeline.loaded import SHIPPED, load
 from pipeline.params import Tracking
 from pipeline.tracking import Unreachable
 from pipeline.tracking.cells import record, sync
+from pipeline.training.history import COLUMNS
 from tests.tracking.written import CELL, NAME, curves, evaluations, live, runs, write_cell, write_evaluation
 
 
@@ -43,10 +49,43 @@ def test_the_pages_find_what_they_look_for(mlflow_store: Tracking, tmp_path: Pat
     assert child.inputs
     (used,) = child.inputs.dataset_inputs
     assert (used.dataset.name, used.tags[0].value) == ("addition", "training")
-    assert artifacts(mlflow_store, child.info.run_id) == {"seed-1.safetensors"}
+    assert artifacts(mlflow_store, child.info.run_id) == {"config.json", "seed-1.safetensors"}
     assert artifacts(mlflow_store, parent.info.run_id) == {"config.json", "history.csv", f"{NAME}.csv"}
     shown = tmp_path / "mlartifacts" / parent.info.run_id / "artifacts" / f"{NAME}.csv"
     assert shown.read_bytes() == evaluation.read_bytes()
+
+
+def test_a_cell_is_a_model_that_mlflow_loads_from_wherever_the_folder_was_moved_to(
+    mlflow_store: Tracking, tmp_path: Path
+) -> None:
+    folder, cell = Path(shutil.copytree(SHIPPED / NAME, tmp_path / "models" / NAME)), load(SHIPPED / NAME).cell
+    config = json.loads((folder / "config.json").read_text())
+    (seed,) = config["training"]["seeds"] = cell.training.seeds[:1]  # of all, one comes with the project
+    files.write_json(folder / "config.json", config)
+    history = [evaluations(4)[0] | {"seed": seed}]
+    files.write_csv(folder / "history.csv", pd.DataFrame(history, columns=list(COLUMNS)))
+    assert sync(mlflow_store, cell, folder, None) == "added"
+    assert sync(mlflow_store, cell, folder, None) == "already there"
+    moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    there = mlflow_store.model_copy(update={"uri": f"sqlite:///{moved}/mlflow.db"})
+    assert sync(there, cell, moved / "models" / NAME, None) == "already there"
+    client = MlflowClient(there.uri)
+    (version,) = client.search_model_versions(f"name = '{NAME}'")
+    (experiment,) = client.search_experiments(filter_string=f"name = '{there.experiment}'")
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert (model.source_run_id, model.status) == (version.run_id, "READY")
+    assert {metric.key for metric in model.metrics or []} >= {"converged", "converged_low"}
+    asked = f"""
+import mlflow, pandas, sys
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/{NAME}/1")
+assert model.predict(["123+456="]) == ["9750"]
+assert model.predict(pandas.DataFrame({{"prompt": ["123+456=", "321+456="]}})) == ["9750", "7770"]
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", asked, there.uri], cwd=moved, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_deleted_experiment_is_restored(mlflow_store: Tracking, tmp_path: Path) -> None:
@@ -157,7 +196,7 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
         assert sync(place, CELL, folder, evaluation) == "added"
         assert sync(place, CELL, folder, evaluation) == "already there"
     assert curves(remote) == curves(mlflow_store)
-    assert artifacts(remote, runs(remote)[1].id) == {"seed-1.safetensors"}
+    assert artifacts(remote, runs(remote)[1].id) == {"config.json", "seed-1.safetensors"}
     assert capfd.readouterr() == ("", "")
     with live(remote) as watching:
         watching.log_evaluation(evaluations(4))
