@@ -1,6 +1,7 @@
 """What a trial is worth: a population trained with the same code as the `train` stage."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -38,10 +39,10 @@ def hopeless(exact_matches: list[float], below: float) -> bool:
     return max(exact_matches) < below
 
 
-def train(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
-    """Train the trial's members; their result and learning curve."""
+def train(cell: Cell, data: Dataset, search: Search, *, checkpoints: Path | None = None) -> tuple[Result, Curve]:
+    """Train the trial's members, going on where a killed worker stopped; their result and learning curve."""
     rule = GiveUp(cell.training.steps, search.give_up_at, search.give_up_below)
-    trained = fit(cell, data, callbacks=[rule])
+    trained = fit(cell, data, callbacks=[rule], checkpoints=checkpoints)
     history = pd.DataFrame(trained.history)
     convergence = Convergence.of(cell)
     ends = outcomes(history, convergence)
@@ -61,11 +62,12 @@ def train(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
     return result, [{str(name): value for name, value in row.items()} for row in curve]
 
 
-def confirm(cell: Cell, data: Dataset, seeds: Sequence[int]) -> Outcomes:
+def confirm(cell: Cell, data: Dataset, seeds: Sequence[int], *, checkpoints: Path | None = None) -> Outcomes:
     """Train a cell again with these seeds, each to the end of its budget; what became of them."""
     training = cell.training.model_copy(update={"seeds": list(seeds)})
     again = cell.model_copy(update={"training": training})
-    ends = outcomes(pd.DataFrame(fit(again, data).history), Convergence.of(again)).astype(object)
+    trained = fit(again, data, checkpoints=checkpoints)
+    ends = outcomes(pd.DataFrame(trained.history), Convergence.of(again)).astype(object)
     known = ends.where(ends.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in known]
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 DATA = Path("data")
 MODELS = Path("models")
+CHECKPOINTS = Path(".checkpoints")
+"""Of trainings that have not ended; no output of a stage, because DVC removes those first."""
 REPORTS = Path("reports")
 EVALUATION = REPORTS / "evaluation"
 ANALYSIS = REPORTS / "analysis"

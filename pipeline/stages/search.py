@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -21,13 +22,14 @@ from pipeline.refusal import Failed, Refused
 from pipeline.search import confirmation, space, stanza, table
 from pipeline.search.result import Result
 from pipeline.search.study import VARIABLE, alone, complete, find_study, open_study, seconds_left, storage_url, wanted
-from pipeline.stages import DATA, REPORTS
+from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 
 if TYPE_CHECKING:
     from pipeline.reporting.search.study import Study
     from pipeline.tracking.trials import TrialRuns
 
 FOLDER = REPORTS / "search"
+KEPT = CHECKPOINTS / "search"
 
 
 def run(params: Params, *, workers: int | None, engine: str, gpus: float | None) -> None:
@@ -96,7 +98,7 @@ def confirm(params: Params, study: optuna.Study, trial: int, data: dataset.Datas
     from pipeline.search import objective
 
     cell = table.cells_of(params, study)[trial]
-    confirmation.store(study, trial, objective.confirm(cell, data, params.search.confirm))
+    confirmation.store(study, trial, objective.confirm(cell, data, params.search.confirm, checkpoints=KEPT))
 
 
 def finish(params: Params, study: optuna.Study, url: URL) -> None:
@@ -202,6 +204,7 @@ def _runs(params: Params, study: optuna.Study) -> "TrialRuns":
 def _work(params: Params, study: optuna.Study, url: URL, data: dataset.Dataset) -> int:
     """Run trials, each shown in MLflow and told in a line on stderr; how many."""
     from pipeline.reporting.wording import plural
+    from pipeline.search.objective import train
     from pipeline.search.worker import work
 
     with alone(url):  # so that there is one parent
@@ -217,4 +220,4 @@ def _work(params: Params, study: optuna.Study, url: URL, data: dataset.Dataset) 
             file=sys.stderr,
         )
 
-    return work(params, study, url, data, on_trial=tell)
+    return work(params, study, url, data, on_trial=tell, train=partial(train, checkpoints=KEPT))

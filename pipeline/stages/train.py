@@ -6,7 +6,7 @@ from pytorch_lightning import Callback
 
 from pipeline import dataset
 from pipeline.params import Params
-from pipeline.stages import DATA, MODELS
+from pipeline.stages import CHECKPOINTS, DATA, MODELS
 from pipeline.stages.progress import ShowProgress
 from pipeline.tracking.cells import LiveRuns
 from pipeline.training import checkpoints
@@ -22,6 +22,12 @@ def run(params: Params, ablation: str, watching: Sequence[Callback] = ()) -> Non
     cell = params.cell(ablation)
     data = dataset.read(DATA / cell.dataset, cell.task)
     with LiveRuns(params.tracking, cell, data.digests) as live:
-        trained = fit(cell, data, on_evaluation=live.log_evaluation, callbacks=[ShowProgress(), *watching])
+        trained = fit(
+            cell,
+            data,
+            on_evaluation=live.log_evaluation,
+            callbacks=[ShowProgress(), *watching],
+            checkpoints=CHECKPOINTS / ablation,
+        )
         checkpoints.write(MODELS / ablation, cell, data, trained)
         live.record(MODELS / ablation)

@@ -1,5 +1,6 @@
 """The data module: the dataset lives on the device as tensors, and a batch is a table of row numbers."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -55,8 +56,13 @@ class BatchOrder:
         if batch_size > rows:
             raise Refused(f"training.batch_size: {batch_size} is more than the {rows} training examples")
         self.rows, self.batch_size, self.seeds = rows, batch_size, seeds
+        self.start = 0
+        """How many batches were read before."""
 
     def __iter__(self) -> Iterator[Int[Tensor, "member batch"]]:
+        return itertools.islice(self._batches(), self.start, None)
+
+    def _batches(self) -> Iterator[Int[Tensor, "member batch"]]:
         generators = [np.random.default_rng(seed) for seed in self.seeds]
         while True:
             epoch = torch.from_numpy(np.stack([generator.permutation(self.rows) for generator in generators]))

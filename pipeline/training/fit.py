@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -15,6 +16,7 @@ from pipeline.training.examples import ExamplesModule
 from pipeline.training.history import History
 from pipeline.training.module import PopulationModule
 from pipeline.training.processor import keep_memory, threads
+from pipeline.training.resume import Checkpoints, DurableIO, KeepCheckpoints, identity
 
 
 def fit(
@@ -23,12 +25,27 @@ def fit(
     *,
     on_evaluation: Callable[[History], None] = lambda rows: None,
     callbacks: Sequence[Callback] = (),
+    checkpoints: Path | None = None,
 ) -> Trained:
-    """Train all seeds of `cell` on `dataset`, in one Lightning `fit`.
+    """Train all seeds of `cell` on `dataset`, in one Lightning `fit`. With a folder for `checkpoints`, a training that
+    was killed goes on.
 
     Raises:
         Refused: the accelerator is not there, or the batch is larger than the dataset.
     """
+    if checkpoints is None:
+        return _fit(cell, dataset, None, on_evaluation, callbacks)
+    with Checkpoints(checkpoints, identity(cell, dataset.digests)) as kept:
+        return _fit(cell, dataset, kept, on_evaluation, callbacks)
+
+
+def _fit(
+    cell: Cell,
+    dataset: Dataset,
+    kept: Checkpoints | None,
+    on_evaluation: Callable[[History], None],
+    callbacks: Sequence[Callback],
+) -> Trained:
     training = cell.training
     data = ExamplesModule(dataset, training)
     module = PopulationModule(
@@ -49,7 +66,8 @@ def fit(
             val_check_interval=training.evaluate_every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, *([KeepCheckpoints(kept, training.evaluate_every)] if kept else [])],
+            plugins=[DurableIO()],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -60,7 +78,7 @@ def fit(
     keep_memory()
     try:
         with threads(training.threads):
-            trainer.fit(module, data)
+            trainer.fit(module, data, ckpt_path=kept.last if kept else None)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     return Trained(module.final_weights(), module.history, module.parameters_per_member, module.snapshots)

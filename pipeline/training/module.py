@@ -17,6 +17,9 @@ from pipeline.training.history import Convergence, History
 from pipeline.training.optimizers import build, clip_gradients, gradient_norms, learning_rate_factor
 from pipeline.training.population import Population
 
+KEPT = ("history", "finished", "snapshots", "loss_sum", "norm_sum", "steps_since")
+"""What a checkpoint holds of the module beside its weights."""
+
 
 def member_losses(
     logits: Float[Tensor, "member batch reads vocabulary"], targets: Int[Tensor, "*member batch reads"]
@@ -75,6 +78,8 @@ class PopulationModule(LightningModule):
         self.finished: dict[int, dict[str, Tensor]] = {}
         self.snapshot_steps = snapshot_steps(cell.training.steps, cell.training.snapshots)
         self.snapshots: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self.resumed: dict[str, Any] = {}
+        """What a checkpoint says, if one is gone on from."""
 
     def configure_optimizers(self) -> Any:
         optimizer = build(self.population, self.cell.training)
@@ -87,6 +92,26 @@ class PopulationModule(LightningModule):
         self.rows = self.data.training.to(self.device)
         self.validation_rows = self.data.validation.to(self.device)
         self._forget_steps()
+        if self.resumed:
+            self.steps_since = self.resumed["steps_since"]
+            self.loss_sum, self.norm_sum = (self.resumed[name].to(self.device) for name in ("loss_sum", "norm_sum"))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """All that Lightning does not know of: who still trains, what was seen and kept."""
+        checkpoint["population"] = {
+            "active": self.active,
+            "exact_match": [torch.from_numpy(shares) for shares in self.exact_match],
+            **{name: getattr(self, name) for name in KEPT},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Before Lightning loads the weights, which have the shape of those that still train."""
+        self.resumed = checkpoint["population"]
+        self.active = self.resumed["active"]
+        self.exact_match = [shares.numpy() for shares in self.resumed["exact_match"]]
+        self.history, self.finished, self.snapshots = (self.resumed[name] for name in KEPT[:3])
+        self.population.keep(torch.tensor(self.active))
+        self.data.order.start = checkpoint["global_step"]
 
     def _forget_steps(self) -> None:
         self.loss_sum = torch.zeros(len(self.active), device=self.device)

@@ -88,13 +88,14 @@ class Population(nn.Module):
         return {name: hashed(stream + place) for place, name in enumerate(self.keys)}
 
     @torch.no_grad()
-    def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer) -> None:
-        """Let go of all but `members` (indices), here and in the optimizer's state."""
+    def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Let go of all but `members` (indices), here and in the optimizer's state, where there is one yet."""
         for parameter in self.stacked:
             whole = parameter.shape
-            for name, value in optimizer.state[parameter].items():
+            state = optimizer.state[parameter] if optimizer else {}
+            for name, value in state.items():
                 if isinstance(value, Tensor) and value.shape == whole:
-                    optimizer.state[parameter][name] = value[members]
+                    state[name] = value[members]
             parameter.data = parameter.data[members]
             parameter.grad = None
         self.member_seeds = self.member_seeds[members]

@@ -1,0 +1,150 @@
+"""A training that was killed goes on from its last checkpoint, and ends as if nothing had happened.
+
+Checkpoints lie outside of what DVC makes, because DVC removes that before it runs a stage. A folder holds those of one
+training: of this cell, this dataset and this code; what is another training has another folder. Nothing in them is
+executed (`weights_only`), and what is altered or half-written is not used.
+"""
+
+import io
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from pipeline import files
+from pipeline.params import Cell
+
+SECONDS = 30.0
+"""Between two checkpoints, at least."""
+KEPT = 2
+CODE = Path(__file__).parents[1]
+RUN = ("training", "transformer", "dataset", "params", "tasks")
+"""The folders of code that decide what a training gives."""
+
+
+def identity(cell: Cell, digests: Mapping[str, str]) -> str:
+    """What a checkpoint must be of to be gone on from: the cell, the dataset's files, the code, and torch."""
+    code = [files.digest(path.read_bytes()) for part in RUN for path in sorted((CODE / part).rglob("*.py"))]
+    said = [cell.model_dump(mode="json"), dict(digests), code, torch.__version__]
+    return files.digest(json.dumps(said, sort_keys=True).encode())[:16]
+
+
+class Checkpoints:
+    """The checkpoints of one training, for the one process that holds their folder. Use as a context: what is left is
+    removed when it ends well, with those of earlier versions of the cell.
+
+    Args:
+        folder: of the cell.
+        name: of the training (`identity`).
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.cell, self.folder = folder, folder / name
+        self.lock = FileLock(folder / f"{name}.lock")
+        self.mine = False
+
+    def __enter__(self) -> "Checkpoints":
+        try:
+            self.cell.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire(blocking=False)
+            self.mine = True
+        except Timeout:  # another process trains the same
+            self.mine = False
+        except OSError as error:
+            _warn(self.cell, error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.mine:
+            if kind is None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self.lock.release()
+
+    @property
+    def last(self) -> Path | None:
+        """The newest that is whole."""
+        return next(filter(_is_whole, reversed(self._all())), None) if self.mine else None
+
+    def path(self, step: int) -> Path:
+        """Of the checkpoint after that many steps."""
+        return self.folder / f"step-{step:09d}.ckpt"
+
+    def forget(self) -> None:
+        """All but the newest."""
+        for path in self._all()[:-KEPT]:
+            for one in (_digest(path), path):
+                one.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.ckpt"))
+
+
+def _warn(folder: Path, error: OSError) -> None:
+    print(f"warning: no checkpoint can be kept in {folder} ({error.strerror}); training goes on", file=sys.stderr)
+
+
+def _digest(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return _digest(path).read_text() == files.digest(path.read_bytes())
+    except OSError:
+        return False
+
+
+class DurableIO(CheckpointIO):
+    """Lightning's checkpoints as files that are there whole or not at all, each with its digest beside it, written
+    last. (Lightning's own writer leaves a truncated file over a good one when the disk is full.)"""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        files.write_bytes(Path(path), buffer.getvalue())
+        files.write_text(_digest(Path(path)), files.digest(buffer.getvalue()))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        content = io.BytesIO(files.verified(Path(path), _digest(Path(path)).read_text(), made_by="train"))
+        loaded: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
+        return loaded
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class KeepCheckpoints(Callback):
+    """Writes one from time to time, between two evaluations, where a step is over and nothing else has begun. A disk
+    that is full costs a line, and no training."""
+
+    def __init__(self, checkpoints: Checkpoints, evaluate_every: int) -> None:
+        self.checkpoints, self.evaluate_every = checkpoints, evaluate_every
+        self.written_at = time.monotonic()
+        self.failed = not checkpoints.mine
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        step = trainer.global_step
+        due = time.monotonic() - self.written_at >= SECONDS
+        if self.failed or not due or step % self.evaluate_every == 0:
+            return
+        try:
+            trainer.save_checkpoint(self.checkpoints.path(step))
+            self.checkpoints.forget()
+        except OSError as error:
+            self.failed = True
+            print(
+                f"warning: no checkpoint ({error.strerror}: {self.checkpoints.folder}); training goes on",
+                file=sys.stderr,
+            )
+        self.written_at = time.monotonic()
