@@ -1,6 +1,7 @@
 """Train one cell: the function that the `train` stage, the search and the tests call."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,9 +77,12 @@ def _fit(
     except (MisconfigurationException, ModuleNotFoundError):  # the latter, for what the accelerator needs
         raise Refused(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
     keep_memory()
+    last = kept.last if kept else None
+    if last:
+        print(f"{cell.name}: goes on at step {int(last.stem.removeprefix('step-'))}", file=sys.stderr)
     try:
         with threads(training.threads):
-            trainer.fit(module, data, ckpt_path=kept.last if kept else None)
+            trainer.fit(module, data, ckpt_path=last)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     return Trained(module.final_weights(), module.history, module.parameters_per_member, module.snapshots)

@@ -23,8 +23,8 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pipeline import files
 from pipeline.params import Cell
 
-SECONDS = 30.0
-"""Between two checkpoints, at least."""
+SHARE = 0.02
+"""Of the time of a training that its checkpoints may take."""
 KEPT = 2
 CODE = Path(__file__).parents[1]
 RUN = ("training", "transformer", "dataset", "params", "tasks")
@@ -125,26 +125,23 @@ class DurableIO(CheckpointIO):
 
 
 class KeepCheckpoints(Callback):
-    """Writes one from time to time, between two evaluations, where a step is over and nothing else has begun. A disk
-    that is full costs a line, and no training."""
+    """Writes one as often as its time allows, between two evaluations, where a step is over and nothing else has begun.
+    A disk that is full costs a line, and no training."""
 
     def __init__(self, checkpoints: Checkpoints, evaluate_every: int) -> None:
         self.checkpoints, self.evaluate_every = checkpoints, evaluate_every
-        self.written_at = time.monotonic()
+        self.next_at = time.monotonic()
         self.failed = not checkpoints.mine
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        step = trainer.global_step
-        due = time.monotonic() - self.written_at >= SECONDS
-        if self.failed or not due or step % self.evaluate_every == 0:
+        step, begun = trainer.global_step, time.monotonic()
+        if self.failed or begun < self.next_at or step % self.evaluate_every == 0:
             return
         try:
             trainer.save_checkpoint(self.checkpoints.path(step))
             self.checkpoints.forget()
         except OSError as error:
             self.failed = True
-            print(
-                f"warning: no checkpoint ({error.strerror}: {self.checkpoints.folder}); training goes on",
-                file=sys.stderr,
-            )
-        self.written_at = time.monotonic()
+            _warn(self.checkpoints.folder, error)
+        ended = time.monotonic()
+        self.next_at = ended + (ended - begun) / SHARE

@@ -60,7 +60,8 @@ def undisturbed(data: Dataset) -> Trained:
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "SECONDS", 0.0)
+    """A checkpoint after every step that is none of evaluation."""
+    monkeypatch.setattr(resume, "SHARE", float("inf"))
 
 
 def stopped(data: Dataset, folder: Path, step: int, cell: Cell = CELL) -> None:
