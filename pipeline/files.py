@@ -1,6 +1,7 @@
 """Reading and writing files so that a reader never meets half of one, and a changed byte is noticed.
 
-Every file is written beside its final name, flushed to the disk and renamed: it is there whole or not at all.
+Every file is written beside its final name, flushed to the disk and renamed: it is there whole or not at all. A folder
+that one stage writes and others read is sealed: a manifest, written last, says what each of its files must be.
 """
 
 import hashlib
@@ -9,12 +10,16 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline.refusal import Refused
+
+MANIFEST = "manifest.json"
+"""What a sealed folder holds beside its files."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -40,7 +45,11 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON; refuses NaN, which is no JSON."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_bytes(path, _text(content))
+
+
+def _text(content: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode()
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -64,32 +73,90 @@ def read_bytes(path: Path, *, made_by: str) -> bytes:
         raise Refused(f"{path}: cannot be read ({error.strerror})") from None
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """A sealed folder, of which every file is checked when it is read: torch and safetensors load a flipped bit
+    silently, and so do tables."""
+
+    folder: Path
+    made_by: str
+    """The command that makes it."""
+    of: str
+    """What it is of."""
+    digests: Mapping[str, str]
+    """Name of a file below the folder -> SHA-256."""
+    seal: str
+    """Of all of them together: what the folder is, in a word."""
+
+    def bytes(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            Refused: there is none of that name, or it is truncated or altered.
+        """
+        path = self.folder / name
+        if name not in self.digests:
+            raise Refused(f"{path}: no such file in {MANIFEST}; `{self.made_by}` makes it")
+        return verified(path, self.digests[name], made_by=self.made_by)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON object; as `bytes`."""
+        return _json(self.folder / name, self.bytes(name), self.made_by)
+
+    def csv(self, name: str, *, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
+        """A table, of which `text_columns` keep their leading zeros; as `bytes`."""
+        content = io.BytesIO(self.bytes(name))
+        try:
+            return pd.read_csv(content, dtype=dict.fromkeys(text_columns, str), keep_default_na=True)
+        except (ValueError, pd.errors.ParserError):
+            raise Refused(f"{self.folder / name}: not a CSV table; make it again with `{self.made_by}`") from None
+
+
+def seal(folder: Path, *, of: str) -> None:
+    """Say in `folder` what each of the files below it must be, and what they are of. To be done last."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    digests = {path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in found}
+    write_json(folder / MANIFEST, _manifest(of, digests))
+
+
+def sealed(folder: Path, *, made_by: str, of: str | None = None) -> Sealed:
+    """A sealed folder, to be read; `of`: what it must be of.
+
+    Raises:
+        Refused: it is not there, was not finished, is of something else, or its manifest is not as it was written.
+    """
+    path = folder / MANIFEST
+    content = read_bytes(path, made_by=made_by)
+    said = _json(path, content, made_by)
+    files, found_of = said.get("files"), said.get("of")
+    if not isinstance(files, dict) or not isinstance(found_of, str) or content != _text(_manifest(found_of, files)):
+        raise Refused(f"{path}: altered, or of an earlier version; make it again with `{made_by}`")
+    if of not in (None, found_of):
+        raise Refused(f"{folder}: is of {found_of}, not of {of}; make it again with `{made_by}`")
+    return Sealed(folder, made_by, found_of, files, str(said["seal"]))
+
+
+def _manifest(of: str, digests: Mapping[str, Any]) -> dict[str, Any]:
+    return {"of": of, "files": dict(digests), "seal": digest(json.dumps([of, digests]).encode())}
+
+
+def _json(path: Path, content: bytes, made_by: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        raise Refused(f"{path}: damaged (not JSON); make it again with `{made_by}`") from None
+    if not isinstance(parsed, dict):
+        raise Refused(f"{path}: damaged (no JSON object); make it again with `{made_by}`")
+    return parsed
+
+
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
         Refused: the file is missing, or no JSON object.
     """
-    try:
-        content = json.loads(read_bytes(path, made_by=made_by))
-    except ValueError:
-        raise Refused(f"{path}: damaged (not JSON); make it again with `{made_by}`") from None
-    if not isinstance(content, dict):
-        raise Refused(f"{path}: damaged (no JSON object); make it again with `{made_by}`")
-    return content
-
-
-def read_csv(path: Path, *, made_by: str, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table; `text_columns` keep their leading zeros.
-
-    Raises:
-        Refused: the file is missing, or no table.
-    """
-    content = read_bytes(path, made_by=made_by)
-    try:
-        return pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(text_columns, str), keep_default_na=True)
-    except (ValueError, pd.errors.ParserError):
-        raise Refused(f"{path}: damaged (not a CSV table); make it again with `{made_by}`") from None
+    return _json(path, read_bytes(path, made_by=made_by), made_by)
 
 
 def digest(content: bytes) -> str:

@@ -25,18 +25,18 @@ from pipeline.dataset.rows import Rows, encode
 from pipeline.measurement.cache import run_with_cache
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.registry import Subject, random_rows
-from pipeline.params import Cell, Model, Training, checked, task
+from pipeline.params import Cell
 from pipeline.params.section import nearest, shortened
 from pipeline.refusal import Refused
 from pipeline.stages import MODELS
 from pipeline.stages.analyze import RANDOM_ROWS
 from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
-from pipeline.training.checkpoints import member
+from pipeline.training import checkpoints
+from pipeline.training.checkpoints import CONFIG
 from pipeline.transformer.model import Transformer
 from pipeline.transformer.substitutes import LENDING
 
-CONFIG = "config.json"
 HERE = Path(__file__).parent
 SHIPPED = HERE / "shipped"
 """A trained member each of the cells that tell the story, so that they can be tried before anything is trained."""
@@ -189,27 +189,16 @@ def load(where: str | Path, *, seed: int | None = None) -> Loaded:
         Refused: there is no such cell or seed, or a file of it is missing or altered.
     """
     folder = _folder(Path(where))
-    made_by = _made_by(folder)
-    config, path = files.read_json(folder / CONFIG, made_by=made_by), str(folder / CONFIG)
-    try:
-        model = checked(Model, config["model"], f"{path}: model")
-        training = checked(Training, config["training"], f"{path}: training")
-        asked = problems(task(config["task"], f"{path}: task"))
-        vocabulary, length, digests = list(config["vocabulary"]), int(config["length"]), dict(config["weights"])
-        name = str(config["ablation"])
-        seeds = [one for one in training.seeds if _weights(one) in digests]
-        chosen = seeds[0] if seed is None else seed
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise Refused(f"{path}: damaged ({error}); make it again with `{made_by}`") from None
-    if chosen not in seeds:
-        raise Refused(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, seeds))})")
-    inputs: dict[str, Any] = {"vocabulary": len(vocabulary), "length": length}
-    if model.residual_free.layers and model.residual_substitute in LENDING:
-        inputs["reference"] = rows(asked, "train", length).tokens[:REFERENCE_ROWS, :-1].astype(np.int64)
-    weights = _weights(chosen)
-    module = member(folder / weights, digests[weights], model=model, inputs=inputs, made_by=made_by)
-    cell = Cell(name=name, dataset=asked.task.name, task=asked.task, model=model, training=training)
-    return Loaded(cell, chosen, module, vocabulary, length, asked)
+    there = checkpoints.opened(folder, made_by=_made_by(folder))
+    cell, asked = there.cell, problems(there.cell.task)
+    chosen = there.seeds[0] if seed is None and there.seeds else seed
+    if chosen not in there.seeds:
+        raise Refused(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, there.seeds)) or 'none'})")
+    inputs: dict[str, Any] = {"vocabulary": len(there.vocabulary), "length": there.length}
+    if cell.model.residual_free.layers and cell.model.residual_substitute in LENDING:
+        inputs["reference"] = rows(asked, "train", there.length).tokens[:REFERENCE_ROWS, :-1].astype(np.int64)
+    module = there.member(checkpoints.weights(chosen), inputs)
+    return Loaded(cell, chosen, module, there.vocabulary, there.length, asked)
 
 
 def trained() -> list[str]:
@@ -220,14 +209,12 @@ def trained() -> list[str]:
 def ship(where: str | Path, *, seed: int | None = None) -> Path:
     """Put a trained member among those that the project ships; its folder there."""
     folder = _folder(Path(where))
-    config = files.read_json(folder / CONFIG, made_by=_made_by(folder))
-    chosen = load(folder, seed=seed)
-    name = _weights(chosen.seed)
-    content = files.verified(folder / name, config["weights"][name], made_by=_made_by(folder))
-    files.write_bytes(SHIPPED / chosen.cell.name / name, content)
-    kept = {"weights": {name: config["weights"][name]}, "snapshots": {}}
-    files.write_json(SHIPPED / chosen.cell.name / CONFIG, config | kept)
-    return SHIPPED / chosen.cell.name
+    there, chosen = checkpoints.opened(folder, made_by=_made_by(folder)), load(folder, seed=seed)
+    shipped = SHIPPED / chosen.cell.name
+    for name in (CONFIG, checkpoints.weights(chosen.seed)):
+        files.write_bytes(shipped / name, there.files.bytes(name))
+    files.seal(shipped, of=chosen.cell.name)
+    return shipped
 
 
 def _folder(where: Path) -> Path:
@@ -242,7 +229,3 @@ def _folder(where: Path) -> Path:
 def _made_by(folder: Path) -> str:
     """The command that makes what is in a cell's folder."""
     return f"git checkout {folder}" if folder.parent == SHIPPED else f"python -m pipeline train {folder.name}"
-
-
-def _weights(seed: int) -> str:
-    return f"seed-{seed}.safetensors"

@@ -52,3 +52,56 @@ def test_damaged_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(Refused, match="damaged"):
         files.read_json(tmp_path / "config.json", made_by="cook dinner")
+
+
+def everything(folder: Path) -> list[bytes]:
+    """All of a sealed folder, as its readers get it."""
+    there = files.sealed(folder, made_by="cook dinner", of="dinner")
+    return [there.bytes(name) for name in there.digests]
+
+
+CONTENTS = {"soup.csv": b"salt,pepper\n1,2\n", "cellar/wine.bin": bytes(range(40)), "recipe.json": b'{"stir": 3}\n'}
+
+
+def laid(folder: Path, contents: dict[str, bytes] = CONTENTS, of: str = "dinner") -> Path:
+    for name, content in contents.items():
+        files.write_bytes(folder / name, content)
+    files.seal(folder, of=of)
+    return folder
+
+
+@given(data=st.data())
+def test_no_bit_of_a_sealed_folder_can_change(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = laid(tmp_path_factory.mktemp("table"))
+    assert sorted(everything(folder)) == sorted(CONTENTS.values())
+    path = folder / data.draw(st.sampled_from([*CONTENTS, files.MANIFEST]))
+    content = path.read_bytes()
+    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    flipped = bytearray(content)
+    flipped[bit // 8] ^= 1 << bit % 8
+    for wrong in (bytes(flipped), content[: data.draw(st.integers(0, len(content) - 1))], b""):
+        path.write_bytes(wrong)
+        with pytest.raises(Refused, match="cook dinner"):
+            everything(folder)
+    path.write_bytes(content)
+    everything(folder)
+
+
+def test_what_is_of_something_else_or_not_finished_is_refused(tmp_path: Path) -> None:
+    lunch, dinner = laid(tmp_path / "lunch", {"soup.csv": b"1\n"}, "lunch"), laid(tmp_path / "dinner")
+    with pytest.raises(Refused, match="lunch: is of lunch, not of dinner; make it again with `cook dinner`"):
+        everything(lunch)
+    (dinner / "soup.csv").write_bytes((lunch / "soup.csv").read_bytes())
+    with pytest.raises(Refused, match=r"soup.csv: altered or truncated"):
+        everything(dinner)
+    (dinner / files.MANIFEST).unlink()
+    with pytest.raises(Refused, match=r"manifest.json: no such file; `cook dinner` makes it"):
+        everything(dinner)
+    with pytest.raises(Refused, match=r"bread.csv: no such file in manifest.json"):
+        files.sealed(lunch, made_by="cook dinner").csv("bread.csv")
+
+
+def test_two_folders_have_one_seal_if_they_hold_the_same(tmp_path: Path) -> None:
+    one, two, other = laid(tmp_path / "1"), laid(tmp_path / "2"), laid(tmp_path / "3", {"soup.csv": b"2\n"})
+    seals = [files.sealed(folder, made_by="").seal for folder in (one, two, other)]
+    assert seals[0] == seals[1] != seals[2]

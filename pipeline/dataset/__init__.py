@@ -1,4 +1,4 @@
-"""A dataset on disk: a table per split that a person can read, and a manifest that says what they must be."""
+"""A dataset on disk: a table per split that a person can read, and `dataset.json`, which says what they are."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pipeline.params import task as checked_task
 from pipeline.refusal import Refused
 from pipeline.tasks import SPLITS, Problems
 
+ABOUT = "dataset.json"
 REFERENCE_ROWS = 64
 """Enough for their mean, few beside the rows that are evaluated."""
 
@@ -46,25 +47,22 @@ class Dataset:
 
 
 def write(folder: Path, problems: Problems) -> None:
-    """Draw the dataset and write it to `folder`; the manifest last, so that it is there only when all is.
+    """Draw the dataset and write it to `folder`, sealed.
 
     Raises:
         Refused: the task cannot be had (more examples than exist).
     """
     tables = problems.splits()
-    digests = {}
     for split, table in tables.items():
-        path = folder / f"{split}.csv"
-        files.write_csv(path, table)
-        digests[path.name] = files.digest(path.read_bytes())
-    manifest = {
+        files.write_csv(folder / f"{split}.csv", table)
+    about = {
         "task": problems.task.model_dump(mode="json"),
         "vocabulary": problems.vocabulary,
         "end": problems.end,
         "counts": {split: len(table) for split, table in tables.items()},
-        "digests": digests,
     }
-    files.write_json(folder / "manifest.json", manifest)
+    files.write_json(folder / ABOUT, about)
+    files.seal(folder, of=problems.task.name)
 
 
 def read(folder: Path, task: Task) -> Dataset:
@@ -74,32 +72,17 @@ def read(folder: Path, task: Task) -> Dataset:
         Refused: it is not.
     """
     made_by = f"python -m pipeline generate {folder.name}"
-    path = folder / "manifest.json"
-    manifest = files.read_json(path, made_by=made_by)
-    try:
-        made_for = checked_task(manifest["task"], f"{path}: task")
-        vocabulary, end = manifest["vocabulary"], manifest["end"]
-        digests = {f"{split}.csv": str(manifest["digests"][f"{split}.csv"]) for split in SPLITS}
-    except KeyError as error:
-        raise Refused(f"{path}: damaged (no {error}); make it again with `{made_by}`") from None
-    except TypeError:
-        raise Refused(f"{path}: damaged (digests is no table); make it again with `{made_by}`") from None
+    written = files.sealed(folder, made_by=made_by, of=task.name)
+    about = written.json(ABOUT)
+    made_for = checked_task(about["task"], f"{folder / ABOUT}: task")
     for key, wanted in task:
         if (found := getattr(made_for, key, None)) != wanted:
             raise Refused(
                 f"{folder}: made with {key} {found}, but params.yaml says {wanted}; make it again with `{made_by}`"
             )
-    tables = {}
-    for split in SPLITS:
-        files.verified(folder / f"{split}.csv", digests[f"{split}.csv"], made_by=made_by)
-        tables[split] = files.read_csv(folder / f"{split}.csv", made_by=made_by, text_columns=("prompt", "answer"))
-    if not (isinstance(vocabulary, list) and all(isinstance(one, str) for one in [*vocabulary, end])):
-        raise Refused(f"{path}: damaged (the vocabulary is no list of characters); make it again with `{made_by}`")
-    texts = pd.concat([table["prompt"] + table["answer"] for table in tables.values()])
-    if vocabulary != sorted(set(vocabulary).union(*texts, end)):  # in another order they would be other tokens
-        raise Refused(
-            f"{path}: altered (the vocabulary is not the characters in use, sorted); make it again with `{made_by}`"
-        )
-    longest = int(texts.str.len().max()) + len(end)
+    vocabulary, end = about["vocabulary"], about["end"]
+    tables = {split: written.csv(f"{split}.csv", text_columns=("prompt", "answer")) for split in SPLITS}
+    longest = max(int((table["prompt"] + table["answer"]).str.len().max()) for table in tables.values()) + len(end)
     rows = {split: encode(table, vocabulary, end, length=longest) for split, table in tables.items()}
+    digests = {name: written.digests[name] for name in (f"{split}.csv" for split in SPLITS)}
     return Dataset(task, vocabulary, end, tables, rows, digests)

@@ -8,4 +8,6 @@ CHECKPOINTS = Path(".checkpoints")
 """Of trainings that have not ended; no output of a stage, because DVC removes those first."""
 REPORTS = Path("reports")
 EVALUATION = REPORTS / "evaluation"
+TESTED = "evaluation.csv"
+"""In the folder of each cell there."""
 ANALYSIS = REPORTS / "analysis"

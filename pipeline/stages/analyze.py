@@ -57,10 +57,11 @@ def run(params: Params, ablation: str) -> None:
                 tables[name].append(_labelled(table, ablation, moment))
     folder = ANALYSIS / ablation
     shutil.rmtree(folder, ignore_errors=True)  # with the tables of measurements that are no more
-    folder.mkdir(parents=True)
+
     for name, of_members in tables.items():
         if of_members:
             files.write_csv(folder / f"{name}.csv", pd.concat(of_members, ignore_index=True))
+    files.seal(folder, of=trained.seal)
 
 
 def _labelled(table: pd.DataFrame, ablation: str, moment: Moment) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import torch
 from pipeline import cells, dataset, files
 from pipeline.measurement import accuracy
 from pipeline.params import Params
-from pipeline.stages import DATA, EVALUATION, MODELS
+from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
 from pipeline.tasks.catalogue import problems
 from pipeline.tracking.cells import record
 from pipeline.training import checkpoints
@@ -18,7 +18,7 @@ SCORES = {"exact_match": accuracy.score}
 
 
 def run(params: Params, ablation: str) -> None:
-    """Write `reports/evaluation/<ablation>.csv`, a row per seed.
+    """Write `reports/evaluation/<ablation>/evaluation.csv`, a row per seed.
 
     Raises:
         Refused: no such ablation, or what it needs is missing, altered or made for something else.
@@ -39,6 +39,7 @@ def run(params: Params, ablation: str) -> None:
             | learned.loc[[seed]].to_dict("records")[0]
             | scored.columns(task.place)
         )
-    path = EVALUATION / f"{ablation}.csv"
-    files.write_csv(path, pd.DataFrame(records))
-    record(params.tracking, asked, MODELS / ablation, path)
+    folder = EVALUATION / ablation
+    files.write_csv(folder / TESTED, pd.DataFrame(records))
+    files.seal(folder, of=trained.seal)
+    record(params.tracking, asked, MODELS / ablation, folder / TESTED)

@@ -16,7 +16,7 @@ from pipeline.reporting.claims import Claims
 from pipeline.reporting.grid import comparisons, published, report, rescue, tables
 from pipeline.reporting.grid.ceiling import ceiling
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS
+from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
 from pipeline.tasks.catalogue import problems
 
 OWN_TOKEN = {name: ["dominance", "margin"] for name in ("own_token", "own_token_added")}
@@ -49,8 +49,7 @@ def run(params: Params) -> None:
 
     for name, table in {**written, "learning_curves.csv": history}.items():
         files.write_csv(REPORTS / name, table)
-    for name, of_cell in metrics(written["ablations.csv"]).items():
-        files.write_json(REPORTS / "metrics" / f"{name}.json", of_cell)
+    files.write_json(REPORTS / "metrics.json", metrics(written["ablations.csv"]))
     files.write_json(REPORTS / "claims.schema.json", Claims.model_json_schema())
     files.write_json(REPORTS / "claims.json", Claims(claims=report.claims(told)).model_dump())
     for name, image in images.items():
@@ -65,12 +64,9 @@ def run(params: Params) -> None:
 
 
 def metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """What `dvc metrics show` prints, by ablation; what a cell does not have is left out."""
-    table = ablations.set_index("ablation")[["converged", "runs", "test_exact_match_median"]]
-    return {
-        name: {str(column): round(float(value), 7) for column, value in cell.items() if pd.notna(value)}
-        for name, cell in zip(table.index.astype(str), table.to_dict("records"), strict=True)
-    }
+    """What DVC's own commands show and compare: two numbers of each ablation."""
+    table = ablations.set_index("ablation")[["restricted_steps", "converged"]].astype(float).round(1)
+    return {str(name): {str(cell): float(value) for cell, value in of.items()} for name, of in table.items()}
 
 
 def _tables(
@@ -99,30 +95,30 @@ def _shown(cells: Sequence[Cell], task: str) -> list[Cell]:
     return [cell for _, members in groups for cell in members]
 
 
+def _model(cell: Cell) -> files.Sealed:
+    """What the cell was trained to; its other files are of this very training."""
+    return files.sealed(MODELS / cell.name, made_by=f"python -m pipeline train {cell.name}", of=cell.name)
+
+
 def _evaluation(cell: Cell) -> pd.DataFrame:
-    path = EVALUATION / f"{cell.name}.csv"
     command = f"python -m pipeline evaluate {cell.name}"
-    table = files.read_csv(path, made_by=command)
+    table = files.sealed(EVALUATION / cell.name, made_by=command, of=_model(cell).seal).csv(TESTED)
     if missing := [column for column in tables.REQUIRED if column not in table]:
-        raise Refused(f"{path}: has no column {missing[0]!r}; make it again with `{command}`")
-    _check_seeds(table, cell, str(path))
+        raise Refused(f"{EVALUATION / cell.name}: has no column {missing[0]!r}; make it again with `{command}`")
+    _check_seeds(table, cell, str(EVALUATION / cell.name))
     # what the cell is, it knows better than a file does: a name such as `null` would be read as a missing value
     return table.assign(ablation=cell.name, task=cell.dataset, **grid.columns(cell))
 
 
 def _measured(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
     """Measurement -> its table over all cells; a cell whose members all diverged has none."""
-    for cell in cells:
-        if not (ANALYSIS / cell.name).is_dir():
-            raise Refused(f"{ANALYSIS / cell.name}: no such folder; `python -m pipeline analyze {cell.name}` makes it")
+    analyses = [
+        files.sealed(ANALYSIS / cell.name, made_by=f"python -m pipeline analyze {cell.name}", of=_model(cell).seal)
+        for cell in cells
+    ]
     found = {}
     for name in measurements():
-        paths = [ANALYSIS / cell.name / f"{name}.csv" for cell in cells]
-        of_cells = [
-            files.read_csv(path, made_by=f"python -m pipeline analyze {path.parent.name}")
-            for path in paths
-            if path.exists()
-        ]
+        of_cells = [one.csv(f"{name}.csv") for one in analyses if f"{name}.csv" in one.digests]
         found[name] = pd.concat(of_cells, ignore_index=True) if of_cells else pd.DataFrame(columns=["ablation"])
     found["own_token"] = own = tables.own_token(found["slices"]) if len(found["slices"]) else found["slices"]
     found["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"]) if len(own) else own
@@ -130,12 +126,8 @@ def _measured(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
 
 
 def _history(cell: Cell) -> pd.DataFrame:
-    path = MODELS / cell.name / "history.csv"
-    command = f"python -m pipeline train {cell.name}"
-    table = files.read_csv(path, made_by=command)
-    if missing := [column for column in ("seed", "step", "validation_exact_match") if column not in table]:
-        raise Refused(f"{path}: has no column {missing[0]!r}; make it again with `{command}`")
-    _check_seeds(table, cell, str(path))
+    table = _model(cell).csv("history.csv")
+    _check_seeds(table, cell, str(MODELS / cell.name))
     table.insert(0, "ablation", cell.name)
     return table
 

@@ -1,7 +1,7 @@
 """Command `track`: make the view show what the files hold."""
 
 from pipeline.params import Params
-from pipeline.stages import EVALUATION, MODELS
+from pipeline.stages import EVALUATION, MODELS, TESTED
 from pipeline.tracking.cells import sync
 
 
@@ -14,7 +14,7 @@ def run(params: Params) -> None:
     for cell in params.cells():
         folder = MODELS / cell.name
         if (folder / "config.json").exists():
-            done = sync(params.tracking, cell, folder, EVALUATION / f"{cell.name}.csv")
+            done = sync(params.tracking, cell, folder, EVALUATION / cell.name / TESTED)
         else:
             done = "not trained yet"
         print(f"{cell.name}: {done}")

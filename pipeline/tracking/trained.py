@@ -1,18 +1,17 @@
 """What the files of a trained cell say, as its runs show it: curves, numbers, words, and which files they are."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipeline import cells, files
-from pipeline.params import Cell, Model, Training, checked, task
+from pipeline.params import Cell
 from pipeline.refusal import Refused
 from pipeline.reporting.intervals import exact_interval
+from pipeline.training import checkpoints
 from pipeline.training.history import Convergence, cell_curve, outcomes
 
 CURVES = ("train_loss", "validation_loss", "validation_exact_match", "gradient_norm", "learning_rate")
@@ -35,10 +34,10 @@ class TrainedCell:
     outcomes: pd.DataFrame
     """A row per seed: when it converged, and with `evaluation` its test accuracy too."""
     trained: str
-    """Digest of the weights' digests and the history."""
+    """What training wrote, in a word."""
     evaluation: Path | None = None
     evaluated: str = ""
-    """Digest of the evaluation."""
+    """What the evaluation is, in a word."""
 
     def files(self, seed: int | None) -> list[Path]:
         """What training wrote."""
@@ -98,42 +97,17 @@ def read(folder: Path, cell: Cell, evaluation: Path | None) -> TrainedCell:
     Raises:
         Refused: a file is missing or damaged.
     """
-    made_by = f"python -m pipeline train {folder.name}"
-    config = files.read_json(folder / "config.json", made_by=made_by)
-    history = files.read_csv(folder / "history.csv", made_by=made_by)
-    where = str(folder / "config.json")
-    try:
-        sections = {
-            "task": task(config["task"], f"{where}: task"),
-            "model": checked(Model, config["model"], f"{where}: model"),
-            "training": checked(Training, config["training"], f"{where}: training"),
-        }
-        as_trained = cell.model_copy(update=sections)
-        digests, weights = ({**config[key]} for key in ("dataset", "weights"))
-        learned = outcomes(history, Convergence.of(as_trained))
-    except (KeyError, TypeError) as error:
-        raise Refused(f"{folder}: damaged ({error!r}); make it again with `{made_by}`") from None
-    if set(learned["seed"]) != set(as_trained.training.seeds):
-        raise Refused(f"{folder / 'history.csv'}: has other seeds than config.json; make it again with `{made_by}`")
-    if missing := [name for name in sorted(weights) if not (folder / name).is_file()]:
-        raise Refused(f"{folder / missing[0]}: no such file; `{made_by}` makes it")
-    results = [weights, files.digest((folder / "history.csv").read_bytes())]
-    trained = files.digest(json.dumps(results, sort_keys=True).encode())
+    there = checkpoints.opened(folder, of=cell.name)
+    history, seal = there.history, there.files.seal
+    if missing := [name for name in there.files.digests if not (folder / name).is_file()]:
+        raise Refused(f"{folder / missing[0]}: no such file; `{there.files.made_by}` makes it")
     if evaluation is not None and evaluation.exists():
-        tested = files.read_csv(evaluation, made_by=f"python -m pipeline evaluate {folder.name}")
-        if _is_of(tested, learned):
-            evaluated = files.digest(evaluation.read_bytes())
-            return TrainedCell(folder, as_trained, digests, history, tested, trained, evaluation, evaluated)
-    return TrainedCell(folder, as_trained, digests, history, learned, trained)
-
-
-def _is_of(tested: pd.DataFrame, learned: pd.DataFrame) -> bool:
-    """Whether an evaluation is of the members that lie there now, not of those of an earlier training."""
-    same = ["steps", "validation_exact_match"]
-    if not {"seed", *MEMBER_METRICS, *same} <= set(tested):
-        return False
-    left, right = (table.set_index("seed")[same].astype(float).sort_index() for table in (tested, learned))
-    return bool(left.index.equals(right.index) and np.allclose(left, right, rtol=1e-5))
+        tested = files.sealed(evaluation.parent, made_by=f"python -m pipeline evaluate {cell.name}")
+        if tested.of == seal:
+            table = tested.csv(evaluation.name)
+            return TrainedCell(folder, there.cell, there.dataset, history, table, seal, evaluation, tested.seal)
+    learned = outcomes(history, Convergence.of(there.cell))
+    return TrainedCell(folder, there.cell, there.dataset, history, learned, seal)
 
 
 def _cell_metrics(outcomes: pd.DataFrame) -> dict[str, float]:

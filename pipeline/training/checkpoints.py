@@ -1,9 +1,8 @@
 """A trained cell on disk: weights per seed, the history, and `config.json`, which says everything needed to rebuild
-the models and which bytes the weights must be. No pickle anywhere."""
+the models. No pickle anywhere."""
 
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from torch import Tensor
 from pipeline import files
 from pipeline.dataset import Dataset
 from pipeline.params import Cell, Model, Training, checked
+from pipeline.params import task as checked_task
 from pipeline.refusal import Refused
 from pipeline.training.history import COLUMNS, History
 from pipeline.transformer.model import Transformer
 
+CONFIG, HISTORY = "config.json", "history.csv"
 SNAPSHOTS = "snapshots"
 """The folder, inside a cell's, of the weights along training."""
 
@@ -37,12 +38,55 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a trained cell's files say, before its weights are read."""
+
+    files: files.Sealed
+    cell: Cell
+    """As it was trained."""
+    vocabulary: list[str]
+    length: int
+    """The longest input, in tokens."""
+    parameters: int
+    """Trained numbers of one member."""
+    dataset: dict[str, str]
+    """Digests of the files that it was trained on."""
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row per seed and evaluation."""
+        return self.files.csv(HISTORY)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of which the weights are there."""
+        return [seed for seed in self.cell.training.seeds if weights(seed) in self.files.digests]
+
+    def member(self, name: str, inputs: dict[str, Any]) -> Transformer:
+        """The model of a file of weights, in evaluation mode, on the CPU; `inputs`: what it must know of its tokens.
+
+        Raises:
+            Refused: the file is missing, altered, or of another configuration.
+        """
+        transformer = Transformer(self.cell.model, **inputs)
+        try:
+            transformer.load_state_dict(safetensors.torch.load(self.files.bytes(name)))
+        except (SafetensorError, RuntimeError):
+            raise Refused(
+                f"{self.files.folder / name}: does not fit {CONFIG}; make it again with `{self.files.made_by}`"
+            ) from None
+        return transformer.eval()
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A trained cell, read back."""
 
     cell: Cell
     parameters: int
     """Trained numbers of one member."""
+    seal: str
+    """What its files are, in a word."""
     history: pd.DataFrame
     members: dict[int, Transformer]
     """Seed -> the model, in evaluation mode, on the CPU."""
@@ -50,12 +94,19 @@ class Checkpoint:
     """(Seed, step) -> the model along the way, its weights rounded to bfloat16; empty unless asked for."""
 
 
+def weights(seed: int) -> str:
+    """The file of a member's weights."""
+    return f"seed-{seed}.safetensors"
+
+
 def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
-    """Write `trained` as the content of `folder`; `config.json` last, so that it is there only when all is."""
+    """Write `trained` as the content of `folder`, sealed."""
     shutil.rmtree(folder, ignore_errors=True)
-    digests = _save(folder, {f"seed-{seed}": weights for seed, weights in trained.weights.items()})
-    snapshots = {f"seed-{seed}-step-{step}": weights for (seed, step), weights in trained.snapshots.items()}
-    files.write_csv(folder / "history.csv", pd.DataFrame(trained.history, columns=list(COLUMNS)))
+    for seed, tensors in trained.weights.items():
+        files.write_bytes(folder / weights(seed), safetensors.torch.save(tensors))
+    for (seed, step), tensors in trained.snapshots.items():
+        files.write_bytes(folder / SNAPSHOTS / f"seed-{seed}-step-{step}.safetensors", safetensors.torch.save(tensors))
+    files.write_csv(folder / HISTORY, pd.DataFrame(trained.history, columns=list(COLUMNS)))
     config = {
         "ablation": cell.name,
         "task": dataset.task.model_dump(mode="json"),
@@ -64,21 +115,32 @@ def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
         "vocabulary": dataset.vocabulary,
         "length": dataset.length,
         "parameters": trained.parameters,
-        "dataset": dataset.digests,
-        "weights": digests,
-        "snapshots": _save(folder / SNAPSHOTS, snapshots),
+        "dataset": {"name": cell.dataset, "digests": dataset.digests},
     }
-    files.write_json(folder / "config.json", config)
+    files.write_json(folder / CONFIG, config)
+    files.seal(folder, of=cell.name)
 
 
-def _save(folder: Path, weights: dict[str, dict[str, Tensor]]) -> dict[str, str]:
-    """Write each to a file of its name; file name -> digest."""
-    digests = {}
-    for name, tensors in weights.items():
-        content = safetensors.torch.save(tensors)
-        files.write_bytes(folder / f"{name}.safetensors", content)
-        digests[f"{name}.safetensors"] = files.digest(content)
-    return digests
+def opened(folder: Path, *, made_by: str = "", of: str | None = None) -> Written:
+    """What the files of a trained cell say; `of`: which it must be.
+
+    Raises:
+        Refused: the folder is not there, not whole, of another cell, or of an earlier version.
+    """
+    sealed = files.sealed(folder, made_by=made_by or f"python -m pipeline train {folder.name}", of=of)
+    config, where = sealed.json(CONFIG), str(folder / CONFIG)
+    try:
+        cell = Cell(
+            name=sealed.of,
+            dataset=config["dataset"]["name"],
+            task=checked_task(config["task"], f"{where}: task"),
+            model=checked(Model, config["model"], f"{where}: model"),
+            training=checked(Training, config["training"], f"{where}: training"),
+        )
+        about = config["vocabulary"], config["length"], config["parameters"], config["dataset"]["digests"]
+    except (KeyError, TypeError) as error:
+        raise Refused(f"{where}: of another version ({error}); make it again with `{sealed.made_by}`") from None
+    return Written(sealed, cell, *about)
 
 
 def read(folder: Path, cell: Cell, dataset: Dataset, *, snapshots: bool = False) -> Checkpoint:
@@ -88,48 +150,18 @@ def read(folder: Path, cell: Cell, dataset: Dataset, *, snapshots: bool = False)
     Raises:
         Refused: something is missing, truncated or altered, or the dataset is another.
     """
-    made_by = f"python -m pipeline train {folder.name}"
-    config = files.read_json(folder / "config.json", made_by=made_by)
-    where = str(folder / "config.json")
-    try:
-        model = checked(Model, config["model"], f"{where}: model")
-        training = checked(Training, config["training"], f"{where}: training")
-        if config["dataset"] != dataset.digests:
-            raise Refused(f"{where}: trained on another dataset than data/ holds; run `{made_by}` again")
-        build = partial(member, model=model, inputs=dataset.inputs, made_by=made_by)
-        members = {
-            seed: build(folder / name, config["weights"][name])
-            for seed in training.seeds
-            for name in [f"seed-{seed}.safetensors"]
-        }
-        along = {
-            _seed_and_step(name): build(folder / SNAPSHOTS / name, digest)
-            for name, digest in (config["snapshots"].items() if snapshots else ())
-        }
-        parameters = int(config["parameters"])
-    except KeyError as error:
-        raise Refused(f"{where}: damaged (no {error}); make it again with `{made_by}`") from None
-    history = files.read_csv(folder / "history.csv", made_by=made_by)
-    trained = cell.model_copy(update={"model": model, "training": training})
-    return Checkpoint(trained, parameters, history, members, along)
+    there = opened(folder, of=cell.name)
+    if there.dataset != dataset.digests:
+        raise Refused(f"{folder}: trained on another dataset than data/ holds; run `{there.files.made_by}` again")
+    members = {seed: there.member(weights(seed), dataset.inputs) for seed in there.cell.training.seeds}
+    along = {
+        _seed_and_step(name): there.member(name, dataset.inputs)
+        for name in (there.files.digests if snapshots else ())
+        if name.startswith(f"{SNAPSHOTS}/")
+    }
+    return Checkpoint(there.cell, there.parameters, there.files.seal, there.history, members, along)
 
 
 def _seed_and_step(name: str) -> tuple[int, int]:
-    _, seed, _, step = name.removesuffix(".safetensors").split("-")
+    _, seed, _, step = Path(name).stem.split("-")
     return int(seed), int(step)
-
-
-def member(path: Path, digest: str, *, model: Model, inputs: dict[str, Any], made_by: str) -> Transformer:
-    """One model of a cell, in evaluation mode, on the CPU.
-
-    Raises:
-        Refused: the file is missing, altered, or of another configuration; `made_by` makes it again.
-    """
-    content = files.verified(path, digest, made_by=made_by)
-    transformer = Transformer(model, **inputs)
-    try:
-        weights: dict[str, Tensor] = safetensors.torch.load(content)
-        transformer.load_state_dict(weights)
-    except (SafetensorError, RuntimeError):
-        raise Refused(f"{path}: does not fit config.json; make it again with `{made_by}`") from None
-    return transformer.eval()

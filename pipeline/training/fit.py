@@ -67,7 +67,7 @@ def _fit(
             val_check_interval=training.evaluate_every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            callbacks=[*callbacks, *([KeepCheckpoints(kept, training.evaluate_every)] if kept else [])],
+            callbacks=[*callbacks, *([KeepCheckpoints(kept)] if kept else [])],
             plugins=[DurableIO()],
             logger=False,
             enable_checkpointing=False,

@@ -125,17 +125,19 @@ class DurableIO(CheckpointIO):
 
 
 class KeepCheckpoints(Callback):
-    """Writes one as often as its time allows, between two evaluations, where a step is over and nothing else has begun.
-    A disk that is full costs a line, and no training."""
+    """Writes one as often as its time allows, after a step that nothing follows: no evaluation, and no snapshot. A disk
+    that is full costs a line, and no training."""
 
-    def __init__(self, checkpoints: Checkpoints, evaluate_every: int) -> None:
-        self.checkpoints, self.evaluate_every = checkpoints, evaluate_every
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
         self.next_at = time.monotonic()
         self.failed = not checkpoints.mine
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        population: Any = module
         step, begun = trainer.global_step, time.monotonic()
-        if self.failed or begun < self.next_at or step % self.evaluate_every == 0:
+        followed = step % population.cell.training.evaluate_every == 0 or step in population.snapshot_steps
+        if self.failed or begun < self.next_at or followed:
             return
         try:
             trainer.save_checkpoint(self.checkpoints.path(step))

@@ -95,7 +95,7 @@ def test_everything_the_design_promises_is_there(clone: Path) -> None:
 
 
 def test_dvcs_own_views_are_useful(clone: Path) -> None:
-    assert "nope-full.json" in run(clone, "dvc", "metrics", "show")
+    assert "converged.nope-full" in run(clone, "dvc", "metrics", "show")
     assert "html" in run(clone, "dvc", "plots", "show")
 
 
@@ -144,7 +144,7 @@ def test_one_ablation_makes_only_itself_and_the_report_stale(
 
 def test_altered_weights_are_refused_and_the_old_evaluation_stays(clone: Path) -> None:
     weights = clone / "models" / "nope-full" / "seed-111.safetensors"
-    evaluation = clone / "reports" / "evaluation" / "nope-full.csv"
+    evaluation = clone / "reports" / "evaluation" / "nope-full" / "evaluation.csv"
     before, original = evaluation.read_bytes(), weights.read_bytes()
     altered = bytearray(original)
     altered[-1] ^= 1

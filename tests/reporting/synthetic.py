@@ -278,9 +278,12 @@ def write(made: Grid, folder: Path) -> None:
     """The files that the stage `report` reads, below `folder`."""
     results, curves, measured = runs(made), history(made), members(made)
     for name in made:
-        files.write_csv(folder / "reports" / "evaluation" / f"{name}.csv", results[results["ablation"] == name])
+        model, *others = (folder / part / name for part in ("models", "reports/evaluation", "reports/analysis"))
         own = curves[curves["ablation"] == name].drop(columns="ablation")
-        files.write_csv(folder / "models" / name / "history.csv", own)
+        files.write_csv(model / "history.csv", own)
+        files.seal(model, of=name)
+        files.write_csv(others[0] / "evaluation.csv", results[results["ablation"] == name])
         for measurement, table in measured.items():
-            rows = table[table["ablation"] == name]
-            files.write_csv(folder / "reports" / "analysis" / name / f"{measurement}.csv", rows)
+            files.write_csv(others[1] / f"{measurement}.csv", table[table["ablation"] == name])
+        for other in others:
+            files.seal(other, of=files.sealed(model, made_by="").seal)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Drawing
 
+from pipeline import files
 from pipeline.refusal import Refused
 from pipeline.reporting import page
 from pipeline.reporting.page import Figure, Table
@@ -56,9 +57,9 @@ def test_the_whole_report_twice_is_the_same_bytes(
         for file in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert file.startswith(("https://", "search/")) or (path.parent / file).exists(), file
     assert len(pd.read_csv(made[0] / "runs.csv")) == 3 * len(few)
-    metrics = {path.stem: json.loads(path.read_text()) for path in (made[0] / "metrics").iterdir()}
-    assert set(metrics) == set(few)
-    assert metrics["nope-causal"]["converged"] == 3
+    metrics = json.loads((made[0] / "metrics.json").read_text())
+    assert set(metrics["converged"]) == set(metrics["restricted_steps"]) == set(few)
+    assert metrics["converged"]["nope-causal"] == 3
     symmetry = pd.read_csv(made[0] / "symmetry.csv")
     assert list(symmetry) == [
         *("ablation", "seed", "trained", "order_blind_predicted"),
@@ -104,12 +105,18 @@ def test_a_cell_named_like_a_missing_value_keeps_its_name(tmp_path: Path, monkey
 def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = cell("a", [0.5, 0.6])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refused, match=r"a\.csv: no such file; `python -m pipeline evaluate a` makes it"):
+    with pytest.raises(Refused, match=r"models/a/manifest.json: no such file; `python -m pipeline train a` makes it"):
         report.run(params(made))
     write(cell("a", [0.5]), tmp_path)
     with pytest.raises(Refused, match=r"has the seeds \[111\], but params.yaml says \[111, 222\]"):
         report.run(params(made))
-    runs(made).drop(columns="optimizer").to_csv(tmp_path / "reports" / "evaluation" / "a.csv", index=False)
+    write(made, tmp_path)
+    evaluation = tmp_path / "reports" / "evaluation" / "a"
+    of = files.sealed(evaluation, made_by="").of
+    files.write_csv(evaluation / "evaluation.csv", runs(made).drop(columns="optimizer"))
+    with pytest.raises(Refused, match=r"evaluation.csv: altered or truncated .* `python -m pipeline evaluate a`"):
+        report.run(params(made))
+    files.seal(evaluation, of=of)
     with pytest.raises(Refused, match="has no column 'optimizer'"):
         report.run(params(made))
     assert not (tmp_path / "reports" / "index.html").exists()

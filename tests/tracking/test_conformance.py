@@ -156,7 +156,7 @@ def test_altered_results_replace_those_shown(store: Tracking, tmp_path: Path) ->
 
 
 def test_an_evaluation_of_an_earlier_training_is_not_shown(store: Tracking, tmp_path: Path) -> None:
-    sync(store, CELL, write_cell(tmp_path), write_evaluation(tmp_path, steps=4))
+    sync(store, CELL, write_cell(tmp_path), write_evaluation(tmp_path, of="another"))
     assert "test_exact_match" not in runs(store)[1].metrics
 
 

@@ -50,8 +50,8 @@ def test_the_pages_find_what_they_look_for(mlflow_store: Tracking, tmp_path: Pat
     (used,) = child.inputs.dataset_inputs
     assert (used.dataset.name, used.tags[0].value) == ("addition", "training")
     assert artifacts(mlflow_store, child.info.run_id) == {"config.json", "seed-1.safetensors"}
-    assert artifacts(mlflow_store, parent.info.run_id) == {"config.json", "history.csv", f"{NAME}.csv"}
-    shown = tmp_path / "mlartifacts" / parent.info.run_id / "artifacts" / f"{NAME}.csv"
+    assert artifacts(mlflow_store, parent.info.run_id) == {"config.json", "history.csv", "evaluation.csv"}
+    shown = tmp_path / "mlartifacts" / parent.info.run_id / "artifacts" / "evaluation.csv"
     assert shown.read_bytes() == evaluation.read_bytes()
 
 
@@ -64,6 +64,7 @@ def test_a_cell_is_a_model_that_mlflow_loads_from_wherever_the_folder_was_moved_
     files.write_json(folder / "config.json", config)
     history = [evaluations(4)[0] | {"seed": seed}]
     files.write_csv(folder / "history.csv", pd.DataFrame(history, columns=list(COLUMNS)))
+    files.seal(folder, of=NAME)
     assert sync(mlflow_store, cell, folder, None) == "added"
     assert sync(mlflow_store, cell, folder, None) == "already there"
     moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))

@@ -44,21 +44,23 @@ def write_cell(project: Path, *, weights: bytes = b"weights", history: History |
         "task": CELL.task.model_dump(mode="json"),
         "model": CELL.model.model_dump(mode="json"),
         "training": CELL.training.model_dump(mode="json"),
+        "vocabulary": ["0", "1", "+", "="],
+        "length": 9,
         "parameters": 10,
-        "dataset": DATA,
-        "weights": {name: files.digest(content) for name, content in contents.items()},
+        "dataset": {"name": CELL.dataset, "digests": DATA},
     }
     files.write_json(folder / "config.json", config)
+    files.seal(folder, of=NAME)
     return folder
 
 
-def write_evaluation(project: Path, *, exact: float = 0.9, steps: int = 8) -> Path:
-    """The cell's evaluation, as the stage `evaluate` leaves it."""
+def write_evaluation(project: Path, *, exact: float = 0.9, of: str = "") -> Path:
+    """The cell's evaluation, as the stage `evaluate` leaves it; `of` another training than the last?"""
     rows = [
         {
             "ablation": NAME,
             "seed": seed,
-            "steps": steps,
+            "steps": 8,
             "converged": converged,
             "steps_to_converge": 8 if converged else None,
             "diverged": 1 - converged,
@@ -71,8 +73,9 @@ def write_evaluation(project: Path, *, exact: float = 0.9, steps: int = 8) -> Pa
         }
         for seed, converged in zip(SEEDS, (1, 0), strict=True)
     ]
-    path = project / "reports" / "evaluation" / f"{NAME}.csv"
+    path = project / "reports" / "evaluation" / NAME / "evaluation.csv"
     files.write_csv(path, pd.DataFrame(rows))
+    files.seal(path.parent, of=of or files.sealed(project / "models" / NAME, made_by="").seal)
     return path
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -16,6 +16,7 @@ from pipeline.tasks.catalogue import problems
 from pipeline.training import resume
 from pipeline.training.checkpoints import Trained
 from pipeline.training.fit import fit
+from pipeline.training.module import snapshot_steps
 from tests.conftest import easy
 
 CELL = easy(optimizer="muon", snapshots=3)
@@ -27,7 +28,7 @@ class Killed(Exception):
 
 
 class Kill(Callback):
-    """After a step."""
+    """In the middle of a step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -60,7 +61,7 @@ def undisturbed(data: Dataset) -> Trained:
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint after every step that is none of evaluation."""
+    """A checkpoint after every step that can have one."""
     monkeypatch.setattr(resume, "SHARE", float("inf"))
 
 
@@ -77,8 +78,8 @@ def same(one: Trained, other: Trained) -> None:
             assert all(torch.equal(weights[name], others[key][name]) for name in weights)
 
 
-@settings(max_examples=5)
-@given(kills=st.lists(st.integers(2, 58), min_size=1, max_size=3))
+@settings(max_examples=5, phases=[Phase.generate])  # to shrink takes minutes, and tells nothing
+@given(kills=st.lists(st.integers(2, 59), min_size=1, max_size=3))
 def test_it_ends_as_if_nothing_had_happened(
     data: Dataset, undisturbed: Trained, tmp_path_factory: pytest.TempPathFactory, kills: list[int]
 ) -> None:
@@ -87,8 +88,24 @@ def test_it_ends_as_if_nothing_had_happened(
         stopped(data, folder, step)
     begin = Begin()
     same(fit(CELL, data, checkpoints=folder, callbacks=[begin]), undisturbed)
-    assert begin.step >= max(kills) - 2  # an evaluation step has no checkpoint
+    assert begin.step >= max(kills) - 1 - len(followed())
     assert not list(folder.glob("*/*"))
+
+
+def followed() -> set[int]:
+    """The steps after which there is no checkpoint."""
+    training = CELL.training
+    evaluated = range(training.evaluate_every, training.steps + 1, training.evaluate_every)
+    return {*evaluated, *snapshot_steps(training.steps, training.snapshots)}
+
+
+def test_it_goes_on_from_just_before_and_just_after_an_evaluation_and_a_snapshot(
+    data: Dataset, undisturbed: Trained, tmp_path: Path
+) -> None:
+    for step in sorted(followed())[:-1]:
+        for kill in (step, step + 1, step + 2):
+            stopped(data, tmp_path, kill)
+    same(fit(CELL, data, checkpoints=tmp_path), undisturbed)
 
 
 def flip(path: Path) -> None:
