@@ -17,14 +17,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
-# Before mlflow is imported: by default its client tries a dead server for four minutes, and waits for as long as a
-# busy one asks it to.
+# Before mlflow is imported: by default its client tries a dead server for four minutes, waits for as long as a busy one
+# asks it to, and executes what it reads.
 for _name, _value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }.items():
     os.environ.setdefault(_name, _value)
 
