@@ -2,6 +2,7 @@
 
 import doctest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,3 +181,20 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     found = doctest.testfile(str(loaded.HERE.parent / "docs" / "api.md"), module_relative=False)
     assert found.attempted > 10
     assert found.failed == 0
+
+
+@pytest.mark.filterwarnings("ignore:Module 'model:UserWarning")  # a layer of ours is called output, as all of theirs
+def test_nnsight_intervenes_in_the_module_as_it_is() -> None:
+    """With all states of another prompt after the first layer, it predicts what it does for that one."""
+    from nnsight import NNsight
+
+    model = pipeline.load("nope-causal")
+    tokens, last = model.tokens(["123+456=", "321+456="]), torch.tensor([[7], [7]])
+    expected = model.module(tokens, last)
+    seen: Any = NNsight(model.module)
+    with seen.trace(tokens, last):
+        seen.blocks[0].output[0] = seen.blocks[0].output[1]
+        found = seen.output.save()
+    assert torch.equal(found[0], found[1])
+    torch.testing.assert_close(found[0], expected[1])
+    assert not torch.allclose(found[0], expected[0], atol=0.1)
