@@ -48,7 +48,72 @@ class Reverse(Task):
     digits: Annotated[int, Field(ge=1, le=18)]
 
 
-SECTIONS: dict[str, type[Task]] = {"addition": Addition, "reverse": Reverse}
+class Sort(Task):
+    """`digits` digits, answered in order: the twin of `reverse`."""
+
+    name: Literal["sort"]
+    digits: Annotated[int, Field(ge=1, le=18)]
+
+
+class Index(Task):
+    """The digit at one place of `digits`."""
+
+    name: Literal["index"]
+    digits: Annotated[int, Field(ge=2, le=17)]
+
+
+class Modp(Task):
+    """The sum of the last three of five digits modulo 3."""
+
+    name: Literal["modp"]
+
+
+class Mod3(Task):
+    """The sum of five digits modulo 3: the twin of `modp`."""
+
+    name: Literal["mod3"]
+
+
+class Paridy(Task):
+    """The parity of the 0s between the first 1 and the last one of `bits` bits."""
+
+    name: Literal["paridy"]
+    bits: Annotated[int, Field(ge=2, le=60)] = 12
+
+
+class Parity(Task):
+    """The parity of the 1s of `bits` bits: the twin of `paridy`."""
+
+    name: Literal["parity"]
+    bits: Annotated[int, Field(ge=2, le=60)] = 12
+
+
+class S3(Task):
+    """The product of `elements` elements of the symmetric group S3."""
+
+    name: Literal["s3"]
+    elements: Annotated[int, Field(ge=2, le=20)]
+
+
+class Z6(Task):
+    """The product of `elements` elements of the cyclic group Z6: the twin of `s3`."""
+
+    name: Literal["z6"]
+    elements: Annotated[int, Field(ge=2, le=20)]
+
+
+SECTIONS: dict[str, type[Task]] = {
+    "addition": Addition,
+    "reverse": Reverse,
+    "sort": Sort,
+    "index": Index,
+    "modp": Modp,
+    "mod3": Mod3,
+    "paridy": Paridy,
+    "parity": Parity,
+    "s3": S3,
+    "z6": Z6,
+}
 
 
 def task(content: Mapping[str, Any], where: str) -> Task:

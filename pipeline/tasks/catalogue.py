@@ -6,9 +6,23 @@ from typing import Any
 from pipeline.params import Task
 from pipeline.tasks import Problems
 from pipeline.tasks.addition import AdditionProblems
-from pipeline.tasks.reverse import ReverseProblems
+from pipeline.tasks.bits import ParidyProblems, ParityProblems
+from pipeline.tasks.digits import IndexProblems, ReverseProblems, SortProblems
+from pipeline.tasks.groups import S3Problems, Z6Problems
+from pipeline.tasks.sums import Mod3Problems, ModpProblems
 
-TASKS: dict[str, Callable[[Any], Problems]] = {"addition": AdditionProblems, "reverse": ReverseProblems}
+TASKS: dict[str, Callable[[Any], Problems]] = {
+    "addition": AdditionProblems,
+    "reverse": ReverseProblems,
+    "sort": SortProblems,
+    "index": IndexProblems,
+    "modp": ModpProblems,
+    "mod3": Mod3Problems,
+    "paridy": ParidyProblems,
+    "parity": ParityProblems,
+    "s3": S3Problems,
+    "z6": Z6Problems,
+}
 """`name` in a task's section -> its problems."""
 
 

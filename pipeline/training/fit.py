@@ -83,8 +83,11 @@ def _fit(
     try:
         with threads(training.threads):
             trainer.fit(module, data, ckpt_path=last)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
+    except (SystemExit, RuntimeError):
+        # Lightning answers Ctrl-C with an exit; in the middle of vmap, it stumbles over its own tidying up
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     return Trained(module.final_weights(), module.history, module.parameters_per_member, module.snapshots)
 
 

@@ -69,5 +69,8 @@ def test_an_altered_a_missing_and_a_foreign_dataset_are_refused(tmp_path: Path) 
         dataset.read(tmp_path, task())
     with pytest.raises(Refused, match=r"is of addition, not of reverse"):
         dataset.read(
-            tmp_path, params_task({"name": "reverse", "train_size": 9, "validation_size": 9, "test_size": 9}, "task")
+            tmp_path,
+            params_task(
+                {"name": "reverse", "digits": 3, "train_size": 9, "validation_size": 9, "test_size": 9}, "task"
+            ),
         )

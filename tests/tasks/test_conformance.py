@@ -27,6 +27,14 @@ OPTIONS: dict[str, list[dict[str, object]]] = {
         {"digits": 2, "zero_pad": False, "delimiters": True, "sampling": "balanced"},
     ],
     "reverse": [{"digits": 3}],
+    "sort": [{"digits": 3}],
+    "index": [{"digits": 2}, {"digits": 3}],
+    "modp": [{}],
+    "mod3": [{}],
+    "paridy": [{"bits": 8}],
+    "parity": [{"bits": 8}],
+    "s3": [{"elements": 3}, {"elements": 4}],
+    "z6": [{"elements": 3}, {"elements": 4}],
 }
 """Task -> small options under which it is tried: of few enough problems to list them all."""
 TRIED = [
