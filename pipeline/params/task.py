@@ -41,18 +41,22 @@ class Addition(Task):
     """`balanced`: every carry count equally often."""
 
 
-class Reverse(Task):
-    """`digits` digits, answered backwards."""
+class Digits(Task):
+    """About `digits` digits."""
+
+    digits: Annotated[int, Field(ge=1, le=18)]
+
+
+class Reverse(Digits):
+    """They are answered backwards."""
 
     name: Literal["reverse"]
-    digits: Annotated[int, Field(ge=1, le=18)]
 
 
-class Sort(Task):
-    """`digits` digits, answered in order: the twin of `reverse`."""
+class Sort(Digits):
+    """They are answered in order: the twin of `reverse`."""
 
     name: Literal["sort"]
-    digits: Annotated[int, Field(ge=1, le=18)]
 
 
 class Index(Task):
@@ -74,32 +78,40 @@ class Mod3(Task):
     name: Literal["mod3"]
 
 
-class Paridy(Task):
-    """The parity of the 0s between the first 1 and the last one of `bits` bits."""
+class Bits(Task):
+    """About `bits` bits."""
+
+    bits: Annotated[int, Field(ge=2, le=60)] = 12
+
+
+class Paridy(Bits):
+    """The parity of the 0s between the first 1 and the last one."""
 
     name: Literal["paridy"]
-    bits: Annotated[int, Field(ge=2, le=60)] = 12
 
 
-class Parity(Task):
-    """The parity of the 1s of `bits` bits: the twin of `paridy`."""
+class Parity(Bits):
+    """The parity of the 1s: the twin of `paridy`."""
 
     name: Literal["parity"]
-    bits: Annotated[int, Field(ge=2, le=60)] = 12
 
 
-class S3(Task):
-    """The product of `elements` elements of the symmetric group S3."""
+class Elements(Task):
+    """About `elements` elements of a group of six, and their product."""
+
+    elements: Annotated[int, Field(ge=2, le=20)]
+
+
+class S3(Elements):
+    """In the symmetric group S3."""
 
     name: Literal["s3"]
-    elements: Annotated[int, Field(ge=2, le=20)]
 
 
-class Z6(Task):
-    """The product of `elements` elements of the cyclic group Z6: the twin of `s3`."""
+class Z6(Elements):
+    """In the cyclic group Z6: the twin of `s3`."""
 
     name: Literal["z6"]
-    elements: Annotated[int, Field(ge=2, le=20)]
 
 
 SECTIONS: dict[str, type[Task]] = {

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from pipeline.params.task import Paridy, Parity
+from pipeline.params.task import Bits
 from pipeline.tasks.words import Symbols, Words
 
 
 class ParityProblems(Words):
     """The task `parity`."""
 
-    task: Parity | Paridy
+    task: Bits
     alphabet = "01"
 
     @property

@@ -65,7 +65,6 @@ class SortProblems(ReverseProblems):
 class IndexProblems(Digits):
     """The task `index`: a word is the digits, and which of them is asked for."""
 
-    framing = ascii_lowercase
     place = "digit"
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from pipeline.params.task import S3, Z6
+from pipeline.params.task import Elements
 from pipeline.tasks.words import Symbols, Words
 
 ORDER = 6
@@ -22,7 +22,7 @@ Z6_TABLE = np.add.outer(np.arange(ORDER), np.arange(ORDER)) % ORDER
 class S3Problems(Words):
     """The task `s3`."""
 
-    task: S3 | Z6
+    task: Elements
     alphabet = "abcdef"
     products: Int[np.ndarray, "left right"] = S3_TABLE
     group = "symmetric group S3"
