@@ -1,7 +1,7 @@
 """Stage `report`: every cell's evaluation, history and measurements in; tables, figures, claims and the page out."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -30,11 +30,12 @@ def run(params: Params) -> None:
         Refused: a cell of the grid has no evaluation or history, or one of other seeds.
     """
     cells = params.cells()
-    runs = pd.concat([_evaluation(cell) for cell in cells], ignore_index=True)
-    history = pd.concat([_history(cell) for cell in cells], ignore_index=True)
+    models = {cell.name: _model(cell) for cell in cells}
+    runs = pd.concat([_evaluation(cell, models[cell.name]) for cell in cells], ignore_index=True)
+    history = pd.concat([_history(cell, models[cell.name]) for cell in cells], ignore_index=True)
     runs["still_rising"] = tables.still_rising(runs, history)
     tasks = {cell.dataset: problems(cell.task) for cell in cells}
-    members = _measured(cells)
+    members = _measured(models)
     ceilings = {name: ceiling(task) for name, task in tasks.items()}
     written = _tables(cells, runs, ceilings, members)
     evidence = [
@@ -100,9 +101,9 @@ def _model(cell: Cell) -> files.Sealed:
     return files.sealed(MODELS / cell.name, made_by=f"python -m pipeline train {cell.name}", of=cell.name)
 
 
-def _evaluation(cell: Cell) -> pd.DataFrame:
+def _evaluation(cell: Cell, model: files.Sealed) -> pd.DataFrame:
     command = f"python -m pipeline evaluate {cell.name}"
-    table = files.sealed(EVALUATION / cell.name, made_by=command, of=_model(cell).seal).csv(TESTED)
+    table = files.sealed(EVALUATION / cell.name, made_by=command, of=model.seal).csv(TESTED)
     if missing := [column for column in tables.REQUIRED if column not in table]:
         raise Refused(f"{EVALUATION / cell.name}: has no column {missing[0]!r}; make it again with `{command}`")
     _check_seeds(table, cell, str(EVALUATION / cell.name))
@@ -110,11 +111,11 @@ def _evaluation(cell: Cell) -> pd.DataFrame:
     return table.assign(ablation=cell.name, task=cell.dataset, **grid.columns(cell))
 
 
-def _measured(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
+def _measured(models: Mapping[str, files.Sealed]) -> dict[str, pd.DataFrame]:
     """Measurement -> its table over all cells; a cell whose members all diverged has none."""
     analyses = [
-        files.sealed(ANALYSIS / cell.name, made_by=f"python -m pipeline analyze {cell.name}", of=_model(cell).seal)
-        for cell in cells
+        files.sealed(ANALYSIS / name, made_by=f"python -m pipeline analyze {name}", of=model.seal)
+        for name, model in models.items()
     ]
     found = {}
     for name in measurements():
@@ -125,8 +126,8 @@ def _measured(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _history(cell: Cell) -> pd.DataFrame:
-    table = _model(cell).csv("history.csv")
+def _history(cell: Cell, model: files.Sealed) -> pd.DataFrame:
+    table = model.csv("history.csv")
     _check_seeds(table, cell, str(MODELS / cell.name))
     table.insert(0, "ablation", cell.name)
     return table
