@@ -10,6 +10,8 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 ifeq (,$(shell command -v nvidia-smi))
 TORCH += --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu
 endif
+# One more than there are cores: some tests only wait.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))')
 COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml
 WITHOUT_TORCH := awk '/^[a-z]/ {kept = !/^(torch==|triton==|nvidia-|cuda-)/} kept || /^\#/'
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -43,7 +45,7 @@ play: $(READY)  ## ask trained models in the browser: type, shuffle, look inside
 	$(BIN)/marimo run notebooks/play.py
 
 test: $(TOOLS)  ## set everything up, then run the tests (10 to 30 min)
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(TOOLS)  ## linters and type checker (a minute)
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.positional import POSITIONAL
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import PRESETS, training
+from tests.tasks.test_conformance import OPTIONS, section_of
 
 pytestmark = pytest.mark.end_to_end
 
@@ -39,9 +40,14 @@ def every_name() -> Params:
         }
         for place, (positional, attention, substitute, optimizer, task) in enumerate(chosen)
     }
-    short = training(steps=4, evaluate_every=2, snapshots=1, seeds=[1])
-    content = smoke.model_dump() | {"training": short.model_dump(), "ablations": cells, "comparisons": []}
-    return Params.model_validate(content | {"tracking": {"uri": "jsonl:runs.jsonl"}})
+    changes = {
+        "tasks": {name: section_of(name, OPTIONS[name][0]).model_dump() for name in TASKS},
+        "training": training(steps=4, evaluate_every=2, snapshots=1, seeds=[1]).model_dump(),
+        "ablations": cells,
+        "comparisons": [],
+        "tracking": {"uri": "jsonl:runs.jsonl"},
+    }
+    return Params.model_validate(smoke.model_dump() | changes)
 
 
 def shown(params: Params, name: str) -> list[tracking.Run]:

@@ -10,7 +10,7 @@ import torch
 
 from pipeline import dataset
 from pipeline.measurement import accuracy
-from pipeline.params import Params
+from pipeline.params import Params, Task
 from pipeline.params import task as section
 from pipeline.refusal import Refused
 from pipeline.tasks import SPLITS, Problems
@@ -51,8 +51,11 @@ def chosen(name: str, options: dict[str, object]) -> Problems:
 
 
 def asked(name: str, options: dict[str, object], sizes: dict[str, int]) -> Problems:
-    content = {"name": name, **options, **{f"{split}_size": size for split, size in sizes.items()}}
-    return problems(section(content, "task"))
+    return problems(section_of(name, options, sizes))
+
+
+def section_of(name: str, options: dict[str, object], sizes: dict[str, int] = SIZES) -> Task:
+    return section({"name": name, **options, **{f"{split}_size": size for split, size in sizes.items()}}, "task")
 
 
 def everything(chosen: Problems) -> pd.DataFrame:
