@@ -104,10 +104,10 @@ class Sealed:
         return _json(self.folder / name, self.bytes(name), self.made_by)
 
     def csv(self, name: str, *, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
-        """A table, of which `text_columns` keep their leading zeros; as `bytes`."""
+        """A table, of which `text_columns` are text, be it `007` or `nan`; as `bytes`."""
         content = io.BytesIO(self.bytes(name))
         try:
-            return pd.read_csv(content, dtype=dict.fromkeys(text_columns, str), keep_default_na=True)
+            return pd.read_csv(content, converters=dict.fromkeys(text_columns, str))
         except (ValueError, pd.errors.ParserError):
             raise Refused(f"{self.folder / name}: not a CSV table; make it again with `{self.made_by}`") from None
 

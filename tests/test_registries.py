@@ -1,15 +1,14 @@
 """A registry is closed: what `params.yaml` may name is what there is, in the same order."""
 
 from collections.abc import Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import pytest
 
 from pipeline.params.model import Pattern, Positional, Substitute
-from pipeline.params.task import SECTIONS
+from pipeline.params.task import SECTIONS, Scored
 from pipeline.params.training import Optimizer
 from pipeline.stages.evaluate import SCORES
-from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import TASKS
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
@@ -25,7 +24,7 @@ from pipeline.transformer.substitutes import SUBSTITUTES
         pytest.param(get_args(Substitute), SUBSTITUTES, id="residual_substitute"),
         pytest.param(get_args(Optimizer), OPTIMIZERS, id="optimizer"),
         pytest.param(tuple(SECTIONS), TASKS, id="task"),
-        pytest.param(get_args(get_type_hints(vars(Problems)["scored_by"].fget)["return"]), SCORES, id="scoring"),
+        pytest.param(get_args(Scored), SCORES, id="scoring"),
     ],
 )
 def test_what_may_be_named_is_what_there_is(allowed: tuple[str, ...], there: Mapping[str, Any]) -> None:

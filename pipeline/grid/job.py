@@ -38,5 +38,4 @@ class TellProgress(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         if (now := time.monotonic()) - self.told_at > SECONDS:
             self.told_at = now
-            reached, members = converged(module)
-            State(self.stage, self.place, trainer.global_step, trainer.max_steps, reached, members).write(self.job)
+            State(self.stage, self.place, trainer.global_step, trainer.max_steps, converged(module)).write(self.job)

@@ -32,8 +32,8 @@ class State:
     step: int = 0
     steps: int = 0
     """Of training, where the stage trains."""
-    converged: int = 0
-    members: int = 0
+    converged: str = ""
+    """How many members have, in words."""
 
     def write(self, job: str) -> None:
         """Say it, at once or not at all."""

@@ -88,7 +88,7 @@ class View:
                 job,
                 state.stage.partition("@")[0],
                 f"step {state.step}/{state.steps}" if training else "",
-                f"converged {state.converged}/{state.members}" if training else "",
+                state.converged,
             )
         return Group(Text(self._summary()), table)
 

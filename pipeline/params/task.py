@@ -1,18 +1,23 @@
 """What is learned: a section per task. What a task does with it is in `pipeline/tasks/`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_serializer
+from pydantic import Field, PositiveInt, model_serializer, model_validator
 from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 from pipeline.params.section import Section, Seed, checked, nearest, shortened
 from pipeline.refusal import Refused
 
+Scored = Literal["exact_match", "bits"]
+"""What success is. `exact_match`: a problem has one right answer, and every character of it counts. `bits`: what comes
+next has a distribution, and counts by the bits per token that it takes to tell it."""
+
 
 class Task(Section):
     """What every task has: its name, how many examples of it there are, and the seed they are drawn with."""
 
+    scored_by: ClassVar[Scored] = "exact_match"
     name: str
     train_size: PositiveInt
     validation_size: PositiveInt
@@ -114,6 +119,43 @@ class Z6(Elements):
     name: Literal["z6"]
 
 
+class Windows(Task):
+    """Windows of a long sequence, and the token after each."""
+
+    scored_by: ClassVar[Scored] = "bits"
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """The file that holds the sequence. None: one that comes with the libraries."""
+    window: Annotated[int, Field(ge=2, le=1024)]
+    """Tokens that are seen."""
+    twin: bool = False
+    """Whether those before the last stand in a random order, drawn once for each window: the twin, in which order is
+    worth nothing."""
+
+
+class Text(Windows):
+    """Characters of a text."""
+
+    name: Literal["text"]
+
+
+class Series(Windows):
+    """Values of a column of a CSV file."""
+
+    name: Literal["series"]
+    column: Annotated[str, Field(min_length=1)] | None = None
+    """None: the first that holds numbers."""
+    bins: Annotated[int, Field(ge=2, le=26)] = 16
+    """So many tokens there are; each is as frequent in the training part."""
+    differences: bool = True
+    """Whether from each value to the next, or the values themselves."""
+
+    @model_validator(mode="after")
+    def _column_of_a_file(self) -> Self:
+        if self.column is not None and self.path is None:
+            raise ValueError(f"column: {shortened(self.column)} of which file? `path` is missing")
+        return self
+
+
 SECTIONS: dict[str, type[Task]] = {
     "addition": Addition,
     "reverse": Reverse,
@@ -125,6 +167,8 @@ SECTIONS: dict[str, type[Task]] = {
     "parity": Parity,
     "s3": S3,
     "z6": Z6,
+    "text": Text,
+    "series": Series,
 }
 
 

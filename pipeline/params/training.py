@@ -49,6 +49,9 @@ class Training(Section):
     """How many times, logarithmically spaced, the weights are kept along training (for `analyze`); 0 for never."""
     converged_at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
     """Validation exact match from which on an evaluation counts."""
+    converged_at_bits: PositiveFloat | None = None
+    """The same for tasks that are scored by bits per token: the most at which it counts. None: there is no such number,
+    and every member trains to the end of its budget."""
     converged_for: PositiveInt = 2
     """How many evaluations in a row must count: a single one lets a model pass now and then that is not as good."""
     stop_when_converged: bool = True

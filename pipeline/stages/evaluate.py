@@ -1,20 +1,44 @@
-"""Stage `evaluate`: the members as their last step left them, on the test split, by greedy decoding."""
+"""Stage `evaluate`: the members as training left them, on the test split: their answers, or how well they foresee."""
+
+from collections.abc import Callable
 
 import pandas as pd
 import torch
 
 from pipeline import cells, dataset, files
+from pipeline.dataset import Dataset
 from pipeline.measurement import accuracy
+from pipeline.measurement.bits import bits
 from pipeline.params import Params
+from pipeline.params.task import Scored
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
+from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
 from pipeline.tracking.cells import record
 from pipeline.training import checkpoints
 from pipeline.training.history import Convergence, outcomes
 from pipeline.training.processor import threads
+from pipeline.transformer.model import Transformer
 
-SCORES = {"exact_match": accuracy.score}
-"""What a task is `scored_by` -> how what was produced is compared with what is right."""
+
+def exact_match(member: Transformer, data: Dataset, task: Problems) -> dict[str, float]:
+    """The answers that the member produces by greedy decoding, compared with what is right."""
+    produced = accuracy.greedy(member, data.rows["test"])
+    scored = accuracy.score(produced, data.rows["test"], data.tables["test"], task.strata)
+    return scored.columns(task.place)
+
+
+def bits_per_token(member: Transformer, data: Dataset, task: Problems) -> dict[str, float]:
+    """How well the member foresees what comes."""
+    of_rows = bits(member, data.rows["test"])
+    return {"test_bits": of_rows.mean().item(), "test_examples": len(of_rows)}
+
+
+SCORES: dict[Scored, Callable[[Transformer, Dataset, Problems], dict[str, float]]] = {
+    "exact_match": exact_match,
+    "bits": bits_per_token,
+}
+"""What a task is scored by -> the columns of `runs.csv` that say how a member did."""
 
 
 def run(params: Params, ablation: str) -> None:
@@ -31,13 +55,12 @@ def run(params: Params, ablation: str) -> None:
     records = []
     for seed, member in trained.members.items():
         with torch.inference_mode(), threads(cell.training.threads):
-            produced = accuracy.greedy(member, data.rows["test"])
-        scored = SCORES[task.scored_by](produced, data.rows["test"], data.tables["test"], task.strata)
+            scored = SCORES[cell.task.scored_by](member, data, task)
         records.append(
             {"ablation": ablation, "seed": seed, "task": cell.dataset, **cells.columns(cell)}
             | {"parameters": trained.parameters}
             | learned.loc[[seed]].to_dict("records")[0]
-            | scored.columns(task.place)
+            | scored
         )
     folder = EVALUATION / ablation
     files.write_csv(folder / TESTED, pd.DataFrame(records))

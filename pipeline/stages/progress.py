@@ -75,19 +75,22 @@ def name(module: LightningModule) -> str:
 
 
 def state(module: LightningModule) -> str:
-    """Loss, exact match and members converged, as of the last evaluation."""
+    """Loss, score and members converged, as of the last evaluation."""
     assert isinstance(module, PopulationModule)
+    rule = module.convergence
     if not module.history:
-        return "loss -, converged -"
+        return "loss -"
     last = {row["seed"]: row for row in module.history}.values()
-    loss = sum(row["validation_loss"] for row in last) / len(last)
-    right = sum(row["validation_exact_match"] for row in last) / len(last)
-    reached, members = converged(module)
-    return f"loss {loss:.3f}, exact match {right:.3f}, converged {reached}/{members}"
+    loss, score = (sum(row[name] for row in last) / len(last) for name in ("validation_loss", rule.score))
+    said = (f"loss {loss:.3f}", f"{rule.scored_by.replace('_', ' ')} {score:.3f}", converged(module))
+    return ", ".join(filter(None, said))
 
 
-def converged(module: LightningModule) -> tuple[int, int]:
-    """How many members have converged, and of how many."""
+def converged(module: LightningModule) -> str:
+    """How many members have converged, and of how many; nothing where nobody can."""
     assert isinstance(module, PopulationModule)
+    if module.convergence.at is None:
+        return ""
     ends = outcomes(pd.DataFrame(module.history), module.convergence) if module.history else None
-    return 0 if ends is None else int(ends["converged"].sum()), len(module.cell.training.seeds)
+    reached = 0 if ends is None else int(ends["converged"].sum())
+    return f"converged {reached}/{len(module.cell.training.seeds)}"

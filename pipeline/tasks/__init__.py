@@ -5,7 +5,7 @@ and a line in `catalogue.py`; `tests/tasks/test_conformance.py` holds every task
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -39,10 +39,6 @@ class Problems(Protocol):
     @property
     def vocabulary(self) -> list[str]:
         """The characters that prompts, answers and `end` may have, sorted."""
-
-    @property
-    def scored_by(self) -> Literal["exact_match"]:
-        """What success is. `exact_match`: a problem has one right answer, and every character of it counts."""
 
     @property
     def place(self) -> str:

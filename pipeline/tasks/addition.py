@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -72,7 +72,6 @@ class AdditionProblems:
     """
 
     task: Addition
-    scored_by: ClassVar[Literal["exact_match"]] = "exact_match"
     place = "digit"
 
     @property

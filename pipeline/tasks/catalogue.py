@@ -10,6 +10,7 @@ from pipeline.tasks.bits import ParidyProblems, ParityProblems
 from pipeline.tasks.digits import IndexProblems, ReverseProblems, SortProblems
 from pipeline.tasks.groups import S3Problems, Z6Problems
 from pipeline.tasks.sums import Mod3Problems, ModpProblems
+from pipeline.tasks.windows import SeriesProblems, TextProblems
 
 TASKS: dict[str, Callable[[Any], Problems]] = {
     "addition": AdditionProblems,
@@ -22,6 +23,8 @@ TASKS: dict[str, Callable[[Any], Problems]] = {
     "parity": ParityProblems,
     "s3": S3Problems,
     "z6": Z6Problems,
+    "text": TextProblems,
+    "series": SeriesProblems,
 }
 """`name` in a task's section -> its problems."""
 

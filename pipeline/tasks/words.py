@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,6 @@ class Words:
 
     task: Any
     end = ""
-    scored_by: ClassVar[Literal["exact_match"]] = "exact_match"
     place = "place"
     alphabet: ClassVar[str]
     framing: ClassVar[str] = ""

@@ -19,14 +19,11 @@ from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell, Tracking
 from pipeline.tracking import BestEffort, Run, Store, connect
 from pipeline.tracking.machine import machine, user
-from pipeline.tracking.trained import CURVES, TrainedCell, read, rows
+from pipeline.tracking.trained import TrainedCell, curves, read, rows
 from pipeline.training.history import Convergence, History, cell_curve
 
 TRAINED, EVALUATED = "trained", "evaluated"
 """Tags: the digest of the files that a run shows in full. Written last."""
-EXACT = "validation_exact_match"
-"""The curve by which a run is compared with the files."""
-
 Runs = dict[int | None, Run]
 """Seed -> its run; None -> the cell's own."""
 
@@ -66,8 +63,9 @@ class LiveRuns(BestEffort):
             return
         self.history += evaluation
         with self.attempt():
+            shown = ("step", *curves(self.cell))
             for row in evaluation:
-                self.store.curve(self.runs[row["seed"]].id, [{name: row[name] for name in ("step", *CURVES)}])
+                self.store.curve(self.runs[row["seed"]].id, [{name: row[name] for name in shown}])
             so_far = cell_curve(pd.DataFrame(self.history), Convergence.of(self.cell))
             self.store.curve(self.runs[None].id, rows(so_far.tail(1)))
 
@@ -120,7 +118,7 @@ def _completed(store: Store, trained: TrainedCell, seed: int | None, run: Run) -
     lacks_training = run.tags.get(TRAINED) != trained.trained
     lacks_evaluation = trained.evaluation is not None and run.tags.get(EVALUATED) != trained.evaluated
     if lacks_training:
-        shown = _points(store, run)
+        shown = _points(store, trained.cell, run)
         store.curve(run.id, [row for row in trained.curve(seed) if row["step"] not in shown])
         for file in trained.files(seed):
             store.artifact(run.id, file)
@@ -153,16 +151,18 @@ def _shows(store: Store, trained: TrainedCell, seed: int | None, run: Run) -> bo
     """Whether what the run shows, be it all or not, is what the files say."""
     if TRAINED in run.tags:
         return run.tags[TRAINED] == trained.trained
-    truth = {row["step"]: row[EXACT] for row in trained.curve(seed)}
+    score = Convergence.of(trained.cell).score
+    truth = {row["step"]: row[score] for row in trained.curve(seed)}
     return all(
         step in truth and math.isclose(value, truth[step], rel_tol=1e-5, abs_tol=1e-9)
-        for step, value in _points(store, run).items()
+        for step, value in _points(store, trained.cell, run).items()
     )
 
 
-def _points(store: Store, run: Run) -> dict[int, float]:
-    """The evaluations that the run shows."""
-    return store.points(run.id, EXACT) if EXACT in run.metrics else {}
+def _points(store: Store, cell: Cell, run: Run) -> dict[int, float]:
+    """The evaluations that the run shows, by the score of the cell's task: what it is compared with the files by."""
+    score = Convergence.of(cell).score
+    return store.points(run.id, score) if score in run.metrics else {}
 
 
 def _created(store: Store, cell: Cell, digests: Mapping[str, str], extra: Mapping[str, str]) -> Runs:

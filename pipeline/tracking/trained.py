@@ -12,11 +12,9 @@ from pipeline.params import Cell
 from pipeline.refusal import Refused
 from pipeline.reporting.intervals import exact_interval
 from pipeline.training import checkpoints
-from pipeline.training.history import Convergence, cell_curve, outcomes
+from pipeline.training.history import Convergence, cell_curve, columns, outcomes
 
-CURVES = ("train_loss", "validation_loss", "validation_exact_match", "gradient_norm", "learning_rate")
-"""Of a member."""
-MEMBER_METRICS = ("converged", "diverged", "steps", "steps_to_converge", "test_exact_match")
+MEMBER_METRICS = ("converged", "diverged", "steps", "steps_to_converge", "test_exact_match", "test_bits")
 
 Row = dict[str, Any]
 
@@ -50,7 +48,7 @@ class TrainedCell:
         """A row per evaluation: its `step`, and what was measured."""
         if seed is None:
             return rows(cell_curve(self.history, Convergence.of(self.cell)))
-        return rows(self.history.loc[self.history["seed"] == seed, ["step", *CURVES]])
+        return rows(self.history.loc[self.history["seed"] == seed, ["step", *curves(self.cell)]])
 
     def metrics(self, seed: int | None) -> dict[str, float]:
         """The final numbers; what there is none of is left out."""
@@ -67,22 +65,32 @@ class TrainedCell:
         if seed is None:
             return {"note": self._description()}
         outcome = self._outcome(seed)
-        return {"converged": "diverged" if outcome["diverged"] else "yes" if outcome["converged"] else "no"}
+        if outcome["diverged"]:
+            return {"converged": "diverged"}
+        return {} if pd.isna(outcome["converged"]) else {"converged": "yes" if outcome["converged"] else "no"}
 
     def _outcome(self, seed: int) -> pd.Series:
         return self.outcomes[self.outcomes["seed"] == seed].iloc[0]
 
     def _description(self) -> str:
         """Two sentences of Markdown."""
-        converged, runs = int(self.outcomes["converged"].sum()), len(self.outcomes)
-        tested = ""
+        rule, runs, said = Convergence.of(self.cell), len(self.outcomes), []
+        if rule.at is not None:
+            score = {"exact_match": "exact match of at least", "bits": "bits per token of at most"}[rule.scored_by]
+            converged = int(self.outcomes["converged"].sum())
+            said.append(f"**{converged} of {runs} seeds converged** (validation {score} {rule.at}).")
         if "test_exact_match" in self.outcomes:
             exact = self.outcomes["test_exact_match"]
-            tested = f" Test exact match: {exact.min():.1%} to {exact.max():.1%}, median {exact.median():.1%}."
-        return (
-            f"**{converged} of {runs} seeds converged** (validation exact match of at least "
-            f"{self.cell.training.converged_at}).{tested}\n\n{self.cell.dataset}: {cells.described(self.cell, {})}."
-        )
+            said.append(f"Test exact match: {exact.min():.1%} to {exact.max():.1%}, median {exact.median():.1%}.")
+        if "test_bits" in self.outcomes:
+            bits = self.outcomes["test_bits"]
+            said.append(f"Test bits per token: {bits.min():.3f} to {bits.max():.3f}, mean {bits.mean():.3f}.")
+        return f"{' '.join(said)}\n\n{self.cell.dataset}: {cells.described(self.cell, {})}."
+
+
+def curves(cell: Cell) -> list[str]:
+    """Those of a member: all that its history says of an evaluation, but for whose and when it is."""
+    return [name for name in columns(cell.task.scored_by) if name not in ("seed", "step", "diverged")]
 
 
 def rows(table: pd.DataFrame) -> list[Row]:
@@ -111,20 +119,24 @@ def read(folder: Path, cell: Cell, evaluation: Path | None) -> TrainedCell:
 
 
 def _cell_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
-    """How many of the members converged, and how exact they are."""
-    converged, runs = int(outcomes["converged"].sum()), len(outcomes)
-    low, high = exact_interval(converged, runs)
-    metrics = {
-        "runs": float(runs),
-        "converged": float(converged),
-        "converged_share": converged / runs,
-        "converged_low": low,
-        "converged_high": high,
-    }
-    if converged:
-        metrics["steps_to_converge_median"] = float(outcomes["steps_to_converge"].median())
+    """How many of the members converged, where that has a meaning, and how good they are."""
+    runs = len(outcomes)
+    metrics = {"runs": float(runs)}
+    if outcomes["converged"].notna().all():
+        converged = int(outcomes["converged"].sum())
+        low, high = exact_interval(converged, runs)
+        metrics |= {
+            "converged": float(converged),
+            "converged_share": converged / runs,
+            "converged_low": low,
+            "converged_high": high,
+        }
+        if converged:
+            metrics["steps_to_converge_median"] = float(outcomes["steps_to_converge"].median())
     if "test_exact_match" in outcomes:
         exact = outcomes["test_exact_match"]
         metrics |= {f"test_exact_match_{kind}": float(exact.agg(kind)) for kind in ("mean", "min", "max")}
         metrics["test_exact_match"] = float(exact.median())
+    if "test_bits" in outcomes:
+        metrics["test_bits"] = float(outcomes["test_bits"].mean())
     return metrics

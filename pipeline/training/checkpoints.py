@@ -16,7 +16,7 @@ from pipeline.dataset import Dataset
 from pipeline.params import Cell, Model, Training, checked
 from pipeline.params import task as checked_task
 from pipeline.refusal import Refused
-from pipeline.training.history import COLUMNS, History
+from pipeline.training.history import History, columns
 from pipeline.transformer.model import Transformer
 
 CONFIG, HISTORY = "config.json", "history.csv"
@@ -29,7 +29,7 @@ class Trained:
     """What training a cell gives."""
 
     weights: dict[int, dict[str, Tensor]]
-    """Seed -> weights at the member's last step."""
+    """Seed -> weights at the member's last step; of a task scored by bits, at its best evaluation."""
     history: History
     parameters: int
     """Trained numbers of one member."""
@@ -106,7 +106,7 @@ def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
         files.write_bytes(folder / weights(seed), safetensors.torch.save(tensors))
     for (seed, step), tensors in trained.snapshots.items():
         files.write_bytes(folder / SNAPSHOTS / f"seed-{seed}-step-{step}.safetensors", safetensors.torch.save(tensors))
-    files.write_csv(folder / HISTORY, pd.DataFrame(trained.history, columns=list(COLUMNS)))
+    files.write_csv(folder / HISTORY, pd.DataFrame(trained.history, columns=columns(cell.task.scored_by)))
     config = {
         "ablation": cell.name,
         "task": dataset.task.model_dump(mode="json"),

@@ -1,5 +1,5 @@
-"""What a cell's history says: which members converged, when, and where they ended. Convergence is decided here, on how
-many validation rows are right, and nowhere else."""
+"""What a cell's history says: which members converged, when, and where they ended. Convergence is decided here and
+nowhere else: on how many validation rows are right, or on bits per token, as the task is scored."""
 
 import math
 from dataclasses import dataclass
@@ -11,35 +11,39 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from pipeline.params import Cell
+from pipeline.params.task import Scored
 
 History = list[dict[str, Any]]
 """What training says of itself: one row per seed and evaluation, with the columns of `history.csv`."""
 
-COLUMNS = (
-    "seed",
-    "step",
-    "train_loss",
-    "validation_loss",
-    "validation_exact_match",
-    "gradient_norm",
-    "learning_rate",
-    "diverged",
-)
-"""The columns of `history.csv`: a row per seed and evaluation."""
+
+def columns(scored_by: Scored = "exact_match") -> list[str]:
+    """The columns of `history.csv`: a row per seed and evaluation."""
+    losses, score = ("train_loss", "validation_loss"), f"validation_{scored_by}"
+    return ["seed", "step", *losses, score, "gradient_norm", "learning_rate", "diverged"]
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """When a run has converged: in so many evaluations in a row at least the share `at` of `rows` is right, exactly."""
+    """When a run has converged: in so many evaluations in a row at least the share `at` of `rows` is right, exactly;
+    or, scored by bits, a token takes `at` of them at most. Where that is None, no run ever has."""
 
-    at: float
+    at: float | None
     rows: int
     in_a_row: int = 1
+    scored_by: Scored = "exact_match"
 
     @classmethod
     def of(cls, cell: Cell) -> "Convergence":
         """The rule of a cell."""
-        return cls(cell.training.converged_at, cell.task.validation_size, cell.training.converged_for)
+        training, task = cell.training, cell.task
+        at = {"exact_match": training.converged_at, "bits": training.converged_at_bits}[task.scored_by]
+        return cls(at, task.validation_size, training.converged_for, task.scored_by)
+
+    @property
+    def score(self) -> str:
+        """The column of the history that it is decided on."""
+        return f"validation_{self.scored_by}"
 
     @property
     def required(self) -> int:
@@ -51,13 +55,15 @@ class Convergence:
         number."""
         return np.rint(np.nan_to_num(np.asarray(exact_match, float)) * self.rows).astype(int)
 
-    def reached(self, exact_match: Any) -> Bool[np.ndarray, "*shape"]:
-        """Whether evaluations with these shares of right rows count."""
-        return self.right(exact_match) >= self.required
+    def reached(self, scores: Any) -> Bool[np.ndarray, "*shape"]:
+        """Whether evaluations with these scores (shares of right rows, or bits) count."""
+        if self.scored_by == "bits":
+            return np.asarray(scores, float) <= (-np.inf if self.at is None else self.at)
+        return self.right(scores) >= self.required
 
-    def converged(self, exact_match: Any) -> Bool[np.ndarray, "evaluations ..."]:
-        """Whether runs with these shares of right rows, an evaluation after the other, have converged by each."""
-        reached = self.reached(exact_match)
+    def converged(self, scores: Any) -> Bool[np.ndarray, "evaluations ..."]:
+        """Whether runs with these scores, an evaluation after the other, have converged by each."""
+        reached = self.reached(scores)
         streak, found = np.zeros(reached.shape[1:], int), np.zeros_like(reached)
         for evaluation, counts in enumerate(reached):
             streak = np.where(counts, streak + 1, 0)
@@ -67,33 +73,35 @@ class Convergence:
 
 def outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """One row per seed, in order of appearance: `seed, steps, converged, steps_to_converge, diverged,
-    validation_exact_match` (the last two as of the member's last evaluation).
+    validation_exact_match` (the last two as of the member's last evaluation), or `validation_bits`, of its best one.
 
     A run converged at the first of the evaluations in a row that count, whatever comes later.
     """
     rows = []
     for seed, run in history.groupby("seed", sort=False):
-        converged = convergence.converged(run["validation_exact_match"])
+        converged = convergence.converged(run[convergence.score])
         first = converged.argmax() + 1 - convergence.in_a_row
         last = run.iloc[-1]
         rows.append(
             {
                 "seed": seed,
                 "steps": int(last["step"]),
-                "converged": int(converged[-1]),
+                "converged": None if convergence.at is None else int(converged[-1]),
                 "steps_to_converge": int(run["step"].iloc[first]) if converged[-1] else None,
                 "diverged": int(last["diverged"]),
-                "validation_exact_match": float(last["validation_exact_match"]),
+                convergence.score: float(
+                    run[convergence.score].min() if convergence.scored_by == "bits" else last[convergence.score]
+                ),
             }
         )
-    return pd.DataFrame(rows).astype({"steps_to_converge": "Int64"})
+    whole = ["steps_to_converge", *(["converged"] if convergence.at is None else [])]  # that may be missing
+    return pd.DataFrame(rows).astype(dict.fromkeys(whole, "Int64"))
 
 
 def cell_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
-    """A row per `step`: how many `members_converged` as far as is known by then, and their mean
-    `validation_exact_match`, in which a member that has stopped counts as it was when it did."""
-    exact = history.pivot(index="step", columns="seed", values="validation_exact_match").ffill()
-    converged = convergence.converged(exact).sum(axis=1)
-    return pd.DataFrame(
-        {"step": exact.index, "members_converged": converged, "validation_exact_match": exact.mean(axis=1)}
-    )
+    """A row per `step`: how many `members_converged` as far as is known by then (where that has a meaning), and their
+    mean score, in which a member that has stopped counts as it was when it did."""
+    scores = history.pivot(index="step", columns="seed", values=convergence.score).ffill()
+    converged = convergence.converged(scores).sum(axis=1)
+    curve = pd.DataFrame({"step": scores.index, "members_converged": converged, convergence.score: scores.mean(axis=1)})
+    return curve.drop(columns=["members_converged"] if convergence.at is None else [])

@@ -1,5 +1,6 @@
 """The Lightning module: how a population learns, when it is evaluated, and when a member stops."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.training.history import Convergence, History
 from pipeline.training.optimizers import build, clip_gradients, gradient_norms, learning_rate_factor
 from pipeline.training.population import Population
 
-KEPT = ("history", "finished", "snapshots", "loss_sum", "norm_sum", "steps_since")
+KEPT = ("history", "finished", "best", "snapshots", "loss_sum", "norm_sum", "steps_since")
 """What a checkpoint holds of the module beside its weights."""
 
 
@@ -38,6 +39,11 @@ def rows_right(
     return right(logits.argmax(-1), targets).all(-1) & logits.isfinite().all(-1).all(-1)
 
 
+def as_written(values: Float[Tensor, " member"]) -> Float[Tensor, " member"]:
+    """With the seven digits that a table has, so that who reads it decides what was decided here."""
+    return torch.tensor([float(f"{value:.7g}") for value in values.tolist()], dtype=torch.float64)
+
+
 def snapshot_steps(steps: int, count: int) -> frozenset[int]:
     """At most `count` steps between the first and the last, logarithmically spaced."""
     between = np.geomspace(1, steps, count + 2)[1:-1]
@@ -48,7 +54,8 @@ class PopulationModule(LightningModule):
     """Trains all members of a cell in one `fit`.
 
     A member stops when it has diverged, or when it has converged and the cell says `stop_when_converged`: it is
-    kept as it was at that evaluation, and the others go on without it.
+    kept as it was at that evaluation, and the others go on without it. Of a task that is scored by bits, every member
+    is kept as it was at its best evaluation: real data are few, and after that it only learns them by heart.
 
     Args:
         cell: what is trained, and how.
@@ -73,9 +80,10 @@ class PopulationModule(LightningModule):
         self.population = Population(cell.model, cell.training.seeds, **inputs)
         self.parameters_per_member = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
         self.active = list(range(len(cell.training.seeds)))
-        self.exact_match: list[Float[np.ndarray, " seed"]] = []
+        self.scores: list[Float[np.ndarray, " seed"]] = []
         self.history: History = []
         self.finished: dict[int, dict[str, Tensor]] = {}
+        self.best: dict[int, dict[str, Tensor]] = {}
         self.snapshot_steps = snapshot_steps(cell.training.steps, cell.training.snapshots)
         self.snapshots: dict[tuple[int, int], dict[str, Tensor]] = {}
         self.resumed: dict[str, Any] = {}
@@ -100,7 +108,7 @@ class PopulationModule(LightningModule):
         """All that Lightning does not know of: who still trains, what was seen and kept."""
         checkpoint["population"] = {
             "active": self.active,
-            "exact_match": [torch.from_numpy(shares) for shares in self.exact_match],
+            "scores": [torch.from_numpy(scores) for scores in self.scores],
             **{name: getattr(self, name) for name in KEPT},
         }
 
@@ -108,8 +116,8 @@ class PopulationModule(LightningModule):
         """Before Lightning loads the weights, which have the shape of those that still train."""
         self.resumed = checkpoint["population"]
         self.active = self.resumed["active"]
-        self.exact_match = [shares.numpy() for shares in self.resumed["exact_match"]]
-        self.history, self.finished, self.snapshots = (self.resumed[name] for name in KEPT[:3])
+        self.scores = [scores.numpy() for scores in self.resumed["scores"]]
+        self.history, self.finished, self.best, self.snapshots = (self.resumed[name] for name in KEPT[:4])
         self.population.keep(torch.tensor(self.active))
         self.data.order.start = checkpoint["global_step"]
 
@@ -166,6 +174,7 @@ class PopulationModule(LightningModule):
             .double()
         )
         diverged = ~(train_loss + loss).isfinite()
+        score = right if self.convergence.scored_by == "exact_match" else as_written(loss / math.log(2))
         optimizer: Any = self.optimizers()
         rows = [
             {
@@ -173,7 +182,7 @@ class PopulationModule(LightningModule):
                 "step": self.global_step,
                 "train_loss": train_loss[place].item(),
                 "validation_loss": loss[place].item(),
-                "validation_exact_match": right[place].item(),
+                self.convergence.score: score[place].item(),
                 "gradient_norm": gradient_norm[place].item(),
                 "learning_rate": optimizer.param_groups[0]["lr"],
                 "diverged": int(diverged[place]),
@@ -184,12 +193,22 @@ class PopulationModule(LightningModule):
             if row["diverged"]:
                 row |= dict.fromkeys(("train_loss", "validation_loss", "gradient_norm"), float("nan"))
         self.history += rows
-        self.exact_match.append(np.full(len(self.cell.training.seeds), np.nan))
-        self.exact_match[-1][self.active] = right
-        converged = torch.from_numpy(self.convergence.converged(self.exact_match)[-1][self.active])
+        self.scores.append(np.full(len(self.cell.training.seeds), np.nan))
+        self.scores[-1][self.active] = score
+        if self.convergence.scored_by == "bits":
+            self._keep_the_best()
+        converged = torch.from_numpy(self.convergence.converged(self.scores)[-1][self.active])
         self._let_go(diverged | (converged if self.cell.training.stop_when_converged else False), optimizer)
         self._forget_steps()
         self.on_evaluation(rows)
+
+    def _keep_the_best(self) -> None:
+        """Of the members whose last evaluation was their best so far."""
+        *before, now = self.scores
+        least = np.fmin.reduce([np.full_like(now, np.inf), *before])
+        for place, member in enumerate(self.active):
+            if now[member] < least[member]:
+                self.best[member] = self.population.member_weights(place)
 
     def _let_go(self, stopping: Bool[Tensor, " member"], optimizer: Any) -> None:
         for place in stopping.nonzero().flatten().tolist():
@@ -202,6 +221,8 @@ class PopulationModule(LightningModule):
             self.population.keep(going_on.to(self.device), optimizer.optimizer)
 
     def final_weights(self) -> dict[int, dict[str, Tensor]]:
-        """Seed -> weights, as each member stopped or as the last step left it."""
+        """Seed -> weights, as each member was at its best where that is what counts, as it stopped, or as the last step
+        left it."""
         last = {member: self.population.member_weights(place) for place, member in enumerate(self.active)}
-        return {seed: self.finished.get(member) or last[member] for member, seed in enumerate(self.cell.training.seeds)}
+        kept = last | self.finished | self.best
+        return {seed: kept[member] for member, seed in enumerate(self.cell.training.seeds)}

@@ -23,7 +23,7 @@ from pipeline.stages import analyze
 from pipeline.tasks.catalogue import problems
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Trained
-from pipeline.training.history import COLUMNS
+from pipeline.training.history import columns
 from pipeline.training.population import initialised
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Pat
         dataset.write(data, problems(cell.task))
         rows = dataset.read(data, cell.task)
         weights = large(cell.model, rows)
-        history = [dict.fromkeys(COLUMNS, 0) | {"seed": 1, "step": 100}]
+        history = [dict.fromkeys(columns(), 0) | {"seed": 1, "step": 100}]
         members = Trained({1: weights}, history, parameters=1, snapshots={(1, 50): weights})
         checkpoints.write(folder / "models" / cell.name, cell, rows, members)
     return folder

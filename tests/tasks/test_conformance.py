@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pipeline import dataset
-from pipeline.measurement import accuracy
 from pipeline.params import Params, Task
 from pipeline.params import task as section
 from pipeline.refusal import Refused
+from pipeline.stages.evaluate import SCORES
 from pipeline.tasks import SPLITS, Problems
 from pipeline.tasks.catalogue import TASKS, problems
 from pipeline.training.fit import fit
@@ -35,8 +35,10 @@ OPTIONS: dict[str, list[dict[str, object]]] = {
     "parity": [{"bits": 8}],
     "s3": [{"elements": 3}, {"elements": 4}],
     "z6": [{"elements": 3}, {"elements": 4}],
+    "text": [{"window": 12}, {"window": 12, "twin": True}],
+    "series": [{"window": 8}, {"window": 8, "twin": True}],
 }
-"""Task -> small options under which it is tried: of few enough problems to list them all."""
+"""Task -> small options under which it is tried: of few enough problems to list them all, if that can be done."""
 TRIED = [
     pytest.param(name, options, id=f"{name}-{number}")
     for name in TASKS
@@ -95,7 +97,8 @@ def test_the_vocabulary_is_sorted_and_holds_every_character(chosen: Problems) ->
 
 def test_there_is_a_place_for_every_character_of_the_longest_answer_and_its_end(chosen: Problems) -> None:
     assert len(chosen.end) <= 1
-    longest = _all(chosen)[0]["answer"].str.len().max()
+    listed = everything(chosen) if chosen.task.scored_by == "bits" else _all(chosen)[0]
+    longest = listed["answer"].str.len().max()
     assert len(chosen.places) == longest + len(chosen.end)
     assert len(set(chosen.places)) == len(chosen.places)
 
@@ -117,6 +120,9 @@ def test_strata_hold_the_values_they_declare(chosen: Problems) -> None:
 
 def _all(chosen: Problems) -> tuple[pd.DataFrame, np.ndarray]:
     found = chosen.enumerated()
+    if chosen.task.scored_by == "bits":
+        assert found is None
+        pytest.skip("nobody knows all that could be")
     assert found is not None, "too many problems to list under the options in OPTIONS"
     return found
 
@@ -164,9 +170,12 @@ def test_it_can_be_trained_and_scored(chosen: Problems, tmp_path: Path, smoke: P
     assert [row["diverged"] for row in trained.history] == [0]
     member = Transformer(cell.model, vocabulary=len(data.vocabulary), length=data.length)
     member.load_state_dict(trained.weights[1])
-    with torch.inference_mode():
-        produced = accuracy.greedy(member.eval(), data.rows["test"])
-    columns = accuracy.score(produced, data.rows["test"], data.tables["test"], chosen.strata).columns(chosen.place)
+    member.eval()
+    columns = SCORES[chosen.task.scored_by](member, data, chosen)
+    assert columns["test_examples"] == SIZES["test"]
+    if chosen.task.scored_by == "bits":
+        assert 0 < columns["test_bits"] < 20
+        return
     strata = [f"{name}_{value}" for name, values in chosen.strata.items() for value in values]
     assert sum(columns[f"{stratum}_examples"] for stratum in strata) == SIZES["test"] * len(chosen.strata)
     weighted = [columns[one] * columns[f"{one}_examples"] for one in strata if columns[f"{one}_examples"]]

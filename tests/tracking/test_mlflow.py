@@ -25,7 +25,7 @@ from pipeline.loaded import SHIPPED, load
 from pipeline.params import Tracking
 from pipeline.tracking import Unreachable
 from pipeline.tracking.cells import record, sync
-from pipeline.training.history import COLUMNS
+from pipeline.training.history import columns
 from tests.tracking.written import CELL, NAME, curves, evaluations, live, runs, write_cell, write_evaluation
 
 
@@ -63,7 +63,7 @@ def test_a_cell_is_a_model_that_mlflow_loads_from_wherever_the_folder_was_moved_
     (seed,) = config["training"]["seeds"] = cell.training.seeds[:1]  # of all, one comes with the project
     files.write_json(folder / "config.json", config)
     history = [evaluations(4)[0] | {"seed": seed}]
-    files.write_csv(folder / "history.csv", pd.DataFrame(history, columns=list(COLUMNS)))
+    files.write_csv(folder / "history.csv", pd.DataFrame(history, columns=columns()))
     files.seal(folder, of=NAME)
     assert sync(mlflow_store, cell, folder, None) == "added"
     assert sync(mlflow_store, cell, folder, None) == "already there"

@@ -9,7 +9,7 @@ from pipeline import files
 from pipeline.params import Tracking
 from pipeline.tracking import Run, connect
 from pipeline.tracking.cells import LiveRuns, identity
-from pipeline.training.history import COLUMNS, History
+from pipeline.training.history import History, columns
 from tests.conftest import cell
 
 NAME = "nope-causal"
@@ -27,7 +27,7 @@ def evaluations(step: int) -> History:
         diverged = seed == 2 and step == 8
         exact = {4: 0.25, 8: 1.0}[step] if seed == 1 else 0.0
         loss = nan if diverged else 1 / step
-        rows.append(dict(zip(COLUMNS, (seed, step, loss, loss, exact, loss, 0.01, int(diverged)), strict=True)))
+        rows.append(dict(zip(columns(), (seed, step, loss, loss, exact, loss, 0.01, int(diverged)), strict=True)))
     return rows
 
 
@@ -38,7 +38,7 @@ def write_cell(project: Path, *, weights: bytes = b"weights", history: History |
     contents = {f"seed-{seed}.safetensors": weights + str(seed).encode() for seed in SEEDS}
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
-    files.write_csv(folder / "history.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
+    files.write_csv(folder / "history.csv", pd.DataFrame(rows, columns=columns()))
     config = {
         "ablation": NAME,
         "task": CELL.task.model_dump(mode="json"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline import dataset, files
 from pipeline.tasks.catalogue import problems
 from pipeline.training.fit import fit
-from pipeline.training.history import COLUMNS, Convergence, cell_curve, outcomes
+from pipeline.training.history import Convergence, cell_curve, columns, outcomes
 from tests.conftest import easy
 
 RULE = Convergence(0.99, 200)
@@ -25,7 +25,7 @@ def history(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
         {"seed": seed, "step": step, "validation_exact_match": exact, "diverged": diverged}
         for seed, step, exact, diverged in rows
     ]
-    return pd.DataFrame(records, columns=list(COLUMNS))
+    return pd.DataFrame(records, columns=columns())
 
 
 def test_a_row_per_seed_in_order_of_appearance() -> None:

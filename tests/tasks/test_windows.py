@@ -1,0 +1,165 @@
+"""Windows of real data, their twins in which order is worth nothing, and files that a person brings along."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline import dataset
+from pipeline.measurement.bits import bits
+from pipeline.params import Task
+from pipeline.params import task as section
+from pipeline.refusal import Refused
+from pipeline.tasks.catalogue import problems
+from pipeline.training.population import initialised
+from tests.conftest import model
+
+SIZES = {"train_size": 40, "validation_size": 10, "test_size": 10}
+
+
+def task(name: str, **options: object) -> Task:
+    return section({"name": name, "window": 8, **SIZES, **options}, "task")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[bytes], str]:
+    """A file of this content; its path."""
+
+    def write(content: bytes) -> str:
+        (tmp_path / "mine").write_bytes(content)
+        return str(tmp_path / "mine")
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["text", "series"])
+def test_a_twin_holds_the_same_windows_with_all_tokens_but_the_last_in_another_order(name: str) -> None:
+    ours, twins = (problems(task(name, twin=twin)).splits() for twin in (False, True))
+    for split, one in ours.items():
+        other = twins[split]
+        assert one["answer"].tolist() == other["answer"].tolist()
+        assert one["prompt"].map(sorted).tolist() == other["prompt"].map(sorted).tolist()
+        assert one["prompt"].str[-1].tolist() == other["prompt"].str[-1].tolist()
+        assert (one["prompt"] != other["prompt"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["text", "series"])
+@pytest.mark.parametrize(("switches", "blind"), [({"attention": "full"}, True), ({}, False)], ids=["full", "causal"])
+def test_who_is_blind_to_order_loses_nothing_by_the_twin(
+    name: str, switches: dict[str, object], blind: bool, tmp_path: Path
+) -> None:
+    """To rounding, row by row; who is not, says something else."""
+    told = []
+    for twin in (False, True):
+        asked = task(name, twin=twin)
+        dataset.write(tmp_path / str(twin), problems(asked))
+        data = dataset.read(tmp_path / str(twin), asked)
+        member = initialised(model(layers=3, **switches), seed=1, **data.inputs).double().eval()
+        with torch.inference_mode():
+            told.append(bits(member, data.rows["test"]))
+    assert torch.allclose(*told, rtol=0, atol=1e-12) == blind
+
+
+def test_bits_are_those_of_the_distribution() -> None:
+    """A model that says 1/4 for each of four tokens takes two bits a token, whatever they are."""
+    rows = dataset.rows.encode(pd.DataFrame({"prompt": ["ab", "cd"], "answer": ["c", "a"]}), list("abcd"), "")
+    uniform = bits(lambda tokens, at: torch.zeros(*at.shape, 4), rows)
+    assert uniform.tolist() == pytest.approx([2.0, 2.0])
+    right = bits(lambda tokens, at: torch.log(torch.tensor([0.25, 0.125, 0.5, 0.125])).expand(*at.shape, 4), rows)
+    assert right.tolist() == pytest.approx([1.0, 2.0])
+
+
+@given(text=st.text(min_size=200, max_size=400))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_read_back_as_it_was_written(text: str, tmp_path: Path) -> None:
+    """Quotes, commas, words such as `nan`: what a CSV file could take for something else."""
+    path = tmp_path / "any.txt"
+    path.write_text(f"nan, 'null' \"NA\" {text}", encoding="utf-8", errors="ignore")
+    asked = section(
+        {"name": "text", "path": str(path), "window": 2, "train_size": 2, "validation_size": 1, "test_size": 1}, "task"
+    )
+    try:
+        drawn = problems(asked).splits()
+    except Refused:  # of too few different characters
+        return
+    dataset.write(tmp_path / "data", problems(asked))
+    read = dataset.read(tmp_path / "data", asked)
+    for split, table in drawn.items():
+        pd.testing.assert_frame_equal(read.tables[split], table, check_dtype=False)
+
+
+def test_parts_follow_one_another_and_no_window_reaches_into_two() -> None:
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 600)))  # no character twice
+    order = {character: place for place, character in enumerate(text)}
+    found = _of_text(text)
+    last = {split: table["answer"].map(order).max() for split, table in found.items()}
+    first = {split: table["prompt"].str[0].map(order).min() for split, table in found.items()}
+    assert last["train"] < first["validation"]
+    assert last["validation"] < first["test"]
+
+
+def _of_text(text: str) -> dict[str, pd.DataFrame]:
+    class Given(type(problems(task("text")))):  # type: ignore[misc]
+        sequence = text
+
+    return Given(task("text")).splits()
+
+
+def test_bins_are_equally_frequent_where_they_are_drawn_from(file: Callable[[bytes], str]) -> None:
+    values = np.random.default_rng(1).standard_cauchy(2400)
+    path = file(pd.DataFrame({"x": values, "name": "a"}).to_csv(index=False).encode())
+    made = problems(task("series", path=path, bins=8, differences=False))
+    counts = pd.Series(list(made.sequence[:1600])).value_counts()  # type: ignore[attr-defined]
+    assert counts.index.nunique() == 8
+    assert counts.max() - counts.min() <= 1
+
+
+def test_what_is_missing_in_a_series_is_in_no_window(file: Callable[[bytes], str]) -> None:
+    drawn = np.random.default_rng(1).integers(100, size=900)
+    values = ["" if place % 30 == 0 else str(value) for place, value in enumerate(drawn)]
+    found = problems(task("series", path=file("\n".join(["x,y", *(f"{v},1" for v in values)]).encode()), column="x"))
+    for table in found.splits().values():
+        assert set("".join(table["prompt"] + table["answer"])) <= set(found.vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "said"),
+    [
+        ("text", None, {}, "cannot be read (No such file or directory)"),
+        ("text", b"too short", {}, "task.train_size: more examples asked for than exist: 40, but that part of mine has 0"),
+        ("text", b"", {}, "more examples asked for than exist"),
+        ("text", b"caf\xe9 " * 100, {}, "is not UTF-8 (byte 3)"),
+        ("series", None, {"column": "x"}, "cannot be read (No such file or directory)"),
+        ("series", b"\xff\xfe\x00", {}, "is no CSV table in UTF-8"),
+        ("series", b"x,y\n1,2\n3,4\n", {}, "task.column: missing; which of"),
+        ("series", b"x\na\nb\n", {}, "(allowed: none)"),
+        ("series", b"price,y\n1,2\n", {"column": "prise"}, "did you mean 'price'? (allowed: price, y)"),
+        ("series", b"x,y\n1,a\n", {"column": "y"}, "holds something else than numbers"),
+        ("series", b"x,y\n1,inf\n2,3\n", {"column": "y"}, "holds something else than numbers"),
+        ("series", b"x\n1\n2\n", {"column": "x"}, "task.bins: 16, but mine has 0 values to train on"),
+    ],
+)
+def test_a_file_that_will_not_do_is_refused_in_one_line(
+    name: str,
+    content: bytes | None,
+    options: dict[str, object],
+    said: str,
+    file: Callable[[bytes], str],
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "missing") if content is None else file(content)
+    with pytest.raises(Refused) as refusal:
+        dataset.write(tmp_path / "data", problems(task(name, path=path, **options)))
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_column_of_no_file_is_refused() -> None:
+    with pytest.raises(Refused, match="column: 'x' of which file"):
+        task("series", column="x")
