@@ -66,6 +66,7 @@ def coded(states: Float[Tensor, "rows length width"]) -> Coded:
         "sham": "with states moved as far anywhere",
         "untouched": "of the model as it is",
     },
+    of_answers=True,
 )
 @torch.no_grad()
 def erasure(subject: Subject) -> pd.DataFrame:

@@ -29,6 +29,7 @@ def reordered(
         "exact_match_lost": "exact match lost",
     },
     reference=0.0,
+    of_answers=True,
 )
 @torch.no_grad()
 def mask_order(subject: Subject) -> pd.DataFrame:

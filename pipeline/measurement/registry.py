@@ -89,6 +89,8 @@ class Measurement:
     """What the first value is where there is nothing to find, if that is one number."""
     along_training: bool
     """Whether it is taken at the snapshots too, not only at initialisation and at the end."""
+    of_answers: bool
+    """Whether it counts right answers, so that it says nothing of a task that is scored by bits."""
 
     @property
     def explanation(self) -> str:
@@ -101,13 +103,18 @@ REGISTERED: dict[str, Measurement] = {}
 
 
 def measurement(
-    title: str, values: dict[str, str], *, reference: float | None = None, along_training: bool = False
+    title: str,
+    values: dict[str, str],
+    *,
+    reference: float | None = None,
+    along_training: bool = False,
+    of_answers: bool = False,
 ) -> Callable[[Callable[[Subject], pd.DataFrame]], Callable[[Subject], pd.DataFrame]]:
     """Mark a function as a measurement, under its own name."""
 
     def register(function: Callable[[Subject], pd.DataFrame]) -> Callable[[Subject], pd.DataFrame]:
         REGISTERED[function.__name__] = Measurement(
-            function.__name__, title, values, function, reference, along_training
+            function.__name__, title, values, function, reference, along_training, of_answers
         )
         return function
 

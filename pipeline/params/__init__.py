@@ -13,7 +13,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.params.comparison import Comparison
+from pipeline.params.comparison import Comparison, Measure
 from pipeline.params.model import Model, Sublayers
 from pipeline.params.search import Layers, Search
 from pipeline.params.section import Section, brief, checked, nearest, shortened
@@ -36,6 +36,7 @@ __all__ = [
     "Tracking",
     "Training",
     "checked",
+    "measures",
     "read",
     "task",
 ]  # fmt: skip
@@ -70,6 +71,12 @@ class Cell(Section):
     task: SerializeAsAny[Task]
     model: Model
     training: Training
+
+    @property
+    def converged_at(self) -> float | None:
+        """The score at which an evaluation counts, as its task is scored; None where none does."""
+        of = {"exact_match": self.training.converged_at, "bits": self.training.converged_at_bits}
+        return of[self.task.scored_by]
 
     def resolved(self) -> dict[str, Any]:
         """The cell as plain values."""
@@ -174,6 +181,8 @@ class Params(Section):
             raise Refused(f"{where}: {one.name} learns {one.dataset}, {other.name} {other.dataset}; one task is meant")
         if not {*one.training.seeds} & {*other.training.seeds}:
             raise Refused(f"{where}: {one.name} and {other.name} share no seed; cells are compared seed by seed")
+        if pair.of not in (allowed := measures(one)):
+            raise Refused(f"{where}.of: {pair.of!r} has no meaning for {one.dataset} (allowed: {', '.join(allowed)})")
         if self.comparisons.count(pair) > 1 or one.name == other.name:
             raise Refused(f"{where}: {one.name} and {other.name} are compared already, or the same")
 
@@ -192,7 +201,17 @@ class Params(Section):
             raise Refused(f"params.yaml: search.space: {wrong}")
         plain: dict[str, Any] = {name: {} for name in self.search.layered}
         for _, chosen in zip(range(MOST_COMBINATIONS), self.search.combinations(), strict=False):
-            self.trial(plain | chosen)
+            if self.trial(plain | chosen).converged_at is None:
+                raise Refused(
+                    f"params.yaml: search.task: {self.search.task} is scored by bits per token; say from how many on a "
+                    f"member counts as converged (training.converged_at_bits)"
+                )
+
+
+def measures(cell: Cell) -> list[Measure]:
+    """What cells of its task can be compared in: how well they did and, where runs converge, how soon."""
+    score: Measure = "test_bits" if cell.task.scored_by == "bits" else "test_exact_match"
+    return [score] if cell.converged_at is None else ["restricted_steps", score]
 
 
 def read(path: Path = PARAMS_FILE) -> Params:

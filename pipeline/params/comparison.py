@@ -4,7 +4,7 @@ from typing import Literal
 
 from pipeline.params.section import Section
 
-Measure = Literal["restricted_steps", "test_exact_match"]
+Measure = Literal["restricted_steps", "test_exact_match", "test_bits"]
 
 
 class Comparison(Section):
@@ -13,4 +13,4 @@ class Comparison(Section):
     first: str
     second: str
     of: Measure = "restricted_steps"
-    """Steps to converge, up to the budget; or the test exact match of the last step."""
+    """Steps to converge, up to the budget; or the test exact match of the last step; or test bits per token."""

@@ -64,7 +64,7 @@ class Search(Section):
     give_up_at: Fraction = 0.5
     """A trial is hopeless, and stopped, when after this share of its steps ..."""
     give_up_below: Fraction = 0.02
-    """... no member has reached this validation exact match."""
+    """... no member has reached this score on validation: exact match, or the probability given to the next token."""
     enumerate_up_to: NonNegativeInt = 40
     """A space of no more configurations than this is enumerated instead of sampled."""
     seed: Seed = 1

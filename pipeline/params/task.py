@@ -24,6 +24,11 @@ class Task(Section):
     test_size: PositiveInt
     seed: Seed = 1
 
+    @property
+    def order_counts(self) -> bool:
+        """Whether the order of what is told is worth anything; in a twin it is not."""
+        return True
+
     @model_serializer(mode="wrap")
     def _sizes_last(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """In files, what is learned comes before how much of it."""
@@ -31,6 +36,14 @@ class Task(Section):
         return {
             key: content[key] for key in sorted(content, key=lambda key: key in Task.model_fields and key != "name")
         }
+
+
+class Twin(Task):
+    """In which order is worth nothing."""
+
+    @property
+    def order_counts(self) -> bool:
+        return False
 
 
 class Addition(Task):
@@ -58,7 +71,7 @@ class Reverse(Digits):
     name: Literal["reverse"]
 
 
-class Sort(Digits):
+class Sort(Digits, Twin):
     """They are answered in order: the twin of `reverse`."""
 
     name: Literal["sort"]
@@ -77,7 +90,7 @@ class Modp(Task):
     name: Literal["modp"]
 
 
-class Mod3(Task):
+class Mod3(Twin):
     """The sum of five digits modulo 3: the twin of `modp`."""
 
     name: Literal["mod3"]
@@ -95,7 +108,7 @@ class Paridy(Bits):
     name: Literal["paridy"]
 
 
-class Parity(Bits):
+class Parity(Bits, Twin):
     """The parity of the 1s: the twin of `paridy`."""
 
     name: Literal["parity"]
@@ -113,7 +126,7 @@ class S3(Elements):
     name: Literal["s3"]
 
 
-class Z6(Elements):
+class Z6(Elements, Twin):
     """In the cyclic group Z6: the twin of `s3`."""
 
     name: Literal["z6"]
@@ -131,6 +144,10 @@ class Windows(Task):
     """Whether those before the last stand in a random order, drawn once for each window: the twin, in which order is
     worth nothing."""
 
+    @property
+    def order_counts(self) -> bool:
+        return not self.twin
+
 
 class Text(Windows):
     """Characters of a text."""
@@ -143,7 +160,7 @@ class Series(Windows):
 
     name: Literal["series"]
     column: Annotated[str, Field(min_length=1)] | None = None
-    """None: the first that holds numbers."""
+    """None: the one that holds numbers, if there is but one."""
     bins: Annotated[int, Field(ge=2, le=26)] = 16
     """So many tokens there are; each is as frequent in the training part."""
     differences: bool = True

@@ -12,7 +12,10 @@ import pandas as pd
 
 from pipeline.params import Section
 
-Unit = Literal["share", "points", "steps", "more steps", "more", "count", "number", "ratio", "p", "logit", "flops"]
+Unit = Literal[
+    "share", "points", "steps", "more steps", "more", "count", "number", "ratio", "p", "logit", "flops",
+    "bits", "more bits",
+]  # fmt: skip
 Interval = Literal["", "Clopper-Pearson 95%", "t 95%", "Fieller 95%", "Bonett-Wright 95%", "minimum to maximum"]
 Place = Literal["", "alarm", "opening", "lead", "decided", "open", "next"]
 VERDICTS: dict[Place, str] = {

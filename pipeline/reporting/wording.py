@@ -43,6 +43,8 @@ UNITS: dict[Unit, Callable[[float], str]] = {
     "p": _p,
     "logit": lambda change: f"{change:.2g}" if change >= 0.01 or not change else f"{change:.1e}",
     "flops": _flops,
+    "bits": lambda bits: f"{bits:.3f}",
+    "more bits": lambda bits: f"{bits:+.3f}" if round(bits, 3) else "0",
 }
 KINDS: dict[Interval, str] = {
     "Clopper-Pearson 95%": "95% interval ",

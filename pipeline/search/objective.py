@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -18,7 +19,7 @@ from pipeline.training.population import initialised
 
 
 class GiveUp(Callback):
-    """Stops a hopeless trial: after the share `at` of its steps no member's validation exact match was ever `below` or
+    """Stops a hopeless trial: after the share `at` of its steps no member's score on validation was ever `below` or
     more."""
 
     def __init__(self, steps: int, at: float, below: float) -> None:
@@ -27,16 +28,17 @@ class GiveUp(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         history: Any = module.history
+        rule: Any = module.convergence
         if trainer.global_step < self.step or trainer.should_stop or not history:
             return
-        if hopeless([row["validation_exact_match"] for row in history], self.below):
+        if hopeless(rule.share([row[rule.score] for row in history]), self.below):
             self.gave_up = trainer.global_step < trainer.max_steps
             trainer.should_stop = True
 
 
-def hopeless(exact_matches: list[float], below: float) -> bool:
+def hopeless(scores: Sequence[float], below: float) -> bool:
     """Whether nothing so far came up to `below`."""
-    return max(exact_matches) < below
+    return bool(np.nan_to_num(scores).max() < below)
 
 
 def train(cell: Cell, data: Dataset, search: Search, *, checkpoints: Path | None = None) -> tuple[Result, Curve]:
@@ -50,7 +52,7 @@ def train(cell: Cell, data: Dataset, search: Search, *, checkpoints: Path | None
     result = Result(
         members=len(ends),
         converged=int(ends["converged"].sum()),
-        validation_exact_match=float(ends["validation_exact_match"].mean()),
+        score=float(convergence.share(ends[convergence.score]).mean()),
         residuals_kept=2 * cell.model.layers - len(free.attention) - len(free.mlp),
         parameters=trained.parameters,
         flops=_flops_per_step(cell, data) * float(ends["steps"].sum()),
@@ -67,7 +69,9 @@ def confirm(cell: Cell, data: Dataset, seeds: Sequence[int], *, checkpoints: Pat
     training = cell.training.model_copy(update={"seeds": list(seeds)})
     again = cell.model_copy(update={"training": training})
     trained = fit(again, data, checkpoints=checkpoints)
-    ends = outcomes(pd.DataFrame(trained.history), Convergence.of(again)).astype(object)
+    rule = Convergence.of(again)
+    ends = outcomes(pd.DataFrame(trained.history), rule).astype(object)
+    ends["score"] = rule.share(ends.pop(rule.score))
     known = ends.where(ends.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in known]
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 Outcomes = list[dict[str, Any]]
-"""Per seed: `seed, steps, converged, steps_to_converge, diverged, validation_exact_match`."""
+"""Per seed: `seed, steps, converged, steps_to_converge, diverged`, and its `score`."""
 Curve = list[dict[str, Any]]
-"""Per evaluation: `step, members_converged, validation_exact_match`."""
+"""Per evaluation: `step, members_converged`, and the members' mean score as its task has it."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Result:
 
     members: int
     converged: int
-    validation_exact_match: float
-    """Mean over members, at their last step."""
+    score: float
+    """On validation, in [0, 1] (`Convergence.share`): mean over members, at their last step."""
     residuals_kept: int
     parameters: int
     flops: float
@@ -33,5 +33,5 @@ class Result:
         return self.converged / self.members
 
     def values(self, minimize: str) -> tuple[float, float]:
-        """To maximise: members converged, ties broken by mean exact match, in [0, 1]. To minimise: `minimize`."""
-        return (self.converged + self.validation_exact_match) / (self.members + 1), float(getattr(self, minimize))
+        """To maximise: members converged, ties broken by their mean score. To minimise: `minimize`."""
+        return (self.converged + self.score) / (self.members + 1), float(getattr(self, minimize))

@@ -45,13 +45,15 @@ def run(params: Params, ablation: str) -> None:
     trained = checkpoints.read(MODELS / ablation, cell, data, snapshots=True)
     rows = data.rows["validation"]
     random = random_rows(RANDOM_ROWS, data.length, len(data.vocabulary))
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements()}
+    answered = cell.task.scored_by == "exact_match"
+    asked = {name: one for name, one in measurements().items() if answered or not one.of_answers}
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in asked}
     for moment, model in _members(trained, data.inputs):
         if not all(weight.isfinite().all() for weight in model.parameters()):
             print(f"{ablation}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
         subject = Subject(model.double(), trained.cell, rows, random)
-        for name, one in measurements().items():
+        for name, one in asked.items():
             if one.along_training or moment.trained or not moment.step:
                 table = rounded(one.function(subject))
                 tables[name].append(_labelled(table, ablation, moment))

@@ -13,7 +13,7 @@ from pipeline.params import Cell, Params
 from pipeline.refusal import Refused
 from pipeline.reporting import page
 from pipeline.reporting.claims import Claims
-from pipeline.reporting.grid import comparisons, published, report, rescue, tables
+from pipeline.reporting.grid import across, comparisons, published, report, rescue, tables, twins
 from pipeline.reporting.grid.ceiling import ceiling
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
@@ -45,6 +45,10 @@ def run(params: Params) -> None:
     compared = pd.concat([comparisons.table(one, params.comparisons) for one in evidence], ignore_index=True)
     written["comparisons.csv"] = comparisons.decided(compared, params.comparisons, runs)
     written["rescue.csv"] = rescue.table(cells, runs)
+    if any(cell.task.scored_by == "bits" for cell in cells):
+        written["order_value.csv"] = twins.table(cells, runs)
+    if across.many(evidence):
+        written |= {"tasks.csv": across.matrix(evidence), "holds.csv": across.holds(evidence)}
     told = report.told(evidence, measurements())
     images = report.pictures(told)
 
@@ -65,9 +69,16 @@ def run(params: Params) -> None:
 
 
 def metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """What DVC's own commands show and compare: two numbers of each ablation."""
-    table = ablations.set_index("ablation")[["restricted_steps", "converged"]].astype(float).round(1)
-    return {str(name): {str(cell): float(value) for cell, value in of.items()} for name, of in table.items()}
+    """What DVC's own commands show and compare: one or two numbers of each ablation."""
+    shown = {"restricted_steps": 1, "converged": 1, "test_bits": 3}
+    table = (
+        ablations.set_index("ablation")
+        .reindex(columns=list(shown))
+        .astype(float)
+        .round(shown)
+        .dropna(how="all", axis=1)
+    )
+    return {str(name): {str(cell): float(value) for cell, value in of.dropna().items()} for name, of in table.items()}
 
 
 def _tables(
@@ -104,7 +115,8 @@ def _model(cell: Cell) -> files.Sealed:
 def _evaluation(cell: Cell, model: files.Sealed) -> pd.DataFrame:
     command = f"python -m pipeline evaluate {cell.name}"
     table = files.sealed(EVALUATION / cell.name, made_by=command, of=model.seal).csv(TESTED)
-    if missing := [column for column in tables.REQUIRED if column not in table]:
+    scores = [f"{split}_{cell.task.scored_by}" for split in ("validation", "test")]
+    if missing := [column for column in (*tables.REQUIRED, *scores) if column not in table]:
         raise Refused(f"{EVALUATION / cell.name}: has no column {missing[0]!r}; make it again with `{command}`")
     _check_seeds(table, cell, str(EVALUATION / cell.name))
     # what the cell is, it knows better than a file does: a name such as `null` would be read as a missing value

@@ -216,7 +216,7 @@ def _work(params: Params, study: optuna.Study, url: URL, data: dataset.Dataset) 
         print(
             f"trial {trial.number} ({wanted(params)} wanted): {plural(cell.model.layers, 'layer')}, "
             f"{plural(result.residuals_kept, 'residual connection')}, converged {result.converged}/{result.members}, "
-            f"exact match {result.validation_exact_match:.3f}{', known already' * ('repeats' in trial.user_attrs)}",
+            f"score {result.score:.3f}{', known already' * ('repeats' in trial.user_attrs)}",
             file=sys.stderr,
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from pipeline.params import Cell
 from pipeline.params.task import Scored
@@ -36,9 +36,8 @@ class Convergence:
     @classmethod
     def of(cls, cell: Cell) -> "Convergence":
         """The rule of a cell."""
-        training, task = cell.training, cell.task
-        at = {"exact_match": training.converged_at, "bits": training.converged_at_bits}[task.scored_by]
-        return cls(at, task.validation_size, training.converged_for, task.scored_by)
+        task = cell.task
+        return cls(cell.converged_at, task.validation_size, cell.training.converged_for, task.scored_by)
 
     @property
     def score(self) -> str:
@@ -60,6 +59,12 @@ class Convergence:
         if self.scored_by == "bits":
             return np.asarray(scores, float) <= (-np.inf if self.at is None else self.at)
         return self.right(scores) >= self.required
+
+    def share(self, scores: Any) -> Float[np.ndarray, "*shape"]:
+        """Scores between 0 and 1, more is better: of rows that are right; or the probability (its geometric mean) that
+        is given to what comes."""
+        scores = np.asarray(scores, float)
+        return 2.0**-scores if self.scored_by == "bits" else scores
 
     def converged(self, scores: Any) -> Bool[np.ndarray, "evaluations ..."]:
         """Whether runs with these scores, an evaluation after the other, have converged by each."""

@@ -42,7 +42,7 @@ def trial(
         "members": MEMBERS,
         "converged": converged,
         "converged_share": converged / MEMBERS,
-        "validation_exact_match": 0.3 * converged + 0.1,
+        "score": 0.3 * converged + 0.1,
         "residuals_kept": 2 * layers - len(attention) - len(mlp),
         "parameters": 1000 * layers,
         "flops": 1e9 * layers,
@@ -84,7 +84,7 @@ def trials(draw: st.DrawFn) -> Trial:
         heads=draw(st.sampled_from([2, 4])),
         positional=draw(st.sampled_from(["none", "learned", "rotary"])),
         optimizer=draw(st.sampled_from(["muon", "adamw"])),
-        validation_exact_match=draw(st.sampled_from([0.1, 0.5, 0.9])),
+        score=draw(st.sampled_from([0.1, 0.5, 0.9])),
         state=draw(st.sampled_from(["complete"] * 4 + ["failed", "running", "waiting"])),
         repeats=draw(st.sampled_from([None, None, None, 0])),
     )
@@ -217,7 +217,7 @@ def test_the_answer_quotes_fresh_seeds_where_there_are_any() -> None:
     found = study(*BUSY)
     assert "not trained again" in told(found)
     steps = [400, None, 800]
-    members = pd.DataFrame({"converged": [1, 0, 1], "steps_to_converge": steps, "validation_exact_match": 0.9})
+    members = pd.DataFrame({"converged": [1, 0, 1], "steps_to_converge": steps, "score": 0.9})
     confirmed = replace(found, confirmed=dict.fromkeys(found.candidates, members))
     (sparsest,) = claimed(confirmed, "sparsest")
     assert (sparsest.estimates["again"].value, sparsest.estimates["again"].n) == (2, 3)

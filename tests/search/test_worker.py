@@ -144,7 +144,7 @@ def test_divergence_is_a_finite_result_and_a_broken_constraint(cheap: Params, da
     work(params, study, where, data)
     found = table.trials(params, study)
     assert found["diverged"].max() > 0
-    assert found["validation_exact_match"].between(0, 1).all()
+    assert found["score"].between(0, 1).all()
     diverged = study.trials[int(found["diverged"].idxmax())]
     assert diverged.constraints["diverged"] > 0
 

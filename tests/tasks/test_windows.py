@@ -131,7 +131,12 @@ def test_what_is_missing_in_a_series_is_in_no_window(file: Callable[[bytes], str
     ("name", "content", "options", "said"),
     [
         ("text", None, {}, "cannot be read (No such file or directory)"),
-        ("text", b"too short", {}, "task.train_size: more examples asked for than exist: 40, but that part of mine has 0"),
+        (
+            "text",
+            b"too short",
+            {},
+            "task.train_size: more examples asked for than exist: 40, but that part of mine has 0",
+        ),
         ("text", b"", {}, "more examples asked for than exist"),
         ("text", b"caf\xe9 " * 100, {}, "is not UTF-8 (byte 3)"),
         ("series", None, {"column": "x"}, "cannot be read (No such file or directory)"),

@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from pipeline import cells as grid
-from pipeline.params import Cell, Comparison
+from pipeline.params import Cell, Comparison, measures
 from pipeline.reporting import survival
 from pipeline.reporting.claims import rows_at
 from pipeline.reporting.grid import tables
@@ -40,8 +40,8 @@ Pair = tuple[Cell, Cell]
 def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
     """Every comparison on one task, a row each: the mean over the `seeds` that both have of `first` less `second`, with
     its t interval. Measures: `restricted_steps`, steps to converge up to the smaller of the two budgets (`budget`);
-    `test_exact_match`; `effective_rank` of the last layer before training; `margin` of the own token and `position_r2`
-    of the trained states, at equal depth. Steps of pairs that are not
+    `test_exact_match` or `test_bits`, as the task is scored; `effective_rank` of the last layer before training;
+    `margin` of the own token and `position_r2` of the trained states, at equal depth. Steps of pairs that are not
     declared are left out where no run of either converged within the budget."""
     cells = {cell.name: cell for cell in evidence.cells}
     lacking = wholes(evidence.cells)
@@ -56,7 +56,7 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
     every = list(dict.fromkeys((one.name, other.name) for one, other in [*asked, *all_pairs]))
     rows = [
         _row(measure, cells[first], cells[second], evidence.runs)
-        for measure in ("restricted_steps", "test_exact_match")
+        for measure in (measures(evidence.cells[0]) if evidence.cells else ())
         for first, second in every
         if measure != "restricted_steps"
         or (cells[first], cells[second]) in asked

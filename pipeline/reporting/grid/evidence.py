@@ -13,7 +13,12 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Estimate, Lookup, Unit, Where
 from pipeline.tasks import Problems
 
-UNITS: dict[str, Unit] = {"restricted_steps": "more steps", "effective_rank": "number", "position_r2": "more"}
+UNITS: dict[str, Unit] = {
+    "restricted_steps": "more steps",
+    "test_bits": "more bits",
+    "effective_rank": "number",
+    "position_r2": "more",
+}
 """Of a comparison's measure; of all others, points."""
 
 
@@ -69,7 +74,7 @@ class Evidence(Lookup):
     def rising(self, cell: Cell) -> Estimate | None:
         """How many of the cell's runs had not converged and still got better; None where none had, or no number of
         steps could be enough."""
-        if is_order_blind(cell.model):
+        if is_order_blind(cell.model) or cell.converged_at is None:
             return None
         found = self.estimate("ablations.csv", "still_rising", "count", {"ablation": cell.name}, n="runs")
         return found if found and found.value else None
@@ -79,6 +84,16 @@ class Evidence(Lookup):
         median, low, high = (f"test_exact_match_{name}" for name in ("median", "min", "max"))
         limits: Any = {"limits": (low, high), "interval": "minimum to maximum"}
         return self.estimate("ablations.csv", median, "share", {"ablation": cell.name}, n="runs", **limits)
+
+    def bits(self, cell: Cell) -> Estimate | None:
+        """The mean test bits per token of its runs."""
+        limits: Any = {"limits": ("test_bits_low", "test_bits_high"), "interval": "t 95%"}
+        return self.estimate("ablations.csv", "test_bits", "bits", {"ablation": cell.name}, n="runs", **limits)
+
+    def order_value(self, cell: Cell) -> Estimate | None:
+        """How many bits per token its twin takes more."""
+        limits: Any = {"limits": ("low", "high"), "interval": "t 95%"}
+        return self.estimate("order_value.csv", "bits", "more bits", {"ablation": cell.name}, n="seeds", **limits)
 
     def mean(
         self, measurement: str, value: str, unit: Unit, cell: Cell, *, trained: int = 1, **keys: Any

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pipeline import cells as grid
 from pipeline.params import Cell
+from pipeline.params.task import Scored
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.comparisons import one_layer_each
 from pipeline.reporting.grid.evidence import Evidence
@@ -21,6 +22,9 @@ CHAPTERS: dict[Chapter, str] = {
     "details": "Details",
 }
 """In the order of the page, with their titles."""
+ANSWERS: tuple[Scored] = ("exact_match",)
+BITS: tuple[Scored] = ("bits",)
+"""What a task may be scored by, for sections that have nothing to say of others."""
 LINES = "Line: mean over seeds, band: from the least to the most; in colour as trained."
 DOTS = "A dot per seed, in colour as trained."
 
@@ -48,6 +52,8 @@ class Section:
     title: str
     tells: Sequence[str]
     """The measurements that it tells of; one that no section tells of gets one of its own."""
+    scores: Collection[Scored]
+    """It tells of tasks that are scored by one of these."""
     find: Callable[[Evidence], Finding | None]
     """None where the grid has nothing to say about it."""
 
@@ -57,12 +63,18 @@ REGISTERED: list[Section] = []
 
 
 def section(
-    chapter: Chapter, place: int, title: str, *, tells: Sequence[str] = ()
+    chapter: Chapter,
+    place: int,
+    title: str,
+    *,
+    tells: Sequence[str] = (),
+    scores: Collection[Scored] = (*ANSWERS, *BITS),
 ) -> Callable[[Callable[[Evidence], Finding | None]], Callable[[Evidence], Finding | None]]:
     """Mark a function as a section of the report, under the name of its file."""
 
     def register(find: Callable[[Evidence], Finding | None]) -> Callable[[Evidence], Finding | None]:
-        REGISTERED.append(Section(find.__module__.rpartition(".")[2], chapter, place, title, tells, find))
+        name = find.__module__.rpartition(".")[2]
+        REGISTERED.append(Section(name, chapter, place, title, tells, scores, find))
         return find
 
     return register

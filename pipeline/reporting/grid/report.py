@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pipeline.measurement.registry import Measurement
 from pipeline.reporting import sentences
 from pipeline.reporting.claims import VERDICTS, Claim, Place, Record, records
-from pipeline.reporting.grid import measured
+from pipeline.reporting.grid import across, measured
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.finding import CHAPTERS, Chapter, Finding
 from pipeline.reporting.grid.findings import sections
@@ -50,10 +50,11 @@ class Told:
 
 def findings(evidence: Evidence, measurements: Mapping[str, Measurement], *, prefix: str = "") -> Iterator[Told]:
     """All there is to tell on one task, in the order of the page. `prefix`: of its figures' names."""
-    told = {name for section in sections() for name in section.tells}
+    of_task = [section for section in sections() if evidence.problems.task.scored_by in section.scores]
+    told = {name for section in of_task for name in section.tells}
     generic = [one for name, one in measurements.items() if name not in told]
     for chapter in CHAPTERS:
-        for section in sections():
+        for section in of_task:
             if section.chapter == chapter and (finding := section.find(evidence)):
                 template = f"grid/findings/{section.name}.md"
                 yield Told(section.name, template, chapter, section.title, evidence.dataset, _named(finding, prefix))
@@ -68,12 +69,17 @@ def _named(finding: Finding, prefix: str) -> Finding:
 
 
 def told(evidence: Sequence[Evidence], measurements: Mapping[str, Measurement]) -> list[Told]:
-    """All there is to tell, task by task; where there are several, figures are named after theirs."""
-    return [
+    """All there is to tell, task by task; where there are several, figures are named after theirs. Where there are
+    many, they are compared, and of each its results alone are told, as a detail."""
+    found = [
         one
         for each in evidence
         for one in findings(each, measurements, prefix=f"{each.dataset}-" if len(evidence) > 1 else "")
     ]
+    if not across.many(evidence):
+        return found
+    compared = Told("across", "grid/across.md", "results", "Every task beside its twin", "", across.finding(evidence))
+    return [compared, *(replace(one, chapter="details") for one in found if one.chapter == "results")]
 
 
 def claims(told: Sequence[Told]) -> list[Record]:
@@ -91,14 +97,15 @@ def page(told: Sequence[Told]) -> Page:
     as an appendix; several tasks one after the other in each."""
     tasks = list(dict.fromkeys(one.dataset for one in told))
     several = len(tasks) > 1
+    compared = [""] if "" in tasks else tasks  # where tasks are compared, that is the answer
 
     def suffix(one: Told) -> str:
-        return f" ({one.dataset})" if several else ""
+        return f" ({one.dataset})" if several and one.dataset else ""
 
-    def said(place: Place, most: int | None = None) -> list[str]:
+    def said(place: Place, most: int | None = None, *, of: Sequence[str] = tasks) -> list[str]:
         return [
-            (f"**{task}**: " if several else "") + sentence
-            for task in tasks
+            (f"**{task}**: " if several and task else "") + sentence
+            for task in of
             for sentence in [
                 one.sentence(claim)
                 for one in told
@@ -115,9 +122,9 @@ def page(told: Sequence[Told]) -> Page:
     }
     results = appendix.pop(CHAPTERS["results"])
     closing = Section("Where the numbers come from", sentences.text("grid/provenance.md"))
-    answers = said("lead", max(1, SENTENCES // len(tasks)))
+    answers = said("lead", max(1, SENTENCES // len(compared)), of=compared)
     return Page(
-        TITLE, [QUESTION, *said("opening")], answers, main, [*results, closing], said("alarm"),
+        TITLE, [QUESTION, *said("opening", of=compared)], answers, main, [*results, closing], said("alarm"),
         {title: said(place) for place, title in VERDICTS.items()},
         {title: sections for title, sections in appendix.items() if sections},
     )  # fmt: skip

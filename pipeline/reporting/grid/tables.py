@@ -24,10 +24,11 @@ EVALUATIONS = 5
 """So many it takes at least to see a trend: five in order have p = 1/120."""
 REQUIRED = (
     *("ablation", "seed", "task", *grid.COLUMNS, "parameters", "steps", "converged", "steps_to_converge", "diverged"),
-    *("validation_exact_match", "test_exact_match", "test_examples"),
+    "test_examples",
 )
-"""The columns every table of runs has; beside them a column per place of the answer (`digit_<k>`), and per stratum
-(`carries_<k>`) with how many examples it has (`carries_<k>_examples`)."""
+"""The columns every table of runs has; beside them how good a run was on validation and test (`test_exact_match` or
+`test_bits`, as the task is scored), and where there are answers a column per place of theirs (`digit_<k>`), and per
+stratum (`carries_<k>`) with how many examples it has (`carries_<k>_examples`)."""
 MEMBER = ("ablation", "seed", "step", "trained")
 """The columns of a measured table that say whose a row is, and when."""
 
@@ -35,8 +36,9 @@ MEMBER = ("ablation", "seed", "step", "trained")
 def ablations(
     cells: Sequence[Cell], runs: pd.DataFrame, ceilings: Mapping[str, float | None], flops: Mapping[str, float]
 ) -> pd.DataFrame:
-    """A row per ablation: how many runs converged and when, their test exact match, what they cost, and the check of
-    the instrument. `restricted_steps`: the mean steps to converge up to the `budget`, with its t interval.
+    """A row per ablation: how many runs converged and when, where that has a meaning, their test exact match or the
+    mean of their test bits per token (with its t interval), what they cost, and the check of the instrument.
+    `restricted_steps`: the mean steps to converge up to the `budget`, with its t interval.
 
     Args:
         runs: with the column `still_rising`.
@@ -47,30 +49,20 @@ def ablations(
     rows = []
     for cell in cells:
         own = runs[runs["ablation"] == cell.name]
-        scores, converged = answered(own), int(own["converged"].sum())
         checked = above[above["ablation"] == cell.name]
-        steps = mean_of(restricted_steps(own, cell.training.steps))
         per_step = flops.get(cell.name)
-        low, high = exact_interval(converged, len(own))
+        converges = cell.converged_at is not None
         rows.append(
             {
                 "ablation": cell.name,
                 "runs": len(own),
-                "converged": converged,
-                "converged_low": low,
-                "converged_high": high,
-                "test_exact_match_mean": float(scores.mean()),
-                "test_exact_match_median": float(scores.median()),
-                "test_exact_match_min": float(scores.min()),
-                "test_exact_match_max": float(scores.max()),
+                **(_converged(own) if converges else {}),
+                **(_bits(own) if cell.task.scored_by == "bits" else _exact_match(own)),
                 "order_blind_ceiling": ceilings[cell.dataset] if len(checked) else None,
                 "runs_above_ceiling": int(checked["above"].sum()) if len(checked) else None,
                 "ceiling_p_value": float(checked["p_value"].min()) if len(checked) else None,
                 "budget": cell.training.steps,
-                "restricted_steps": steps.value,
-                "restricted_steps_low": steps.low,
-                "restricted_steps_high": steps.high,
-                "still_rising": int(own["still_rising"].sum()),
+                **(_steps(own, cell.training.steps) if converges else {}),
                 "diverged": int(own["diverged"].sum()),
                 "test_examples": int(own["test_examples"].iloc[0]),
                 "parameters": int(own["parameters"].iloc[0]),
@@ -80,13 +72,41 @@ def ablations(
                 "task": cell.dataset,
                 **grid.columns(cell),
                 "residual": "whole" if grid.is_whole(cell) else "lacking" if grid.is_plain(cell) else "control",
-                "converged_in": "every" if converged == len(own) else "some" if converged else "none",
+                "converged_in": _share_in_words(own["converged"]) if converges else None,
             }
         )
     published = ("published_median", "published_min", "published_max")
     optional = ("order_blind_ceiling", "ceiling_p_value", "flops_per_step", "flops_spent", *published)
-    whole = ("runs_above_ceiling", "published_runs")
-    return pd.DataFrame(rows).astype(dict.fromkeys(optional, "float64") | dict.fromkeys(whole, "Int64"))
+    whole = ("converged", "still_rising", "runs_above_ceiling", "published_runs")
+    table = pd.DataFrame(rows)
+    kinds = dict.fromkeys(optional, "float64") | dict.fromkeys(whole, "Int64")
+    return table.astype({name: kind for name, kind in kinds.items() if name in table})
+
+
+def _converged(runs: pd.DataFrame) -> dict[str, float]:
+    low, high = exact_interval(converged := int(runs["converged"].sum()), len(runs))
+    return {"converged": converged, "converged_low": low, "converged_high": high}
+
+
+def _share_in_words(converged: "pd.Series[int]") -> str:
+    return "every" if converged.all() else "some" if converged.any() else "none"
+
+
+def _steps(runs: pd.DataFrame, budget: int) -> dict[str, float]:
+    mean, low, high = mean_of(restricted_steps(runs, budget))
+    limits = {"restricted_steps_low": low, "restricted_steps_high": high}
+    return {"restricted_steps": mean, **limits, "still_rising": int(runs["still_rising"].sum())}
+
+
+def _exact_match(runs: pd.DataFrame) -> dict[str, float]:
+    scores = answered(runs)
+    return {f"test_exact_match_{kind}": float(scores.agg(kind)) for kind in ("mean", "median", "min", "max")}
+
+
+def _bits(runs: pd.DataFrame) -> dict[str, float]:
+    """A run that diverged so that it could not be scored is left out."""
+    mean, low, high = mean_of(runs["test_bits"].dropna())
+    return {"test_bits": mean, "test_bits_low": low, "test_bits_high": high}
 
 
 def _published(cell: Cell) -> dict[str, float | None]:
@@ -99,9 +119,13 @@ def _published(cell: Cell) -> dict[str, float | None]:
 
 def still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
     """Which runs had not converged when their budget ended, but still got better: their validation exact match rose
-    over the last third of their evaluations (`rises`)."""
-    curves = dict(list(history.groupby(["ablation", "seed"])["validation_exact_match"]))
-    ended = zip(runs["ablation"], runs["seed"], (runs["converged"] == 0) & (runs["diverged"] == 0), strict=True)
+    over the last third of their evaluations (`rises`), or the bits that a token takes fell."""
+    better = pd.Series(np.nan, history.index)
+    for score, sign in (("validation_exact_match", 1.0), ("validation_bits", -1.0)):
+        better = better.fillna(sign * history[score]) if score in history else better
+    curves = dict(list(better.groupby([history["ablation"], history["seed"]])))
+    censored = (runs["converged"].astype(float) == 0) & (runs["diverged"] == 0)
+    ended = zip(runs["ablation"], runs["seed"], censored, strict=True)
     return pd.Series(
         [int(censored and rises(curves[name, seed])) for name, seed, censored in ended], runs.index, dtype=int
     )
@@ -133,10 +157,11 @@ def above_ceiling(cells: Sequence[Cell], runs: pd.DataFrame, task: str, ceiling:
         over these runs. A run that is `above` is a bug in the instrument.
     """
     blind = [cell.name for cell in cells if cell.dataset == task and is_order_blind(cell.model)]
-    chosen = runs[runs["ablation"].isin(blind)] if ceiling is not None else runs.head(0)
-    table = chosen[["ablation", "seed", "test_examples"]].assign(correct=correct(chosen))
+    chosen = runs[runs["ablation"].isin(blind)]
+    table = chosen[["ablation", "seed", "test_examples"]]
     if ceiling is None or table.empty:
-        return table.assign(p_value=0.0, above=False)
+        return table.head(0).assign(correct=0, p_value=0.0, above=False)
+    table = table.assign(correct=correct(chosen))
     p_values = [
         exceeds(int(right), int(trials), ceiling)
         for right, trials in zip(table["correct"], table["test_examples"], strict=True)

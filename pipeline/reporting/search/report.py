@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from pipeline import cells as grid
+from pipeline.params import Params
 from pipeline.reporting import sentences
 from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Record, Unit, Where, records
 from pipeline.reporting.intervals import exact_interval
@@ -40,7 +41,7 @@ def _enough(study: Study, positional: str) -> Iterator[Claim]:
             return study.estimate("depths.csv", column, "count", at_depth)
 
         own: dict[str, dict[str, Estimate | None]] = {
-            "unsolved": {"exact": of_trial("validation_exact_match", "share"), "tried": tried},
+            "unsolved": {"mean": of_trial("score", "share"), "tried": tried},
             "shallowest": {name: of_depth(name) for name in ("layers", "tried", "solved")},
             "sparsest": {"kept": of_trial("residuals_kept", "count"), "tried": tried, "solved": solved},
             "least": {"least": of_trial(study.minimized, "count")},
@@ -52,7 +53,7 @@ def _enough(study: Study, positional: str) -> Iterator[Claim]:
             **own[sentence],
         }
         words = {"encoding": grid.encoding(positional), "trial": number, "pattern": study.pattern(row)}
-        more = {"what": figures.NAMES[study.minimized]} if sentence == "least" else {}
+        more = {"least": {"what": figures.NAMES[study.minimized]}, "unsolved": {"score": study.score}}.get(sentence, {})
         yield Claim(sentence, estimates, words | more, place="lead")
 
 
@@ -66,8 +67,11 @@ def _open(study: Study) -> Iterator[Claim]:
 
 
 def _blind(study: Study) -> Iterator[Claim]:
-    """What cannot know the order: that it never converged, or that something leaks."""
-    blind = study.order_blind
+    """What cannot know the order: that it never converged, or that something leaks; of a task with right answers that
+    depend on the order."""
+    task, blind = study.params.task(study.params.search.task), study.order_blind
+    if task.scored_by == "bits" or not task.order_counts:
+        return
     for _, trial in blind[blind["converged"] > 0].iterrows():
         converged = study.converged({"trial": int(trial["trial"])})
         words = {"trial": int(trial["trial"]), "pattern": study.pattern(trial)}
@@ -100,13 +104,21 @@ def _course(study: Study) -> Claim:
     words = {
         "study": study.name,
         "search": search,
-        "converged_at": study.params.training.converged_at,
+        "rule": _rule(study.params),
+        "score": study.score,
         "converged_for": study.params.training.converged_for,
         "size": study.space_size,
         "whole": study.exhausted,
         "wanted": wanted if complete is None or complete.value < wanted else None,
     }
     return Claim("course", estimates, words)
+
+
+def _rule(params: Params) -> str:
+    """From what an evaluation counts."""
+    if params.task(params.search.task).scored_by == "bits":
+        return f"bits per token were at most {params.training.converged_at_bits}"
+    return f"exact match was at least {percent(params.training.converged_at)}"
 
 
 def record(study: Study, found: Sequence[Claim]) -> list[Record]:
@@ -211,14 +223,14 @@ def _front(study: Study) -> Table:
     rows = [
         [
             _members(int(trial["converged"]), int(trial["members"])),
-            percent(trial["validation_exact_match"]),
+            percent(trial["score"]),
             _kept(trial) if study.minimized == "residuals_kept" else f"{trial[study.minimized]:,.4g}",
             _by(study, trial),
         ]
         for _, trial in study.pareto_front().iterrows()
     ]
     title = figures.NAMES[study.minimized][0].upper() + figures.NAMES[study.minimized][1:]
-    return Table(["Members converged (95% interval)", "Mean exact match", title, "By"], rows)
+    return Table(["Members converged (95% interval)", f"Mean {study.score}", title, "By"], rows)
 
 
 def _by_depth(study: Study) -> Table:
@@ -227,7 +239,7 @@ def _by_depth(study: Study) -> Table:
             grid.encoding(row["positional"]),
             *(str(row[name]) for name in ("layers", "tried", "solved")),
             f"{row['best_converged']}/{row['members']}",
-            percent(row["best_exact_match"]),
+            percent(row["best_score"]),
             _kept(row) if row["solved"] else brief(None),
             _by(study, row) if row["solved"] else brief(None),
         ]
@@ -239,7 +251,7 @@ def _by_depth(study: Study) -> Table:
         "Tried",
         "All converged",
         "Best",
-        "Best exact match",
+        f"Best {study.score}",
         "Fewest residuals kept",
         "By",
     ]

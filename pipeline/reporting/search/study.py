@@ -67,6 +67,12 @@ class Study(Lookup):
         return self.space_size is not None and len(self.evidence) >= self.space_size
 
     @property
+    def score(self) -> str:
+        """What a score between 0 and 1 is, in words."""
+        of = {"exact_match": "exact match", "bits": "probability of the next token"}
+        return of[self.params.task(self.params.search.task).scored_by]
+
+    @property
     def solved(self) -> pd.DataFrame:
         """The evidence of which every member converged."""
         return self.evidence[self.evidence["converged"] == self.evidence["members"]]
@@ -77,8 +83,8 @@ class Study(Lookup):
         return self.where([is_order_blind(self.cells[trial].model) for trial in self.evidence["trial"]])
 
     def ranked(self, trials: pd.DataFrame | None = None, minimized: str | None = None) -> pd.DataFrame:
-        """Best first: more members converged, then less of `minimized`, then more exact, then earlier."""
-        order = ["converged_share", minimized or self.minimized, "validation_exact_match", "trial"]
+        """Best first: more members converged, then less of `minimized`, then a better score, then earlier."""
+        order = ["converged_share", minimized or self.minimized, "score", "trial"]
         return (self.evidence if trials is None else trials).sort_values(order, ascending=[False, True, False, True])
 
     def best(self, positional: str) -> dict[str, pd.Series]:
@@ -116,14 +122,14 @@ class Study(Lookup):
     def confirmation(self) -> pd.DataFrame:
         """A row per confirmed trial, of its members with fresh seeds: `trial, members, converged`, and `converged_low,
         converged_high`, the exact 95% interval of their share; `restricted_steps`, the mean steps to converge up to the
-        budget, with its t interval; the mean `validation_exact_match`."""
+        budget, with its t interval; the mean `score`."""
         rows = []
         for trial, members in self.confirmed.items():
             taken = mean_of(restricted_steps(members, self.params.search.steps))
             k, n = int(members["converged"].sum()), len(members)
-            rows.append([trial, n, k, *exact_interval(k, n), *taken, members["validation_exact_match"].mean()])
+            rows.append([trial, n, k, *exact_interval(k, n), *taken, members["score"].mean()])
         sure = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]
-        return pd.DataFrame(rows, columns=["trial", "members", *sure, "validation_exact_match"])
+        return pd.DataFrame(rows, columns=["trial", "members", *sure, "score"])
 
     def pareto_front(self) -> pd.DataFrame:
         """The trials that no other beats in one of share converged (more is better) and `minimized` (less is better)
@@ -136,8 +142,8 @@ class Study(Lookup):
 
     def depths(self) -> pd.DataFrame:
         """A row per positional encoding and depth: `positional, layers, tried, solved` (configurations of which every
-        member converged), `best_converged` (the most of `members` that did in one), `best_exact_match`, and of the
-        solved ones the `trial` that keeps the fewest residual connections (of equals, the most exact) and its
+        member converged), `best_converged` (the most of `members` that did in one), `best_score`, and of the
+        solved ones the `trial` that keeps the fewest residual connections (of equals, the best score) and its
         `residuals_kept`; empty without any."""
         rows = []
         for (positional, layers), tried in self.evidence.groupby(["positional", "layers"]):
@@ -151,11 +157,11 @@ class Study(Lookup):
                     "solved": len(solved),
                     "best_converged": tried["converged"].max(),
                     "members": tried["members"].max(),
-                    "best_exact_match": tried["validation_exact_match"].max(),
+                    "best_score": tried["score"].max(),
                     **{name: best[0][name] if best else None for name in ("trial", "residuals_kept")},
                 }
             )
-        names = ["positional", "layers", "tried", "solved", "best_converged", "members", "best_exact_match"]
+        names = ["positional", "layers", "tried", "solved", "best_converged", "members", "best_score"]
         table = pd.DataFrame(rows, columns=[*names, "trial", "residuals_kept"])
         return table.astype({"trial": "Int64", "residuals_kept": "Int64"})
 

@@ -90,6 +90,31 @@ def exact_match(runs: pd.DataFrame, cells: Sequence[Cell], ceiling: float | None
     return figure
 
 
+def bits(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
+    """Test bits per token of every run, and their mean by cell.
+
+    Args:
+        runs: a row per (ablation, seed).
+    """
+    figure, (scores,), rows = _by_cell(cells)
+    for place, cell in rows:
+        own = runs.loc[runs["ablation"] == cell.name, "test_bits"].dropna()
+        _dots(scores, own, cell, place)
+        mean, low, high = mean_of(own)
+        scores.vlines(mean, place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
+        scores.hlines(place, low, high, color="black", linewidth=1.2, zorder=4)
+    scores.set_title("How well is the next token foreseen? A mark is a run; less is better", fontsize=12, pad=10)
+    scores.set(xlabel="Test bits per token")
+    dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
+    handles = [
+        *style.encodings(cells, marker="o", **dot),
+        *style.full_attention(cells, marker="s", markerfacecolor="white", **dot),
+        Line2D([], [], marker="|", color="black", markersize=11, markeredgewidth=2, label="mean, 95% interval"),
+    ]
+    style.explain(figure, handles, columns=3)
+    return figure
+
+
 def _by_cell(
     cells: Sequence[Cell], width_ratios: Sequence[float] = (1,)
 ) -> tuple[Figure, Sequence[Axes], list[tuple[int, Cell]]]:
@@ -161,12 +186,14 @@ def _converged(axes: Axes, runs: pd.DataFrame, place: int) -> None:
     axes.text(1.6, place, f"{k}/{n}", ha="right", va="center")
 
 
-def learning_curves(history: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
-    """Validation exact match over the steps, a panel per cell, a line per seed.
+def learning_curves(history: pd.DataFrame, cells: Sequence[Cell], score: str, words: str) -> Figure:
+    """How well a run does on validation over the steps, a panel per cell, a line per seed.
 
     Args:
-        history: `ablation, seed, step, validation_exact_match, ...`, a row per evaluation.
+        history: `ablation, seed, step, ...`, a row per evaluation.
+        score: its column; what that is, in `words`.
     """
+    share = score == "validation_exact_match"
     figure, panels = style.panel_per(cells, 1.9, across=3)
     last = max(1, int(history["step"].max()))
     for axes, cell in zip(panels, cells, strict=True):
@@ -175,7 +202,7 @@ def learning_curves(history: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
         for _, curve in curves.groupby("seed", sort=False):
             axes.plot(
                 curve["step"],
-                curve["validation_exact_match"],
+                curve[score],
                 color=style.color(cell),
                 linestyle="-" if cell.model.attention == "causal" else "--",
                 linewidth=1.6 if seeds <= 10 else 0.8,
@@ -183,16 +210,18 @@ def learning_curves(history: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
             )
             end = curve.iloc[-1]
             axes.plot(
-                end["step"], end["validation_exact_match"], style.mark(cell), color=style.color(cell), markersize=4,
+                end["step"], end[score], style.mark(cell), color=style.color(cell), markersize=4,
                 clip_on=False,
             )  # fmt: skip
-        axes.axhline(1, color="#dddddd", linewidth=0.8, zorder=0)
+        if share:
+            axes.axhline(1, color="#dddddd", linewidth=0.8, zorder=0)
         axes.set_xlim(0, last)
         axes.set_xticks([0, last / 2, last], ["0", f"{last / 2:,.0f}", f"{last:,}"])
-    panels[0].set_ylim(-0.03, 1.03)
-    panels[0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    if share:
+        panels[0].set_ylim(-0.03, 1.03)
+        panels[0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     figure.supxlabel("Step", fontsize=11)
-    figure.supylabel("Validation exact match", fontsize=11)
+    figure.supylabel(f"Validation {words}", fontsize=11)
     handles = [
         *style.encodings(cells, linewidth=1.6),
         *style.full_attention(cells, linestyle="--", linewidth=1.6),

@@ -5,11 +5,11 @@ from functools import partial
 from pipeline.reporting.grid import tables
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import outcomes
-from pipeline.reporting.grid.finding import Finding, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, section
 from pipeline.reporting.page import Figure
 
 
-@section("details", 20, "Where the errors are")
+@section("details", 20, "Where the errors are", scores=ANSWERS)
 def breakdowns(evidence: Evidence) -> Finding:
     """A heat map for the places of the answer, and for each of the task's strata."""
     problems = evidence.problems

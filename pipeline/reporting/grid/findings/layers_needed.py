@@ -2,10 +2,10 @@
 
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.finding import Finding, by_cell, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, by_cell, section
 
 
-@section("questions", 30, "How many layers does the causal mask need to tell the order?")
+@section("questions", 30, "How many layers does the causal mask need to tell the order?", scores=ANSWERS)
 def layers_needed(evidence: Evidence) -> Finding | None:
     """Causal cells without positional encoding that differ in the number of layers alone, the shallowest first."""
     depths = sorted({cell.model.layers for cell in evidence.cells})

@@ -4,10 +4,10 @@ from pipeline import cells as grid
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.finding import Finding, differences, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, differences, section
 
 
-@section("questions", 50, "Does the optimizer matter?")
+@section("questions", 50, "Does the optimizer matter?", scores=ANSWERS)
 def optimizers(evidence: Evidence) -> Finding | None:
     """Cells that differ in the optimizer alone (and in its own learning rate)."""
     pairs = comparisons.optimizers(evidence.cells)

@@ -7,11 +7,11 @@ from pipeline.reporting.claims import Claim, Estimate, Unit
 from pipeline.reporting.grid import published as runs
 from pipeline.reporting.grid.comparisons import one_layer_each
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.finding import Finding, by_cell, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, by_cell, section
 from pipeline.reporting.wording import NOTHING, listed, percent, sure
 
 
-@section("details", 30, "Beside the published runs")
+@section("details", 30, "Beside the published runs", scores=ANSWERS)
 def published(evidence: Evidence) -> Finding | None:
     """A row for each cell that has published runs, and which layer's residual connections cost most, there and here."""
     cells = [cell for cell in evidence.cells if _theirs(evidence, cell)]

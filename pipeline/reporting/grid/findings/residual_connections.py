@@ -7,10 +7,10 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.finding import Finding, by_cell, by_layer, differences, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, by_cell, by_layer, differences, section
 
 
-@section("questions", 40, "What do residual connections have to do with it?")
+@section("questions", 40, "What do residual connections have to do with it?", scores=ANSWERS)
 def residual_connections(evidence: Evidence) -> Finding | None:
     """The cells that lack any, and each beside the same cell with all of them. Controls are told of apart."""
     lacking = [cell for cell in evidence.cells if not grid.is_whole(cell)]

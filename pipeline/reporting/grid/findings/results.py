@@ -7,12 +7,12 @@ from pipeline.params import Cell, Training
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import outcomes
-from pipeline.reporting.grid.finding import Finding, by_cell, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, by_cell, section
 from pipeline.reporting.page import Figure
 from pipeline.reporting.wording import brief, interval, percent
 
 
-@section("results", 0, "Results by cell")
+@section("results", 0, "Results by cell", scores=ANSWERS)
 def results(evidence: Evidence) -> Finding:
     """The table of all cells, the main figure, and an alarm for every cell that knows more than it can."""
     usual = grid.shared(evidence.cells)

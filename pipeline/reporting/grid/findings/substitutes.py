@@ -8,11 +8,16 @@ from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid import rescue
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import rescue as drawn
-from pipeline.reporting.grid.finding import Finding, by_cell, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, by_cell, section
 from pipeline.reporting.page import Figure
 
 
-@section("questions", 50, "What does a residual connection give: position, content, or a path to learn by?")
+@section(
+    "questions",
+    50,
+    "What does a residual connection give: position, content, or a path to learn by?",
+    scores=ANSWERS,
+)
 def substitutes(evidence: Evidence) -> Finding | None:
     """Each cell with a substitute beside the same cell without one and the one with the connection itself."""
     trios = rescue.trios(evidence.cells)

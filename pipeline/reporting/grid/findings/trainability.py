@@ -4,10 +4,10 @@ from pipeline import cells as grid
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.finding import Column, Finding, by_cell, differences, section
+from pipeline.reporting.grid.finding import ANSWERS, Column, Finding, by_cell, differences, section
 
 
-@section("mechanism", 60, "Or is it only trainability?", tells=["effective_rank"])
+@section("mechanism", 60, "Or is it only trainability?", tells=["effective_rank"], scores=ANSWERS)
 def trainability(evidence: Evidence) -> Finding | None:
     """Each residual-free cell beside its control, and what rank every one starts with."""
     if all(map(grid.is_whole, evidence.cells)):

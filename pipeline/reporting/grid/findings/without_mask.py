@@ -3,10 +3,10 @@
 from pipeline import cells as grid
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.finding import Finding, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, section
 
 
-@section("questions", 20, "What is left without the causal mask?")
+@section("questions", 20, "What is left without the causal mask?", scores=ANSWERS)
 def without_mask(evidence: Evidence) -> Finding | None:
     """The cells with full attention, without positional encoding and with a learned one."""
     full = evidence.base(attention="full")

@@ -7,11 +7,17 @@ from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import outcomes
-from pipeline.reporting.grid.finding import Column, Finding, by_cell, differences, section
+from pipeline.reporting.grid.finding import ANSWERS, Column, Finding, by_cell, differences, section
 from pipeline.reporting.page import Figure
 
 
-@section("questions", 10, "Does a causal decoder without positional encoding learn the task?", tells=["cost"])
+@section(
+    "questions",
+    10,
+    "Does a causal decoder without positional encoding learn the task?",
+    tells=["cost"],
+    scores=ANSWERS,
+)
 def without_positional(evidence: Evidence) -> Finding | None:
     """Cells of the usual size without and with positional encoding, in outcome, steps and cost."""
     causal = evidence.base(attention="causal")

@@ -1,0 +1,196 @@
+"""Many tasks side by side: what becomes of each kind of cell on each, and on how many tasks a finding holds."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pandas as pd
+
+from pipeline import cells as grid
+from pipeline.params import Cell, Task
+from pipeline.params.task import Windows
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.figures import across as drawn
+from pipeline.reporting.grid.finding import Finding
+from pipeline.reporting.page import Figure, Table
+from pipeline.reporting.wording import NOTHING, brief, percent
+
+MOST = 3
+"""So many tasks are told of one by one, in full; more are compared."""
+MATRIX = (
+    "task",
+    "order_counts",
+    "kind",
+    "ablation",
+    "runs",
+    "converged",
+    "low",
+    "high",
+    "test_bits",
+    "ceiling",
+    "shade",
+)
+HOLDS = ("claim", "task", "holds")
+
+
+def many(evidence: Sequence[Evidence]) -> bool:
+    """Whether there are so many tasks that they are compared."""
+    return len(evidence) > MOST
+
+
+def kind(evidence: Evidence, cell: Cell) -> str:
+    """What a cell is, said without what most cells of its task share: the same words for the same idea on any task."""
+    return grid.described(cell, grid.shared(evidence.cells))
+
+
+def matrix(evidence: Sequence[Evidence]) -> pd.DataFrame:
+    """A row per task and kind of cell: how many of its `runs` converged with the exact interval of their share, or the
+    mean test bits per token with its t interval; the order-blind `ceiling` of the task. `shade`: how good that is, from
+    0 to 1: the share that converged, or where the bits lie between the worst and the best cell of a task and its
+    twin."""
+    rows = []
+    for each in evidence:
+        best, worst = _range([one for one in evidence if _data(one) == _data(each)])
+        for cell in each.cells:
+            if one := _outcome(each, cell):
+                bits = one.value if one.unit == "bits" else None
+                converged = None if bits else one.value
+                shade = (worst - bits) / (worst - best or 1.0) if bits else one.value / (one.n or 1)
+                of_task = (each.dataset, int(each.problems.task.order_counts), kind(each, cell), cell.name)
+                rows.append([*of_task, one.n, converged, one.low, one.high, bits, each.ceiling, shade])
+    table = pd.DataFrame(rows, columns=list(MATRIX)).astype({"converged": "Int64"})
+    return table.drop_duplicates(["task", "kind"], ignore_index=True)
+
+
+def _outcome(evidence: Evidence, cell: Cell) -> Estimate | None:
+    """Runs that converged, or bits."""
+    return evidence.bits(cell) if _by_bits(evidence) else evidence.converged(cell)
+
+
+def _data(evidence: Evidence) -> Task:
+    """What is learned, less whether in its own order."""
+    task = evidence.problems.task
+    return task.model_copy(update={"twin": False}) if isinstance(task, Windows) else task
+
+
+def _range(evidence: Sequence[Evidence]) -> tuple[float, float]:
+    """The least and the most of the outcomes on these tasks."""
+    found = [one.value for each in evidence for cell in each.cells if (one := _outcome(each, cell))]
+    return min(found, default=0.0), max(found, default=0.0)
+
+
+def holds(evidence: Sequence[Evidence]) -> pd.DataFrame:
+    """A row per finding and task on which it could be seen, and whether it `holds` there."""
+    rows = [
+        (name, each.dataset, int(seen))
+        for name, see in FINDINGS.items()
+        for each in evidence
+        if (seen := see(each)) is not None
+    ]
+    return pd.DataFrame(rows, columns=list(HOLDS))
+
+
+def finding(evidence: Sequence[Evidence]) -> Finding:
+    """The matrix, and a sentence for each finding."""
+    any_of = evidence[0]
+    table, seen = (any_of.tables[name] for name in ("tasks.csv", "holds.csv"))
+    claims = []
+    for name in dict.fromkeys(seen["claim"]):
+        of = {"claim": name}
+        estimates = {
+            "held": any_of.estimate("holds.csv", "holds", "count", of, statistic="sum"),
+            "tasks": any_of.estimate("holds.csv", "holds", "count", of, statistic="rows"),
+        }
+        where_not = seen.loc[(seen["claim"] == name) & (seen["holds"] == 0), "task"].tolist()
+        claims.append(Claim(name, estimates, {"where_not": [f"`{task}`" for task in where_not]}, place="lead"))
+    kinds = list(dict.fromkeys(table["kind"]))
+    figure = Figure(
+        "tasks",
+        "What became of each kind of cell on each task: runs that converged, or bits per token",
+        "A row is a task, below it its twin, in which order is worth nothing; a column is a kind of cell. k/n: runs "
+        "that learned the task within their budget; a number with a point: test bits per token. The darker, the "
+        "better: the share of runs, or where the bits lie between the worst and the best of the row. Right: the most "
+        "that can be had without order, where it can be enumerated.",
+        partial(drawn.matrix, table, kinds),
+    )
+    return Finding(claims, [_for_people(evidence, kinds)], [figure])
+
+
+def _for_people(evidence: Sequence[Evidence], kinds: Sequence[str]) -> Table:
+    rows = []
+    for each in evidence:
+        of_kind = {kind(each, cell): cell for cell in reversed(each.cells)}
+        entries = [_entry(_outcome(each, of_kind[one])) if one in of_kind else " " for one in kinds]
+        rows.append([f"`{each.dataset}`", *entries, " " if each.ceiling is None else percent(each.ceiling)])
+    return Table(["Task", *kinds, "Ceiling"], rows, "k/n: runs that converged (95% interval); or test bits per token")
+
+
+def _entry(found: Estimate | None) -> str:
+    return brief(found) if found else NOTHING
+
+
+def _by_bits(evidence: Evidence) -> bool:
+    return evidence.problems.task.scored_by == "bits"
+
+
+def _cell(evidence: Evidence, **switches: object) -> Cell | None:
+    return next(iter(evidence.base(**switches)), None)
+
+
+def _learns(evidence: Evidence, cell: Cell | None, *, nobody: bool = False) -> bool | None:
+    """Whether the cell makes use of order: every run converged, or what order is worth to it is told from nothing.
+    `nobody`: whether no run did."""
+    if cell is None:
+        return None
+    if _by_bits(evidence):
+        worth = evidence.order_value(cell)
+        used = None if worth is None or worth.low is None else worth.low > 0
+        return used if used is None or not nobody else not used
+    found = evidence.converged(cell)
+    return None if found is None else found.value == (0 if nobody else found.n)
+
+
+def _nope(evidence: Evidence) -> Cell | None:
+    return _cell(evidence, positional="none", attention="causal")
+
+
+def _blind(evidence: Evidence) -> Cell | None:
+    return _cell(evidence, positional="none", attention="full")
+
+
+def _learns_without(evidence: Evidence) -> bool | None:
+    return _learns(evidence, _nope(evidence)) if evidence.problems.task.order_counts else None
+
+
+def _fails_blind(evidence: Evidence) -> bool | None:
+    return _learns(evidence, _blind(evidence), nobody=True) if evidence.problems.task.order_counts else None
+
+
+def _twin_is_learned(evidence: Evidence) -> bool | None:
+    if evidence.problems.task.order_counts or _by_bits(evidence):
+        return None
+    return _learns(evidence, _blind(evidence))
+
+
+def _one_layer_fails(evidence: Evidence) -> bool | None:
+    one = _cell(evidence, positional="none", attention="causal", layers=1)
+    return _learns(evidence, one, nobody=True) if evidence.problems.task.order_counts else None
+
+
+def _costs(evidence: Evidence) -> bool | None:
+    """Whether the causal cell without positional encoding is slower, or worse, than the one with a learned one."""
+    nope, learned = _nope(evidence), _cell(evidence, positional="learned", attention="causal")
+    if nope is None or learned is None or not evidence.problems.task.order_counts:
+        return None
+    more = evidence.compared("test_bits" if _by_bits(evidence) else "restricted_steps", nope, learned)
+    return None if more is None or more.low is None else more.low > 0
+
+
+FINDINGS: dict[str, Callable[[Evidence], bool | None]] = {
+    "learns_without": _learns_without,
+    "fails_blind": _fails_blind,
+    "twin_is_learned": _twin_is_learned,
+    "one_layer_fails": _one_layer_fails,
+    "costs": _costs,
+}
+"""The sentence in `across.md` -> whether it holds on a task; None where that cannot be seen."""

@@ -1,0 +1,32 @@
+"""What order is worth: how many bits per token a cell takes more on a task's twin, which is the same but for the order
+of what it is told."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from pipeline.params import Cell
+from pipeline.params.task import Windows
+from pipeline.reporting.grid.comparisons import differences
+from pipeline.reporting.intervals import mean_of
+
+COLUMNS = ("ablation", "twin", "seeds", "bits", "low", "high")
+
+
+def twin(cells: Sequence[Cell], cell: Cell) -> Cell | None:
+    """The same cell on the twin of its task, where the grid has it."""
+    if not isinstance(cell.task, Windows) or cell.task.twin:
+        return None
+    same = cell.task.model_copy(update={"twin": True}), cell.model, cell.training
+    return next((one for one in cells if (one.task, one.model, one.training) == same), None)
+
+
+def table(cells: Sequence[Cell], runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cell that has a twin: the mean over their `seeds` of the twin's test bits per token less its own,
+    with its t interval."""
+    rows = []
+    for cell in cells:
+        if other := twin(cells, cell):
+            found = differences("test_bits", other.name, cell.name, runs, 0)
+            rows.append([cell.name, other.name, len(found), *mean_of(found)])
+    return pd.DataFrame([row for row in rows if row[2]], columns=list(COLUMNS))
