@@ -16,7 +16,6 @@ from pipeline.refusal import Failed, Refused
 if TYPE_CHECKING:
     from pipeline.params import Params
 
-PRESETS = Path(__file__).parent / "presets"
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 SHOWN_ANSWERS = 10
 
@@ -254,39 +253,45 @@ def check(
 
 
 @app.command()
-def study(name: Annotated[str, typer.Argument(help="Of its folder below studies/.")]) -> None:
+def study(
+    name: Annotated[str, typer.Argument(help="Of its folder below studies/.")],
+    data: Annotated[Path | None, typer.Option(help="What is the order of this text, or CSV file, worth?")] = None,
+    column: Annotated[str | None, typer.Option(help="Of the CSV file: the one that holds the series.")] = None,
+) -> None:
     """Make studies/<name>/, a further experiment.
 
     With params.yaml, dvc.yaml and reports of its own; where it is there, its dvc.yaml is brought up to date. `make
-    study NAME=<name>` runs it.
+    study NAME=<name>` runs it. With --data it is about a file of yours, which is copied there.
     """
     from pipeline import study
 
-    folder = study.make(name)
+    folder = study.make(name, data=data, column=column)
     print(f"{folder}: change params.yaml, write README.md, then `make study NAME={name}`")
 
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help="smoke or published; the default experiment is what git has committed.")],
+    name: Annotated[
+        str, typer.Argument(help="smoke, own or published; the default experiment is what git has committed.")
+    ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite changes of your own.")] = False,
 ) -> None:
     """Put another experiment in place: a preset -> params.yaml."""
     from pipeline import files
     from pipeline.params import PARAMS_FILE
     from pipeline.params.section import shortened
+    from pipeline.presets import PRESETS
 
-    presets = {path.stem: path.read_text() for path in sorted(PRESETS.glob("*.yaml"))}
-    if name not in presets:
-        raise Refused(f"preset {shortened(name)}: there is none (allowed: {', '.join(presets)})")
+    if name not in PRESETS:
+        raise Refused(f"preset {shortened(name)}: there is none (allowed: {', '.join(PRESETS)})")
     if PARAMS_FILE.exists() and not force:
         there = PARAMS_FILE.read_bytes()
-        if there not in (text.encode() for text in presets.values()) and there != _committed(PARAMS_FILE):
+        if there not in (text.encode() for text in PRESETS.values()) and there != _committed(PARAMS_FILE):
             raise Refused(
                 f"{PARAMS_FILE}: holds changes of your own, which preset {name!r} would overwrite; "
                 f"keep a copy and give --force"
             )
-    files.write_text(PARAMS_FILE, presets[name])
+    files.write_text(PARAMS_FILE, PRESETS[name])
     print(f"params.yaml is now the preset {name!r}; run `dvc repro`")
     print("back to the default experiment: `git checkout params.yaml`")
 

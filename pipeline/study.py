@@ -1,13 +1,23 @@
 """A further experiment, in a folder of its own below `studies/`: the same stages, code, DVC cache and MLflow store, and
 nothing of the default experiment is touched."""
 
+import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
+
+from ruamel.yaml import YAML
 
 from pipeline import files
 from pipeline.params import NAME, PARAMS_FILE, read
+from pipeline.params import task as section
 from pipeline.params.section import shortened
+from pipeline.presets import PRESETS
 from pipeline.refusal import Refused
+from pipeline.tasks import SPLITS
+from pipeline.tasks.catalogue import problems
+from pipeline.tasks.windows import Windows
 
 STUDIES = Path("studies")
 PIPELINE = Path("dvc.yaml")
@@ -18,36 +28,80 @@ ABOUT = """# {name}
 What is asked, what is expected and why, and what would decide it: to be written, and committed, before the study runs.
 What it costs: how long it took, on what.
 """
+TRAIN_SIZES = (20_000, 10_000, 5_000, 2_000, 1_000, 500, 200, 100)
+"""Windows of somebody's own data: as many as there are of these."""
 
 
-def make(name: str) -> Path:
+def make(name: str, *, data: Path | None = None, column: str | None = None) -> Path:
     """Make `studies/<name>/`: `params.yaml`, a copy of this folder's to be changed; `README.md`, to be written; and
     `dvc.yaml`, this folder's with the code two folders up. Where they are there, only `dvc.yaml` is brought up to date.
+    With `data`, a text or a CSV file (and which `column` of it), the study asks what order is worth there; the file is
+    copied.
 
     Raises:
-        Refused: this is no project's folder, or that is no name.
+        Refused: this is no project's folder, that is no name, or the data will not do.
     """
     if not PIPELINE.exists():
         raise Refused(f"{PIPELINE}: no such file here; run from the project's folder")
     if not NAME.fullmatch(name):
         raise Refused(f"study: the name {shortened(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
     folder = STUDIES / name
+    if data is not None and (folder / PARAMS_FILE).exists():
+        raise Refused(f"{folder}: there is such a study; another name, or change its {PARAMS_FILE}")
     if not (folder / PARAMS_FILE).exists():
         tracking = read().tracking
-        text = re.sub(r"(?m)^tracking:.*\n(?:[ \t].*\n)*", "", PARAMS_FILE.read_text())
+        whole = PARAMS_FILE.read_text() if data is None else _of_data(data, column)
+        text = re.sub(r"(?m)^tracking:.*\n(?:[ \t].*\n)*", "", whole)
         kept = {"uri": _moved(tracking.uri), "experiment": f"{tracking.experiment}-{name}"}
         said = f"\ntracking: {{uri: {kept['uri']!r}, experiment: {kept['experiment']}}}\n"
+        if data is not None:
+            files.write_bytes(folder / data.name, data.read_bytes())
         files.write_text(folder / PARAMS_FILE, text.rstrip("\n") + "\n" + said)
     if not (folder / "README.md").exists():
         files.write_text(folder / "README.md", ABOUT.format(name=name))
-    files.write_text(folder / PIPELINE, stages(PIPELINE.read_text()))
+    own = {task["path"] for task in read(folder / PARAMS_FILE).tasks.values() if task.get("path")}
+    files.write_text(folder / PIPELINE, stages(PIPELINE.read_text(), sorted(own)))
     return folder
 
 
-def stages(text: str) -> str:
-    """A project's `dvc.yaml` as that of a study: what is the project's lies two folders up."""
+def stages(text: str, data: Sequence[str] = ()) -> str:
+    """A project's `dvc.yaml` as that of a study: what is the project's lies two folders up, and who draws the datasets
+    depends on these files of its own."""
     moved = re.sub(r"(?m)^(\s*(?:- |template: ))(pipeline/|\.dvc/)", rf"\g<1>{UP}\g<2>", text)
-    return f"# Made by `python -m pipeline study`.\n{moved}"
+    code = f"        - {UP}pipeline/stages/generate.py\n"
+    own = "".join(f"        - {file}\n" for file in data)
+    return f"# Made by `python -m pipeline study`.\n{moved.replace(code, code + own)}"
+
+
+def _of_data(path: Path, column: str | None) -> str:
+    """The preset for data of one's own, with this file in it, and as many windows as it has."""
+    yaml, made = YAML(), io.StringIO()
+    yaml.width = 1000  # a line stays one
+    content: dict[str, Any] = yaml.load(PRESETS["own"])
+    kind = {"name": "series", "window": 16} if path.suffix == ".csv" else {"name": "text", "window": 24}
+    kind |= {} if column is None else {"column": column}
+    sizes = _sizes(kind | {"path": str(path)})
+    problems(section(kind | {"path": str(path)} | sizes, "task")).splits()
+    for task in content["tasks"].values():
+        twin = {"twin": True} if task.get("twin") else {}
+        task.clear()
+        task.update(kind | {"path": path.name} | twin | sizes)
+    yaml.dump(content, made)
+    return made.getvalue()
+
+
+def _sizes(kind: dict[str, Any]) -> dict[str, int]:
+    """How many windows to draw: of `TRAIN_SIZES` the most that there are; else the fewest, to be refused.
+
+    Raises:
+        Refused: the file will not do at all.
+    """
+    for train in TRAIN_SIZES:
+        sizes = {"train_size": train, "validation_size": train // 10, "test_size": train // 5}
+        windows = cast(Windows, problems(section(kind | sizes, "task"))).windows
+        if all(len(windows[split]) >= sizes[f"{split}_size"] for split in SPLITS):
+            break
+    return sizes
 
 
 def _moved(uri: str) -> str:

@@ -71,7 +71,7 @@ def test_a_search_meets_its_storage_before_it_imports_what_is_slow() -> None:
         (("search", "--engine", "magic"), "--engine: 'magic' is none (allowed: processes, ray, slurm)"),
         (("search", "--jobs-per-gpu", "0"), "--jobs-per-gpu: must be a number from 1 on, not 0"),
         (("search", "--promote", "-1"), "--promote: must not be negative, not -1"),
-        (("preset", "nonsense"), "preset 'nonsense': there is none (allowed: published, smoke)"),
+        (("preset", "nonsense"), "preset 'nonsense': there is none (allowed: own, published, smoke)"),
         (("generate", "adition"), "task 'adition': not under `tasks` in params.yaml; did you mean 'addition'?"),
         (("check", "--resolved", "none-casual"), "did you mean 'nope-causal'?"),
         (("check", "nope-causal"), "a cell is shown with --resolved"),

@@ -30,7 +30,7 @@ LAYERS = (
     ("dataset",),
     ("tasks",),
     ("cells",),
-    ("params", "files"),
+    ("params", "presets", "files"),
     ("refusal",),
 )
 """What may import what: anything below it, and its neighbours."""

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline import study
 from pipeline.params import read
 from pipeline.refusal import Refused
+from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
@@ -69,11 +72,12 @@ def test_it_is_the_same_experiment_at_first_with_the_same_store(project: Path, u
 
 def test_made_again_it_keeps_what_was_written(project: Path) -> None:
     folder = study.make("kept")
-    for name in ("params.yaml", "README.md"):
-        (folder / name).write_text("mine")
+    mine = {name: f"{(folder / name).read_text()}# mine\n" for name in ("params.yaml", "README.md")}
+    for name, text in mine.items():
+        (folder / name).write_text(text)
     (folder / "dvc.yaml").write_text("old")
     assert study.make("kept") == folder
-    assert {(folder / name).read_text() for name in ("params.yaml", "README.md")} == {"mine"}
+    assert {name: (folder / name).read_text() for name in mine} == mine
     assert "generate" in loaded(folder / "dvc.yaml")["stages"]
 
 
@@ -105,3 +109,40 @@ def test_dvc_names_its_stages_as_the_projects(project: Path) -> None:
     listed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
     assert {"generate@addition", "train@nope-causal", "report"} <= set(listed)
     assert not any("dvc.yaml" in name for name in listed)
+
+
+def test_a_study_of_ones_own_data_asks_what_order_is_worth_there(project: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(size=1200).cumsum()
+    (tmp_path / "my prices.csv").write_text(pd.DataFrame({"day": range(1200), "price": values}).to_csv(index=False))
+    folder = study.make("mine", data=Path("my prices.csv"), column="price")
+    params = read(folder / "params.yaml")
+    data, twin = (params.task(name) for name in params.tasks)
+    assert twin == data.model_copy(update={"twin": True})
+    assert {cell.task.order_counts for cell in params.cells()} == {True, False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        sizes = {split: len(table) for split, table in problems(data).splits().items()}
+    assert sizes == {"train": 500, "validation": 50, "test": 100}  # the most of TRAIN_SIZES that there are
+    assert "my prices.csv" in paths(loaded(folder / "dvc.yaml")["stages"]["generate"])
+    kept = (folder / "params.yaml").read_text()
+    study.make("mine")  # its dvc.yaml anew
+    assert (folder / "params.yaml").read_text() == kept
+    assert "my prices.csv" in paths(loaded(folder / "dvc.yaml")["stages"]["generate"])
+
+
+@pytest.mark.parametrize(
+    ("data", "column", "said"),
+    [
+        ("missing.txt", None, "task.path: 'missing.txt' cannot be read"),
+        ("few.txt", None, "more examples asked for than exist: 100"),
+        ("few.csv", None, "task.column: missing; which of 'few.csv'? (allowed: x, y)"),
+        ("few.csv", "z", "task.column: 'z' is not in 'few.csv'"),
+    ],
+)
+def test_data_that_will_not_do_leaves_no_study(project: Path, data: str, column: str | None, said: str) -> None:
+    (project / "few.txt").write_text("only a few words")
+    (project / "few.csv").write_text("x,y\n1,2\n3,4\n")
+    with pytest.raises(Refused) as refusal:
+        study.make("mine", data=Path(data), column=column)
+    assert said in str(refusal.value)
+    assert not (project / "studies").exists()

@@ -190,7 +190,18 @@ def _write(told: "Study") -> None:
 
 
 def _data(params: Params) -> dataset.Dataset:
-    return dataset.read(DATA / params.search.task, params.task(params.search.task))
+    """What is learned.
+
+    Raises:
+        Refused: there is no such dataset, or nothing says when a member has converged on it.
+    """
+    asked, task = params.search.task, params.task(params.search.task)
+    if task.scored_by == "bits" and params.training.converged_at_bits is None:
+        raise Refused(
+            f"search.task: {asked} is scored by bits per token; say at how many a member has converged "
+            f"(training.converged_at_bits)"
+        )
+    return dataset.read(DATA / asked, task)
 
 
 def _runs(params: Params, study: optuna.Study) -> "TrialRuns":

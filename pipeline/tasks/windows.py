@@ -71,12 +71,17 @@ class Windows:
         ends = [int(length * size) // int(sizes[-1]) for size in sizes]
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
+    @cached_property
+    def windows(self) -> dict[str, list[str]]:
+        """Split -> the different windows that its part has, each with the token after it, as they stand there."""
+        seen: set[str] = set()
+        parts = zip(SPLITS, self.parts(len(self.sequence)), strict=True)
+        return {split: self._windows(self.sequence[part], seen) for split, part in parts}
+
     def splits(self) -> dict[str, pd.DataFrame]:
         generator, shuffle = (np.random.default_rng([self.task.seed, stream]) for stream in range(2))
-        seen: set[str] = set()
         tables = {}
-        for split, part in zip(SPLITS, self.parts(len(self.sequence)), strict=True):
-            windows = self._windows(self.sequence[part], seen)
+        for split, windows in self.windows.items():
             if (size := getattr(self.task, f"{split}_size")) > len(windows):
                 raise Refused(
                     f"task.{split}_size: more examples asked for than exist: {size}, but that part of {self.path.name} "

@@ -192,14 +192,6 @@ def test_cells_are_compared_in_what_has_a_meaning_for_their_task(first: str, of:
     assert allowed in str(refusal.value)
 
 
-def test_a_search_asks_who_converges() -> None:
-    search = params().search.model_dump() | {"task": "co2"}
-    with pytest.raises(Refused, match="converged_at_bits"):
-        params(search=search).check()
-    training = params().training.model_dump() | {"converged_at_bits": 2.0}
-    params(search=search, training=training).check()
-
-
 def test_every_twin_is_told_from_what_it_is_the_twin_of() -> None:
     counts = {name: section(task | SIZES, "task").order_counts for name, task in TASKS.items()}
     assert counts == {"reverse": True, "sort": False, "co2": True, "co2-permuted": False}

@@ -11,6 +11,7 @@ from pipeline import dataset
 from pipeline.params import Params, Task
 from pipeline.params import task as section
 from pipeline.refusal import Refused
+from pipeline.reporting.grid.ceiling import ceiling
 from pipeline.stages.evaluate import SCORES
 from pipeline.tasks import SPLITS, Problems
 from pipeline.tasks.catalogue import TASKS, problems
@@ -134,6 +135,12 @@ def test_all_problems_are_listed_once_with_their_probability(chosen: Problems) -
     drawn = everything(chosen).drop(columns="split")
     listed = table.set_index("prompt").loc[drawn["prompt"]].reset_index()[drawn.columns]
     pd.testing.assert_frame_equal(listed, drawn.reset_index(drop=True))
+
+
+def test_order_counts_where_the_best_without_it_is_not_enough(chosen: Problems) -> None:
+    """And in a twin the characters alone say it all."""
+    _all(chosen)
+    assert (ceiling(chosen) == 1.0) == (not chosen.task.order_counts)
 
 
 def test_what_is_never_tested_has_no_probability(chosen: Problems) -> None:
