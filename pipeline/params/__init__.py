@@ -226,6 +226,8 @@ def read(path: Path = PARAMS_FILE) -> Params:
     except MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise Refused(f"{path}: not valid YAML{where}: {_first_line(error.problem or error.context)}") from None
+    except RecursionError:
+        raise Refused(f"{path}: not valid YAML: nested too deeply") from None
     except (YAMLError, ValueError) as error:  # bytes that are no text, a number that is no number
         raise Refused(f"{path}: not valid YAML: {_first_line(error)}") from None
     if not isinstance(content, dict):

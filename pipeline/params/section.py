@@ -14,6 +14,9 @@ from pipeline.refusal import Refused
 LONGEST = 80
 """Characters of a given value that a message shows."""
 
+LONGEST_LIST = 120
+"""Characters of a list of what is allowed."""
+
 KINDS = ("[key]", "[list]", "[layers]")
 """In a path of pydantic's: not keys of the file, but of what kind their value is."""
 
@@ -60,16 +63,21 @@ def requirement(message: str) -> str:
 
 
 def nearest(key: str, allowed: Collection[str]) -> str:
-    """What to say after an unknown name: the one that was probably meant, and all there are."""
+    """What to say after an unknown name: the one that was probably meant, and all there are; where that is too much for
+    a line, the first of them."""
     close = difflib.get_close_matches(key, allowed, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (allowed: {', '.join(allowed)})"
+    hint = f"; did you mean {shortened(close[0])}?" if close else ""
+    *shown, last = [shortened(name)[1:-1] for name in allowed] or [""]
+    while len(", ".join([*shown, last])) > LONGEST_LIST:
+        last = f"... {len(allowed)} in all"
+        shown.pop()
+    return f"{hint} (allowed: {', '.join([*shown, last])})"
 
 
 def _one_line(kind: type[Section], error: ErrorDetails, where: str) -> str:
     """Say one validation error as `file: key: problem`."""
     given = [part for part in error["loc"] if part not in KINDS]
-    path = [shortened(part)[1:-1] if isinstance(part, str) else str(part) for part in given]
+    path = [shortened(part)[1:-1] or "''" if isinstance(part, str) else str(part) for part in given]
     separator = ": " if where.endswith(".yaml") else "."
     key = where + (separator + ".".join(path) if path else "")
     match error["type"]:
