@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,11 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import dataset
+from pipeline.params import Params, read
+from pipeline.refusal import Refused
+from pipeline.stages import report
+from pipeline.training import checkpoints
 from tests.conftest import made
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -156,6 +162,57 @@ def test_altered_weights_are_refused_and_the_old_evaluation_stays(clone: Path) -
         assert "Traceback" not in said
     weights.write_bytes(original)
     assert evaluation.read_bytes() == before
+
+
+def test_a_flipped_bit_in_any_file_is_found_by_whoever_reads_it(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time, anywhere in it; in what words, and with which command to make it again."""
+    monkeypatch.chdir(clone)
+    params, chance = read(), random.Random(os.getpid())
+    files = sorted(path for top in WRITTEN for path in Path(top).rglob("*") if path.is_file())
+    assert {path.suffix for path in files} == {".csv", ".json", ".safetensors"}
+    assert len(files) > 20
+    for path in files:
+        original = path.read_bytes()
+        altered = bytearray(original)
+        altered[chance.randrange(len(altered))] ^= 1 << chance.randrange(8)
+        replaced(path, bytes(altered))
+        with pytest.raises(Refused) as refusal:
+            WRITTEN[next(top for top in WRITTEN if path.is_relative_to(top))](params, path)
+        replaced(path, original)
+        said = str(refusal.value)
+        assert str(path.parent) in said
+        assert "python -m pipeline " in said, said
+        assert "\n" not in said
+    assert stages_run(run(clone, "dvc", "repro", "report")) == []
+
+
+def read_dataset(params: Params, path: Path) -> None:
+    dataset.read(Path(*path.parts[:2]), params.task(path.parts[1]))
+
+
+def read_cell(params: Params, path: Path) -> None:
+    cell = params.cell(path.parts[1])
+    data = dataset.read(Path("data") / cell.dataset, cell.task)
+    checkpoints.read(Path(*path.parts[:2]), cell, data, snapshots=True)
+
+
+def make_report(params: Params, path: Path) -> None:
+    report.run(params)
+
+
+WRITTEN = {
+    "data": read_dataset,
+    "models": read_cell,
+    "reports/evaluation": make_report,
+    "reports/analysis": make_report,
+}
+"""Where one stage writes what another reads, and what reads all of it."""
+
+
+def replaced(path: Path, content: bytes) -> None:
+    """A new file in the place of the old, which DVC's cache may hold, too."""
+    path.unlink()
+    path.write_bytes(content)
 
 
 def test_a_misspelt_key_stops_everything_with_one_line(clone: Path) -> None:
