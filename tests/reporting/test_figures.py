@@ -6,6 +6,7 @@ from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from matplotlib.text import Text
 from pipeline.params.model import Pattern, Positional
 from pipeline.reporting import style
 from pipeline.reporting.grid import tables
-from pipeline.reporting.grid.figures import outcomes
+from pipeline.reporting.grid.figures import across, outcomes
 from tests.reporting.synthetic import CEILING, Grid, cell, cells, grid, history, runs
 
 
@@ -29,13 +30,36 @@ def many(count: int, seeds: int) -> Grid:
     return every
 
 
+EXACT = ("validation_exact_match", "exact match")
+KINDS = ["learned PE, causal", "no PE, causal", "no PE, full", "no PE, causal, 1 layer"]
+
+
+def many_tasks() -> pd.DataFrame:
+    """`tasks.csv` of a few."""
+    rows = [
+        {
+            "task": task,
+            "order_counts": int(place % 2 == 0),
+            "kind": kind,
+            "runs": 5,
+            "ceiling": 0.3 if place < 2 else None,
+        }
+        | ({"converged": 3, "shade": 0.6} if place < 2 else {"test_bits": 1.25, "shade": 0.25 * number})
+        for place, task in enumerate(("reverse", "sort", "text", "text-permuted"))
+        for number, kind in enumerate(KINDS)
+    ]
+    return pd.DataFrame(rows).astype({"converged": "Int64"})
+
+
 def drawn(made: Grid) -> dict[str, partial[Figure]]:
     every, of = runs(made), cells(made)
     digits, carries = tables.by_place(every, "digit"), tables.by_stratum(every, "carries")
     return {
         "steps": partial(outcomes.steps, every, of),
         "exact_match": partial(outcomes.exact_match, every, of, CEILING),
-        "learning_curves": partial(outcomes.learning_curves, history(made), of),
+        "learning_curves": partial(outcomes.learning_curves, history(made), of, *EXACT),
+        "bits": partial(outcomes.bits, every.assign(test_bits=5 - 4 * every["test_exact_match"]), of),
+        "tasks": partial(across.matrix, many_tasks(), KINDS),
         "by_digit": partial(outcomes.heat_map, digits, of, ["ones", "tens", "hundreds", "thousands"], "Digit"),
         "by_carries": partial(outcomes.heat_map, carries, of, list("0123"), "Carries"),
         "not_yet_converged": partial(outcomes.not_yet_converged, every, of),
@@ -100,7 +124,10 @@ def test_a_member_that_never_was_scored_is_drawn() -> None:
     made = cell("only", [0.5, 0.2])
     curves = history(made)
     curves.loc[curves["seed"] == 111, "validation_exact_match"] = np.nan
-    for draw in (partial(outcomes.learning_curves, curves), partial(outcomes.exact_match, runs(made), ceiling=None)):
+    for draw in (
+        partial(outcomes.learning_curves, curves, score=EXACT[0], words=EXACT[1]),
+        partial(outcomes.exact_match, runs(made), ceiling=None),
+    ):
         assert style.png(lambda draw=draw: draw(cells=cells(made))).startswith(b"\x89PNG")
 
 

@@ -104,7 +104,9 @@ def bits(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
         scores.vlines(mean, place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
         scores.hlines(place, low, high, color="black", linewidth=1.2, zorder=4)
     scores.set_title("How well is the next token foreseen? A mark is a run; less is better", fontsize=12, pad=10)
-    scores.set(xlabel="Test bits per token")
+    low, high = scores.get_xlim()
+    scores.set(xlim=(low, high), xlabel="Test bits per token")
+    scores.set_xticks([tick for tick in scores.get_xticks() if low <= tick <= high])
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     handles = [
         *style.encodings(cells, marker="o", **dot),
