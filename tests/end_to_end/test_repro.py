@@ -168,7 +168,7 @@ def test_a_flipped_bit_in_any_file_is_found_by_whoever_reads_it(clone: Path, mon
     """One at a time, anywhere in it; in what words, and with which command to make it again."""
     monkeypatch.chdir(clone)
     params, chance = read(), random.Random(os.getpid())
-    files = sorted(path for top in WRITTEN for path in Path(top).rglob("*") if path.is_file())
+    files = sorted(path for top in WRITTEN for path in Path(top).glob("*/**/*") if path.is_file())
     assert {path.suffix for path in files} == {".csv", ".json", ".safetensors"}
     assert len(files) > 20
     for path in files:
