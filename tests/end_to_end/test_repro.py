@@ -20,7 +20,7 @@ from pipeline.training import checkpoints
 from tests.conftest import made
 
 PROJECT = Path(__file__).parent.parent.parent
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
 LEFT_OUT = (
     "  learned-causal: {task: addition}\n",
     "  nope-causal-no-residual-0: {task: addition, model: {positional: none, residual_free: [0]}}\n",
