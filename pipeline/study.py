@@ -81,7 +81,6 @@ def _of_data(path: Path, column: str | None) -> str:
     kind = {"name": "series", "window": 16} if path.suffix == ".csv" else {"name": "text", "window": 24}
     kind |= {} if column is None else {"column": column}
     sizes = _sizes(kind | {"path": str(path)})
-    problems(section(kind | {"path": str(path)} | sizes, "task")).splits()
     for task in content["tasks"].values():
         twin = {"twin": True} if task.get("twin") else {}
         task.clear()
@@ -91,17 +90,18 @@ def _of_data(path: Path, column: str | None) -> str:
 
 
 def _sizes(kind: dict[str, Any]) -> dict[str, int]:
-    """How many windows to draw: of `TRAIN_SIZES` the most that there are; else the fewest, to be refused.
+    """How many windows to draw: of `TRAIN_SIZES` the most that there are. (Whatever their size, the splits stand in the
+    same proportion, and so their parts are the same.)
 
     Raises:
-        Refused: the file will not do at all.
+        Refused: there are not even a few, or the file will not do at all.
     """
-    for train in TRAIN_SIZES:
-        sizes = {"train_size": train, "validation_size": train // 10, "test_size": train // 5}
-        windows = cast(Windows, problems(section(kind | sizes, "task"))).windows
-        if all(len(windows[split]) >= sizes[f"{split}_size"] for split in SPLITS):
-            break
-    return sizes
+    choices = [{"train_size": n, "validation_size": n // 10, "test_size": n // 5} for n in TRAIN_SIZES]
+    windows = cast(Windows, problems(section(kind | choices[0], "task"))).windows
+    fitting = [sizes for sizes in choices if all(len(windows[s]) >= sizes[f"{s}_size"] for s in SPLITS)]
+    if not fitting:
+        problems(section(kind | choices[-1], "task")).splits()  # refuses them, in its own words
+    return fitting[0]
 
 
 def _moved(uri: str) -> str:

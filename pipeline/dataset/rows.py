@@ -30,6 +30,12 @@ class Rows:
     answer_positions: Int[np.ndarray, "rows answer"]
     answer_targets: Int[np.ndarray, "rows answer"]
 
+    def asked(self, some: Any) -> tuple[Int[np.ndarray, "rows _"], ...]:
+        """Of some rows: the tokens that a model reads (the last is never an input), where its answer is read, and what
+        it should be."""
+        chosen = (self.tokens[some, :-1], self.answer_positions[some], self.answer_targets[some])
+        return tuple(table.astype(np.int64) for table in chosen)
+
     @property
     def all_positions(self) -> Int[np.ndarray, "rows reads"]:
         """Every position but the last."""

@@ -4,7 +4,6 @@ gets right, at a fraction of the cost, and while the network is interfered with.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -45,8 +44,4 @@ class Asked:
 def asked(rows: Rows, count: int = PROMPTS) -> Asked:
     """The first `count` rows with prompts of the commonest length."""
     alike, _ = alike_rows(rows, count)
-    tokens, positions, targets = (
-        torch.from_numpy(table[alike].astype(np.int64))
-        for table in (rows.tokens[:, :-1], rows.answer_positions, rows.answer_targets)
-    )
-    return Asked(tokens, positions, targets)
+    return Asked(*map(torch.from_numpy, rows.asked(alike)))

@@ -19,10 +19,7 @@ def bits(predict: Predict, rows: Rows) -> Float64[Tensor, " rows"]:
     """Bits per predicted token of each row; NaN where a model's logits are not finite."""
     found = []
     for some in np.array_split(np.arange(len(rows.tokens)), math.ceil(len(rows.tokens) / ROWS_AT_ONCE)):
-        tokens, positions, targets = (
-            torch.from_numpy(table[some].astype(np.int64))
-            for table in (rows.tokens[:, :-1], rows.answer_positions, rows.answer_targets)
-        )
+        tokens, positions, targets = map(torch.from_numpy, rows.asked(some))
         logits = predict(tokens, positions).double()
         nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NOTHING, reduction="none")
         found.append(nats.view(targets.shape).sum(1) / (targets != NOTHING).sum(1) / math.log(2))

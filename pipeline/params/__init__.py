@@ -181,7 +181,7 @@ class Params(Section):
             raise Refused(f"{where}: {one.name} learns {one.dataset}, {other.name} {other.dataset}; one task is meant")
         if not {*one.training.seeds} & {*other.training.seeds}:
             raise Refused(f"{where}: {one.name} and {other.name} share no seed; cells are compared seed by seed")
-        if pair.of not in (allowed := measures(one)):
+        if pair.of not in (allowed := measures(one, other)):
             raise Refused(f"{where}.of: {pair.of!r} has no meaning for {one.dataset} (allowed: {', '.join(allowed)})")
         if self.comparisons.count(pair) > 1 or one.name == other.name:
             raise Refused(f"{where}: {one.name} and {other.name} are compared already, or the same")
@@ -204,10 +204,10 @@ class Params(Section):
             self.trial(plain | chosen)
 
 
-def measures(cell: Cell) -> list[Measure]:
-    """What cells of its task can be compared in: how well they did and, where runs converge, how soon."""
-    score: Measure = "test_bits" if cell.task.scored_by == "bits" else "test_exact_match"
-    return [score] if cell.converged_at is None else ["restricted_steps", score]
+def measures(one: Cell, other: Cell) -> list[Measure]:
+    """What two cells of a task can be compared in: how well they did and, where the runs of both converge, how soon."""
+    score: Measure = "test_bits" if one.task.scored_by == "bits" else "test_exact_match"
+    return [score] if None in (one.converged_at, other.converged_at) else ["restricted_steps", score]
 
 
 def read(path: Path = PARAMS_FILE) -> Params:

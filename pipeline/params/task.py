@@ -29,6 +29,11 @@ class Task(Section):
         """Whether the order of what is told is worth anything; in a twin it is not."""
         return True
 
+    @property
+    def untwinned(self) -> "Task":
+        """The same data in their own order; itself where there is no other."""
+        return self
+
     @model_serializer(mode="wrap")
     def _sizes_last(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """In files, what is learned comes before how much of it."""
@@ -147,6 +152,10 @@ class Windows(Task):
     @property
     def order_counts(self) -> bool:
         return not self.twin
+
+    @property
+    def untwinned(self) -> Task:
+        return self.model_copy(update={"twin": False})
 
 
 class Text(Windows):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -108,3 +110,30 @@ def row_per(cells: Sequence[Cell], axes: Axes) -> None:
     axes.set_yticks(range(len(cells)), [textwrap.shorten(cell.name, 60) for cell in cells])
     axes.set_ylim(len(cells) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
+
+
+def tiles(
+    axes: Axes,
+    shades: Float[np.ndarray, "rows columns"],
+    text: Callable[[int, int], str],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> None:
+    """A table whose cells are coloured by `shades` (from 0 to 1; grey where there is none), with a `text` in each."""
+    colors = mpl.colormaps["Blues"].with_extremes(bad="#eeeeee")
+    # up to 0.9 of the map only: its darkest blue is hard to tell from black print
+    axes.imshow(np.ma.masked_invalid(shades), cmap=colors, vmin=0, vmax=1.1, aspect="auto")
+    for (row, column), shade in np.ndenumerate(shades):
+        color = "white" if shade > 0.6 else "black"
+        axes.text(column, row, text(row, column), ha="center", va="center", color=color)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)

@@ -102,10 +102,10 @@ class Windows:
         """Those of a part, each with the token after it, without what was `seen` before; adds to it."""
         found = []
         for start in range(len(part) - self.task.window):
-            window = part[start : start + self.task.window]
-            if GAP not in part[start : start + self.task.window + 1] and window not in seen:
-                seen.add(window)
-                found.append(part[start : start + self.task.window + 1])
+            whole = part[start : start + self.task.window + 1]
+            if GAP not in whole and whole[:-1] not in seen:
+                seen.add(whole[:-1])
+                found.append(whole)
         return found
 
 

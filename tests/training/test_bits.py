@@ -16,7 +16,7 @@ from pipeline.training import resume
 from pipeline.training.fit import fit
 from pipeline.training.history import Convergence, cell_curve, columns, outcomes
 from pipeline.transformer.model import Transformer
-from tests.conftest import cell, model
+from tests.conftest import cell
 from tests.training.test_resume import Kill, Killed, same
 
 SIZES = {"train_size": 40, "validation_size": 20, "test_size": 20}
@@ -27,7 +27,7 @@ def few(**settings: object) -> Cell:
     """A cell of so few examples that it soon learns them by heart."""
     schedule = {"schedule": "constant", "steps": 60, "evaluate_every": 5, "learning_rate": 0.05}
     made = cell("few", model_={"positional": "learned", "width": 32}, **(schedule | settings))
-    return made.model_copy(update={"task": TASK, "model": model(positional="learned", width=32)})
+    return made.model_copy(update={"task": TASK})
 
 
 @pytest.fixture(scope="module")

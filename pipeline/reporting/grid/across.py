@@ -6,8 +6,7 @@ from functools import partial
 import pandas as pd
 
 from pipeline import cells as grid
-from pipeline.params import Cell, Task
-from pipeline.params.task import Windows
+from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import across as drawn
@@ -50,13 +49,13 @@ def matrix(evidence: Sequence[Evidence]) -> pd.DataFrame:
     twin."""
     rows = []
     for each in evidence:
-        best, worst = _range([one for one in evidence if _data(one) == _data(each)])
+        task, by_bits = each.problems.task, _by_bits(each)
+        best, worst = _range([one for one in evidence if one.problems.task.untwinned == task.untwinned])
         for cell in each.cells:
             if one := _outcome(each, cell):
-                bits = one.value if one.unit == "bits" else None
-                converged = None if bits else one.value
-                shade = (worst - bits) / (worst - best or 1.0) if bits else one.value / (one.n or 1)
-                of_task = (each.dataset, int(each.problems.task.order_counts), kind(each, cell), cell.name)
+                converged, bits = (None, one.value) if by_bits else (one.value, None)
+                shade = (worst - one.value) / (worst - best or 1.0) if by_bits else one.value / (one.n or 1)
+                of_task = (each.dataset, int(task.order_counts), kind(each, cell), cell.name)
                 rows.append([*of_task, one.n, converged, one.low, one.high, bits, each.ceiling, shade])
     table = pd.DataFrame(rows, columns=list(MATRIX)).astype({"converged": "Int64"})
     return table.drop_duplicates(["task", "kind"], ignore_index=True)
@@ -65,12 +64,6 @@ def matrix(evidence: Sequence[Evidence]) -> pd.DataFrame:
 def _outcome(evidence: Evidence, cell: Cell) -> Estimate | None:
     """Runs that converged, or bits."""
     return evidence.bits(cell) if _by_bits(evidence) else evidence.converged(cell)
-
-
-def _data(evidence: Evidence) -> Task:
-    """What is learned, less whether in its own order."""
-    task = evidence.problems.task
-    return task.model_copy(update={"twin": False}) if isinstance(task, Windows) else task
 
 
 def _range(evidence: Sequence[Evidence]) -> tuple[float, float]:
@@ -109,8 +102,8 @@ def finding(evidence: Sequence[Evidence]) -> Finding:
         "What became of each kind of cell on each task: runs that converged, or bits per token",
         "A row is a task, below it its twin, in which order is worth nothing; a column is a kind of cell. k/n: runs "
         "that learned the task within their budget; a number with a point: test bits per token. The darker, the "
-        "better: the share of runs, or where the bits lie between the worst and the best of the row. Right: the most "
-        "that can be had without order, where it can be enumerated.",
+        "better: the share of runs, or where the bits lie between the worst and the best on a task and its twin. "
+        "Right: the most that can be had without order, where it can be enumerated.",
         partial(drawn.matrix, table, kinds),
     )
     return Finding(claims, [_for_people(evidence, kinds)], [figure])
@@ -137,17 +130,22 @@ def _cell(evidence: Evidence, **switches: object) -> Cell | None:
     return next(iter(evidence.base(**switches)), None)
 
 
-def _learns(evidence: Evidence, cell: Cell | None, *, nobody: bool = False) -> bool | None:
-    """Whether the cell makes use of order: every run converged, or what order is worth to it is told from nothing.
-    `nobody`: whether no run did."""
+def _learned(evidence: Evidence, cell: Cell | None) -> float | None:
+    """The share of runs that make use of order: that converged; of bits, all or none, as what order is worth to the
+    cell is told from nothing or not."""
     if cell is None:
         return None
     if _by_bits(evidence):
         worth = evidence.order_value(cell)
-        used = None if worth is None or worth.low is None else worth.low > 0
-        return used if used is None or not nobody else not used
+        return None if worth is None or worth.low is None else float(worth.low > 0)
     found = evidence.converged(cell)
-    return None if found is None else found.value == (0 if nobody else found.n)
+    return None if found is None else found.value / (found.n or 1)
+
+
+def _seen(evidence: Evidence, cell: Cell | None, share: float, *, order_counts: bool = True) -> bool | None:
+    """Whether this share of the cell's runs learned it; None on a task of the other sort."""
+    learned = _learned(evidence, cell) if evidence.problems.task.order_counts == order_counts else None
+    return None if learned is None else learned == share
 
 
 def _nope(evidence: Evidence) -> Cell | None:
@@ -159,22 +157,19 @@ def _blind(evidence: Evidence) -> Cell | None:
 
 
 def _learns_without(evidence: Evidence) -> bool | None:
-    return _learns(evidence, _nope(evidence)) if evidence.problems.task.order_counts else None
+    return _seen(evidence, _nope(evidence), 1.0)
 
 
 def _fails_blind(evidence: Evidence) -> bool | None:
-    return _learns(evidence, _blind(evidence), nobody=True) if evidence.problems.task.order_counts else None
+    return _seen(evidence, _blind(evidence), 0.0)
 
 
 def _twin_is_learned(evidence: Evidence) -> bool | None:
-    if evidence.problems.task.order_counts or _by_bits(evidence):
-        return None
-    return _learns(evidence, _blind(evidence))
+    return _seen(evidence, _blind(evidence), 1.0, order_counts=False)
 
 
 def _one_layer_fails(evidence: Evidence) -> bool | None:
-    one = _cell(evidence, positional="none", attention="causal", layers=1)
-    return _learns(evidence, one, nobody=True) if evidence.problems.task.order_counts else None
+    return _seen(evidence, _cell(evidence, positional="none", attention="causal", layers=1), 0.0)
 
 
 def _costs(evidence: Evidence) -> bool | None:

@@ -6,6 +6,7 @@ Every comparison of the report stands here: which cells, in what. A later table 
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from statsmodels.stats.power import TTestPower
 
 from pipeline import cells as grid
 from pipeline.params import Cell, Comparison, measures
+from pipeline.params.comparison import Measure
 from pipeline.reporting import survival
 from pipeline.reporting.claims import rows_at
 from pipeline.reporting.grid import tables
@@ -56,8 +58,9 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
     every = list(dict.fromkeys((one.name, other.name) for one, other in [*asked, *all_pairs]))
     rows = [
         _row(measure, cells[first], cells[second], evidence.runs)
-        for measure in (measures(evidence.cells[0]) if evidence.cells else ())
+        for measure in get_args(Measure)
         for first, second in every
+        if measure in measures(cells[first], cells[second])
         if measure != "restricted_steps"
         or (cells[first], cells[second]) in asked
         or _reached(cells[first], cells[second], evidence.runs)

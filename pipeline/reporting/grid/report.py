@@ -1,6 +1,6 @@
 """The report of a grid: from the evidence on each task to a page, its pictures, and the claims it makes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.measurement.registry import Measurement
@@ -48,12 +48,18 @@ class Told:
         return Section(self.title + suffix, paragraphs, figures, finding.tables)
 
 
-def findings(evidence: Evidence, measurements: Mapping[str, Measurement], *, prefix: str = "") -> Iterator[Told]:
-    """All there is to tell on one task, in the order of the page. `prefix`: of its figures' names."""
+def findings(
+    evidence: Evidence,
+    measurements: Mapping[str, Measurement],
+    *,
+    prefix: str = "",
+    chapters: Collection[Chapter] = tuple(CHAPTERS),
+) -> Iterator[Told]:
+    """All there is to tell on one task in these chapters, in the order of the page. `prefix`: of its figures' names."""
     of_task = [section for section in sections() if evidence.problems.task.scored_by in section.scores]
     told = {name for section in of_task for name in section.tells}
     generic = [one for name, one in measurements.items() if name not in told]
-    for chapter in CHAPTERS:
+    for chapter in chapters:
         for section in of_task:
             if section.chapter == chapter and (finding := section.find(evidence)):
                 template = f"grid/findings/{section.name}.md"
@@ -71,15 +77,21 @@ def _named(finding: Finding, prefix: str) -> Finding:
 def told(evidence: Sequence[Evidence], measurements: Mapping[str, Measurement]) -> list[Told]:
     """All there is to tell, task by task; where there are several, figures are named after theirs. Where there are
     many, they are compared, and of each its results alone are told, as a detail."""
+    many = across.many(evidence)
     found = [
         one
         for each in evidence
-        for one in findings(each, measurements, prefix=f"{each.dataset}-" if len(evidence) > 1 else "")
+        for one in findings(
+            each,
+            measurements,
+            prefix=f"{each.dataset}-" if len(evidence) > 1 else "",
+            chapters=("results",) if many else tuple(CHAPTERS),
+        )
     ]
-    if not across.many(evidence):
+    if not many:
         return found
     compared = Told("across", "grid/across.md", "results", "Every task beside its twin", "", across.finding(evidence))
-    return [compared, *(replace(one, chapter="details") for one in found if one.chapter == "results")]
+    return [compared, *(replace(one, chapter="details") for one in found)]
 
 
 def claims(told: Sequence[Told]) -> list[Record]:

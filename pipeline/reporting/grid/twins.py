@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.params import Cell
-from pipeline.params.task import Windows
 from pipeline.reporting.grid.comparisons import differences
 from pipeline.reporting.intervals import mean_of
 
@@ -15,10 +14,9 @@ COLUMNS = ("ablation", "twin", "seeds", "bits", "low", "high")
 
 def twin(cells: Sequence[Cell], cell: Cell) -> Cell | None:
     """The same cell on the twin of its task, where the grid has it."""
-    if not isinstance(cell.task, Windows) or cell.task.twin:
-        return None
-    same = cell.task.model_copy(update={"twin": True}), cell.model, cell.training
-    return next((one for one in cells if (one.task, one.model, one.training) == same), None)
+    same = cell.task, cell.model, cell.training
+    twins = [one for one in cells if one.task != cell.task and (one.task.untwinned, one.model, one.training) == same]
+    return next(iter(twins), None)
 
 
 def table(cells: Sequence[Cell], runs: pd.DataFrame) -> pd.DataFrame:

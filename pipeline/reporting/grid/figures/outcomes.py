@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -270,21 +269,7 @@ def heat_map(table: pd.DataFrame, cells: Sequence[Cell], columns: Sequence[str],
     shares = table.pivot(index="ablation", columns="key", values="mean").reindex(names).to_numpy(float)
     figure = Figure(figsize=(style.WIDTH, 1.3 + 0.33 * len(names)), layout="constrained")
     axes = figure.subplots()
-    colors = mpl.colormaps["Blues"].with_extremes(bad="#eeeeee")
-    # up to 0.9 of the map only: its darkest blue is hard to tell from black print
-    axes.imshow(np.ma.masked_invalid(shares), cmap=colors, vmin=0, vmax=1.1, aspect="auto")
-    for (row, column), share in np.ndenumerate(shares):
-        axes.text(column, row, percent(share), ha="center", va="center", color="white" if share > 0.6 else "black")
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(names)), names)
+    style.tiles(axes, shares, lambda row, column: percent(shares[row, column]), columns=columns, rows=names)
     axes.set_xlabel(label, labelpad=8)
     axes.xaxis.set_label_position("top")
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
-    axes.tick_params(which="minor", length=0)
     return figure
