@@ -18,6 +18,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The command line tools of DVC and MLflow report home otherwise.
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# Without bytecode each of many short processes would spend seconds to compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help repro search study play ui test check bench lock
 

@@ -11,7 +11,7 @@ import typer
 
 from pipeline.engines import ENGINES, LOCAL
 from pipeline.engines.command import end_with_parent
-from pipeline.refusal import Failed, Refused
+from pipeline.refusal import Failed, Refused, of_this_machine
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -314,6 +314,11 @@ def main() -> None:
     except (Refused, Failed) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, Refused) else 1) from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (said := of_this_machine(error)):
+            raise
+        print(f"error: {' '.join(sys.argv[1:3])}: {said}", file=sys.stderr)
+        raise SystemExit(1) from None
     except SystemExit as end:
         if end.code == INTERRUPTED and not of_an_engine:  # which says it for all
             print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)

@@ -9,9 +9,11 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -23,19 +25,26 @@ MANIFEST = "manifest.json"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically, creating its folder where needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write `content` to `path` atomically, creating its folder where needed.
+
+    Raises:
+        OSError: there is no room, or no permission; what was there is whole. Names the path and the space needed.
+    """
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600; these files are made to be read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp gives 0600; these files are made to be read
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:  # of which not every one says where
+        raise OSError(error.errno, f"{error.strerror}; {len(content):,} bytes to write", str(path)) from None
 
 
 def write_text(path: Path, content: str) -> None:
@@ -117,6 +126,27 @@ def seal(folder: Path, *, of: str) -> None:
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     digests = {path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in found}
     write_json(folder / MANIFEST, _manifest(of, digests))
+
+
+@contextmanager
+def sealing(folder: Path, *, of: str) -> Iterator[Path]:
+    """A folder to write to. When the block ends it is sealed and takes the place of `folder`, with all that was there;
+    where the block fails, what was there stays.
+
+    Raises:
+        OSError: there is no room, or no permission.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+            new = Path(beside) / folder.name
+            yield new
+            seal(new, of=of)
+            if folder.exists():
+                folder.rename(Path(beside) / "old")
+            new.rename(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def sealed(folder: Path, *, made_by: str, of: str | None = None) -> Sealed:

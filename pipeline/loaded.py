@@ -211,9 +211,9 @@ def ship(where: str | Path, *, seed: int | None = None) -> Path:
     folder = _folder(Path(where))
     there, chosen = checkpoints.opened(folder, made_by=_made_by(folder)), load(folder, seed=seed)
     shipped = SHIPPED / chosen.cell.name
-    for name in (CONFIG, checkpoints.weights(chosen.seed)):
-        files.write_bytes(shipped / name, there.files.bytes(name))
-    files.seal(shipped, of=chosen.cell.name)
+    with files.sealing(shipped, of=chosen.cell.name) as new:
+        for name in (CONFIG, checkpoints.weights(chosen.seed)):
+            files.write_bytes(new / name, there.files.bytes(name))
     return shipped
 
 

@@ -53,16 +53,16 @@ def write(folder: Path, problems: Problems) -> None:
         Refused: the task cannot be had (more examples than exist).
     """
     tables = problems.splits()
-    for split, table in tables.items():
-        files.write_csv(folder / f"{split}.csv", table)
     about = {
         "task": problems.task.model_dump(mode="json"),
         "vocabulary": problems.vocabulary,
         "end": problems.end,
         "counts": {split: len(table) for split, table in tables.items()},
     }
-    files.write_json(folder / ABOUT, about)
-    files.seal(folder, of=problems.task.name)
+    with files.sealing(folder, of=problems.task.name) as new:
+        for split, table in tables.items():
+            files.write_csv(new / f"{split}.csv", table)
+        files.write_json(new / ABOUT, about)
 
 
 def read(folder: Path, task: Task) -> Dataset:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.engines import ENGINES, Command
 from pipeline.grid import ledger, pace
-from pipeline.grid.state import Job, forget, log
+from pipeline.grid.state import Job, alone, forget, log
 from pipeline.grid.view import View
 from pipeline.params import Cell, Params
 from pipeline.refusal import Failed
@@ -30,16 +30,17 @@ def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) ->
         gpus: as `Engine.run`.
 
     Raises:
-        Refused: another DVC is at work in this folder, or there is no such engine here.
+        Refused: another grid, or DVC, is at work in this folder, or there is no such engine here.
         Failed: a job failed, or what it depends on changed while it ran; the others are kept.
     """
-    if ledger.is_current(RESULT):
-        print("nothing is stale")
-        return
-    draw = {f"generate-{task}": Job([f"generate@{task}"], DRAWING) for task in params.tasks}
-    _run_stale(draw, engine, jobs, gpus)
-    _run_stale(longest_first(params.cells()), engine, jobs, gpus)
-    _dvc("repro", "--quiet", RESULT)
+    with alone():
+        if ledger.is_current(RESULT):
+            print("nothing is stale")
+            return
+        draw = {f"generate-{task}": Job([f"generate@{task}"], DRAWING) for task in params.tasks}
+        _run_stale(draw, engine, jobs, gpus)
+        _run_stale(longest_first(params.cells()), engine, jobs, gpus)
+        _dvc("repro", "--quiet", RESULT)
 
 
 def longest_first(cells: Iterable[Cell]) -> dict[str, Job]:

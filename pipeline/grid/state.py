@@ -1,15 +1,38 @@
 """Jobs, and how far they are: a small file that the job writes and whoever waits for it reads."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
+
 from pipeline import files
+from pipeline.refusal import Refused
 
 FOLDER = Path(".grid")
 """States and logs, of the last grid that ran here."""
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One grid at a time in this folder. The system lets go of the lock when its process ends, however that ends.
+
+    Raises:
+        Refused: another is at work.
+    """
+    owner = FOLDER / "process"
+    FOLDER.mkdir(exist_ok=True)
+    try:
+        with FileLock(FOLDER / "lock", blocking=False):
+            files.write_text(owner, f"{os.getpid()}\n")
+            yield
+    except Timeout:
+        who = owner.read_text().strip() if owner.exists() else "unknown"
+        raise Refused(f"grid: another one is at work in this folder (process {who}); wait for it to end") from None
 
 
 class Job(NamedTuple):

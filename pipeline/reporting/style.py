@@ -7,6 +7,7 @@ told apart without seeing colours. The same table gives the same bytes.
 
 import io
 import math
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -43,6 +45,8 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+MEANINGS = {r"\bnope\b": "nope: no positional encoding", r"residual-\d|layer \d": "layers count from 0"}
+"""What is seen in a figure -> what is said of it there."""
 SHARE = [0.0, 0.25, 0.5, 0.75, 1.0]
 SHARES = [f"{tick:.0%}" for tick in SHARE]
 
@@ -52,10 +56,21 @@ def png(draw: Callable[[], Figure]) -> bytes:
     it."""
     drawn, buffer = io.BytesIO(), io.BytesIO()
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
-        draw().savefig(drawn, format="png", dpi=DOTS_PER_INCH)
+        figure = draw()
+        _say_what_names_mean(figure)
+        figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
     picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _say_what_names_mean(figure: Figure) -> None:
+    """Below the panels: what the names of cells and numbers of layers that are seen do not say themselves."""
+    seen = " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+    meanings = [meaning for sign, meaning in MEANINGS.items() if re.search(sign, seen)]
+    if meanings and not any(meaning in seen for meaning in meanings):
+        note = "; ".join(meanings)
+        figure.legend(handles=[], title=note, loc="outside lower left", frameon=False, title_fontsize=10, borderpad=0)
 
 
 def color(cell: Cell) -> str:
@@ -99,7 +114,7 @@ def panel_per(
     panels = figure.subplots(rows, columns, squeeze=False, sharey=shared).flatten()
     for axes, cell in zip(panels, cells, strict=False):
         axes.set_title("\n".join(textwrap.wrap(cell.name, 96 // across)), loc="left")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     for unused in panels[len(cells) :]:
         unused.set_axis_off()
     return figure, list(panels[: len(cells)])

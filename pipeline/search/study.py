@@ -1,6 +1,7 @@
 """The study and the storage that owns it: SQLite below `reports/search/`, or a PostgreSQL that many machines share."""
 
 import os
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.params import Params, Search
-from pipeline.refusal import Refused
+from pipeline.refusal import Failed, Refused
 from pipeline.search import space
 
 VARIABLE = "SEARCH_STORAGE"
 CONNECT_SECONDS = 8
+RESTART_SECONDS = 60
+"""That a server may be away in the middle of a study."""
 LOST_AFTER = 3
 """Heartbeats missed until a worker is taken for dead."""
 RETRIES = 10
@@ -141,6 +144,31 @@ def _refusing(url: URL) -> Iterator[None]:
         raise Refused(f"search.storage: no study can be kept at {_shown(url)} ({_first_line(cause)})") from None
 
 
+@contextmanager
+def relying_on(url: URL) -> Iterator[None]:
+    """Say in one line what a storage answers that served before.
+
+    Raises:
+        Failed: its disk is full, or its server is gone and did not come back.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (cause := of_storage(error)) is None:
+            raise
+        said = f"search: {_shown(url)} does not answer as it did ({_first_line(cause)})"
+        raise Failed(f"{said}; no trial is lost, the same command goes on") from None
+
+
+def of_storage(error: BaseException | None) -> SQLAlchemyError | None:
+    """What the storage said that led to an error: Optuna wraps it, and trips over it when it ends a trial."""
+    while error is not None:
+        if isinstance(error, SQLAlchemyError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
@@ -168,13 +196,30 @@ def _engine(url: URL) -> sqlalchemy.Engine:
 def _storage(url: URL, heartbeat: int) -> RDBStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(
+        storage = RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs={"connect_args": _connect_arguments(url), "pool_pre_ping": True},
             heartbeat_interval=heartbeat,
             grace_period=LOST_AFTER * heartbeat,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
         )
+    if url.get_backend_name() == "postgresql":
+        sqlalchemy.event.listen(storage.engine, "do_connect", _patiently)  # it has answered once
+    return storage
+
+
+def _patiently(
+    dialect: sqlalchemy.Dialect, record: object, arguments: list[object], options: dict[str, object]
+) -> object:
+    """Connect to a server that may be starting again."""
+    deadline = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def _connect_arguments(url: URL) -> dict[str, int]:

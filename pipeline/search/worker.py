@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
@@ -20,8 +20,10 @@ from pipeline.search import space
 from pipeline.search.interrupts import Held, held
 from pipeline.search.objective import train
 from pipeline.search.result import Curve, Result
-from pipeline.search.study import LOST_AFTER, alone, enumerated, wanted
+from pipeline.search.study import LOST_AFTER, alone, enumerated, of_storage, wanted
 
+MOST_FAILURES = 3
+"""Of the storage, one after the other, until a worker gives up."""
 Train = Callable[[Cell, Dataset, Search], tuple[Result, Curve]]
 OnTrial = Callable[[FrozenTrial, Cell], None]
 
@@ -37,25 +39,29 @@ def work(
 ) -> int:
     """Run trials until the study has all that are wanted; how many this worker ran.
 
-    A trial that another worker left behind (its heartbeat stopped) is waited for and run again. Ctrl-C puts the trial
-    at hand back into the queue.
+    A trial that another worker left behind (its heartbeat stopped) is waited for and run again. Ctrl-C, and a storage
+    that goes away, put the trial at hand back into the queue.
     """
-    ran = 0
+    ran = failures = 0
     while True:
-        # Ctrl-C between Optuna's writes would leave a trial that nobody runs.
-        with held() as interrupt, ExitStack() as turn:
-            turn.enter_context(alone(url))  # so that no two workers take the last trial
-            trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
-            complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-            if len(complete) >= wanted(params):
-                return ran
-            if len(trials) < wanted(params):
-                trial = _Trial(params, url, data, complete, turn, interrupt, on_trial, train)
-                with _quietly():
-                    study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
-                ran += 1
-                continue
-            _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
+        try:
+            # Ctrl-C between Optuna's writes would leave a trial that nobody runs.
+            with held() as interrupt, ExitStack() as turn:
+                turn.enter_context(alone(url))  # so that no two workers take the last trial
+                trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+                complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+                if len(complete) >= wanted(params):
+                    return ran
+                if len(trials) < wanted(params):
+                    trial = _Trial(params, url, data, complete, turn, interrupt, on_trial, train)
+                    with _quietly():
+                        study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
+                    ran, failures = ran + 1, 0
+                    continue
+                _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
+        except Exception as error:
+            if of_storage(error) is None or (failures := failures + 1) > MOST_FAILURES:
+                raise
         time.sleep(min(1.0, params.search.heartbeat))
 
 
@@ -88,12 +94,12 @@ class _Trial:
             self.cell = space.cell(self.params, chosen)
             with self.interrupt.heard():
                 result, about = self._result(trial)
-        except KeyboardInterrupt:
+            for name, value in {"result": asdict(result), **about}.items():
+                trial.set_user_attr(name, value)
+            trial.set_constraint("diverged", float(result.diverged))
+        except (KeyboardInterrupt, StorageInternalError):
             trial.study.enqueue_trial(trial.params, user_attrs={"retries": _original(trial)})
             raise
-        for name, value in {"result": asdict(result), **about}.items():
-            trial.set_user_attr(name, value)
-        trial.set_constraint("diverged", float(result.diverged))
         return result.values(search.minimize)
 
     def _result(self, trial: optuna.Trial) -> tuple[Result, dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Stage `analyze`: every measurement on every member, at initialisation, along training where weights were kept, and as
 trained."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -57,13 +56,10 @@ def run(params: Params, ablation: str) -> None:
             if one.along_training or moment.trained or not moment.step:
                 table = rounded(one.function(subject))
                 tables[name].append(_labelled(table, ablation, moment))
-    folder = ANALYSIS / ablation
-    shutil.rmtree(folder, ignore_errors=True)  # with the tables of measurements that are no more
-
-    for name, of_members in tables.items():
-        if of_members:
-            files.write_csv(folder / f"{name}.csv", pd.concat(of_members, ignore_index=True))
-    files.seal(folder, of=trained.seal)
+    with files.sealing(ANALYSIS / ablation, of=trained.seal) as new:
+        for name, of_members in tables.items():
+            if of_members:
+                files.write_csv(new / f"{name}.csv", pd.concat(of_members, ignore_index=True))
 
 
 def _labelled(table: pd.DataFrame, ablation: str, moment: Moment) -> pd.DataFrame:

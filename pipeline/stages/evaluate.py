@@ -63,6 +63,6 @@ def run(params: Params, ablation: str) -> None:
             | scored
         )
     folder = EVALUATION / ablation
-    files.write_csv(folder / TESTED, pd.DataFrame(records))
-    files.seal(folder, of=trained.seal)
+    with files.sealing(folder, of=trained.seal) as new:
+        files.write_csv(new / TESTED, pd.DataFrame(records))
     record(params.tracking, asked, MODELS / ablation, folder / TESTED)

@@ -21,7 +21,17 @@ from pipeline.params import PARAMS_FILE, Ablation, Cell, Params, checked
 from pipeline.refusal import Failed, Refused
 from pipeline.search import confirmation, space, stanza, table
 from pipeline.search.result import Result
-from pipeline.search.study import VARIABLE, alone, complete, find_study, open_study, seconds_left, storage_url, wanted
+from pipeline.search.study import (
+    VARIABLE,
+    alone,
+    complete,
+    find_study,
+    open_study,
+    relying_on,
+    seconds_left,
+    storage_url,
+    wanted,
+)
 from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 
 if TYPE_CHECKING:
@@ -40,7 +50,7 @@ def run(params: Params, *, workers: int | None, engine: str, gpus: float | None)
 
     Raises:
         Refused: no dataset, no storage, or a space that makes no valid model.
-        Failed: the workers were lost before the study had the trials that are wanted.
+        Failed: the storage went away, or the workers were lost before the study had the trials that are wanted.
     """
     data = _data(params)
     url = storage_url(params.search, FOLDER.resolve())
@@ -61,23 +71,25 @@ def run(params: Params, *, workers: int | None, engine: str, gpus: float | None)
         every = [Command.of_pipeline("search", *arguments, environment=storage) for arguments in commands]
         ENGINES[engine].run(every, workers=count, gpus=gpus)
 
-    if complete(study) < wanted(params):
-        _work(params, study, url, data) if alone_here else start([["--worker"]] * count)
-    if complete(study) >= wanted(params) and (trials := _told(params, study).unconfirmed):
-        print(f"confirmation of trials {listed([str(trial) for trial in trials])} with fresh seeds", file=sys.stderr)
-        if alone_here:
-            for trial in trials:
-                confirm(params, study, trial, data)
-        else:
-            start([["--confirm", str(trial)] for trial in trials])
-    finish(params, study, url)
+    with relying_on(url):
+        if complete(study) < wanted(params):
+            _work(params, study, url, data) if alone_here else start([["--worker"]] * count)
+        if complete(study) >= wanted(params) and (trials := _told(params, study).unconfirmed):
+            print(f"confirmation of trials {listed([str(one) for one in trials])} with fresh seeds", file=sys.stderr)
+            if alone_here:
+                for trial in trials:
+                    confirm(params, study, trial, data)
+            else:
+                start([["--confirm", str(trial)] for trial in trials])
+        finish(params, study, url)
 
 
 def run_worker(params: Params) -> None:
     """Take part in a study, from any machine that sees its storage, until it is complete."""
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url)
-    ran = _work(params, study, url, _data(params))
+    with relying_on(url):
+        ran = _work(params, study, url, _data(params))
     print(f"worker: {ran} trials", file=sys.stderr)
 
 
@@ -87,10 +99,12 @@ def run_confirmation(params: Params, trial: int) -> None:
     Raises:
         Refused: the study has no such trial to be confirmed.
     """
-    study = find_study(params, storage_url(params.search, FOLDER.resolve()))
-    if trial not in (missing := _told(params, study).unconfirmed):
-        raise Refused(f"--confirm: trial {trial} is not to be confirmed (those that are: {missing or 'none'})")
-    confirm(params, study, trial, _data(params))
+    url = storage_url(params.search, FOLDER.resolve())
+    study = find_study(params, url)
+    with relying_on(url):
+        if trial not in (missing := _told(params, study).unconfirmed):
+            raise Refused(f"--confirm: trial {trial} is not to be confirmed (those that are: {missing or 'none'})")
+        confirm(params, study, trial, _data(params))
 
 
 def confirm(params: Params, study: optuna.Study, trial: int, data: dataset.Dataset) -> None:

@@ -2,15 +2,18 @@
 
 from pipeline.params import Params
 from pipeline.stages import EVALUATION, MODELS, TESTED
-from pipeline.tracking.cells import sync
+from pipeline.tracking import connect
+from pipeline.tracking.cells import end_killed, sync
 
 
 def run(params: Params) -> None:
-    """Bring the runs of every trained cell of the grid up to date, and say per cell what was done.
+    """Bring the runs of every trained cell of the grid up to date, and say per cell what was done; what a kill left
+    running is marked killed.
 
     Raises:
         Unreachable: no back end answers.
     """
+    end_killed(connect(params.tracking))
     for cell in params.cells():
         folder = MODELS / cell.name
         if (folder / "config.json").exists():

@@ -53,6 +53,9 @@ class Store(Protocol):
     def find(self, identity: str) -> list[Run]:
         """The runs with that tag `identity`, without those deleted."""
 
+    def running(self) -> list[Run]:
+        """The runs of which nobody has said how they ended, without those deleted."""
+
     def create(self, name: str, tags: Mapping[str, str], parent: str = "") -> Run:
         """A new run, below `parent` if there is one."""
 

@@ -18,7 +18,7 @@ from pipeline import cells, files
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Cell, Tracking
 from pipeline.tracking import BestEffort, Run, Store, connect
-from pipeline.tracking.machine import machine, user
+from pipeline.tracking.machine import is_gone, machine, user
 from pipeline.tracking.trained import TrainedCell, curves, read, rows
 from pipeline.training.history import Convergence, History, cell_curve
 
@@ -51,6 +51,7 @@ class LiveRuns(BestEffort):
         self.started = time.monotonic()
         with self.attempt():
             self.store = connect(self.settings)
+            end_killed(self.store)
             for old in self.store.find(identity(self.cell, self.digests)):
                 self.store.delete(old.id)
             self.runs = _created(self.store, self.cell, self.digests, machine())
@@ -85,6 +86,13 @@ class LiveRuns(BestEffort):
         with self.attempt():
             for run in self.runs.values():
                 self.store.end(run.id, "KILLED" if kind is KeyboardInterrupt else "FAILED")
+
+
+def end_killed(store: Store) -> None:
+    """Say of the runs of trainings that were killed from outside, on this machine, that they were: they could not."""
+    for run in store.running():
+        if is_gone(run.tags):
+            store.end(run.id, "KILLED")
 
 
 def record(settings: Tracking, cell: Cell, folder: Path, evaluation: Path) -> None:

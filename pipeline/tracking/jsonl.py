@@ -27,6 +27,12 @@ class JsonlStore:
         self.path, self.experiment = path, experiment
 
     def find(self, identity: str) -> list[Run]:
+        return [run for run in self._runs() if run.tags.get("identity") == identity]
+
+    def running(self) -> list[Run]:
+        return [run for run in self._runs() if run.status == "RUNNING"]
+
+    def _runs(self) -> list[Run]:
         runs: dict[str, Run] = {}
         for event in self._events():
             match event:
@@ -44,7 +50,7 @@ class JsonlStore:
                     runs[name] = replace(runs[name], status=status)
                 case {"event": "delete", "run": name}:
                     del runs[name]
-        return [run for run in runs.values() if run.tags.get("identity") == identity]
+        return list(runs.values())
 
     def create(self, name: str, tags: Mapping[str, str], parent: str = "") -> Run:
         run = Run(uuid.uuid4().hex, "RUNNING", dict(tags), {})

@@ -1,18 +1,27 @@
 """Who computes, on what, with which versions: what must not be in tracked files, and is worth knowing of a run."""
 
 import getpass
+import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
+PROCESS = "machine.process"
+CLOCK_SECONDS = 3.0
+"""By which a process may seem to have begun earlier or later when the machine's clock is set."""
+
 
 def machine() -> dict[str, str]:
-    """Hardware, versions and the code's commit, as tags."""
+    """Hardware, versions, this process and the code's commit, as tags."""
     import torch
 
     return {
         "machine.host": platform.node(),
+        PROCESS: f"{os.getpid()} {psutil.Process().create_time():.0f}",
         "machine.system": platform.platform(),
         "machine.python": platform.python_version(),
         "machine.processor": _processor(),
@@ -22,6 +31,18 @@ def machine() -> dict[str, str]:
         "machine.lightning": version("pytorch-lightning"),
         "commit": _commit(),
     }
+
+
+def is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether what has these tags of `machine` was done by a process of this machine that is no more. A process is who
+    has the number and began at the time: numbers are given again."""
+    number, _, began = tags.get(PROCESS, "").partition(" ")
+    if tags.get("machine.host") != platform.node() or not began:
+        return False
+    try:
+        return abs(psutil.Process(int(number)).create_time() - float(began)) > CLOCK_SECONDS
+    except psutil.NoSuchProcess:
+        return True
 
 
 def user() -> str:

@@ -83,7 +83,12 @@ class MlflowStore:
         """Of the machine, by the run that they watch it for."""
 
     def find(self, identity: str) -> list[Run]:
-        wanted = f"tags.identity = '{identity}'"
+        return self._runs(f"tags.identity = '{identity}'")
+
+    def running(self) -> list[Run]:
+        return self._runs("attributes.status = 'RUNNING'")
+
+    def _runs(self, wanted: str) -> list[Run]:
         page = self._ask(self.client.search_runs, [self.experiment], wanted)
         found = [*page]
         while page.token:
@@ -233,9 +238,21 @@ def open_store(settings: Tracking) -> MlflowStore:
             artifacts = (database.parent / ARTIFACTS).as_uri()
             if database.exists():
                 _follow_folder(database, artifacts)
+            else:
+                _made(database)
             return _opened(settings.model_copy(update={"uri": _address(settings)}), artifacts)
     except Exception as error:  # mlflow, SQLAlchemy and requests each have their own
         raise Unreachable(f"no MLflow at {without_password(settings.uri)}: {reason(error)}") from None
+
+
+def _made(database: Path) -> None:
+    """An empty store. MLflow makes its tables one after the other, and never again opens a file that has but some of
+    them: who is killed meanwhile leaves none."""
+    beside = database.with_name(f".{database.name}.new")
+    beside.unlink(missing_ok=True)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    MlflowClient(f"sqlite:///{beside}").search_experiments(max_results=1)
+    beside.rename(database)
 
 
 def _database(settings: Tracking) -> Path | None:

@@ -1,7 +1,6 @@
 """A trained cell on disk: weights per seed, the history, and `config.json`, which says everything needed to rebuild
 the models. No pickle anywhere."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,12 +100,6 @@ def weights(seed: int) -> str:
 
 def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
     """Write `trained` as the content of `folder`, sealed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for seed, tensors in trained.weights.items():
-        files.write_bytes(folder / weights(seed), safetensors.torch.save(tensors))
-    for (seed, step), tensors in trained.snapshots.items():
-        files.write_bytes(folder / SNAPSHOTS / f"seed-{seed}-step-{step}.safetensors", safetensors.torch.save(tensors))
-    files.write_csv(folder / HISTORY, pd.DataFrame(trained.history, columns=columns(cell.task.scored_by)))
     config = {
         "ablation": cell.name,
         "task": dataset.task.model_dump(mode="json"),
@@ -117,8 +110,15 @@ def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
         "parameters": trained.parameters,
         "dataset": {"name": cell.dataset, "digests": dataset.digests},
     }
-    files.write_json(folder / CONFIG, config)
-    files.seal(folder, of=cell.name)
+    history = pd.DataFrame(trained.history, columns=columns(cell.task.scored_by))
+    with files.sealing(folder, of=cell.name) as new:
+        for seed, tensors in trained.weights.items():
+            files.write_bytes(new / weights(seed), safetensors.torch.save(tensors))
+        for (seed, step), tensors in trained.snapshots.items():
+            path = new / SNAPSHOTS / f"seed-{seed}-step-{step}.safetensors"
+            files.write_bytes(path, safetensors.torch.save(tensors))
+        files.write_csv(new / HISTORY, history)
+        files.write_json(new / CONFIG, config)
 
 
 def opened(folder: Path, *, made_by: str = "", of: str | None = None) -> Written:

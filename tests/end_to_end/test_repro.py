@@ -6,10 +6,13 @@ import random
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from pipeline import dataset
@@ -21,6 +24,9 @@ from tests.conftest import made
 
 PROJECT = Path(__file__).parent.parent.parent
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
+KILLS = 10
+ELSEWHERE = {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2"}
+"""What differs between two people's machines of one kind."""
 LEFT_OUT = (
     "  learned-causal: {task: addition}\n",
     "  nope-causal-no-residual-0: {task: addition, model: {positional: none, residual_free: [0]}}\n",
@@ -29,16 +35,19 @@ ADDED = "  nope-causal: {task: addition, model: {positional: none}}\n"
 COMPARED = "comparisons:\n  - {first: nope-causal, second: learned-causal}\n"
 
 
-def run(folder: Path, *command: str, expect: int = 0) -> str:
+def run(folder: Path, *command: str, expect: int = 0, **environment: str) -> str:
     """Run `command` in `folder` with this Python first on the path; what it printed."""
-    python = str(Path(sys.executable).parent)
-    environment = os.environ | {
-        "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
-    }
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800)
+    done = subprocess.run(
+        command, cwd=folder, env=surroundings(folder) | environment, capture_output=True, text=True, timeout=800
+    )
     assert done.returncode == expect, f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """The environment of what is run in `folder`."""
+    python = str(Path(sys.executable).parent)
+    return os.environ | {"PATH": f"{python}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
 
 
 def stages_run(output: str) -> list[str]:
@@ -79,11 +88,23 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_grid_leaves_the_bytes_that_stage_by_stage_leaves(clone: Path, tmp_path: Path) -> None:
+    """In another folder, locale, time zone and order of hashes, with two jobs, and killed at random moments before."""
     beside = cloned(tmp_path / "project")
-    run(beside, "python", "-m", "pipeline", "grid", "--jobs", "2")
+    grid, moments = (sys.executable, "-m", "pipeline", "grid", "--jobs", "2"), random.Random(os.getpid())
+    for _ in range(KILLS):
+        with subprocess.Popen(
+            grid, cwd=beside, env=surroundings(beside) | ELSEWHERE, stdout=DEVNULL, stderr=DEVNULL
+        ) as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(moments.uniform(0.0, 15.0))
+            process.kill()
+    run(beside, *grid, **ELSEWHERE)
     one, other = made(clone) | {Path("dvc.lock"): (clone.parent / "report.lock").read_bytes()}, made(beside)
     assert {path for path in one | other if one.get(path) != other.get(path)} == set()
     assert stages_run(run(beside, "dvc", "repro", "report")) == []
+    client = MlflowClient(f"sqlite:///{beside}/mlflow.db")
+    found = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert {one.info.status for one in found} <= {"FINISHED", "KILLED"}
 
 
 def test_everything_the_design_promises_is_there(clone: Path) -> None:

@@ -7,21 +7,22 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import ViewType
 
 from pipeline import dataset
 from pipeline.params import read
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
+from tests.faults.forks import forks
 
 PROJECT = Path(__file__).parent.parent.parent
 ABLATION = "learned-causal"
-KILLS = 3
+KILLS = 10
 
 
 @pytest.fixture
@@ -54,11 +55,11 @@ def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
     process.stderr.close()
 
 
-def statuses(folder: Path) -> set[str]:
+def statuses(folder: Path, shown: int = ViewType.ACTIVE_ONLY) -> set[str]:
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("breaking-symmetry")
     assert experiment is not None
-    return {run.info.status for run in client.search_runs([experiment.experiment_id])}
+    return {run.info.status for run in client.search_runs([experiment.experiment_id], run_view_type=shown)}
 
 
 def test_ctrl_c_ends_with_one_line_and_runs_marked_killed(folder: Path, training: subprocess.Popen[str]) -> None:
@@ -71,24 +72,26 @@ def test_ctrl_c_ends_with_one_line_and_runs_marked_killed(folder: Path, training
     assert statuses(folder) == {"KILLED"}
 
 
+@pytest.mark.timeout(1200)
 def test_kill_9_leaves_no_model_and_training_goes_on_to_the_same_end(folder: Path) -> None:
-    """Killed three times at a random moment, beside one that was left alone."""
-    moments = random.Random(os.getpid())
+    """Killed at random moments, beside one that was left alone."""
+    chance = random.Random(os.getpid())
     few = (PRESETS / "smoke.yaml").read_text().replace("  steps: 100", "  steps: 600\n  stop_when_converged: false")
     (folder / "params.yaml").write_text(few)
     alone = shutil.copytree(folder, folder.with_name("alone"))
-    train(alone).communicate(timeout=200)
-    for _ in range(KILLS):
-        with train(folder) as process:
-            assert process.stderr is not None
-            assert any("/600" in line for line in process.stderr)  # it has begun to train
-            time.sleep(moments.uniform(0.0, 1.0))
-            process.kill()
-    assert made(folder) == {}
-    _, said = train(folder).communicate(timeout=200)
+    train(alone).communicate(timeout=400)
+    with forks(folder) as run:
+        for _ in range(KILLS):
+            code, said = run("train", ABLATION, seconds=chance.uniform(0.0, 3.0))
+            assert code == -signal.SIGKILL, said
+            assert made(folder) == {}
+        code, said = run("train", ABLATION)
+    assert code == 0, said
     assert f"{ABLATION}: goes on at step" in said
     assert made(folder) == made(alone)
     assert not list((folder / ".checkpoints").glob("*/*/*"))
+    assert statuses(folder) == {"FINISHED"}
+    assert statuses(folder, ViewType.DELETED_ONLY) == {"KILLED"}
 
 
 def made(folder: Path) -> dict[Path, bytes]:

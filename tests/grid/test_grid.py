@@ -99,11 +99,16 @@ def test_a_result_whose_parameters_changed_meanwhile_is_not_kept(project: Path) 
     assert (one.stages, two.stages) == (["train@one"], [])
 
 
-def test_ctrl_c_stops_all_and_the_next_call_goes_on(project: Path) -> None:
+def test_a_second_is_refused_and_ctrl_c_stops_all_and_the_next_call_goes_on(project: Path) -> None:
     changed(project, "training", steps=20_000, evaluate_every=10_000, warmup_steps=1)
     with start(project) as process:
         for _ in while_training(process, project, "one", "two"):
             pass
+        code, said = run(project)
+        assert (code, said) == (
+            2,
+            f"error: grid: another one is at work in this folder (process {process.pid}); wait for it to end\n",
+        )
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said

@@ -94,8 +94,9 @@ def finding(evidence: Sequence[Evidence]) -> Finding:
             "held": any_of.estimate("holds.csv", "holds", "count", of, statistic="sum"),
             "tasks": any_of.estimate("holds.csv", "holds", "count", of, statistic="rows"),
         }
-        where_not = seen.loc[(seen["claim"] == name) & (seen["holds"] == 0), "task"].tolist()
-        claims.append(Claim(name, estimates, {"where_not": [f"`{task}`" for task in where_not]}, place="lead"))
+        not_there = seen.loc[(seen["claim"] == name) & (seen["holds"] == 0), "task"].tolist()
+        where_not = [_named(each) for each in evidence if each.dataset in not_there]
+        claims.append(Claim(name, estimates, {"where_not": where_not}, place="lead"))
     kinds = list(dict.fromkeys(table["kind"]))
     figure = Figure(
         "tasks",
@@ -140,6 +141,12 @@ def _learned(evidence: Evidence, cell: Cell | None) -> float | None:
         return None if worth is None or worth.low is None else float(worth.low > 0)
     found = evidence.converged(cell)
     return None if found is None else found.value / (found.n or 1)
+
+
+def _named(evidence: Evidence) -> str:
+    """The task, and whether it is too hard for the cells that know the order, too."""
+    learned = _learned(evidence, _cell(evidence, positional="learned", attention="causal"))
+    return f"`{evidence.dataset}`{'' if learned in (None, 1.0) else ' (not learned with learned PE either)'}"
 
 
 def _seen(evidence: Evidence, cell: Cell | None, share: float, *, order_counts: bool = True) -> bool | None:

@@ -56,7 +56,7 @@ def pareto(study: Study) -> Figure:
         figure.legend(loc="outside upper center", ncols=5, frameon=False)
     axes.set(xlabel=_title(minimized), ylabel="Members converged", xlim=(low, high), ylim=(-0.12, 1.12))
     axes.set_yticks(SHARE, SHARES)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 

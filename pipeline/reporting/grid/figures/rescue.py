@@ -1,18 +1,30 @@
 """What stands in for a missing residual connection, and how much of its worth that gives back."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pipeline import cells as grid
+from pipeline.params.model import Substitute
 from pipeline.reporting import style
 from pipeline.reporting.grid.rescue import Trio
 
-SHOWN = (-1.0, 2.0)
-"""What of the axis is drawn: an interval may be much wider."""
+MARGIN = 0.15
+SHOWN = (-5.0, 2.0)
+"""The most of the axis that is drawn: an interval may be much wider."""
+IN_WORDS: dict[Substitute, str] = {
+    "backward": "the gradient's path alone",
+    "forward": "the row's own states",
+    "other-row": "another row's, same position",
+    "elsewhere": "another row's, other positions",
+    "slot-mean": "all rows' mean, same position",
+    "all-mean": "all rows' mean, all positions",
+    "noise": "noise of the same size",
+    "fade": "the connection, fading away",
+}
+"""Substitute -> what it gives the layer."""
 
 
 def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
@@ -23,24 +35,29 @@ def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
     """
     sites = list(dict.fromkeys(one.plain.name for one in trios))
     rows = max(sum(one.plain.name == site for one in trios) for site in sites)
-    figure = Figure(figsize=(style.WIDTH, 1.9 + 0.36 * rows), layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 1.9 + 0.46 * rows), layout="constrained")
+    before: list[Substitute] = []
     panels = figure.subplots(1, len(sites), squeeze=False, sharex=True)[0]
     found = table.set_index("ablation")
+    drawn = found[["rescue", "rescue_low", "rescue_high"]].clip(*SHOWN)
+    limits = min(drawn.min().min(), 0.0) - MARGIN, max(drawn.max().max(), 1.0) + MARGIN
     for axes, site in zip(panels, sites, strict=True):
         own = [one for one in trios if one.plain.name == site]
         for place, one in enumerate(own):
-            value, low, high = found.loc[one.substituted.name, ["rescue", "rescue_low", "rescue_high"]].to_numpy(float)
-            line: dict[str, Any] = {"color": style.DARK, "linewidth": 1.5, "zorder": 2}
+            value, low, high = drawn.loc[one.substituted.name].to_numpy(float)
             if low == low:  # there is an interval
-                axes.hlines(place, max(low, SHOWN[0]), min(high, SHOWN[1]), **line)
-            axes.plot(min(max(value, SHOWN[0]), SHOWN[1]), place, "D", color="#222222", markersize=6, zorder=3)
+                axes.hlines(place, low, high, color=style.DARK, linewidth=1.5, zorder=2)
+            axes.plot(value, place, "D", color="#222222", markersize=6, zorder=3)
         for at, name in ((0.0, ":"), (1.0, "--")):
             axes.axvline(at, color="black", linestyle=name, linewidth=1.1, zorder=1)
-        axes.set_yticks(range(len(own)), [one.substituted.model.residual_substitute for one in own])
+        instead = [one.substituted.model.residual_substitute for one in own]
+        first = axes is panels[0] or instead != before
+        axes.set_yticks(range(len(own)), [f"{IN_WORDS[one]}\n({one})" for one in instead] if first else [])
+        before = instead
         axes.set_ylim(len(own) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.set_title(grid.missing(own[0].plain.model.residual_free), loc="left")
-        axes.set_xlim(*SHOWN)
+        axes.set_xlim(*limits)
     figure.supxlabel("Rescue: share of what the missing connection costs that is given back", fontsize=11)
     handles = [
         Line2D([], [], color="black", linestyle=":", linewidth=1.1, label="as without the connection"),

@@ -1,0 +1,35 @@
+"""Commands as forks of a process that has done its imports, as the jobs of a grid are: a dozen take no longer than two
+that are started, and one that is killed at a random moment is seldom killed importing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+import psutil
+
+from pipeline.engines import machine, processes
+from pipeline.engines.command import Command
+
+PATIENCE = 400.0
+"""Seconds that a command may take."""
+Run = Callable[..., tuple[int, str]]
+
+
+@contextmanager
+def forks(folder: Path) -> Iterator[Run]:
+    """Runs `python -m pipeline ...` in `folder`: `run(*arguments, seconds)` gives its exit code and what it said; it is
+    killed after so many seconds."""
+    log, place = folder / "log", machine.threads(1)
+    with chdir(folder), processes._server(place, slow=True) as server:
+        (parent,) = (child for child in psutil.Process().children() if "serve(" in " ".join(child.cmdline()))
+
+        def run(*arguments: str, seconds: float = PATIENCE) -> tuple[int, str]:
+            command = Command.of_pipeline(*arguments, log=log)
+            server.send((0, command, command.surroundings(place)))
+            if not server.poll(seconds):
+                for fork in parent.children():
+                    fork.kill()
+            _, code = server.recv()
+            return code, log.read_text()
+
+        yield run

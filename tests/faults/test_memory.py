@@ -1,0 +1,50 @@
+"""A cell that does not fit into memory: one line that says what to lower. A real limit, a real allocation."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import dataset
+from pipeline.params import read
+from pipeline.tasks.catalogue import problems
+from tests.conftest import PRESETS
+
+PROJECT = Path(__file__).parent.parent.parent
+CELL = "learned-causal"
+LIMIT = 4 << 30
+"""Bytes that the process may have; importing takes half of them."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    yaml = YAML()
+    content = yaml.load(PRESETS / "smoke.yaml")
+    content["model"] |= {"width": 4096, "heads": 2}
+    content["tracking"] = {"uri": "jsonl:runs.jsonl"}
+    yaml.dump(content, tmp_path / "params.yaml")
+    dataset.write(tmp_path / "data" / "addition", problems(read(tmp_path / "params.yaml").task("addition")))
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on a process's memory is Linux's")
+def test_what_does_not_fit_is_told_with_what_to_lower(folder: Path) -> None:
+    script = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, ({0}, {0})); "
+    script += "sys.argv = ['pipeline', 'train', '{1}']; runpy.run_module('pipeline', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", script.format(LIMIT, CELL)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 1, done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith(f"error: train {CELL}: too little memory (")
+    assert "lower model.width, training.batch_size or the number of training.seeds" in line
+    assert "Traceback" not in done.stderr
+    assert not (folder / "models").exists()
