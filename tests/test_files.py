@@ -20,7 +20,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device; 3 bytes to write: '.*results.csv'"):
         files.write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -99,6 +99,23 @@ def test_what_is_of_something_else_or_not_finished_is_refused(tmp_path: Path) ->
         everything(dinner)
     with pytest.raises(Refused, match=r"bread.csv: no such file in manifest.json"):
         files.sealed(lunch, made_by="cook dinner").csv("bread.csv")
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "table")
+
+    def fail() -> None:
+        with files.sealing(folder, of="dinner") as new:
+            files.write_bytes(new / "soup.csv", b"cold\n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert sorted(everything(folder)) == sorted(CONTENTS.values())
+    with files.sealing(folder, of="dinner") as new:
+        files.write_bytes(new / "bread.csv", b"slices\n3\n")
+    assert everything(folder) == [b"slices\n3\n"]  # and nothing of what was there
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_two_folders_have_one_seal_if_they_hold_the_same(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) ->
         draw = {f"generate-{task}": Job([f"generate@{task}"], DRAWING) for task in params.tasks}
         _run_stale(draw, engine, jobs, gpus)
         _run_stale(longest_first(params.cells()), engine, jobs, gpus)
+        ledger.record(RESULT)
         _dvc("repro", "--quiet", RESULT)
 
 

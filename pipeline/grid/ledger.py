@@ -1,5 +1,6 @@
 """What DVC knows: which stages are stale, and the results that it keeps. The only place that imports DVC."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ def opened() -> Iterator[Repo]:
         Refused: another DVC is at work.
         Failed: DVC cannot do what it was asked for.
     """
+    logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
         with Repo() as repo, repo.lock:
             yield repo
@@ -90,6 +92,15 @@ def keep(begun: Begun) -> list[str]:
             stage.save()
             stage.commit()
     return []
+
+
+def record(target: str) -> None:
+    """Write into DVC's lock file what the run cache holds of all that `target` needs: as `dvc repro` would, but at
+    once. It writes the whole file anew after each stage, which takes time with the square of their number."""
+    with opened() as repo:
+        goal = _stages(repo)[target]
+        needed = [stage for stage in plan_repro(get_active_graph(repo.index.graph), [goal]) if stage != goal]
+        goal.dvcfile.dump_stages([stage for stage in needed if stage.reproduce()], update_pipeline=False)
 
 
 def _inputs(stages: Sequence[PipelineStage]) -> Inputs:

@@ -45,24 +45,35 @@ def work(
     ran = failures = 0
     while True:
         try:
-            # Ctrl-C between Optuna's writes would leave a trial that nobody runs.
-            with held() as interrupt, ExitStack() as turn:
-                turn.enter_context(alone(url))  # so that no two workers take the last trial
-                trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
-                complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-                if len(complete) >= wanted(params):
-                    return ran
-                if len(trials) < wanted(params):
-                    trial = _Trial(params, url, data, complete, turn, interrupt, on_trial, train)
-                    with _quietly():
-                        study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
-                    ran, failures = ran + 1, 0
-                    continue
-                _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
+            did = _turn(params, study, url, data, on_trial, train)
+            failures = 0
         except Exception as error:
             if of_storage(error) is None or (failures := failures + 1) > MOST_FAILURES:
                 raise
-        time.sleep(min(1.0, params.search.heartbeat))
+            did = False
+        if did is None:
+            return ran
+        ran += did
+        if not did:
+            time.sleep(min(1.0, params.search.heartbeat))
+
+
+def _turn(params: Params, study: optuna.Study, url: URL, data: Dataset, on_trial: OnTrial, train: Train) -> bool | None:
+    """Whether there was a trial to run; None: the study has all that are wanted."""
+    # Ctrl-C between Optuna's writes would leave a trial that nobody runs.
+    with held() as interrupt, ExitStack() as turn:
+        turn.enter_context(alone(url))  # so that no two workers take the last trial
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if len(complete) >= wanted(params):
+            return None
+        if len(trials) < wanted(params):
+            trial = _Trial(params, url, data, complete, turn, interrupt, on_trial, train)
+            with _quietly():
+                study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
+            return True
+        _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
+    return False
 
 
 class _Trial:

@@ -189,7 +189,7 @@ def _created(store: Store, cell: Cell, digests: Mapping[str, str], extra: Mappin
     runs: Runs = {None: parent}
     for seed in cell.training.seeds:
         own = {**tags, "role": "member", "seed": str(seed)}
-        runs[seed] = store.create(f"{cell.name}/seed-{seed}", own, parent=parent.id)
+        runs[seed] = store.create(f"seed-{seed} {cell.name}", own, parent=parent.id)
     for member, run in runs.items():
         store.log(run.id, params=settings_of(cell) | ({} if member is None else {"seed": member}))
         store.dataset(run.id, cell.dataset, cell.task.train_size, digests)

@@ -48,7 +48,7 @@ class TrialRuns(BestEffort):
                 **cells.tags(cell),
                 **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
             }
-            run = self.store.create(f"{self.study}/trial-{number}", tags, parent=self.parent)
+            run = self.store.create(f"trial-{number} {self.study}", tags, parent=self.parent)
             self.store.curve(run.id, attributes.get("curve", []))
             objectives = {f"objective_{place}": value for place, value in enumerate(values)}
             self.store.log(

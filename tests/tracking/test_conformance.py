@@ -1,12 +1,17 @@
 """Every back end keeps the same laws: those of a store, and those of a cell's runs in it. Real ones, no stand-ins."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.params import Tracking
 from pipeline.tracking import BACKENDS, check, connect
-from pipeline.tracking.cells import identity, sync
+from pipeline.tracking.cells import end_killed, identity, sync
+from pipeline.tracking.machine import PROCESS, machine
 from tests.conftest import cell, task
 from tests.tracking.conftest import URIS
 from tests.tracking.written import (
@@ -71,6 +76,36 @@ def test_a_run_ends_as_it_is_said_to(store: Tracking, status: str) -> None:
     opened = connect(store)
     opened.end(opened.create("one", {"identity": "mine"}).id, status)  # type: ignore[arg-type]
     assert [run.status for run in opened.find("mine")] == [status]
+
+
+def test_what_runs_is_known_until_it_ends(store: Tracking) -> None:
+    opened = connect(store)
+    first, second, third = (opened.create(name, {"identity": name}).id for name in ("one", "two", "three"))
+    opened.end(first, "FINISHED")
+    opened.delete(third)
+    assert [run.id for run in opened.running()] == [second]
+    assert connect(store.model_copy(update={"experiment": "elsewhere"})).running() == []
+
+
+def test_what_a_kill_left_running_is_killed_and_nothing_else(store: Tracking) -> None:
+    opened = connect(store)
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    began = psutil.Process(gone.pid).create_time()
+    gone.wait()
+    mine = {key: value for key, value in machine().items() if key in ("machine.host", PROCESS)}
+    tags = {
+        "killed": mine | {PROCESS: f"{gone.pid} {began:.0f}"},
+        "number given again": mine | {PROCESS: f"{os.getpid()} {began - 1000:.0f}"},
+        "alive": mine,
+        "elsewhere": {"machine.host": "another", PROCESS: f"{gone.pid} {began:.0f}"},
+        "unknown": {},
+    }
+    for name, of in tags.items():
+        opened.create(name, {"identity": "mine", "name": name, **of})
+    end_killed(opened)
+    killed = {run.tags["name"] for run in opened.find("mine") if run.status == "KILLED"}
+    assert killed == {"killed", "number given again"}
+    assert len(opened.running()) == 3
 
 
 def test_a_deleted_run_is_gone_and_no_other(store: Tracking) -> None:

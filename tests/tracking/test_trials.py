@@ -45,7 +45,7 @@ def test_a_trial_is_a_finished_run_of_its_study_however_often_it_is_shown(store:
 def test_what_a_killed_worker_had_begun_to_show_is_shown_anew(store: Tracking) -> None:
     opened(store)
     tags = {"identity": "study", "role": "trial", "trial": "0"}
-    half = connect(store).create("study/trial-0", tags)  # and there its writer ends
+    half = connect(store).create("trial-0 study", tags)  # and there its writer ends
     opened(store).show(0, CELL, ATTRIBUTES, VALUES)
     (run,) = found(store, "trial")
     assert run.id != half.id
