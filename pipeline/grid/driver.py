@@ -38,7 +38,7 @@ def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) ->
             print("nothing is stale")
             return
         draw = {f"generate-{task}": Job([f"generate@{task}"], DRAWING) for task in params.tasks}
-        _run_stale(draw, engine, jobs, gpus)
+        _run_stale(draw, engine, jobs, gpus, paced=False)
         _run_stale(longest_first(params.cells()), engine, jobs, gpus)
         ledger.record(RESULT)
         _dvc("repro", "--quiet", RESULT)
@@ -57,8 +57,11 @@ def longest_first(cells: Iterable[Cell]) -> dict[str, Job]:
     return dict(sorted(((cell.name, job(cell)) for cell in cells), key=lambda one: one[1].cost, reverse=True))
 
 
-def _run_stale(jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: float | None) -> None:
-    """Run the stale stages of each job, by its name, and keep what they made."""
+def _run_stale(
+    jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: float | None, *, paced: bool = True
+) -> None:
+    """Run the stale stages of each job, by its name, and keep what they made. `paced`: whether how long they take says
+    how long the next ones will."""
     found = zip(jobs, ledger.stale(*(job.stages for job in jobs.values())), strict=True)
     begun = {job: stale for job, stale in found if stale.stages}
     if not begun:
@@ -69,7 +72,7 @@ def _run_stale(jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: 
     commands = [Command.of_pipeline("job", job, *begun[job].stages, log=log(job)) for job in names]
 
     stale_jobs = {job: Job(stale.stages, jobs[job].cost) for job, stale in begun.items()}
-    with View(stale_jobs, pace.measured(engine, workers)) as view:
+    with View(stale_jobs, pace.measured(engine, workers) if paced else None) as view:
 
         def end(index: int, code: int) -> None:
             job = names[index]
@@ -79,7 +82,7 @@ def _run_stale(jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: 
             view.end(job, wrong or "done")
 
         ENGINES[engine].run(commands, workers=workers, gpus=gpus, on_end=end)
-        if not failed:
+        if paced and not failed:
             pace.remember(engine, workers, view.cost, view.seconds)
     if failed:
         raise Failed(
