@@ -81,8 +81,13 @@ def test_kill_9_leaves_no_model_and_training_goes_on_to_the_same_end(folder: Pat
     alone = shutil.copytree(folder, folder.with_name("alone"))
     train(alone).communicate(timeout=400)
     with forks(folder) as run:
-        for _ in range(KILLS):
-            code, said = run("train", ABLATION, seconds=chance.uniform(0.0, 3.0))
+        for kill in range(KILLS):
+            last = newest(folder)
+            if kill % 2:  # at work: beyond where it went on from
+                when = {"after": lambda last=last: newest(folder) != last, "seconds": chance.uniform(0.0, 0.4)}
+            else:  # on its way there
+                when = {"seconds": chance.uniform(0.0, 1.0)}
+            code, said = run("train", ABLATION, **when)
             assert code == -signal.SIGKILL, said
             assert made(folder) == {}
         code, said = run("train", ABLATION)
@@ -92,6 +97,11 @@ def test_kill_9_leaves_no_model_and_training_goes_on_to_the_same_end(folder: Pat
     assert not list((folder / ".checkpoints").glob("*/*/*"))
     assert statuses(folder) == {"FINISHED"}
     assert statuses(folder, ViewType.DELETED_ONLY) == {"KILLED"}
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint that it would go on from."""
+    return max((folder / ".checkpoints").glob("*/*/*.ckpt"), default=None)
 
 
 def made(folder: Path) -> dict[Path, bytes]:
