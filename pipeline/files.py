@@ -30,7 +30,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: there is no room, or no permission; what was there is whole. Names the path and the space needed.
     """
-    try:
+    with _naming(path, f"; {len(content):,} bytes to write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -43,8 +43,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except OSError as error:  # of which not every one says where
-        raise OSError(error.errno, f"{error.strerror}; {len(content):,} bytes to write", str(path)) from None
+
+
+@contextmanager
+def _naming(path: Path, more: str = "") -> Iterator[None]:
+    """Have what the system refuses say of which path, in the user's eyes, and `more`."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}{more}", str(path)) from None
 
 
 def write_text(path: Path, content: str) -> None:
@@ -136,7 +143,7 @@ def sealing(folder: Path, *, of: str) -> Iterator[Path]:
     Raises:
         OSError: there is no room, or no permission.
     """
-    try:
+    with _naming(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
             new = Path(beside) / folder.name
@@ -145,8 +152,6 @@ def sealing(folder: Path, *, of: str) -> Iterator[Path]:
             if folder.exists():
                 folder.rename(Path(beside) / "old")
             new.rename(folder)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def sealed(folder: Path, *, made_by: str, of: str | None = None) -> Sealed:

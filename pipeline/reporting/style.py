@@ -68,7 +68,7 @@ def _say_what_names_mean(figure: Figure) -> None:
     """Below the panels: what the names of cells and numbers of layers that are seen do not say themselves."""
     seen = " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
     meanings = [meaning for sign, meaning in MEANINGS.items() if re.search(sign, seen)]
-    if meanings and not any(meaning in seen for meaning in meanings):
+    if meanings:
         note = "; ".join(meanings)
         figure.legend(handles=[], title=note, loc="outside lower left", frameon=False, title_fontsize=10, borderpad=0)
 

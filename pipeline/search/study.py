@@ -140,7 +140,7 @@ def _refusing(url: URL) -> Iterator[None]:
             f"search.storage: {_shown(url)} was made by another version of Optuna ({_first_line(error)})"
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        cause = error.__cause__ or error
+        cause = of_storage(error) or error
         raise Refused(f"search.storage: no study can be kept at {_shown(url)} ({_first_line(cause)})") from None
 
 

@@ -250,7 +250,6 @@ def _made(database: Path) -> None:
     them: who is killed meanwhile leaves none."""
     beside = database.with_name(f".{database.name}.new")
     beside.unlink(missing_ok=True)
-    database.parent.mkdir(parents=True, exist_ok=True)
     MlflowClient(f"sqlite:///{beside}").search_experiments(max_results=1)
     beside.rename(database)
 

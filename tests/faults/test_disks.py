@@ -25,8 +25,8 @@ DISKS = ("data", "models", ".checkpoints", "store", "reports")
 Trouble = Callable[[Path], AbstractContextManager[None]]
 
 
-def mount(folder: Path, *options: str) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={SIZE}", *options]), "tmpfs", str(folder)]
+def mount(folder: Path) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
@@ -49,7 +49,7 @@ class Project:
         assert code == 0, said
         return said
 
-    def ends_in_one_line(self, *arguments: str, disk: str, why: str = "") -> None:
+    def ends_in_one_line(self, *arguments: str, disk: str, why: str) -> None:
         """Which names the place and the trouble; and it leaves what is there as it was."""
         before = contents(self.disk(disk))
         code, said = self.run(*arguments)
@@ -69,7 +69,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     content["ablations"] = {CELL: content["ablations"][CELL]}
     content["tasks"] = {"addition": content["tasks"]["addition"]}
     content["comparisons"] = []
-    content["model"] = {"layers": 1, "heads": 1, "width": 16}  # to analyse a cell of two layers takes a minute
+    content["model"] = {"layers": 1, "heads": 1, "width": 16}  # is soon trained and analysed
     content["training"] |= {"steps": 50, "evaluate_every": 10, "snapshots": 0}
     content["search"] |= {"trials": 2, "steps": 10, "confirm": []}
     content["tracking"] = {"uri": "sqlite:///store/mlflow.db"}

@@ -36,11 +36,11 @@ def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
     sites = list(dict.fromkeys(one.plain.name for one in trios))
     rows = max(sum(one.plain.name == site for one in trios) for site in sites)
     figure = Figure(figsize=(style.WIDTH, 1.9 + 0.46 * rows), layout="constrained")
-    before: list[Substitute] = []
     panels = figure.subplots(1, len(sites), squeeze=False, sharex=True)[0]
     found = table.set_index("ablation")
     drawn = found[["rescue", "rescue_low", "rescue_high"]].clip(*SHOWN)
     limits = min(drawn.min().min(), 0.0) - MARGIN, max(drawn.max().max(), 1.0) + MARGIN
+    before: list[Substitute] = []
     for axes, site in zip(panels, sites, strict=True):
         own = [one for one in trios if one.plain.name == site]
         for place, one in enumerate(own):
@@ -51,8 +51,8 @@ def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
         for at, name in ((0.0, ":"), (1.0, "--")):
             axes.axvline(at, color="black", linestyle=name, linewidth=1.1, zorder=1)
         instead = [one.substituted.model.residual_substitute for one in own]
-        first = axes is panels[0] or instead != before
-        axes.set_yticks(range(len(own)), [f"{IN_WORDS[one]}\n({one})" for one in instead] if first else [])
+        labels = [f"{IN_WORDS[one]}\n({one})" for one in instead] if instead != before else []
+        axes.set_yticks(range(len(labels)), labels)
         before = instead
         axes.set_ylim(len(own) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
