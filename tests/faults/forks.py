@@ -18,17 +18,16 @@ Run = Callable[..., tuple[int, str]]
 @contextmanager
 def forks(folder: Path) -> Iterator[Run]:
     """Runs `python -m pipeline ...` in `folder`: `run(*arguments, after, seconds)` gives its exit code and what it
-    said; it is killed so many seconds after something has happened."""
+    said; it is killed so many seconds after it has said something."""
     log, place = folder / "log", machine.threads(1)
     with chdir(folder), processes._server(place, slow=True) as server:
         (parent,) = (child for child in psutil.Process().children() if "serve(" in " ".join(child.cmdline()))
 
-        def run(
-            *arguments: str, after: Callable[[], bool] = lambda: True, seconds: float = PATIENCE
-        ) -> tuple[int, str]:
+        def run(*arguments: str, after: str = "", seconds: float = PATIENCE) -> tuple[int, str]:
             command = Command.of_pipeline(*arguments, log=log)
+            log.unlink(missing_ok=True)
             server.send((0, command, command.surroundings(place)))
-            while not (after() or server.poll(0.01)):
+            while not ((log.exists() and after in log.read_text()) or server.poll(0.01)):
                 pass
             if not server.poll(seconds):
                 for fork in parent.children():

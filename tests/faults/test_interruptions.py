@@ -82,12 +82,10 @@ def test_kill_9_leaves_no_model_and_training_goes_on_to_the_same_end(folder: Pat
     train(alone).communicate(timeout=400)
     with forks(folder) as run:
         for kill in range(KILLS):
-            last = newest(folder)
-            if kill % 2:  # at work: beyond where it went on from
-                when = {"after": lambda last=last: newest(folder) != last, "seconds": chance.uniform(0.0, 0.4)}
+            if kill % 2:  # at work
+                code, said = run("train", ABLATION, after="exact match", seconds=chance.uniform(0.0, 0.4))
             else:  # on its way there
-                when = {"seconds": chance.uniform(0.0, 1.0)}
-            code, said = run("train", ABLATION, **when)
+                code, said = run("train", ABLATION, seconds=chance.uniform(0.0, 1.0))
             assert code == -signal.SIGKILL, said
             assert made(folder) == {}
         code, said = run("train", ABLATION)
@@ -97,11 +95,6 @@ def test_kill_9_leaves_no_model_and_training_goes_on_to_the_same_end(folder: Pat
     assert not list((folder / ".checkpoints").glob("*/*/*"))
     assert statuses(folder) == {"FINISHED"}
     assert statuses(folder, ViewType.DELETED_ONLY) == {"KILLED"}
-
-
-def newest(folder: Path) -> Path | None:
-    """The checkpoint that it would go on from."""
-    return max((folder / ".checkpoints").glob("*/*/*.ckpt"), default=None)
 
 
 def made(folder: Path) -> dict[Path, bytes]:
