@@ -16,7 +16,8 @@ from pipeline.params.model import Pattern, Positional
 from pipeline.reporting import style
 from pipeline.reporting.grid import tables
 from pipeline.reporting.grid.figures import across, outcomes
-from tests.reporting.synthetic import CEILING, Grid, cell, cells, grid, history, runs
+from pipeline.reporting.grid.finding import PANELS, by_panel
+from tests.reporting.synthetic import CEILING, Grid, cell, cells, evidence, grid, history, runs
 
 
 def many(count: int, seeds: int) -> Grid:
@@ -106,6 +107,20 @@ def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(made: Grid,
             width = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
             height = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
             assert width <= 1 or height <= 1, (one, other)
+
+
+@pytest.mark.parametrize("made", [grid(), dict(list(grid().items())[:PANELS])])
+def test_a_figure_of_a_panel_per_cell_shows_a_dozen_those_compared_among_them_and_says_so(made: Grid) -> None:
+    of = evidence(made)
+    curves = partial(outcomes.learning_curves, history(made), score=EXACT[0], words=EXACT[1])
+    figure = by_panel(of, "name", "Title", "Caption.", curves)
+    titles = [axes.get_title(loc="left").replace("\n", "") for axes in figure.draw().axes]
+    shown = [name for name in made if name in titles]
+    assert [title for title in titles if title] == shown
+    assert len(shown) == min(PANELS, len(made))
+    assert {name for pair in of.declared[["first", "second"]].to_numpy() for name in pair} <= set(shown)
+    said = f" Here {PANELS} of {len(made)} cells; the tables have all."
+    assert figure.caption == "Caption." + said * (len(made) > PANELS)
 
 
 def test_every_seed_has_its_mark_and_every_cell_its_count() -> None:

@@ -48,6 +48,12 @@ class Evidence(Lookup):
         runs = self.tables["runs.csv"]
         return runs[runs["task"] == self.dataset]
 
+    @property
+    def declared(self) -> pd.DataFrame:
+        """The rows of `comparisons.csv` of this task that params.yaml declares."""
+        table = self.tables["comparisons.csv"]
+        return table[(table["declared"] == 1) & table["first"].isin([cell.name for cell in self.cells])]
+
     def base(self, **switches: object) -> list[Cell]:
         """The cells with these switches that are otherwise as most are, with every residual connection."""
         return grid.find(self.cells, **(grid.shared(self.cells) | switches))

@@ -3,6 +3,7 @@ lies a template of the same name, which has its sentences. It is found by itself
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from pipeline import cells as grid
@@ -11,7 +12,7 @@ from pipeline.params.task import Scored
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.comparisons import one_layer_each
 from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.page import Figure, Table
+from pipeline.reporting.page import Drawing, Figure, Table
 from pipeline.reporting.wording import brief, number
 
 Chapter = Literal["results", "questions", "mechanism", "details"]
@@ -27,6 +28,8 @@ BITS: tuple[Scored] = ("bits",)
 """What a task may be scored by, for sections that have nothing to say of others."""
 LINES = "Line: mean over seeds, band: from the least to the most; in colour as trained."
 DOTS = "A dot per seed, in colour as trained."
+PANELS = 12
+"""The most that a figure of a panel per cell shows."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,26 @@ def differences(evidence: Evidence, measure: str, pairs: Sequence[tuple[Cell, Ce
             rows.append([names, brief(found), str(found.n), number(found.budget or 0, "steps"), *decided])
     headers = ["Cells", "Mean difference (95% interval)", "Shared seeds", "Budget", "p (declared, Holm)", "log-rank p"]
     return [Table(headers, rows, caption)] if rows else []
+
+
+def by_panel(
+    evidence: Evidence,
+    name: str,
+    title: str,
+    caption: str,
+    draw: Callable[[Sequence[Cell]], Drawing],
+    *,
+    among: Sequence[Cell] | None = None,
+) -> Figure:
+    """A figure of a panel per cell, of all or `among` these: where they are many, of those that are compared by
+    declaration or lack no residual connection, and its caption says so."""
+    cells = evidence.cells if among is None else among
+    compared = evidence.declared[["first", "second"]].to_numpy()
+    worth = sorted(cells, key=lambda cell: -2 * (cell.name in compared) - grid.is_whole(cell))[:PANELS]
+    shown = [cell for cell in cells if cell in worth]
+    if len(shown) < len(cells):
+        caption += f" Here {len(shown)} of {len(cells)} cells; the tables have all."
+    return Figure(name, title, caption, partial(draw, shown))
 
 
 About = Callable[[Cell, Cell], Mapping[str, Estimate | None]]

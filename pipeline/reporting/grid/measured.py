@@ -8,7 +8,7 @@ from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate, rows_at
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import DOTS, LINES, Finding, by_cell
+from pipeline.reporting.grid.finding import DOTS, LINES, Finding, by_cell, by_panel
 from pipeline.reporting.grid.tables import MEMBER
 from pipeline.reporting.page import Figure
 
@@ -25,11 +25,14 @@ def finding(measurement: Measurement, evidence: Evidence) -> Finding | None:
     shown = rows_at(table, first)
     words += "".join(f", {name}: {choice}" for name, choice in first.items())
     reference = (measurement.reference, "nothing to find") if measurement.reference is not None else None
+    title = f"{words[0].upper()}{words[1:]} by cell"
     if along:
         labels = ("Depth (layers passed)" if along == "depth" else "Layer", words[0].upper() + words[1:])
-        draw = partial(measured.lines, shown, evidence.cells, value, along=along, labels=labels, reference=reference)
+        lines = partial(measured.lines, shown, value=value, along=along, labels=labels, reference=reference)
+        figure = by_panel(evidence, measurement.name, title, LINES, lines)
     else:
-        draw = partial(measured.dots, shown, evidence.cells, value, label=words, reference=reference)
+        dots = partial(measured.dots, shown, evidence.cells, value, label=words, reference=reference)
+        figure = Figure(measurement.name, title, DOTS, dots)
     last = {str(name): int(rows.max()) for name, rows in table.groupby("ablation")[along]} if along else {}
 
     def at_end(trained: int) -> Callable[[Cell], Estimate | None]:
@@ -42,7 +45,6 @@ def finding(measurement: Measurement, evidence: Evidence) -> Finding | None:
     columns = {"As trained": at_end(1), "Before training": at_end(0)}
     where = f" at the last {along}" if along else ""
     caption = f"The {words}{where}: mean over seeds (t 95% interval)"
-    figure = Figure(measurement.name, f"{words[0].upper()}{words[1:]} by cell", LINES if along else DOTS, draw)
     return Finding(
         _range([at_end(1)(cell) for cell in evidence.cells], words + where),
         [by_cell(evidence.cells, columns, caption)],

@@ -14,8 +14,7 @@ def decisions(evidence: Evidence) -> Finding | None:
     """Of every declared comparison, whether its corrected p-value is below `comparisons.ALPHA`; and the cells of which
     runs were still rising."""
     cells = {cell.name: cell for cell in evidence.cells}
-    table = evidence.tables["comparisons.csv"]
-    declared = table[(table["declared"] == 1) & table["first"].isin(cells)]
+    declared = evidence.declared
     claims = [
         claim
         for first, second, measure in declared[["first", "second", "measure"]].itertuples(index=False)

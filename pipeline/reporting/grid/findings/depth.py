@@ -1,13 +1,11 @@
 """Where in depth does the symmetry break: which state first feels that earlier tokens were permuted?"""
 
-from functools import partial
 from itertools import pairwise
 
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import LINES, Finding, by_cell, columns_by_depth, section
-from pipeline.reporting.page import Figure
+from pipeline.reporting.grid.finding import LINES, Finding, by_cell, by_panel, columns_by_depth, section
 
 MOVED = 1e-6
 """Relative change, in float32, that counts as one."""
@@ -25,28 +23,32 @@ def depth(evidence: Evidence) -> Finding | None:
     others = table[table["position"] < end].groupby(keys, sort=False)[["change_of_token"]].mean().reset_index()
     deepest = last[last["depth"] == last.groupby("ablation")["depth"].transform("max")]
     figures = [
-        Figure(
+        by_panel(
+            evidence,
             "depth",
             "Relative change of a token's state by depth and cell when earlier tokens are permuted",
             f"The last token's position stays, the others move (their mean). {LINES}",
-            partial(
-                measured.lines, last, evidence.cells, "change_of_token", dashed=(others, "the other tokens"),
+            lambda cells: measured.lines(
+                last,
+                cells,
+                "change_of_token",
+                dashed=(others, "the other tokens"),
                 labels=("Depth (layers passed)", "Relative change of a token's state"),
             ),
         )
-    ]  # fmt: skip
+    ]
     if ((table["step"] > 0) & (table["trained"] == 0)).any():
         figures.append(
-            Figure(
+            by_panel(
+                evidence,
                 "depth_along_training",
                 "Relative change of the last state over training steps, by cell",
                 "The last token after the last layer, a line per seed; the first point is before training.",
-                partial(
-                    measured.along_training, deepest, evidence.cells, "change_of_token",
-                    label="Relative change of the last state",
+                lambda cells: measured.along_training(
+                    deepest, cells, "change_of_token", label="Relative change of the last state"
                 ),
             )
-        )  # fmt: skip
+        )
     columns = columns_by_depth(evidence, "depth", "change_of_token", range(int(table["depth"].max()) + 1), position=end)
     caption = "Change of the last token's state as trained: mean over seeds (t 95% interval)"
     return Finding(_answer(evidence, end), [by_cell(evidence.cells, columns, caption)], figures)

@@ -1,12 +1,9 @@
 """Does the answer need what the mean of the states at a position says of it?"""
 
-from functools import partial
-
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence, trained
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import LINES, Finding, by_cell, columns_by_depth, section
-from pipeline.reporting.page import Figure
+from pipeline.reporting.grid.finding import LINES, Finding, by_cell, by_panel, columns_by_depth, section
 
 
 @section("mechanism", 35, "Does the answer need what states say of their position?", tells=["erasure"])
@@ -38,16 +35,19 @@ def erasure(evidence: Evidence) -> Finding | None:
         if estimates and untouched and all(estimates.values()):
             words = {"cell": cell.name, "depths": list(inner)}
             claims.append(Claim("answer", {"untouched": untouched, **estimates, **known}, words))
-    figure = Figure(
+    figure = by_panel(
+        evidence,
         "erasure",
         "Exact match when the states of every position are moved to the same mean, by depth and cell",
         f"{LINES} Dashed: moved as far in a direction that means nothing.",
-        partial(
-            measured.lines, trained(table), evidence.cells, "mean_erased",
+        lambda cells: measured.lines(
+            trained(table),
+            cells,
+            "mean_erased",
             labels=("Depth (layers passed)", "Exact match, means erased"),
             dashed=(trained(table).assign(mean_erased=table["sham"]), "sham"),
         ),
-    )  # fmt: skip
+    )
     return Finding(claims, tables, [figure])
 
 

@@ -1,12 +1,9 @@
 """Where, by depth, does the order of two tokens lie?"""
 
-from functools import partial
-
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import LINES, Finding, by_cell, columns_by_depth, section
-from pipeline.reporting.page import Figure
+from pipeline.reporting.grid.finding import LINES, Finding, by_cell, by_panel, columns_by_depth, section
 
 SETS = ("swapped pair", "rest", "last")
 """Sets of positions that part a prompt."""
@@ -41,13 +38,16 @@ def interchange(evidence: Evidence) -> Finding | None:
                 f"depth_{depth}": one and evidence.beside(one, "depth", "count") for depth, one in pairs.items()
             }
             claims.append(Claim("answer", estimates, {"cell": cell.name, "depths": list(depths_told)}))
-    figure = Figure(
+    figure = by_panel(
+        evidence,
         "interchange",
         "Share of a swap of two tokens that the states of the swapped pair bring about, by depth and cell",
         f"{LINES} Where it falls, order has left its place.",
-        partial(
-            measured.lines, table[table["places"] == "swapped pair"], evidence.cells, "recovery",
+        lambda cells: measured.lines(
+            table[table["places"] == "swapped pair"],
+            cells,
+            "recovery",
             labels=("Depth (layers passed)", "Share of the swap, by the pair's states"),
         ),
-    )  # fmt: skip
+    )
     return Finding(claims, tables, [figure])

@@ -1,13 +1,10 @@
 """Which layers' masks does the prediction feel, and what follows for the last layer?"""
 
-from functools import partial
-
 from pipeline import cells as grid
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import LINES, Column, Finding, by_cell, section
-from pipeline.reporting.page import Figure
+from pipeline.reporting.grid.finding import LINES, Column, Finding, by_cell, by_panel, section
 
 
 @section("mechanism", 15, "Which layers' masks matter?", tells=["masks"])
@@ -34,14 +31,19 @@ def masks(evidence: Evidence) -> Finding | None:
         }
         words = {"cell": cell.name, "lacking": lacking.name if lacking else ""}
         claims.append(Claim("last_layer", estimates, words, place="lead" if lacking else ""))
-    figure = Figure(
+    figure = by_panel(
+        evidence,
         "masks",
         "Total variation of the prediction when one layer's causal mask is taken away, by layer and cell",
         f"{LINES} Nothing happens without the last layer's mask.",
-        partial(
-            measured.lines, table, masked, "total_variation", along="layer",
+        lambda cells: measured.lines(
+            table,
+            cells,
+            "total_variation",
+            along="layer",
             labels=("Layer without mask", "Change of the prediction (total variation)"),
         ),
-    )  # fmt: skip
+        among=masked,
+    )
     caption = "Total variation between predictions with and without the layer's mask, as trained: mean (t 95% interval)"
     return Finding(claims, [by_cell(masked, columns, caption)], [figure])

@@ -1,6 +1,5 @@
 """Can the position be read from the residual stream by a linear probe?"""
 
-from functools import partial
 from typing import Any
 
 from pipeline.params import Cell
@@ -8,8 +7,7 @@ from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.comparisons import depth_to_read
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import LINES, Column, Finding, by_cell, by_layer, section
-from pipeline.reporting.page import Figure
+from pipeline.reporting.grid.finding import LINES, Column, Finding, by_cell, by_layer, by_panel, section
 
 
 @section("mechanism", 30, "Is position readable?", tells=["position_probe"])
@@ -49,14 +47,18 @@ def position_probe(evidence: Evidence) -> Finding | None:
     estimates, layers = by_layer(evidence.cells, about)
     claims = [Claim("answer", estimates, {"layers": layers}, place="lead")] if layers else []
     position = table[(table["rows"] == "random") & (table["target"] == "position")]
-    figure = Figure(
+    figure = by_panel(
+        evidence,
         "position_probe",
         "R² of a linear probe for absolute position on random rows, by depth and cell",
         f"{LINES} A probe that knows nothing has 0.",
-        partial(
-            measured.lines, position.assign(r2=position["r2"].clip(lower=-0.1)), evidence.cells, "r2",
-            labels=("Depth (layers passed)", "R² of position, random rows"), reference=(0.0, "knows nothing"),
+        lambda cells: measured.lines(
+            position.assign(r2=position["r2"].clip(lower=-0.1)),
+            cells,
+            "r2",
+            labels=("Depth (layers passed)", "R² of position, random rows"),
+            reference=(0.0, "knows nothing"),
         ),
-    )  # fmt: skip
+    )
     caption = "After the last layer, as trained"
     return Finding(claims, [*by_depth, by_cell(evidence.cells, others, caption)], [figure])

@@ -1,7 +1,6 @@
 """Why a missing residual connection makes training hard, and why a substitute helps: what the next norm finds."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,8 +11,7 @@ from pipeline.reporting.claims import Claim, Estimate, Unit, rows_at
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import Column, Finding, by_cell, section
-from pipeline.reporting.page import Figure
+from pipeline.reporting.grid.finding import Column, Finding, by_cell, by_panel, section
 
 
 @section("mechanism", 65, "What does the norm after a missing connection find?", tells=["signal"])
@@ -52,15 +50,16 @@ def signal(evidence: Evidence) -> Finding | None:
         if all(estimates.values()):
             claims.append(Claim("before", estimates, {"plain": cell.name, "whole": other.name}))
     lacking = [cell for cell, _ in pairs]
-    figure = Figure(
+    figure = by_panel(
+        evidence,
         "signal",
         "Root mean square of what enters the norm after the missing connections, along training, by cell",
         "A line per seed.",
-        partial(
-            measured.along_training, pd.concat(_there(table, lacking)), lacking, "entering",
-            label="Root mean square", log=True,
+        lambda cells: measured.along_training(
+            pd.concat(_there(table, cells)), cells, "entering", label="Root mean square", log=True
         ),
-    )  # fmt: skip
+        among=lacking,
+    )
     return Finding(claims, [by_cell(lacking, columns, caption)], [figure])
 
 
@@ -72,6 +71,6 @@ def next_norm(cell: Cell) -> dict[str, Any]:
     return {"layer": layer + 1, "sublayer": "attention" if layer + 1 < cell.model.layers else "output"}
 
 
-def _there(table: pd.DataFrame, cells: list[Cell]) -> Iterator[pd.DataFrame]:
+def _there(table: pd.DataFrame, cells: Sequence[Cell]) -> Iterator[pd.DataFrame]:
     for cell in cells:
         yield rows_at(table, {"ablation": cell.name, **next_norm(cell)})

@@ -7,8 +7,7 @@ from pipeline.reporting.claims import Claim, Estimate, Unit
 from pipeline.reporting.grid.comparisons import depth_to_read, wholes
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import measured
-from pipeline.reporting.grid.finding import Column, Finding, by_cell, by_layer, differences, section
-from pipeline.reporting.page import Figure
+from pipeline.reporting.grid.finding import Column, Finding, by_cell, by_layer, by_panel, differences, section
 
 
 @section("mechanism", 50, "Does the column above a position stay about its token?", tells=["slices"])
@@ -33,12 +32,13 @@ def slices(evidence: Evidence) -> Finding | None:
         "Margin, points": own("margin", "points"),
     }
     positions = table["position"].nunique()
-    figure = Figure(
+    figure = by_panel(
+        evidence,
         "slices",
         "Accuracy of reading the token at each position from the column above each position, a panel per cell",
         "Trained, after the last layer, mean over seeds. Row: the column that is read; column: the token that is "
         "looked for. A dark diagonal: columns are about their own tokens.",
-        partial(measured.slices, table, evidence.cells),
+        partial(measured.slices, table),
     )
     return Finding(
         _answer(evidence),

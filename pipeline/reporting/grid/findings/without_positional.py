@@ -7,8 +7,7 @@ from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid import comparisons
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import outcomes
-from pipeline.reporting.grid.finding import ANSWERS, Column, Finding, by_cell, differences, section
-from pipeline.reporting.page import Figure
+from pipeline.reporting.grid.finding import ANSWERS, Column, Finding, by_cell, by_panel, differences, section
 
 
 @section(
@@ -52,10 +51,11 @@ def without_positional(evidence: Evidence) -> Finding | None:
         *differences(evidence, "test_exact_match", pairs, "Difference in test exact match, percentage points"),
         by_cell(evidence.cells, columns, "Means over seeds (steps: t 95% interval)"),
     ]
-    figure = Figure(
+    figure = by_panel(
+        evidence,
         "not_yet_converged",
         "Share of runs not yet converged by step, a panel per cell",
         "Kaplan-Meier estimate over the seeds of each cell.",
-        partial(outcomes.not_yet_converged, evidence.runs, evidence.cells),
+        partial(outcomes.not_yet_converged, evidence.runs),
     )
     return Finding(claims, tables, [figure])
