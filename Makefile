@@ -12,6 +12,7 @@ TORCH += --no-deps --retries 1 --extra-index-url https://download.pytorch.org/wh
 endif
 # One more than there are cores: some tests only wait.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))')
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml
 WITHOUT_TORCH := awk '/^[a-z]/ {kept = !/^(torch==|triton==|nvidia-|cuda-)/} kept || /^\#/'
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -21,7 +22,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without bytecode each of many short processes would spend seconds to compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro search study play ui test check bench lock
+.PHONY: help repro search study play ui test faults check bench lock
 
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +47,11 @@ play: $(READY)  ## ask trained models in the browser: type, shuffle, look inside
 	test -x $(BIN)/marimo || $(PIP) --no-build-isolation -e '.[play]'
 	$(BIN)/marimo run notebooks/play.py
 
-test: $(TOOLS)  ## set everything up, then run the tests (10 to 30 min)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: $(TOOLS)  ## set everything up, then run the tests, one of the whole pipeline among them (10 min)
+	$(PYTEST) -m "not faults"
+
+faults: $(TOOLS)  ## kill, starve and cut off real processes, disks, databases and clusters (15 min)
+	$(PYTEST) -m faults
 
 check: $(TOOLS)  ## linters and type checker (a minute)
 	$(BIN)/ruff check .

@@ -98,7 +98,6 @@ def test_a_committed_study_is_up_to_date_and_valid(folder: Path) -> None:
     read(folder / "params.yaml")
 
 
-@pytest.mark.end_to_end
 def test_dvc_names_its_stages_as_the_projects(project: Path) -> None:
     """In its folder, so that a grid runs there as it does here."""
     shutil.copytree(PROJECT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))

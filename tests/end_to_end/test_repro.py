@@ -4,15 +4,11 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
-from subprocess import DEVNULL
 
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from pipeline import dataset
@@ -21,58 +17,13 @@ from pipeline.refusal import Refused
 from pipeline.stages import report
 from pipeline.training import checkpoints
 from tests.conftest import made
+from tests.end_to_end.clones import ADDED, cloned, run, stages_run
 
 PROJECT = Path(__file__).parent.parent.parent
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
-KILLS = 10
+pytestmark = pytest.mark.timeout(1800)
+GRID = (sys.executable, "-m", "pipeline", "grid", "--jobs", "2")
 ELSEWHERE = {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2"}
 """What differs between two people's machines of one kind."""
-LEFT_OUT = (
-    "  learned-causal: {task: addition}\n",
-    "  nope-causal-no-residual-0: {task: addition, model: {positional: none, residual_free: [0]}}\n",
-)
-ADDED = "  nope-causal: {task: addition, model: {positional: none}}\n"
-COMPARED = "comparisons:\n  - {first: nope-causal, second: learned-causal}\n"
-
-
-def run(folder: Path, *command: str, expect: int = 0, **environment: str) -> str:
-    """Run `command` in `folder` with this Python first on the path; what it printed."""
-    done = subprocess.run(
-        command, cwd=folder, env=surroundings(folder) | environment, capture_output=True, text=True, timeout=800
-    )
-    assert done.returncode == expect, f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
-
-
-def surroundings(folder: Path) -> dict[str, str]:
-    """The environment of what is run in `folder`."""
-    python = str(Path(sys.executable).parent)
-    return os.environ | {"PATH": f"{python}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
-
-
-def stages_run(output: str) -> list[str]:
-    """The stages that DVC says it ran, in order."""
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-
-
-def cloned(folder: Path) -> Path:
-    """A clone of the committed and uncommitted files, holding the smoke preset less three cells; a test adds one."""
-    run(PROJECT, "git", "clone", "--quiet", str(PROJECT), str(folder))
-    new = run(PROJECT, "git", "ls-files", "--others", "--exclude-standard").splitlines()
-    for name in new + run(PROJECT, "git", "diff", "--name-only", "--no-renames", "HEAD").splitlines():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if (PROJECT / name).is_file():
-            shutil.copy(PROJECT / name, folder / name)
-        else:
-            (folder / name).unlink(missing_ok=True)
-    run(folder, "python", "-m", "pipeline", "preset", "smoke", "--force")
-    text = (folder / "params.yaml").read_text()
-    changes = {**dict.fromkeys((*LEFT_OUT, ADDED), ""), COMPARED: "comparisons: []\n", "trials: 4": "trials: 2"}
-    for line, instead in changes.items():
-        assert text.count(line) == 1
-        text = text.replace(line, instead)
-    (folder / "params.yaml").write_text(text)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -88,23 +39,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_grid_leaves_the_bytes_that_stage_by_stage_leaves(clone: Path, tmp_path: Path) -> None:
-    """In another folder, locale, time zone and order of hashes, with two jobs, and killed at random moments before."""
+    """In another folder, locale, time zone and order of hashes, with two jobs."""
     beside = cloned(tmp_path / "project")
-    grid, moments = (sys.executable, "-m", "pipeline", "grid", "--jobs", "2"), random.Random(os.getpid())
-    for _ in range(KILLS):
-        with subprocess.Popen(
-            grid, cwd=beside, env=surroundings(beside) | ELSEWHERE, stdout=DEVNULL, stderr=DEVNULL
-        ) as process:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(moments.uniform(0.0, 15.0))
-            process.kill()
-    run(beside, *grid, **ELSEWHERE)
+    run(beside, *GRID, **ELSEWHERE)
     one, other = made(clone) | {Path("dvc.lock"): (clone.parent / "report.lock").read_bytes()}, made(beside)
     assert {path for path in one | other if one.get(path) != other.get(path)} == set()
     assert stages_run(run(beside, "dvc", "repro", "report")) == []
-    client = MlflowClient(f"sqlite:///{beside}/mlflow.db")
-    found = client.search_runs([one.experiment_id for one in client.search_experiments()])
-    assert {one.info.status for one in found} <= {"FINISHED", "KILLED"}
 
 
 def test_everything_the_design_promises_is_there(clone: Path) -> None:

@@ -109,6 +109,7 @@ def living(folder: Path) -> set[int]:
     return found - {os.getpid()}
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("killed", ["the caller", "the server"])
 def test_kill_9_leaves_nobody_behind(folder: Path, killed: str) -> None:

@@ -8,6 +8,8 @@ import pytest
 from pipeline.engines import ENGINES, Command
 from pipeline.refusal import Refused
 
+pytestmark = pytest.mark.faults
+
 
 def python(code: str, *arguments: str) -> Command:
     return Command((sys.executable, "-c", code, *arguments))

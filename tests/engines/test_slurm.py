@@ -11,6 +11,8 @@ from pipeline.engines import ENGINES, Command
 from pipeline.refusal import Failed, Refused
 from tests.engines import slurm_cluster
 
+pytestmark = pytest.mark.faults
+
 GONE = "mark = pathlib.Path(sys.argv[1])\nif mark.exists(): sys.exit(7)\nmark.touch()\n"
 
 

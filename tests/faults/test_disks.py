@@ -16,6 +16,8 @@ from pipeline.params import PARAMS_FILE
 from tests.conftest import PRESETS
 from tests.faults.forks import Run, forks
 
+pytestmark = pytest.mark.faults
+
 CELL = "learned-causal"
 SIZE = 32 << 20
 """Of each disk, in bytes."""

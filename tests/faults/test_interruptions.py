@@ -20,6 +20,8 @@ from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
 from tests.faults.forks import forks
 
+pytestmark = pytest.mark.faults
+
 PROJECT = Path(__file__).parent.parent.parent
 ABLATION = "learned-causal"
 KILLS = 10

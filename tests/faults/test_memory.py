@@ -13,6 +13,8 @@ from pipeline.params import read
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
 
+pytestmark = pytest.mark.faults
+
 PROJECT = Path(__file__).parent.parent.parent
 CELL = "learned-causal"
 LIMIT = 4 << 30

@@ -17,6 +17,8 @@ from pipeline.params import PARAMS_FILE, read
 from pipeline.refusal import Refused
 from tests.conftest import PRESETS
 
+pytestmark = pytest.mark.faults
+
 PROJECT = Path(__file__).parent.parent.parent
 VALID = [PROJECT / PARAMS_FILE, *sorted(PRESETS.glob("*.yaml")), *sorted(PROJECT.glob(f"studies/*/{PARAMS_FILE}"))]
 STRANGE: list[Any] = [

@@ -23,6 +23,8 @@ from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
 from tests.search.conftest import fresh_database, postgres, postgres_server
 
+pytestmark = pytest.mark.faults
+
 __all__ = ["postgres", "postgres_server"]  # fixtures
 
 PROJECT = Path(__file__).parent.parent.parent

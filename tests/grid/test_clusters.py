@@ -17,7 +17,7 @@ from tests.engines.test_conformance import CLUSTERS
 from tests.grid.conftest import changed, experiment
 
 __all__ = ["cluster", "controller", "nodes", "slurm"]  # fixtures
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 
 def longer(project: Path) -> Path:

@@ -16,7 +16,7 @@ from pipeline.grid import driver, ledger
 from pipeline.params import Ablation, Params
 from tests.grid.conftest import changed
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 
 def start(project: Path) -> "subprocess.Popen[str]":

@@ -9,6 +9,8 @@ from pipeline.params import read
 from pipeline.stages import search
 from tests.engines.conftest import controller, slurm
 
+pytestmark = pytest.mark.faults
+
 __all__ = ["controller", "slurm"]  # fixtures
 
 
