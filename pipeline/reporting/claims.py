@@ -16,7 +16,7 @@ Unit = Literal[
     "share", "points", "steps", "more steps", "more", "count", "number", "ratio", "p", "logit", "flops",
     "bits", "more bits",
 ]  # fmt: skip
-Interval = Literal["", "Clopper-Pearson 95%", "t 95%", "Fieller 95%", "Bonett-Wright 95%", "minimum to maximum"]
+IntervalKind = Literal["", "Clopper-Pearson 95%", "t 95%", "Fieller 95%", "Bonett-Wright 95%", "minimum to maximum"]
 Place = Literal["", "alarm", "opening", "lead", "decided", "open", "next"]
 VERDICTS: dict[Place, str] = {
     "decided": "What is decided",
@@ -44,7 +44,7 @@ class Estimate(Section):
     value: float
     low: float | None = None
     high: float | None = None
-    interval: Interval = ""
+    interval: IntervalKind = ""
     """How `low` and `high` were made."""
     n: int | None = None
     """Runs, pairs of runs or cells that it is made from."""
@@ -132,7 +132,7 @@ class Lookup(Protocol):
         statistic: Statistic = "value",
         limits: tuple[str, str] | None = None,
         n: str | None = None,
-        interval: Interval = "",
+        interval: IntervalKind = "",
     ) -> Estimate | None:
         """What stands in `column` of the rows at `where`; None where there is nothing. `limits`, `n`: the columns of
         the same rows that say how sure it is."""

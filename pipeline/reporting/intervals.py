@@ -23,11 +23,11 @@ class Bounded(NamedTuple):
     high: float
 
 
-def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
+def exact_interval(successes: int, trials: int) -> Interval:
     """Clopper-Pearson interval of a share; everything is possible where nothing was tried."""
     if trials == 0:
         return Interval(0.0, 1.0)
-    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
     return Interval(float(interval.low), float(interval.high))
 
 

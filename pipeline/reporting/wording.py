@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from pipeline.reporting.claims import Estimate, Interval, Unit
+from pipeline.reporting.claims import Estimate, IntervalKind, Unit
 
 NOTHING = "–"
 
@@ -46,7 +46,7 @@ UNITS: dict[Unit, Callable[[float], str]] = {
     "bits": lambda bits: f"{bits:.3f}",
     "more bits": lambda bits: f"{bits:+.3f}" if round(bits, 3) else "0",
 }
-KINDS: dict[Interval, str] = {
+KINDS: dict[IntervalKind, str] = {
     "Clopper-Pearson 95%": "95% interval ",
     "t 95%": "95% interval ",
     "Fieller 95%": "95% interval ",

@@ -41,13 +41,14 @@ def storage_url(search: Search, folder: Path) -> URL:
     Raises:
         Refused: it is no address of a database that serves.
     """
-    given = os.environ.get(VARIABLE) or search.storage or f"sqlite:///{folder / 'study.db'}"
+    told = os.environ.get(VARIABLE)
+    key, given = VARIABLE if told else "search.storage", told or search.storage or f"sqlite:///{folder / 'study.db'}"
     try:
         url = make_url(given)
-    except SQLAlchemyError:
-        raise Refused("search.storage: no address of a database (allowed: sqlite:///... or postgresql://...)") from None
+    except SQLAlchemyError:  # not shown: it may hold a password
+        raise Refused(f"{key}: no address of a database (allowed: sqlite:///... or postgresql://...)") from None
     if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise Refused(f"search.storage: {url.get_backend_name()!r} does not serve (allowed: sqlite, postgresql)")
+        raise Refused(f"{key}: {url.get_backend_name()!r} does not serve (allowed: sqlite, postgresql)")
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 

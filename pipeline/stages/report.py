@@ -45,12 +45,11 @@ def run(params: Params) -> None:
     compared = pd.concat([comparisons.table(one, params.comparisons) for one in evidence], ignore_index=True)
     written["comparisons.csv"] = comparisons.decided(compared, params.comparisons, runs)
     written["rescue.csv"] = rescue.table(cells, runs)
-    if any(cell.task.scored_by == "bits" for cell in cells):
-        written["order_value.csv"] = twins.table(cells, runs)
-    if across.many(evidence):
-        written |= {"tasks.csv": across.matrix(evidence), "holds.csv": across.holds(evidence)}
+    written["order_value.csv"] = twins.table(cells, runs)
+    compared_tasks = evidence if across.many(evidence) else []
+    written |= {"tasks.csv": across.matrix(compared_tasks), "holds.csv": across.holds(compared_tasks)}
     told = report.told(evidence, measurements())
-    images = report.pictures(told)
+    images = report.images(told)
 
     for name, table in {**written, "learning_curves.csv": history}.items():
         files.write_csv(REPORTS / name, table)

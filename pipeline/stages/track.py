@@ -4,6 +4,7 @@ from pipeline.params import Params
 from pipeline.stages import EVALUATION, MODELS, TESTED
 from pipeline.tracking import connect
 from pipeline.tracking.cells import end_killed, sync
+from pipeline.training.checkpoints import CONFIG
 
 
 def run(params: Params) -> None:
@@ -16,7 +17,7 @@ def run(params: Params) -> None:
     end_killed(connect(params.tracking))
     for cell in params.cells():
         folder = MODELS / cell.name
-        if (folder / "config.json").exists():
+        if (folder / CONFIG).exists():
             done = sync(params.tracking, cell, folder, EVALUATION / cell.name / TESTED)
         else:
             done = "not trained yet"

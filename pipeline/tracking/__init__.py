@@ -24,7 +24,8 @@ BACKENDS = {
     **dict.fromkeys(("sqlite", "postgresql", "mysql", "http", "https"), "mlflow"),
     "jsonl": "jsonl",
 }
-"""Scheme of `tracking.uri` -> the module here that serves it, by its `open_store(settings) -> Store`."""
+"""Scheme of `tracking.uri` -> the module here that serves it, by its `open_store(settings) -> Store` and
+`serve(settings, port)`."""
 
 
 class Unreachable(Failed):

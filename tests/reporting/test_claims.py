@@ -221,7 +221,7 @@ def test_any_grid_is_told_with_pictures_and_full_tables(made: Grid, measured: bo
     names = [figure.name for one in found for figure in one.finding.figures]
     assert len(names) == len(set(names))
     if len(made) == 1:
-        assert all(image.startswith(b"\x89PNG") for image in report.pictures(found).values())
+        assert all(image.startswith(b"\x89PNG") for image in report.images(found).values())
 
 
 def test_every_measurement_is_told_of_and_a_new_one_without_being_named() -> None:

@@ -54,6 +54,15 @@ class Evidence(Lookup):
         table = self.tables["comparisons.csv"]
         return table[(table["declared"] == 1) & table["first"].isin([cell.name for cell in self.cells])]
 
+    def size(self) -> dict[str, Estimate | None]:
+        """How many cells and runs there are, and the largest budget."""
+        of_task = {"task": self.dataset}
+        return {
+            "cells": self.estimate("ablations.csv", "runs", "count", of_task, statistic="rows"),
+            "runs": self.estimate("ablations.csv", "runs", "count", of_task, statistic="sum"),
+            "budget": self.estimate("ablations.csv", "budget", "steps", of_task, statistic="max"),
+        }
+
     def base(self, **switches: object) -> list[Cell]:
         """The cells with these switches that are otherwise as most are, with every residual connection."""
         return grid.find(self.cells, **(grid.shared(self.cells) | switches))

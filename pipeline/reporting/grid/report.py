@@ -99,7 +99,7 @@ def claims(told: Sequence[Told]) -> list[Record]:
     return [record for one in told for claim in one.finding.claims for record in records(one.name, one.dataset, claim)]
 
 
-def pictures(told: Sequence[Told]) -> dict[str, bytes]:
+def images(told: Sequence[Told]) -> dict[str, bytes]:
     """Every figure as PNG, by its name."""
     return {figure.name: png(figure.draw) for one in told for figure in one.finding.figures}
 

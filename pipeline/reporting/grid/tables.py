@@ -18,8 +18,10 @@ from pipeline.reporting.grid.published import for_cell
 from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval, mean_of
 from pipeline.reporting.survival import restricted_steps
 
-ALPHA = 0.01
+ALARM = 0.01
 """How unlikely a run above the order-blind ceiling must be by chance, over all runs looked at, to be called a bug."""
+TREND = 0.01
+"""How unlikely its last evaluations must be by chance for a curve to be called rising."""
 EVALUATIONS = 5
 """So many it takes at least to see a trend: five in order have p = 1/120."""
 REQUIRED = (
@@ -71,8 +73,6 @@ def ablations(
                 **_published(cell),
                 "task": cell.dataset,
                 **grid.columns(cell),
-                "residual": "whole" if grid.is_whole(cell) else "lacking" if grid.is_plain(cell) else "control",
-                "converged_in": _share_in_words(own["converged"]) if converges else None,
             }
         )
     published = ("published_median", "published_min", "published_max")
@@ -86,10 +86,6 @@ def ablations(
 def _converged(runs: pd.DataFrame) -> dict[str, float]:
     low, high = exact_interval(converged := int(runs["converged"].sum()), len(runs))
     return {"converged": converged, "converged_low": low, "converged_high": high}
-
-
-def _share_in_words(converged: "pd.Series[int]") -> str:
-    return "every" if converged.all() else "some" if converged.any() else "none"
 
 
 def _steps(runs: pd.DataFrame, budget: int) -> dict[str, float]:
@@ -132,11 +128,11 @@ def still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
 
 
 def rises(curve: "pd.Series[float]") -> bool:
-    """Whether the last third of a curve goes up: Kendall's tau with time, one-sided p below `ALPHA`."""
+    """Whether the last third of a curve goes up: Kendall's tau with time, one-sided p below `TREND`."""
     last = curve.to_numpy(float)[-max(EVALUATIONS, len(curve) // 3) :]
     if len(last) < EVALUATIONS or np.ptp(last) == 0:
         return False
-    return bool(stats.kendalltau(np.arange(len(last)), last, alternative="greater").pvalue < ALPHA)
+    return bool(stats.kendalltau(np.arange(len(last)), last, alternative="greater").pvalue < TREND)
 
 
 def answered(runs: pd.DataFrame) -> "pd.Series[float]":
@@ -166,7 +162,7 @@ def above_ceiling(cells: Sequence[Cell], runs: pd.DataFrame, task: str, ceiling:
         exceeds(int(right), int(trials), ceiling)
         for right, trials in zip(table["correct"], table["test_examples"], strict=True)
     ]
-    rejected, corrected, _, _ = multipletests(p_values, alpha=ALPHA, method="holm")
+    rejected, corrected, _, _ = multipletests(p_values, alpha=ALARM, method="holm")
     return table.assign(p_value=corrected, above=rejected)
 
 

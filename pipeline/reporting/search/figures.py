@@ -54,7 +54,7 @@ def pareto(study: Study) -> Figure:
         reach = [*front[minimized].astype(float), high], [*front["converged_share"], front["converged_share"].iloc[-1]]
         axes.step(*reach, where="post", color="black", linewidth=1.3, label="front", zorder=2)
         figure.legend(loc="outside upper center", ncols=5, frameon=False)
-    axes.set(xlabel=_title(minimized), ylabel="Members converged", xlim=(low, high), ylim=(-0.12, 1.12))
+    axes.set(xlabel=title(minimized), ylabel="Members converged", xlim=(low, high), ylim=(-0.12, 1.12))
     axes.set_yticks(SHARE, SHARES)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
@@ -130,5 +130,6 @@ def importances(found: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def _title(minimized: str) -> str:
+def title(minimized: str) -> str:
+    """What is minimized, as a heading."""
     return NAMES[minimized][0].upper() + NAMES[minimized][1:]

@@ -229,8 +229,8 @@ def _front(study: Study) -> Table:
         ]
         for _, trial in study.pareto_front().iterrows()
     ]
-    title = figures.NAMES[study.minimized][0].upper() + figures.NAMES[study.minimized][1:]
-    return Table(["Members converged (95% interval)", f"Mean {study.score}", title, "By"], rows)
+    headers = ["Members converged (95% interval)", f"Mean {study.score}", figures.title(study.minimized), "By"]
+    return Table(headers, rows)
 
 
 def _by_depth(study: Study) -> Table:

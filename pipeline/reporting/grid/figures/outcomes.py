@@ -33,18 +33,21 @@ def steps(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
         own = runs[runs["ablation"] == cell.name]
         _times(taken, own, cell, place)
         _converged(converged, own, place)
+        if cell.training.steps < budget:
+            said = f"of at most {cell.training.steps:,}"
+            taken.text(cell.training.steps + 0.03 * budget, place, said, va="center", color=style.DARK)
     at = " or ".join(sorted({percent(cell.training.converged_at) for cell in cells}))
-    taken.set_title(f"When is the task learned ({at} of unseen problems right)? A mark is a run", fontsize=12, pad=10)
+    taken.set_title(f"When is the task solved ({at} of unseen problems right)? A mark is a run", fontsize=12, pad=10)
     taken.set(xlim=(0, 1.04 * budget), xlabel="Training steps")
     taken.set_xticks([0, budget / 2, budget], ["0", f"{budget / 2:,.0f}", f"{budget:,}"])
-    converged.set(xlim=(-0.06, 1.62), xlabel="Runs that learned it")
+    converged.set(xlim=(-0.06, 1.62), xlabel="Runs that solved it")
     converged.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6, "color": style.DARK}
     handles = [
         *style.encodings(cells, marker="o", linestyle="none", markersize=6),
         *style.full_attention(cells, marker="s", markerfacecolor="white", linestyle="none", markersize=6),
-        Line2D([], [], marker="^", label="not learned, still rising", **dot),
-        Line2D([], [], marker="x", label="not learned, flat or order-blind", **dot),
+        Line2D([], [], marker="^", label="not solved, still rising", **dot),
+        Line2D([], [], marker="x", label="not solved, order-blind or no longer rising", **dot),
         Line2D(
             [],
             [],

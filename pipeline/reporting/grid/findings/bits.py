@@ -35,12 +35,7 @@ def bits(evidence: Evidence) -> Finding:
         "interval.",
         partial(outcomes.bits, evidence.runs, evidence.cells),
     )
-    of_task = {"task": evidence.dataset}
-    size_of = {
-        "cells": evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="rows"),
-        "runs": evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="sum"),
-        "budget": evidence.estimate("ablations.csv", "budget", "steps", of_task, statistic="max"),
-    }
+    size_of = evidence.size()
     claims = [Claim("opening", size_of, {"task": evidence.problems.in_words}, place="opening")]
     claims += [
         Claim("worth", {"more": evidence.order_value(cell), "bits": evidence.bits(cell)}, {"cell": cell.name}, "lead")

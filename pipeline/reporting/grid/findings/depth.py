@@ -8,7 +8,7 @@ from pipeline.reporting.grid.figures import measured
 from pipeline.reporting.grid.finding import LINES, Finding, by_cell, by_panel, columns_by_depth, section
 
 MOVED = 1e-6
-"""Relative change, in float32, that counts as one."""
+"""Relative change that counts as one."""
 
 
 @section("mechanism", 20, "Where in depth does the symmetry break?", tells=["depth"])

@@ -63,14 +63,9 @@ def results(evidence: Evidence) -> Finding:
             partial(outcomes.exact_match, evidence.runs, evidence.cells, evidence.ceiling),
         ),
     ]
-    of_task = {"task": evidence.dataset}
-    size_of = {
-        "cells": evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="rows"),
-        "runs": evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="sum"),
-        "budget": evidence.estimate("ablations.csv", "budget", "steps", of_task, statistic="max"),
-    }
+    size_of = evidence.size()
     one_size = len({len(cell.training.seeds) for cell in evidence.cells}) == 1
-    fewest = evidence.estimate("ablations.csv", "runs", "count", of_task, statistic="min")
+    fewest = evidence.estimate("ablations.csv", "runs", "count", {"task": evidence.dataset}, statistic="min")
     size_of["seeds"] = fewest if one_size else None
     opening = Claim("opening", size_of, {"task": evidence.problems.in_words}, place="opening")
     words = {
