@@ -12,21 +12,25 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.conftest import made
-from tests.end_to_end.clones import cloned, run, surroundings
+from tests.end_to_end.clones import run, surroundings
+from tests.grid.conftest import changed, experiment
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 KILLS = 10
 GRID = (sys.executable, "-m", "pipeline", "grid", "--jobs", "2")
 
 
 def test_killed_at_random_moments_it_leaves_the_bytes_of_one_that_was_left_alone(tmp_path: Path) -> None:
-    alone, killed = cloned(tmp_path / "alone"), cloned(tmp_path / "killed")
+    alone, killed = (experiment(tmp_path / name) for name in ("alone", "killed"))
+    for folder in (alone, killed):
+        changed(folder, "training", steps=300, evaluate_every=50, snapshots=1, stop_when_converged=False)
+        changed(folder, "tracking", uri="sqlite:///mlflow.db")
     run(alone, *GRID)
     moments = random.Random(os.getpid())
     for _ in range(KILLS):
         with subprocess.Popen(GRID, cwd=killed, env=surroundings(killed), stdout=DEVNULL, stderr=DEVNULL) as process:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(moments.uniform(0.0, 15.0))
+                process.wait(moments.uniform(0.0, 20.0))
             process.kill()
     run(killed, *GRID)
     one, other = made(alone), made(killed)
