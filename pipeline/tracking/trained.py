@@ -40,8 +40,8 @@ class TrainedCell:
     def files(self, seed: int | None) -> list[Path]:
         """What training wrote."""
         return [
-            self.folder / "config.json",
-            self.folder / ("history.csv" if seed is None else f"seed-{seed}.safetensors"),
+            self.folder / checkpoints.CONFIG,
+            self.folder / (checkpoints.HISTORY if seed is None else checkpoints.weights(seed)),
         ]
 
     def curve(self, seed: int | None) -> list[Row]:

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent.parent
+GRID = (sys.executable, "-m", "pipeline", "grid", "--jobs", "2")
+ELSEWHERE = {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2"}
+"""What differs between two people's machines of one kind."""
 LEFT_OUT = (
     "  learned-causal: {task: addition}\n",
     "  nope-causal-no-residual-0: {task: addition, model: {positional: none, residual_free: [0]}}\n",

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,13 +16,9 @@ from pipeline.refusal import Refused
 from pipeline.stages import report
 from pipeline.training import checkpoints
 from tests.conftest import made
-from tests.end_to_end.clones import ADDED, cloned, run, stages_run
+from tests.end_to_end.clones import ADDED, ELSEWHERE, GRID, cloned, run, stages_run
 
-PROJECT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.timeout(1800)
-GRID = (sys.executable, "-m", "pipeline", "grid", "--jobs", "2")
-ELSEWHERE = {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2"}
-"""What differs between two people's machines of one kind."""
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,7 @@ CLUSTERS = {"ray": "cluster", "slurm": "slurm"}
 """Engine -> the fixture of a cluster for it."""
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=[pytest.mark.faults] * (name in CLUSTERS)) for name in ENGINES],
-)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.faults] * (name in CLUSTERS)) for name in ENGINES])
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each of them."""
     if request.param in CLUSTERS:

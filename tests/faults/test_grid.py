@@ -3,7 +3,6 @@
 import os
 import random
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL
@@ -12,15 +11,15 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.conftest import made
-from tests.end_to_end.clones import run, surroundings
+from tests.end_to_end.clones import ELSEWHERE, GRID, run, stages_run, surroundings
 from tests.grid.conftest import changed, experiment
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 KILLS = 10
-GRID = (sys.executable, "-m", "pipeline", "grid", "--jobs", "2")
 
 
 def test_killed_at_random_moments_it_leaves_the_bytes_of_one_that_was_left_alone(tmp_path: Path) -> None:
+    """The killed one in another locale, time zone and order of hashes, too."""
     alone, killed = (experiment(tmp_path / name) for name in ("alone", "killed"))
     for folder in (alone, killed):
         changed(folder, "training", steps=300, evaluate_every=50, snapshots=1, stop_when_converged=False)
@@ -28,13 +27,16 @@ def test_killed_at_random_moments_it_leaves_the_bytes_of_one_that_was_left_alone
     run(alone, *GRID)
     moments = random.Random(os.getpid())
     for _ in range(KILLS):
-        with subprocess.Popen(GRID, cwd=killed, env=surroundings(killed), stdout=DEVNULL, stderr=DEVNULL) as process:
+        with subprocess.Popen(
+            GRID, cwd=killed, env=surroundings(killed) | ELSEWHERE, stdout=DEVNULL, stderr=DEVNULL
+        ) as process:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(moments.uniform(0.0, 20.0))
             process.kill()
-    run(killed, *GRID)
+    run(killed, *GRID, **ELSEWHERE)
     one, other = made(alone), made(killed)
     assert {path for path in one | other if one.get(path) != other.get(path)} == set()
+    assert stages_run(run(killed, "dvc", "repro", "report")) == []
     client = MlflowClient(f"sqlite:///{killed}/mlflow.db")
     found = client.search_runs([one.experiment_id for one in client.search_experiments()])
     assert {one.info.status for one in found} <= {"FINISHED", "KILLED"}

@@ -116,7 +116,7 @@ def by_panel(
     """A figure of a panel per cell, of all or `among` these: where they are many, of those that are compared by
     declaration or lack no residual connection, and its caption says so."""
     cells = evidence.cells if among is None else among
-    compared = evidence.declared[["first", "second"]].to_numpy()
+    compared = {*evidence.declared["first"], *evidence.declared["second"]}
     worth = sorted(cells, key=lambda cell: -2 * (cell.name in compared) - grid.is_whole(cell))[:PANELS]
     shown = [cell for cell in cells if cell in worth]
     if len(shown) < len(cells):

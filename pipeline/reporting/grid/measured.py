@@ -25,9 +25,10 @@ def finding(measurement: Measurement, evidence: Evidence) -> Finding | None:
     shown = rows_at(table, first)
     words += "".join(f", {name}: {choice}" for name, choice in first.items())
     reference = (measurement.reference, "nothing to find") if measurement.reference is not None else None
-    title = f"{words[0].upper()}{words[1:]} by cell"
+    heading = words[0].upper() + words[1:]
+    title = f"{heading} by cell"
     if along:
-        labels = ("Depth (layers passed)" if along == "depth" else "Layer", words[0].upper() + words[1:])
+        labels = ("Depth (layers passed)" if along == "depth" else "Layer", heading)
         lines = partial(measured.lines, shown, value=value, along=along, labels=labels, reference=reference)
         figure = by_panel(evidence, measurement.name, title, LINES, lines)
     else:
