@@ -51,8 +51,7 @@ def train(ablation: Ablation) -> None:
 
     A stage. Writes weights per seed, what rebuilds them, and the history.
     """
-    params = _params()
-    params.cell(ablation)
+    params = _of_cell(ablation)
     from pipeline.stages import train
 
     train.run(params, ablation)
@@ -64,8 +63,7 @@ def evaluate(ablation: Ablation) -> None:
 
     A stage.
     """
-    params = _params()
-    params.cell(ablation)
+    params = _of_cell(ablation)
     from pipeline.stages import evaluate
 
     evaluate.run(params, ablation)
@@ -77,8 +75,7 @@ def analyze(ablation: Ablation) -> None:
 
     A stage. Writes a table per measurement, of the cell's members before, during and after training.
     """
-    params = _params()
-    params.cell(ablation)
+    params = _of_cell(ablation)
     from pipeline.stages import analyze
 
     analyze.run(params, ablation)
@@ -323,6 +320,18 @@ def main() -> None:
         if end.code == INTERRUPTED and not of_an_engine:  # which says it for all
             print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
         raise
+
+
+def _of_cell(ablation: str) -> "Params":
+    """The experiment, if it has this cell, and the cell its dataset: what lacks is said before what is slow is
+    imported."""
+    params = _params()
+    cell = params.cell(ablation)
+    from pipeline import dataset
+    from pipeline.stages import DATA
+
+    dataset.read(DATA / cell.dataset, cell.task)
+    return params
 
 
 def _params() -> "Params":

@@ -1,5 +1,6 @@
 """Shared by all tests: shapes are checked at run time, and two busy thread teams never meet."""
 
+import gc
 import os
 import signal
 
@@ -24,6 +25,11 @@ hypothesis.settings.register_profile("shared machine", deadline=None)  # times a
 hypothesis.settings.load_profile("shared machine")
 
 PRESETS = Path(__file__).parent.parent / "pipeline" / "presets"
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays; without this each of statsmodels' corrections would look through all of it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -39,8 +39,9 @@ def every_name() -> Params:
         for place, (positional, attention, substitute, optimizer, task) in enumerate(chosen)
     }
     changes = {
+        "model": smoke.model.model_dump() | {"width": 8},
         "tasks": {name: section_of(name, OPTIONS[name][0]).model_dump() for name in TASKS},
-        "training": training(steps=4, evaluate_every=2, snapshots=1, seeds=[1]).model_dump(),
+        "training": training(steps=4, evaluate_every=2, snapshots=0, seeds=[1]).model_dump(),
         "ablations": cells,
         "comparisons": [],
         "tracking": {"uri": "jsonl:runs.jsonl"},

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 
 from pipeline import dataset
 from pipeline.dataset import Dataset
-from pipeline.params import Params, Search, checked, read
+from pipeline.params import PARAMS_FILE, Params, Search, checked, read
 from pipeline.search.study import VARIABLE
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
@@ -72,15 +72,20 @@ def data(smoke: Params, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a small study in `params.yaml` and its dataset."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return small_study(tmp_path)
+
+
+def small_study(folder: Path) -> Path:
+    """Write one to `folder`, with its dataset."""
     yaml = YAML()
     content = yaml.load(PRESETS / "smoke.yaml")
     content["training"] |= {"warmup_steps": 1, "batch_size": 8}
     content["search"] |= {"trials": 6, "steps": 4, "enumerate_up_to": 0}
-    yaml.dump(content, tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
-    dataset.write(tmp_path / "data" / "addition", problems(read().task("addition")))
-    return tmp_path
+    yaml.dump(content, folder / PARAMS_FILE)
+    dataset.write(folder / "data" / "addition", problems(read(folder / PARAMS_FILE).task("addition")))
+    return folder
 
 
 def changed(params: Params, *, space: dict[str, object] | None = None, **settings: object) -> Params:

@@ -1,6 +1,7 @@
 """The stage `search`: a study from its dataset to its page, and its best cells back into the grid."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +10,28 @@ from ruamel.yaml import YAML
 
 from pipeline.params import read
 from pipeline.refusal import Refused
-from pipeline.search.study import open_study, storage_url
+from pipeline.search.study import VARIABLE, open_study, storage_url
 from pipeline.stages import search
+from tests.search.conftest import small_study
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small study that has ended."""
+    folder = small_study(tmp_path_factory.mktemp("ended"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(VARIABLE, raising=False)
+        patch.chdir(folder)
+        search.run(read(), workers=1, engine="processes", gpus=None)
+    return folder
+
+
+@pytest.fixture
+def searched(ended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(shutil.copytree(ended, tmp_path / "project"))
+    return tmp_path / "project"
 
 
 def answer(project: Path) -> dict[str, bytes]:
@@ -21,29 +42,26 @@ def answer(project: Path) -> dict[str, bytes]:
 
 
 def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_tells_it(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    ended: Path, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search.run(read(), workers=1, engine="processes", gpus=None)
     first = answer(project)
+    assert first == answer(ended)
+    assert {"trials.csv", "ablations.yaml", "summary.md", "index.html"} <= set(first)
     said = capsys.readouterr()
     assert "not tracked" not in said.err
     assert ": 0 of 6 trials, in sqlite:///" in said.out
     assert "the first will say how long they take" in said.out
-    assert {"trials.csv", "ablations.yaml", "summary.md", "index.html"} <= set(first)
     search.run(read(), workers=1, engine="processes", gpus=None)
     assert answer(project) == first
     assert "about 0 min of trials left" in capsys.readouterr().out
-    (project / "reports" / "search" / "study.db").unlink()
-    search.run(read(), workers=1, engine="processes", gpus=None)
-    assert answer(project) == first
 
 
-def test_the_answer_quotes_what_fresh_seeds_made_of_it(project: Path) -> None:
-    search.run(read(), workers=1, engine="processes", gpus=None)
-    found = pd.read_csv(project / "reports" / "search" / "confirmation.csv")
+def test_the_answer_quotes_what_fresh_seeds_made_of_it(searched: Path) -> None:
+    found = pd.read_csv(searched / "reports" / "search" / "confirmation.csv")
     assert 0 < len(found) <= read().search.trials
     assert set(found["members"]) == {len(read().search.confirm)}
-    claims = json.loads((project / "reports" / "search" / "claims.json").read_text())["claims"]
+    claims = json.loads((searched / "reports" / "search" / "claims.json").read_text())["claims"]
     again = [claim for claim in claims if claim["name"] == "again"]
     assert again
     for claim in again:
@@ -53,23 +71,21 @@ def test_the_answer_quotes_what_fresh_seeds_made_of_it(project: Path) -> None:
         search.run_confirmation(read(), 0)
 
 
-def test_other_fresh_seeds_confirm_anew_and_no_trial_is_run_again(project: Path) -> None:
-    search.run(read(), workers=1, engine="processes", gpus=None)
-    before, path = answer(project), project / "params.yaml"
+def test_other_fresh_seeds_confirm_anew_and_no_trial_is_run_again(searched: Path) -> None:
+    before, path = answer(searched), searched / "params.yaml"
     said = path.read_text()
     path.write_text(said.replace("[333, 444]", "[555, 666, 777]"))
     search.run(read(), workers=1, engine="processes", gpus=None)
-    after = answer(project)
+    after = answer(searched)
     assert after["trials.csv"] == before["trials.csv"]
-    assert set(pd.read_csv(project / "reports" / "search" / "confirmation.csv")["members"]) == {3}
+    assert set(pd.read_csv(searched / "reports" / "search" / "confirmation.csv")["members"]) == {3}
     path.write_text(said)
     search.run(read(), workers=1, engine="processes", gpus=None)
-    assert answer(project) == before
+    assert answer(searched) == before
 
 
-def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(project: Path) -> None:
-    search.run(read(), workers=1, engine="processes", gpus=None)
-    ready = YAML(typ="safe").load(project / "reports" / "search" / "ablations.yaml")
+def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(searched: Path) -> None:
+    ready = YAML(typ="safe").load(searched / "reports" / "search" / "ablations.yaml")
     before = read()
     search.promote(before, 2)
     after = read()
@@ -82,10 +98,9 @@ def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(project: Path) 
     assert read() == after  # promoted already
 
 
-def test_a_name_that_another_cell_has_is_refused_and_nothing_written(project: Path) -> None:
-    search.run(read(), workers=1, engine="processes", gpus=None)
-    best = next(iter(YAML(typ="safe").load(project / "reports" / "search" / "ablations.yaml")))
-    path = project / "params.yaml"
+def test_a_name_that_another_cell_has_is_refused_and_nothing_written(searched: Path) -> None:
+    best = next(iter(YAML(typ="safe").load(searched / "reports" / "search" / "ablations.yaml")))
+    path = searched / "params.yaml"
     path.write_text(path.read_text().replace("ablations:", f"ablations:\n  {best}: {{task: reverse}}"))
     before = path.read_bytes()
     with pytest.raises(Refused, match=f"ablations.{best}: is another cell than the study's"):

@@ -115,6 +115,7 @@ def test_the_run_that_an_mlflow_project_is_in_is_left_alone(
 
 EIGHT = """
 import os, sys
+import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store, pipeline.tracking.mlflow
 from pipeline.tracking import connect
 from pipeline.params import Tracking
 for _ in range(8):
