@@ -20,7 +20,7 @@ IntervalKind = Literal["", "Clopper-Pearson 95%", "t 95%", "Fieller 95%", "Bonet
 Place = Literal["", "alarm", "opening", "lead", "decided", "open", "next"]
 VERDICTS: dict[Place, str] = {
     "decided": "What is decided",
-    "open": "What is not",
+    "open": "What is not decided",
     "next": "What would decide it",
 }
 """Places in the order of the page, with their titles."""
