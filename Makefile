@@ -39,7 +39,7 @@ search: $(READY)  ## how few layers, how few residual connections? (an Optuna st
 
 study: $(READY)  ## make study NAME=...: bring the report of studies/NAME up to date (an hour or more; goes on where it stopped); DATA=FILE [COLUMN=...]: of your own data
 	$(if $(NAME),,$(error say which: make study NAME=...))
-	$(BIN)/python -m pipeline study $(NAME) $(if $(wildcard studies/$(NAME)/params.yaml),,$(if $(DATA),--data '$(DATA)' $(if $(COLUMN),--column '$(COLUMN)')))
+	$(BIN)/python -m pipeline study $(NAME) $(if $(DATA),--data '$(DATA)') $(if $(COLUMN),--column '$(COLUMN)')
 	cd studies/$(NAME) && python -m pipeline check && python -m pipeline grid
 	@echo "The report: studies/$(NAME)/reports/index.html"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pipeline.params import Cell, Model, Sublayers, Training
 
-Column = dict[str, int | str]
+Columns = dict[str, int | str]
 
 GROUPS = ("Positional encoding and mask", "Size", "Residual connections", "Optimizer")
 """What a cell may vary first of all, in the order in which cells are shown. A cell belongs to the last that applies."""
@@ -36,7 +36,7 @@ class Switch:
         """The cell's value."""
         return getattr(getattr(cell, self.section), self.field)
 
-    def columns(self, cell: Cell) -> Column:
+    def columns(self, cell: Cell) -> Columns:
         """The cell's value as columns of a table: yes and no as 1 and 0, a sublayer by its layers, such as `0 2`."""
         value = self.of(cell)
         if isinstance(value, Sublayers):
@@ -105,7 +105,7 @@ SWITCHES = (
 """In the order of the columns, and of the words in a sentence."""
 
 
-def columns(cell: Cell) -> Column:
+def columns(cell: Cell) -> Columns:
     """What the cell is, as columns of a table."""
     return {name: value for switch in SWITCHES for name, value in switch.columns(cell).items()}
 
@@ -160,9 +160,20 @@ def find(cells: Iterable[Cell], **values: object) -> list[Cell]:
 
 
 def like(cells: Iterable[Cell], cell: Cell, **changes: object) -> list[Cell]:
-    """The cells of the same task that are what `cell` is, but for `changes`."""
+    """The cells of the same task that are what `cell` is, but for `changes`: in their switches and, where the optimizer
+    is the same, in all else but the seeds, and for how long and how closely watched they are trained."""
     values = {switch.field: switch.of(cell) for switch in SWITCHES} | changes
-    return find((one for one in cells if one.dataset == cell.dataset), **values)
+
+    def alike(one: Cell) -> bool:
+        return "optimizer" in changes or _unswitched(one) == _unswitched(cell)
+
+    return find((one for one in cells if one.dataset == cell.dataset and alike(one)), **values)
+
+
+def _unswitched(cell: Cell) -> tuple[Any, ...]:
+    counted = {"seeds", "steps", "evaluate_every", "snapshots"}
+    switched = {switch.field for switch in SWITCHES}
+    return cell.model.model_dump(exclude=switched), cell.training.model_dump(exclude=counted | switched)
 
 
 WHOLE: dict[str, Any] = {

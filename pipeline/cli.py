@@ -258,7 +258,8 @@ def study(
     """Make studies/<name>/, a further experiment.
 
     With params.yaml, dvc.yaml and reports of its own; where it is there, its dvc.yaml is brought up to date. `make
-    study NAME=<name>` runs it. With --data it is about a file of yours, which is copied there.
+    study NAME=<name>` runs it. With --data it is about a file of yours (a series if its name ends in .csv, else a
+    text), which is copied there.
     """
     from pipeline import study
 
@@ -289,7 +290,7 @@ def preset(
                 f"keep a copy and give --force"
             )
     files.write_text(PARAMS_FILE, PRESETS[name])
-    print(f"params.yaml is now the preset {name!r}; run `dvc repro`")
+    print(f"params.yaml is now the preset {name!r}; run `python -m pipeline grid`")
     print("back to the default experiment: `git checkout params.yaml`")
 
 

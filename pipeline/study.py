@@ -21,6 +21,8 @@ from pipeline.tasks.windows import Windows
 
 STUDIES = Path("studies")
 PIPELINE = Path("dvc.yaml")
+READ_ME = "README.md"
+OWN = (str(PARAMS_FILE), str(PIPELINE), READ_ME)
 UP = "../../"
 """From the folder of a study to that of the project."""
 ABOUT = """# {name}
@@ -39,29 +41,37 @@ def make(name: str, *, data: Path | None = None, column: str | None = None) -> P
     copied.
 
     Raises:
-        Refused: this is no project's folder, that is no name, or the data will not do.
+        Refused: this is no project's folder, that is no name, the data will not do, or the study is about others.
     """
     if not PIPELINE.exists():
         raise Refused(f"{PIPELINE}: no such file here; run from the project's folder")
     if not NAME.fullmatch(name):
         raise Refused(f"study: the name {shortened(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
     folder = STUDIES / name
-    if data is not None and (folder / PARAMS_FILE).exists():
-        raise Refused(f"{folder}: there is such a study; another name, or change its {PARAMS_FILE}")
+    if data is not None and (folder / PARAMS_FILE).exists() and not _is_about(folder, data, column):
+        raise Refused(f"{folder}: is about something else than {data}; take another name, or change its {PARAMS_FILE}")
     if not (folder / PARAMS_FILE).exists():
         tracking = read().tracking
-        whole = PARAMS_FILE.read_text() if data is None else _of_data(data, column)
-        text = re.sub(r"(?m)^tracking:.*\n(?:[ \t].*\n)*", "", whole)
-        kept = {"uri": _moved(tracking.uri), "experiment": f"{tracking.experiment}-{name}"}
-        said = f"\ntracking: {{uri: {kept['uri']!r}, experiment: {kept['experiment']}}}\n"
+        content = _yaml().load(PARAMS_FILE.read_text()) if data is None else _of_data(data, column)
+        content["tracking"] = {"uri": _moved(tracking.uri), "experiment": f"{tracking.experiment}-{name}"}
+        made = io.StringIO()
+        _yaml().dump(content, made)
         if data is not None:
             files.write_bytes(folder / data.name, data.read_bytes())
-        files.write_text(folder / PARAMS_FILE, text.rstrip("\n") + "\n" + said)
-    if not (folder / "README.md").exists():
-        files.write_text(folder / "README.md", ABOUT.format(name=name))
+        files.write_text(folder / PARAMS_FILE, made.getvalue())
+    if not (folder / READ_ME).exists():
+        files.write_text(folder / READ_ME, ABOUT.format(name=name))
     own = {task["path"] for task in read(folder / PARAMS_FILE).tasks.values() if task.get("path")}
     files.write_text(folder / PIPELINE, stages(PIPELINE.read_text(), sorted(own)))
     return folder
+
+
+def _is_about(folder: Path, data: Path, column: str | None) -> bool:
+    """Whether the study was made of this file as it is now."""
+    asked = {(task.get("path"), task.get("column")) for task in read(folder / PARAMS_FILE).tasks.values()}
+    kept = folder / data.name
+    same = kept.is_file() and data.is_file() and kept.read_bytes() == data.read_bytes()
+    return same and (data.name, column) in asked
 
 
 def stages(text: str, data: Sequence[str] = ()) -> str:
@@ -73,11 +83,23 @@ def stages(text: str, data: Sequence[str] = ()) -> str:
     return f"# Made by `python -m pipeline study`.\n{moved.replace(code, code + own)}"
 
 
-def _of_data(path: Path, column: str | None) -> str:
-    """The preset for data of one's own, with this file in it, and as many windows as it has."""
-    yaml, made = YAML(), io.StringIO()
+def _yaml() -> YAML:
+    """What is read with it is written as it was, comments and all."""
+    yaml = YAML()
     yaml.width = 1000  # a line stays one
-    content: dict[str, Any] = yaml.load(PRESETS["own"])
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+def _of_data(path: Path, column: str | None) -> dict[str, Any]:
+    """The preset for data of one's own, with this file in it, and as many windows as it has.
+
+    Raises:
+        Refused: the file will not do, or has the name of one of a study's own.
+    """
+    if path.name in OWN:
+        raise Refused(f"--data: {path.name} is what a file of the study itself is called; rename yours")
+    content: dict[str, Any] = _yaml().load(PRESETS["own"])
     kind = {"name": "series", "window": 16} if path.suffix == ".csv" else {"name": "text", "window": 24}
     kind |= {} if column is None else {"column": column}
     sizes = _sizes(kind | {"path": str(path)})
@@ -85,8 +107,7 @@ def _of_data(path: Path, column: str | None) -> str:
         twin = {"twin": True} if task.get("twin") else {}
         task.clear()
         task.update(kind | {"path": path.name} | twin | sizes)
-    yaml.dump(content, made)
-    return made.getvalue()
+    return content
 
 
 def _sizes(kind: dict[str, Any]) -> dict[str, int]:

@@ -150,6 +150,17 @@ def test_another_task_is_another_cell() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "alike"),
+    [({"learning_rate": 0.003}, False), ({"batch_size": 32}, False), ({"steps": 16, "seeds": [5]}, True)],
+)
+def test_what_is_trained_otherwise_is_no_twin_unless_it_is_longer_or_of_other_seeds(
+    settings: dict[str, Any], alike: bool
+) -> None:
+    cell, whole = made("free", model_={"residual_free": [0]}), made("whole", **settings)
+    assert cells.whole([whole], cell) == (whole if alike else None)
+
+
+@pytest.mark.parametrize(
     ("free", "words"),
     [
         ([0, 1], "no residual at layers 0, 1"),

@@ -125,8 +125,14 @@ def test_a_study_of_ones_own_data_asks_what_order_is_worth_there(project: Path, 
     assert "my prices.csv" in paths(loaded(folder / "dvc.yaml")["stages"]["generate"])
     kept = (folder / "params.yaml").read_text()
     study.make("mine")  # its dvc.yaml anew
+    study.make("mine", data=Path("my prices.csv"), column="price")  # the same question again
     assert (folder / "params.yaml").read_text() == kept
     assert "my prices.csv" in paths(loaded(folder / "dvc.yaml")["stages"]["generate"])
+    with pytest.raises(Refused, match="studies/mine: is about something else than my prices"):
+        study.make("mine", data=Path("my prices.csv"), column="day")
+    (tmp_path / "my prices.csv").write_text("day,price\n1,2\n")
+    with pytest.raises(Refused, match="studies/mine: is about something else than my prices"):
+        study.make("mine", data=Path("my prices.csv"), column="price")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +140,7 @@ def test_a_study_of_ones_own_data_asks_what_order_is_worth_there(project: Path, 
     [
         ("missing.txt", None, "task.path: 'missing.txt' cannot be read"),
         ("few.txt", None, "more examples asked for than exist: 100"),
+        ("README.md", None, "--data: README.md is what a file of the study itself is called; rename yours"),
         ("few.csv", None, "task.column: missing; which of 'few.csv'? (allowed: x, y)"),
         ("few.csv", "z", "task.column: 'z' is not in 'few.csv'"),
     ],

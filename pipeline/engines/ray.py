@@ -58,7 +58,7 @@ def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None,
                 ray.cancel(result)
             ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
             raise
-    except ray.exceptions.WorkerCrashedError as error:
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
         raise Failed(f"--engine ray: a command was lost {RETRIES + 1} times ({str(error).splitlines()[0]})") from None
     finally:
         if started:

@@ -60,8 +60,8 @@ def longest_first(cells: Iterable[Cell]) -> dict[str, Job]:
 def _run_stale(
     jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: float | None, *, paced: bool = True
 ) -> None:
-    """Run the stale stages of each job, by its name, and keep what they made. `paced`: whether how long they take says
-    how long the next ones will."""
+    """Run the stale stages of each job, by its name, and keep what they made. `paced`: whether how long they take, if
+    all of their stages are stale, says how long the next ones will."""
     found = zip(jobs, ledger.stale(*(job.stages for job in jobs.values())), strict=True)
     begun = {job: stale for job, stale in found if stale.stages}
     if not begun:
@@ -72,6 +72,7 @@ def _run_stale(
     commands = [Command.of_pipeline("job", job, *begun[job].stages, log=log(job)) for job in names]
 
     stale_jobs = {job: Job(stale.stages, jobs[job].cost) for job, stale in begun.items()}
+    paced = paced and all(stale.stages == jobs[job].stages for job, stale in begun.items())
     with View(stale_jobs, pace.measured(engine, workers) if paced else None) as view:
 
         def end(index: int, code: int) -> None:

@@ -19,16 +19,16 @@ Inputs = dict[str, Any]
 
 
 @contextmanager
-def opened() -> Iterator[Repo]:
+def opened(*, wait: bool = False) -> Iterator[Repo]:
     """The experiment in this folder, as it lies there now, for this process alone.
 
     Raises:
-        Refused: another DVC is at work.
+        Refused: another DVC is at work, and `wait` does not say to wait for it.
         Failed: DVC cannot do what it was asked for.
     """
     logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
-        with Repo() as repo, repo.lock:
+        with Repo(_wait_for_lock=wait) as repo, repo.lock:
             yield repo
     except LockError:
         raise Refused("grid: DVC is at work in this folder already; wait for it to end") from None
@@ -78,9 +78,9 @@ def _restored(repo: Repo, stage: PipelineStage) -> bool:
 
 
 def keep(begun: Begun) -> list[str]:
-    """Put the results of these stages into DVC's caches. What has changed since they began: if that is anything,
-    nothing is kept."""
-    with opened() as repo:
+    """Put the results of these stages into DVC's caches, when whoever else asks DVC for something has its answer. What
+    has changed since they began: if that is anything, nothing is kept."""
+    with opened(wait=True) as repo:
         there = _stages(repo)
         if gone := [name for name in begun.stages if name not in there]:
             return gone
@@ -97,7 +97,7 @@ def keep(begun: Begun) -> list[str]:
 def record(target: str) -> None:
     """Write into DVC's lock file what the run cache holds of all that `target` needs: as `dvc repro` would, but at
     once. It writes the whole file anew after each stage, which takes time with the square of their number."""
-    with opened() as repo:
+    with opened(wait=True) as repo:
         goal = _stages(repo)[target]
         needed = [stage for stage in plan_repro(get_active_graph(repo.index.graph), [goal]) if stage != goal]
         goal.dvcfile.dump_stages([stage for stage in needed if stage.reproduce()], update_pipeline=False)

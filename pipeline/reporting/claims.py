@@ -101,7 +101,8 @@ class Lookup(Protocol):
     """File -> the table that is written there."""
 
     def budget(self, where: Where) -> int | None:
-        """The most training steps that the runs behind these rows had, if that is known."""
+        """The most training steps that the runs behind these rows had, if that is known and the table has no column of
+        that name."""
 
     def places(self, file: str, where: Where) -> Sequence[int]:
         """Which rows of the table have these values, as `rows_at` has it. What stands where is put together once for
@@ -130,21 +131,26 @@ class Lookup(Protocol):
         where: Where,
         *,
         statistic: Statistic = "value",
+        interval: IntervalKind = "",
         limits: tuple[str, str] | None = None,
         n: str | None = None,
-        interval: IntervalKind = "",
     ) -> Estimate | None:
-        """What stands in `column` of the rows at `where`; None where there is nothing. `limits`, `n`: the columns of
-        the same rows that say how sure it is."""
+        """What stands in `column` of the rows at `where`; None where there is nothing. `interval`, `limits`, `n`: how
+        sure it is, and the columns of the same rows that say so (limits that are not named are called as the column, or
+        `low` and `high` in a table that has one value)."""
         source = Source(file=file, column=column, where=where, statistic=statistic)
         table, places = self.tables[file], self.places(file, where)
 
-        def at(column: str | None) -> float | None:
-            return look_up(table, places, source.model_copy(update={"column": column})) if column else None
+        def at(column: str | None, statistic: Statistic = statistic) -> float | None:
+            asked = source.model_copy(update={"column": column, "statistic": statistic})
+            return look_up(table, places, asked) if column in table else None
 
         if (value := at(column)) is None:
             return None
+        if interval and limits is None:
+            limits = (f"{column}_low", f"{column}_high") if f"{column}_low" in table else ("low", "high")
         low, high = map(at, limits or (None, None))
+        budget = at("budget", "max")
         if unit == "share" and low is not None and high is not None:
             low, high = max(low, 0.0), min(high, 1.0)  # a t interval does not know of these bounds
         size = at(n)
@@ -155,7 +161,7 @@ class Lookup(Protocol):
             interval=interval if low is not None else "",
             n=None if size is None else int(size),
             unit=unit,
-            budget=self.budget(where),
+            budget=self.budget(where) if budget is None else int(budget),
             source=source,
         )
 

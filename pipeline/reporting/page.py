@@ -42,7 +42,6 @@ class Section:
     paragraphs: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
-    level: int = 2
     """2 for a section, 3 for a part of the one before."""
 
     @property

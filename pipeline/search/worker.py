@@ -55,7 +55,7 @@ def work(
             return ran
         ran += did
         if not did:
-            time.sleep(min(1.0, params.search.heartbeat))
+            time.sleep(1.0)
 
 
 def _turn(params: Params, study: optuna.Study, url: URL, data: Dataset, on_trial: OnTrial, train: Train) -> bool | None:

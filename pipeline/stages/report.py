@@ -51,6 +51,8 @@ def run(params: Params) -> None:
     told = report.told(evidence, measurements())
     images = report.images(told)
 
+    for old in ("appendix", "figures", "measurements"):  # with what is told no more
+        shutil.rmtree(REPORTS / old, ignore_errors=True)
     for name, table in {**written, "learning_curves.csv": history}.items():
         files.write_csv(REPORTS / name, table)
     files.write_json(REPORTS / "metrics.json", metrics(written["ablations.csv"]))
@@ -59,7 +61,6 @@ def run(params: Params) -> None:
     for name, image in images.items():
         files.write_bytes(REPORTS / "figures" / f"{name}.png", image)
     content = report.page(told)
-    shutil.rmtree(REPORTS / "appendix", ignore_errors=True)  # with the sections that are no more
     for name, text in page.appendix(content).items():
         files.write_text(REPORTS / "appendix" / name, text)
     files.write_text(REPORTS / "summary.md", page.markdown(content))
@@ -124,13 +125,14 @@ def _evaluation(cell: Cell, model: files.Sealed) -> pd.DataFrame:
 
 def _measured(models: Mapping[str, files.Sealed]) -> dict[str, pd.DataFrame]:
     """Measurement -> its table over all cells; a cell whose members all diverged has none."""
-    analyses = [
-        files.sealed(ANALYSIS / name, made_by=f"python -m pipeline analyze {name}", of=model.seal)
-        for name, model in models.items()
-    ]
+    analyses = {
+        cell: files.sealed(ANALYSIS / cell, made_by=f"python -m pipeline analyze {cell}", of=model.seal)
+        for cell, model in models.items()
+    }
     found = {}
     for name in measurements():
-        of_cells = [one.csv(f"{name}.csv") for one in analyses if f"{name}.csv" in one.digests]
+        file = f"{name}.csv"
+        of_cells = [one.csv(file).assign(ablation=cell) for cell, one in analyses.items() if file in one.digests]
         found[name] = pd.concat(of_cells, ignore_index=True) if of_cells else pd.DataFrame(columns=["ablation"])
     found["own_token"] = own = tables.own_token(found["slices"]) if len(found["slices"]) else found["slices"]
     found["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"]) if len(own) else own
@@ -148,5 +150,5 @@ def _check_seeds(table: pd.DataFrame, cell: Cell, where: str) -> None:
     if set(table["seed"]) != set(cell.training.seeds):
         raise Refused(
             f"{where}: has the seeds {sorted(set(table['seed']))}, but params.yaml says {sorted(cell.training.seeds)}; "
-            f"`dvc repro` trains what is missing"
+            f"`python -m pipeline grid` trains what is missing"
         )

@@ -165,7 +165,7 @@ def promote(params: Params, best: int) -> None:
     yaml.dump(content, buffer)
     checked(Params, YAML(typ="safe", pure=True).load(buffer.getvalue()), str(PARAMS_FILE)).check()
     files.write_text(PARAMS_FILE, buffer.getvalue())
-    print(f"added to params.yaml: {', '.join(new) or 'nothing new'}; `dvc repro` trains them")
+    print(f"added to params.yaml: {', '.join(new) or 'nothing new'}; `python -m pipeline grid` trains them")
 
 
 def _told(params: Params, study: optuna.Study) -> "Study":
@@ -174,7 +174,7 @@ def _told(params: Params, study: optuna.Study) -> "Study":
 
     trials, cells = table.trials(params, study), table.cells_of(params, study)
     confirmed = confirmation.stored(study, list(cells), params.search.confirm)
-    return Study(study.study_name, params, trials, cells, space.size(params), confirmed=confirmed)
+    return Study(study.study_name, params, trials, cells, wanted(params), space.size(params), confirmed=confirmed)
 
 
 def _best(told: "Study", count: int) -> list[tuple[str, dict[str, Any]]]:

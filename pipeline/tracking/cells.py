@@ -198,6 +198,5 @@ def _created(store: Store, cell: Cell, digests: Mapping[str, str], extra: Mappin
 
 def settings_of(cell: Cell) -> dict[str, Any]:
     """`section.key` -> value: all that the cell is made of, as parameters of a run."""
-    sections = {"task": cell.task, "model": cell.model, "training": cell.training}
-    dumped = {name: section.model_dump(mode="json") for name, section in sections.items()}  # a task's own fields too
-    return {f"{name}.{key}": value for name, content in dumped.items() for key, value in content.items()}
+    sections = {name: content for name, content in cell.resolved().items() if isinstance(content, dict)}
+    return {f"{name}.{key}": value for name, content in sections.items() for key, value in content.items()}

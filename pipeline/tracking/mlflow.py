@@ -315,16 +315,17 @@ def serve(settings: Tracking, port: int) -> None:
         f"#/experiments/{store.experiment}/runs?workflowType=machine_learning"  # or it opens on pages about chat bots
     )
     if store.uri.startswith("http"):
-        print(f"The runs: {store.uri.rstrip('/')}/{runs}")
+        print(f"The runs: {without_password(store.uri).rstrip('/')}/{runs}")
         return
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise Refused(f"--port: {port} is taken; give another")
     address = f"http://127.0.0.1:{port}/{runs}"
     print(f"The runs: {address} (a few seconds from now; Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
-    command += ["--default-artifact-root", "mlflow-artifacts:/", "--port", str(port), "--workers", "1"]
-    with subprocess.Popen(command, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}) as pages:
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--default-artifact-root", "mlflow-artifacts:/"]
+    told = {"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # not in `ps`
+    with subprocess.Popen(command, env=os.environ | told) as pages:
         if any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")) or sys.platform in ("darwin", "win32"):
             _open_when_up(pages, address)
         pages.wait()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from pipeline.grid import driver, ledger
 from pipeline.params import Ablation, Params
+from pipeline.refusal import Refused
 from tests.grid.conftest import changed
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -51,6 +53,19 @@ def steps(path: Path) -> int:
 def ran(said: str) -> set[str]:
     """The jobs that ended well."""
     return {line.split(":")[0] for line in said.splitlines() if ": done;" in line}
+
+
+def test_what_ends_while_dvc_is_at_work_waits_for_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    hold = "from dvc.repo import Repo\nwith Repo() as repo, repo.lock:\n    print('held', flush=True)\n    input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin
+        assert other.stdout
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(Refused, match="DVC is at work in this folder already"):
+            ledger.stale(["generate@addition"])
+        threading.Timer(5.0, other.stdin.close).start()  # longer than DVC itself tries
+        assert ledger.keep(ledger.Begun([], {})) == []
 
 
 def test_what_takes_longest_starts_first(smoke: Params) -> None:

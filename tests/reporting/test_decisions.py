@@ -41,7 +41,7 @@ def test_two_cells_of_equal_truth_give_p_uniform() -> None:
     found = []
     for _ in range(400):
         made = runs(one=times(generator), other=times(generator))
-        found.append(comparisons.sign_flip(comparisons.differences("restricted_steps", "one", "other", made, BUDGET)))
+        found.append(comparisons.sign_flip(comparisons.by_seed("restricted_steps", "one", "other", made, BUDGET)))
     for bound in (0.05, 0.1, 0.2, 0.5):
         assert stats.binomtest(sum(p <= bound for p in found), 400, bound, alternative="greater").pvalue > 0.01
     assert stats.kstest(found, "uniform").pvalue > 1e-3
@@ -77,15 +77,17 @@ def declared(count: int, measure: str = "restricted_steps") -> list[Comparison]:
     return [Comparison.model_validate({"first": f"a{i}", "second": "b", "of": measure}) for i in range(count)]
 
 
-def decided(seeds: int, count: int) -> pd.DataFrame:
-    """`count` cells that are slower than another in every seed."""
+def decided(seeds: int, count: int, few: int = 0) -> pd.DataFrame:
+    """`count` cells that are slower than another in every seed, the first `few` of three seeds only."""
+    own = [3 if i < few else seeds for i in range(count)]
     made = runs(
-        b=[500 + 25 * i for i in range(seeds)], **{f"a{i}": [1000 + 25 * k for k in range(seeds)] for i in range(count)}
+        b=[500 + 25 * k for k in range(seeds)],
+        **{f"a{i}": [1000 + 25 * k for k in range(n)] for i, n in enumerate(own)},
     )
     rows = [
-        {"measure": measure, "first": f"a{i}", "second": "b", "budget": BUDGET, "seeds": seeds}
+        {"measure": measure, "first": f"a{i}", "second": "b", "budget": BUDGET, "seeds": n}
         for measure in ("restricted_steps", "test_exact_match")
-        for i in range(count)
+        for i, n in enumerate(own)
     ]
     return comparisons.decided(pd.DataFrame(rows), declared(count), made)
 
@@ -123,6 +125,13 @@ def test_only_what_is_declared_is_decided_and_holm_counts_all_of_it() -> None:
     assert steps["p"].tolist() == [pytest.approx(2**-7)] * 4
     assert steps["p_holm"].tolist() == [pytest.approx(4 * 2**-7)] * 4
     assert (steps["p_log_rank"] < 0.01).all()
+
+
+def test_holm_counts_what_too_few_seeds_cannot_decide() -> None:
+    steps = decided(8, 4, few=3).query("measure == 'restricted_steps'")
+    assert steps["p_holm"].isna().tolist() == [True, True, True, False]
+    assert steps["p_holm"].iloc[3] == pytest.approx(4 * 2**-7)
+    assert steps["p_log_rank_holm"].iloc[3] == pytest.approx(4 * steps["p_log_rank"].iloc[3])
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ def test_cells_no_longer_in_the_grid_are_ignored(tmp_path: Path, monkeypatch: py
 def test_a_cell_named_like_a_missing_value_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = written(cell("null", [0.5]), tmp_path, monkeypatch)
     assert "`null`" in (reports / "summary.md").read_text()
+    for table in ("symmetry.csv", "measurements/correlation.csv"):
+        assert set(pd.read_csv(reports / table, keep_default_na=False)["ablation"]) == {"null"}
 
 
 def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

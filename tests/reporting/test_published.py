@@ -108,7 +108,8 @@ def test_what_cost_least_there_and_here_is_said_whatever_it_is() -> None:
 
 
 def test_what_differs_is_said_setting_by_setting() -> None:
-    said = published.differences(six(layers=3))
+    said = published.what_differs(six(layers=3))
     assert said[:3] == ["layers 3, not 6", "heads 4, not 6", "width 64, not 384"]
     assert "steps 2,000, not 5,000" in said
+    assert "stop when converged yes, not no" in said
     assert "loss on `answer`, not `all`" in said

@@ -17,7 +17,7 @@ from pipeline.reporting import style
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.page import html, markdown
 from pipeline.reporting.search import figures, report
-from pipeline.reporting.search.study import SUBLAYERS, Study
+from pipeline.reporting.search.study import SUBLAYERS, Study, solved_of
 from tests.conftest import PRESETS
 
 PARAMS = read(PRESETS.parent.parent / "params.yaml")
@@ -61,7 +61,8 @@ def study(*trials: Trial, minimize: str = "residuals_kept", size: int | None = 3
     rows = [{"trial": number, **row} for number, (_, row) in enumerate(trials)]
     table = pd.DataFrame(rows, columns=names).astype(dict.fromkeys(WHOLE, "Int64"))
     params = PARAMS.model_copy(update={"search": PARAMS.search.model_copy(update={"minimize": minimize})})
-    return Study("search-1", params, table, {n: cell for n, (cell, _) in enumerate(trials)}, size, IMPORTANCES)
+    cells = {n: cell for n, (cell, _) in enumerate(trials)}
+    return Study("search-1", params, table, cells, params.search.trials, size, IMPORTANCES)
 
 
 def told(found: Study) -> str:
@@ -131,7 +132,7 @@ def test_only_complete_trials_count_and_each_configuration_once(found: Study) ->
 @given(STUDIES)
 def test_the_sparsest_of_a_depth_is_the_fewest_among_those_that_converged(found: Study) -> None:
     for row in found.depths().to_dict("records"):
-        solved = found.solved[(found.solved["layers"] == row["layers"])]
+        solved = solved_of(found.evidence[found.evidence["layers"] == row["layers"]])
         solved = solved[solved["positional"] == row["positional"]]
         assert row["solved"] == len(solved)
         assert (
@@ -236,9 +237,7 @@ def test_a_space_tried_in_full_is_said_to_be() -> None:
 def test_what_a_study_varies_is_said_of_each_trial() -> None:
     found = study(trial(2, 2), trial(2, 2, heads=2))
     searched = found.params.search.model_copy(update={"space": {**found.params.search.space, "heads": [2, 4]}})
-    varied = Study(
-        found.name, found.params.model_copy(update={"search": searched}), found.trials, found.cells, 340, IMPORTANCES
-    )
+    varied = replace(found, params=found.params.model_copy(update={"search": searched}))
     assert [varied.settings(row) for _, row in varied.trials.iterrows()] == [", 4 heads", ", 2 heads"]
     assert re.search(r"trial 1: 2 layers, every residual connection, 2 heads", told(varied))
 

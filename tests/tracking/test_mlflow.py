@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import files
+from pipeline import files, tracking
 from pipeline.loaded import SHIPPED, load
 from pipeline.params import Tracking
 from pipeline.tracking import Unreachable
@@ -213,6 +213,17 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
     assert len(error.splitlines()) == 1
     assert "warning: not tracked" in error
     assert "python -m pipeline track" in error
+
+
+def test_who_logs_in_to_a_server_is_not_said(
+    server: tuple[Tracking, "subprocess.Popen[bytes]"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, _ = server
+    login = settings.uri.replace("://", "://someone:secret@")
+    tracking.serve(settings.model_copy(update={"uri": login}), 0)
+    said = capsys.readouterr().out
+    assert settings.uri.removeprefix("http://") in said
+    assert "secret" not in said
 
 
 def test_a_server_that_is_down_costs_seconds_and_a_line(

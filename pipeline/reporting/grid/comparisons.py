@@ -89,7 +89,7 @@ def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFr
     for one in declared:
         same = (table["first"] == one.first) & (table["second"] == one.second) & (table["measure"] == one.of)
         for at, row in table[same].iterrows():
-            found = differences(one.of, one.first, one.second, runs, row["budget"])
+            found = by_seed(one.of, one.first, one.second, runs, row["budget"])
             table.loc[at, "declared"] = 1
             table.loc[at, "seeds_needed"] = seeds_needed(found, ALPHA / len(declared))
             if (least := len(declared) * least_p(row["seeds"])) >= ALPHA:
@@ -98,23 +98,25 @@ def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFr
             table.loc[at, "p"] = sign_flip(found)
             if one.of == "restricted_steps":
                 table.loc[at, "p_log_rank"] = log_rank(runs, one.first, one.second, row["budget"])
-    for p in ("p", "p_log_rank"):
-        known = table[p].notna()
-        if known.any():
-            table.loc[known, f"{p}_holm"] = multipletests(table.loc[known, p], method="holm")[1]
+    of_steps = [one for one in declared if one.of == "restricted_steps"]
+    for p, family in (("p", declared), ("p_log_rank", of_steps)):
+        known = table.index[table[p].notna()]
+        if len(known):  # what too few seeds cannot decide was asked all the same
+            asked = [*table.loc[known, p], *[1.0] * (len(family) - len(known))]
+            table.loc[known, f"{p}_holm"] = multipletests(asked, method="holm")[1][: len(known)]
     return table
 
 
 def _row(measure: str, first: Cell, second: Cell, values: pd.DataFrame) -> dict[str, object]:
     budget = min(first.training.steps, second.training.steps)
-    found = differences(measure, first.name, second.name, values, budget)
+    found = by_seed(measure, first.name, second.name, values, budget)
     if not len(found):
         return {"seeds": 0}
     said = (measure, first.name, second.name, budget, len(found), *mean_of(found))
     return dict(zip(COLUMNS, said, strict=True))
 
 
-def differences(measure: str, first: str, second: str, table: pd.DataFrame, budget: int) -> np.ndarray:
+def by_seed(measure: str, first: str, second: str, table: pd.DataFrame, budget: int) -> np.ndarray:
     """First less second, by seed; what is missing in either is left out. `table`: a row per member."""
     values = {
         "restricted_steps": lambda runs: survival.restricted_steps(runs, budget),

@@ -78,13 +78,13 @@ class Evidence(Lookup):
 
     def converged(self, cell: Cell) -> Estimate | None:
         """How many of the cell's runs converged."""
-        limits: Any = {"limits": ("converged_low", "converged_high"), "interval": "Clopper-Pearson 95%"}
-        return self.estimate("ablations.csv", "converged", "count", {"ablation": cell.name}, n="runs", **limits)
+        where = {"ablation": cell.name}
+        return self.estimate("ablations.csv", "converged", "count", where, n="runs", interval="Clopper-Pearson 95%")
 
     def steps(self, cell: Cell) -> Estimate | None:
         """The mean steps to converge of the cell's runs; one that did not counts as its budget."""
-        limits: Any = {"limits": ("restricted_steps_low", "restricted_steps_high"), "interval": "t 95%"}
-        return self.estimate("ablations.csv", "restricted_steps", "steps", {"ablation": cell.name}, n="runs", **limits)
+        where = {"ablation": cell.name}
+        return self.estimate("ablations.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
 
     def rising(self, cell: Cell) -> Estimate | None:
         """How many of the cell's runs had not converged and still got better; None where none had, or no number of
@@ -97,45 +97,44 @@ class Evidence(Lookup):
     def exact_match(self, cell: Cell) -> Estimate | None:
         """The median test exact match of its runs."""
         median, low, high = (f"test_exact_match_{name}" for name in ("median", "min", "max"))
-        limits: Any = {"limits": (low, high), "interval": "minimum to maximum"}
-        return self.estimate("ablations.csv", median, "share", {"ablation": cell.name}, n="runs", **limits)
+        return self.estimate(
+            "ablations.csv", median, "share", {"ablation": cell.name}, n="runs",
+            limits=(low, high), interval="minimum to maximum",
+        )  # fmt: skip
 
     def bits(self, cell: Cell) -> Estimate | None:
         """The mean test bits per token of its runs."""
-        limits: Any = {"limits": ("test_bits_low", "test_bits_high"), "interval": "t 95%"}
-        return self.estimate("ablations.csv", "test_bits", "bits", {"ablation": cell.name}, n="runs", **limits)
+        return self.estimate("ablations.csv", "test_bits", "bits", {"ablation": cell.name}, n="runs", interval="t 95%")
 
     def order_value(self, cell: Cell) -> Estimate | None:
         """How many bits per token its twin takes more."""
-        limits: Any = {"limits": ("low", "high"), "interval": "t 95%"}
-        return self.estimate("order_value.csv", "bits", "more bits", {"ablation": cell.name}, n="seeds", **limits)
+        where = {"ablation": cell.name}
+        return self.estimate("order_value.csv", "bits", "more bits", where, n="seeds", interval="t 95%")
 
     def mean(
         self, measurement: str, value: str, unit: Unit, cell: Cell, *, trained: int = 1, **keys: Any
     ) -> Estimate | None:
         """The mean over the cell's members of a measured value: as trained, or (`trained=0`) before training."""
         where = {"ablation": cell.name, "value": value, "trained": trained, **({} if trained else {"step": 0}), **keys}
-        limits: Any = {"limits": ("low", "high"), "interval": "t 95%"}
-        return self.estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", **limits)
+        return self.estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", interval="t 95%")
 
     def compared(self, measure: str, first: Cell, second: Cell) -> Estimate | None:
         """What `first` has more than `second`, the mean over the seeds of both."""
         where = {"measure": measure, "first": first.name, "second": second.name}
-        limits: Any = {"limits": ("low", "high"), "interval": "t 95%"}
         unit = UNITS.get(measure, "points")
-        return self.estimate("comparisons.csv", "difference", unit, where, n="seeds", **limits)
+        return self.estimate("comparisons.csv", "difference", unit, where, n="seeds", interval="t 95%")
 
     def decided(self, found: Estimate | None) -> Estimate | None:
         """The corrected p-value of a comparison; None where it was not declared, or so few seeds cannot decide it."""
-        return self.beside(found, "p_holm", "p") if found else None
+        return self.beside(found, "p_holm", "p")
 
     def log_rank(self, found: Estimate | None) -> Estimate | None:
         """The corrected p-value of the log-rank test beside it; None where there is none."""
-        return self.beside(found, "p_log_rank_holm", "p") if found else None
+        return self.beside(found, "p_log_rank_holm", "p")
 
-    def beside(self, found: Estimate, column: str, unit: Unit) -> Estimate | None:
-        """Another column of the row that an estimate is from."""
-        return self.estimate(found.source.file, column, unit, found.source.where)
+    def beside(self, found: Estimate | None, column: str, unit: Unit) -> Estimate | None:
+        """Another column of the row that an estimate is from; None of none."""
+        return found and self.estimate(found.source.file, column, unit, found.source.where)
 
     def measured(self, measurement: str) -> pd.DataFrame:
         """A row per member, moment and key, of the cells of this task; empty where nothing was measured."""

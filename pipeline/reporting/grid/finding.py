@@ -44,7 +44,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Section:
+class Registered:
     """A section of the report, and what makes it."""
 
     name: str
@@ -61,7 +61,7 @@ class Section:
     """None where the grid has nothing to say about it."""
 
 
-REGISTERED: list[Section] = []
+REGISTERED: list[Registered] = []
 """Those whose files were imported; `findings/` imports all."""
 
 
@@ -77,7 +77,7 @@ def section(
 
     def register(find: Callable[[Evidence], Finding | None]) -> Callable[[Evidence], Finding | None]:
         name = find.__module__.rpartition(".")[2]
-        REGISTERED.append(Section(name, chapter, place, title, tells, scores, find))
+        REGISTERED.append(Registered(name, chapter, place, title, tells, scores, find))
         return find
 
     return register

@@ -4,7 +4,7 @@
 (arXiv 2402.05969): causal decoders of 6 layers whose layers, counted from 0, lack both residual connections.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -83,8 +83,7 @@ def for_cell(cell: Cell) -> Published | None:
     if any(switch.of(cell) != switch.neutral for switch in usual):
         return None
     table = runs()
-    said = naming(model.layers)
-    theirs = table["residual_free_layers"].map(lambda layers: said([int(layer) for layer in layers.split()], LAYERS))
+    theirs = table["residual_free_layers"].map(lambda free: called(map(int, free.split()), LAYERS, model.layers))
     same = (table["positional"] == model.positional) & (theirs == places(cell))
     shares = table.loc[same, "max_test_exact_match_percent"] / 100
     if shares.empty:
@@ -92,24 +91,18 @@ def for_cell(cell: Cell) -> Published | None:
     return Published(len(shares), float(shares.median()), float(shares.min()), float(shares.max()))
 
 
-def roles(free: Sequence[int], layers: int) -> str:
-    """What the layers without residual connections are to the others, such as `first, inner`."""
-    return ", ".join("first" if layer == 0 else "last" if layer == layers - 1 else "inner" for layer in sorted(free))
-
-
-def numbers(free: Sequence[int], layers: int) -> str:
-    """The layers without residual connections, such as `layers 0, 1`."""
-    return grid.layers_in_words(sorted(free)) if free else ""
-
-
-def naming(layers: int) -> Callable[[Sequence[int], int], str]:
-    """What the layers without residual connections are called, in a cell of so many."""
-    return numbers if layers == LAYERS else roles
+def called(free: Iterable[int], layers: int, ours: int) -> str:
+    """The layers without residual connections, of so many, beside a cell of ours of `ours` layers: by number where that
+    has as many as theirs, such as `layers 0, 1`, else by what they are to the others, such as `first, inner`."""
+    free = sorted(free)
+    if ours == LAYERS:
+        return grid.layers_in_words(free) if free else ""
+    return ", ".join("first" if layer == 0 else "last" if layer == layers - 1 else "inner" for layer in free)
 
 
 def places(cell: Cell) -> str:
     """The layers that a cell and its counterpart lack residual connections in; nothing where it has them all."""
-    return naming(cell.model.layers)(cell.model.residual_free.mlp, cell.model.layers)
+    return called(cell.model.residual_free.mlp, cell.model.layers, cell.model.layers)
 
 
 def agreement(cells: Sequence[Cell], ablations: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +130,7 @@ def agreement(cells: Sequence[Cell], ablations: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def differences(cell: Cell) -> list[str]:
+def what_differs(cell: Cell) -> list[str]:
     """What of the cell's model and training is not as theirs was, in words."""
     found = []
     for section, values in THEIRS.items():
@@ -148,4 +141,6 @@ def differences(cell: Cell) -> list[str]:
 
 
 def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else f"`{value}`"

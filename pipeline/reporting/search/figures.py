@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.reporting import style
 from pipeline.reporting.search.study import SUBLAYERS, Study
 from pipeline.reporting.style import SHARE, SHARES, WIDTH
 from pipeline.reporting.wording import plural
@@ -90,26 +90,19 @@ def residual_map(study: Study) -> Figure:
 
 def _shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
     """One panel: `k/n` in each cell, its share as its colour, grey where nothing was tried."""
-    share = np.full((deepest, 2), np.nan)
+    solved, lacking = (np.zeros((deepest, 2), int) for _ in range(2))
     for row in counts.to_dict("records"):
         place = row["layer"], SUBLAYERS.index(row["sublayer"])
-        if row["lacking"]:
-            share[place] = row["solved"] / row["lacking"]
-        text = f"{row['solved']}/{row['lacking']}" if row["lacking"] else "–"
-        color = "white" if share[place] > 0.6 else "black"
-        axes.text(place[1], place[0], text, ha="center", va="center", color=color)
-    colors = colormaps["Blues"].with_extremes(bad="#eeeeee")
-    axes.imshow(np.ma.masked_invalid(share), cmap=colors, vmin=0, vmax=1.1, aspect="auto")
+        solved[place], lacking[place] = row["solved"], row["lacking"]
+    share = np.divide(solved, lacking, out=np.full((deepest, 2), np.nan), where=lacking > 0)
+
+    def text(layer: int, sublayer: int) -> str:
+        return f"{solved[layer, sublayer]}/{lacking[layer, sublayer]}" if lacking[layer, sublayer] else "–"
+
+    style.tiles(axes, share, text, rows=[""] * deepest, columns=["attention", "MLP"])
     there = 1 + int(counts["layer"].max())
     if there < deepest:  # layers that this depth does not have
-        axes.axhspan(there - 0.5, deepest - 0.5, color="white", zorder=2)
-    axes.set_xticks([0, 1], ["attention", "MLP"])
-    axes.set_xticks(np.arange(3) - 0.5, minor=True)
-    axes.set_yticks(np.arange(deepest + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
-    axes.tick_params(which="both", length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+        axes.axhspan(there - 0.5, deepest - 0.5, color="white", zorder=3)
 
 
 def importances(found: Mapping[str, Mapping[str, float]]) -> Figure:

@@ -8,12 +8,11 @@ from pipeline import cells as grid
 from pipeline.params import Params
 from pipeline.reporting import sentences
 from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Record, Unit, Where, records
-from pipeline.reporting.intervals import exact_interval
 from pipeline.reporting.page import Figure, Page, Section, Table
 from pipeline.reporting.search import figures
 from pipeline.reporting.search.study import Study
 from pipeline.reporting.style import png
-from pipeline.reporting.wording import brief, interval_of_share, percent, sure
+from pipeline.reporting.wording import brief, percent, sure
 
 TITLE = "How few layers, how few residual connections?"
 TEMPLATE = "search/sentences.md"
@@ -99,17 +98,15 @@ def _course(study: Study) -> Claim:
         "given_up": counted(trial=known, given_up=1),
         "diverged": study.estimate("trials.csv", "diverged", "count", {"trial": known}, statistic="sum"),
     }
-    search = study.params.search
-    wanted = min(search.trials, study.space_size or search.trials)
     words = {
         "study": study.name,
-        "search": search,
+        "search": study.params.search,
         "rule": _rule(study.params),
         "score": study.score,
         "converged_for": study.params.training.converged_for,
         "size": study.space_size,
         "whole": study.exhausted,
-        "wanted": wanted if complete is None or complete.value < wanted else None,
+        "wanted": study.wanted if complete is None or complete.value < study.wanted else None,
     }
     return Claim("course", estimates, words)
 
@@ -210,11 +207,6 @@ def _kept(trial: Any) -> str:
     return f"{trial['residuals_kept']} of {2 * trial['layers']}"
 
 
-def _members(k: int, n: int) -> str:
-    """`2 of 2 (16% to 100%)`."""
-    return f"{k} of {n} ({interval_of_share(*exact_interval(k, n))})"
-
-
 def _by(study: Study, trial: Any) -> str:
     return f"trial {trial['trial']}: {study.pattern(trial)}{study.settings(trial)}"
 
@@ -222,14 +214,14 @@ def _by(study: Study, trial: Any) -> str:
 def _front(study: Study) -> Table:
     rows = [
         [
-            _members(int(trial["converged"]), int(trial["members"])),
+            sure(study.converged({"trial": int(trial["trial"])})),
             percent(trial["score"]),
             _kept(trial) if study.minimized == "residuals_kept" else f"{trial[study.minimized]:,.4g}",
             _by(study, trial),
         ]
         for _, trial in study.pareto_front().iterrows()
     ]
-    headers = ["Members converged (95% interval)", f"Mean {study.score}", figures.title(study.minimized), "By"]
+    headers = ["Members converged", f"Mean {study.score}", figures.title(study.minimized), "By"]
     return Table(headers, rows)
 
 

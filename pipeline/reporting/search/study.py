@@ -1,6 +1,6 @@
 """What a study found, as tables, from its trials and the typed cells that they trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,16 @@ from pipeline.params import Cell, Params
 from pipeline.reporting.claims import Estimate, Lookup, Statistic, Where
 from pipeline.reporting.intervals import exact_interval, mean_of
 from pipeline.reporting.survival import restricted_steps
+from pipeline.reporting.wording import plural
 
 SUBLAYERS = ("attention", "mlp")
 READY = 3
 """How many of the best configurations are confirmed, and written as ready-made ablations."""
+
+
+def solved_of(trials: pd.DataFrame) -> pd.DataFrame:
+    """Those of which every member converged."""
+    return trials[trials["converged"] == trials["members"]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Study(Lookup):
     """A row per trial, as in `trials.csv`."""
     cells: Mapping[int, Cell]
     """Trial -> what it trained."""
+    wanted: int
+    """How many trials there are to be."""
     space_size: int | None = None
     """How many configurations there are to try; None where nobody counted."""
     importances: Mapping[str, Mapping[str, float]] | None = None
@@ -57,10 +65,6 @@ class Study(Lookup):
         """What a row of the trials trained."""
         return self.cells[int(trial["trial"])]
 
-    def where(self, chosen: Sequence[bool]) -> pd.DataFrame:
-        """The evidence for which `chosen` holds."""
-        return self.evidence[np.array(chosen, bool)]
-
     @property
     def exhausted(self) -> bool:
         """Whether every configuration of the space was tried."""
@@ -73,14 +77,10 @@ class Study(Lookup):
         return of[self.params.task(self.params.search.task).scored_by]
 
     @property
-    def solved(self) -> pd.DataFrame:
-        """The evidence of which every member converged."""
-        return self.evidence[self.evidence["converged"] == self.evidence["members"]]
-
-    @property
     def order_blind(self) -> pd.DataFrame:
         """The evidence that cannot know the order of its input, whatever it learns."""
-        return self.where([is_order_blind(self.cells[trial].model) for trial in self.evidence["trial"]])
+        blind = [is_order_blind(self.cells[trial].model) for trial in self.evidence["trial"]]
+        return self.evidence[np.array(blind, bool)]
 
     def ranked(self, trials: pd.DataFrame | None = None, minimized: str | None = None) -> pd.DataFrame:
         """Best first: more members converged, then less of `minimized`, then a better score, then earlier."""
@@ -92,7 +92,7 @@ class Study(Lookup):
         every member converged the `shallowest` (of equals the sparsest), the `sparsest` and, where something else is
         minimised, the `least`; the best where there is none (`unsolved`)."""
         tried = self.evidence[self.evidence["positional"] == positional]
-        solved = tried[tried["converged"] == tried["members"]]
+        solved = solved_of(tried)
         if solved.empty:
             return {"unsolved": self.ranked(tried).iloc[0]}
         shallow = solved[solved["layers"] == solved["layers"].min()]
@@ -147,7 +147,7 @@ class Study(Lookup):
         `residuals_kept`; empty without any."""
         rows = []
         for (positional, layers), tried in self.evidence.groupby(["positional", "layers"]):
-            solved = tried[tried["converged"] == tried["members"]]
+            solved = solved_of(tried)
             best = self.ranked(solved, "residuals_kept").head(1).to_dict("records")
             rows.append(
                 {
@@ -178,7 +178,7 @@ class Study(Lookup):
                 for sublayer in SUBLAYERS:
                     free = (getattr(self.cells[trial].model.residual_free, sublayer) for trial in tried["trial"])
                     without = tried[np.array([layer in layers_free for layers_free in free], bool)]
-                    k, n = int((without["converged"] == without["members"]).sum()), len(without)
+                    k, n = len(solved_of(without)), len(without)
                     rows.append([layers, layer, sublayer, n, k, *exact_interval(k, n)])
         columns = ["layers", "layer", "sublayer", "lacking", "solved", "low", "high"]
         return pd.DataFrame(rows, columns=columns).astype({"layers": "Int64"})
@@ -202,19 +202,20 @@ class Study(Lookup):
 
     def again(self, trial: int) -> Estimate | None:
         """How many of its members with fresh seeds converged."""
-        limits: Any = {"limits": ("converged_low", "converged_high"), "interval": "Clopper-Pearson 95%"}
-        return self.estimate("confirmation.csv", "converged", "count", {"trial": trial}, n="members", **limits)
+        return self.estimate(
+            "confirmation.csv", "converged", "count", {"trial": trial}, n="members", interval="Clopper-Pearson 95%"
+        )
 
     def steps_again(self, trial: int) -> Estimate | None:
         """Their mean steps to converge; one that did not counts as the budget."""
-        limits: Any = {"limits": ("restricted_steps_low", "restricted_steps_high"), "interval": "t 95%"}
-        return self.estimate("confirmation.csv", "restricted_steps", "steps", {"trial": trial}, n="members", **limits)
+        where = {"trial": trial}
+        return self.estimate("confirmation.csv", "restricted_steps", "steps", where, n="members", interval="t 95%")
 
     def pattern(self, trial: Any) -> str:
         """What a trial trained, in words: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
         cell = self.cell(trial)
-        layers = f"{cell.model.layers} layer{'s' * (cell.model.layers != 1)}"
-        return f"{layers}, {grid.missing(cell.model.residual_free) or 'every residual connection'}"
+        missing = grid.missing(cell.model.residual_free)
+        return f"{plural(cell.model.layers, 'layer')}, {missing or 'every residual connection'}"
 
     def settings(self, trial: Any) -> str:
         """Of a trial's other settings, those that the study varies: `, width 32, AdamW`; empty without any."""

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from pipeline.params import Cell
 from pipeline.reporting import style
@@ -34,7 +33,6 @@ def lines(
     along: str = "depth",
     reference: tuple[float, str] | None = None,
     dashed: tuple[pd.DataFrame, str] | None = None,
-    log: bool = False,
 ) -> Figure:
     """A panel per cell: the mean over its members as a line, from the least to the most as a band.
 
@@ -43,7 +41,6 @@ def lines(
         labels: of the two axes.
         reference: what there would be without anything to find, and how to call it; dotted.
         dashed: a second such table, and what it is.
-        log: whether the values are drawn on a logarithmic axis.
     """
     figure, panels = style.panel_per(cells, 2.0)
     for axes, cell in zip(panels, cells, strict=True):
@@ -60,10 +57,6 @@ def lines(
             axes.set_xlim(places.min() - 0.2, places.max() + 0.2)
         if reference:
             axes.axhline(reference[0], color="black", linestyle=":", linewidth=1.3)
-        if log:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(ScalarFormatter())
-            axes.yaxis.set_minor_locator(NullLocator())
     figure.supxlabel(labels[0], fontsize=11)
     figure.supylabel(labels[1], fontsize=11)
     words = {"dashed": dashed[1] if dashed else "", "dotted": reference[1] if reference else ""}

@@ -199,7 +199,7 @@ def learning_curves(history: pd.DataFrame, cells: Sequence[Cell], score: str, wo
     """
     share = score == "validation_exact_match"
     figure, panels = style.panel_per(cells, 1.9, across=3)
-    last = max(1, int(history["step"].max()))
+    last = max(1, int(history.loc[history["ablation"].isin([cell.name for cell in cells]), "step"].max()))
     for axes, cell in zip(panels, cells, strict=True):
         curves = history[history["ablation"] == cell.name]
         seeds = curves["seed"].nunique()

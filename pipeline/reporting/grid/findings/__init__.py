@@ -5,11 +5,11 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from pipeline.reporting.grid.finding import CHAPTERS, REGISTERED, Section
+from pipeline.reporting.grid.finding import CHAPTERS, REGISTERED, Registered
 
 
 @cache
-def sections() -> list[Section]:
+def sections() -> list[Registered]:
     """Every section, in the order of the page."""
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         import_module(f"{__package__}.{module.name}")

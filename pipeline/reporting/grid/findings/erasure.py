@@ -30,7 +30,7 @@ def erasure(evidence: Evidence) -> Finding | None:
             for depth in inner
             for value in what
         }
-        known = {f"depth_{depth}": _depth(evidence, estimates[f"sham_{depth}"]) for depth in inner}
+        known = {f"depth_{depth}": evidence.beside(estimates[f"sham_{depth}"], "depth", "count") for depth in inner}
         untouched = evidence.mean("erasure", "untouched", "share", cell, depth=0)
         if estimates and untouched and all(estimates.values()):
             words = {"cell": cell.name, "depths": list(inner)}
@@ -49,7 +49,3 @@ def erasure(evidence: Evidence) -> Finding | None:
         ),
     )
     return Finding(claims, tables, [figure])
-
-
-def _depth(evidence: Evidence, found: Estimate | None) -> Estimate | None:
-    return evidence.beside(found, "depth", "count") if found else None

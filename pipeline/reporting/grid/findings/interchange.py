@@ -34,9 +34,7 @@ def interchange(evidence: Evidence) -> Finding | None:
         if estimates and all(estimates.values()):
             depths_told = range(1, cell.model.layers)
             pairs = {depth: estimates[f"pair_{depth}"] for depth in depths_told}
-            estimates |= {
-                f"depth_{depth}": one and evidence.beside(one, "depth", "count") for depth, one in pairs.items()
-            }
+            estimates |= {f"depth_{depth}": evidence.beside(one, "depth", "count") for depth, one in pairs.items()}
             claims.append(Claim("answer", estimates, {"cell": cell.name, "depths": list(depths_told)}))
     figure = by_panel(
         evidence,

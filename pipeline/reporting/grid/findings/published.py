@@ -1,9 +1,7 @@
 """Our cells beside the runs found in the authors' public notebooks."""
 
-from typing import Any
-
 from pipeline.params import Cell
-from pipeline.reporting.claims import Claim, Estimate, Unit
+from pipeline.reporting.claims import Claim, Estimate, IntervalKind, Unit
 from pipeline.reporting.grid import published as runs
 from pipeline.reporting.grid.comparisons import one_layer_each
 from pipeline.reporting.grid.evidence import Evidence
@@ -17,7 +15,7 @@ def published(evidence: Evidence) -> Finding | None:
     cells = [cell for cell in evidence.cells if _theirs(evidence, cell)]
     if not cells:
         return None
-    others = {cell.name: runs.differences(cell) for cell in cells}
+    others = {cell.name: runs.what_differs(cell) for cell in cells}
     always = [what for what in next(iter(others.values())) if all(what in found for found in others.values())]
 
     def own(cell: Cell) -> str:
@@ -48,11 +46,8 @@ def _agreement(evidence: Evidence) -> list[Claim]:
     """How well the cells go together, where ours are as deep as theirs."""
 
     def of(positional: str, column: str, unit: Unit) -> Estimate | None:
-        limits: Any = {"limits": ("low", "high"), "interval": "Bonett-Wright 95%"} if unit == "ratio" else {}
-        where = {"positional": positional}
-        found = evidence.estimate("published.csv", column, unit, where, n="cells", **limits)
-        budget = evidence.estimate("published.csv", "budget", "steps", where)
-        return found and budget and found.model_copy(update={"budget": int(budget.value)})
+        kind: IntervalKind = "Bonett-Wright 95%" if unit == "ratio" else ""
+        return evidence.estimate("published.csv", column, unit, {"positional": positional}, n="cells", interval=kind)
 
     if not (overall := of("all", "rank_correlation", "ratio")):
         return []

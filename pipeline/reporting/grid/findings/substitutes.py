@@ -25,11 +25,8 @@ def substitutes(evidence: Evidence) -> Finding | None:
         return None
 
     def rescued(cell: Cell) -> Estimate | None:
-        limits = ("rescue_low", "rescue_high")
         where = {"ablation": cell.name}
-        return evidence.estimate(
-            "rescue.csv", "rescue", "ratio", where, limits=limits, n="seeds", interval="Fieller 95%"
-        )
+        return evidence.estimate("rescue.csv", "rescue", "ratio", where, n="seeds", interval="Fieller 95%")
 
     claims = []
     for site, plain in enumerate(dict.fromkeys(one.plain.name for one in trios)):
