@@ -15,6 +15,7 @@ from typing import Any, get_args
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -86,7 +87,7 @@ def mark(cell: Cell) -> str:
     return MARKS[get_args(Pattern).index(cell.model.attention) % len(MARKS)]
 
 
-def explain(figure: Figure, handles: Sequence[Line2D], *, columns: int = 4) -> None:
+def explain(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> None:
     """Put a legend above the panels."""
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.5)
 

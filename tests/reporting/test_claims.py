@@ -224,6 +224,13 @@ def test_any_grid_is_told_with_pictures_and_full_tables(made: Grid, measured: bo
         assert all(image.startswith(b"\x89PNG") for image in report.images(found).values())
 
 
+def test_four_depths_are_a_curve_of_each_kind() -> None:
+    deeper = cell("nope-causal-4-layers", [0.995, 0.992, 0.99], layers=4)
+    for made, names in ((grid(), set[str]()), ({**grid(), **deeper}, {"by_layers"})):
+        (found,) = (one for one in told(made, measured=False) if one.name == "layers_needed")
+        assert {figure.name for figure in found.finding.figures} == names
+
+
 def test_every_measurement_is_told_of_and_a_new_one_without_being_named() -> None:
     found = told(grid())
     generic = set(measurements()) - {name for section in sections() for name in section.tells}

@@ -49,6 +49,13 @@ def test_every_residual_free_cell_is_beside_its_whole_and_its_control() -> None:
     }
 
 
+def test_single_layers_are_those_of_the_usual_network() -> None:
+    """Or a sentence would say of one depth what another cost."""
+    deeper = {**cell("deep", [0.99], layers=4), **cell("deep-free", [0.99], layers=4, residual_free=[1])}
+    found = comparisons.one_layer_each(cells({**grid(), **deeper}))
+    assert [first.name for first, _ in found] == [f"nope-causal-no-residual-{layer}" for layer in range(3)]
+
+
 def test_steps_are_compared_up_to_the_smaller_budget() -> None:
     """A run that did not converge counts as its budget, so that no seed is left out."""
     made = grid()

@@ -17,7 +17,7 @@ from pipeline.reporting import style
 from pipeline.reporting.grid import tables
 from pipeline.reporting.grid.figures import across, outcomes
 from pipeline.reporting.grid.finding import PANELS, by_panel
-from tests.reporting.synthetic import CEILING, Grid, cell, cells, evidence, grid, history, runs
+from tests.reporting.synthetic import CEILING, Grid, ablations, cell, cells, evidence, grid, history, runs
 
 
 def many(count: int, seeds: int) -> Grid:
@@ -58,6 +58,7 @@ def drawn(made: Grid) -> dict[str, partial[Figure]]:
     return {
         "steps": partial(outcomes.steps, every, of),
         "exact_match": partial(outcomes.exact_match, every, of, CEILING),
+        "by_layers": partial(outcomes.by_layers, ablations(made), {one.name: [one] for one in of[:4]}),
         "learning_curves": partial(outcomes.learning_curves, history(made), of, *EXACT),
         "bits": partial(outcomes.bits, every.assign(test_bits=5 - 4 * every["test_exact_match"]), of),
         "tasks": partial(across.matrix, many_tasks(), KINDS),

@@ -166,11 +166,13 @@ def wholes(cells: Sequence[Cell]) -> Sequence[Pair]:
 
 
 def one_layer_each(cells: Sequence[Cell]) -> Sequence[Pair]:
-    """Those of `wholes` without positional encoding that lack both connections of a single layer, the first first."""
+    """Those of `wholes` that lack both connections of a single layer, the first first: of the causal decoder without
+    positional encoding that is otherwise as most cells are."""
+    usual = grid.find(cells, **(grid.shared(cells) | {"positional": "none", "attention": "causal"}))
     found = [
         (cell, whole)
         for cell, whole in wholes(cells)
-        if cell.model.positional == "none"
+        if whole in usual
         and grid.is_plain(cell)
         and cell.model.residual_free.attention == cell.model.residual_free.mlp
         and len(cell.model.residual_free.layers) == 1

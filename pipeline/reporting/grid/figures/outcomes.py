@@ -1,7 +1,7 @@
 """What the runs came to: exact match, learning curves, time to converge, cost, and scores by place or stratum."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,37 @@ def steps(runs: pd.DataFrame, cells: Sequence[Cell]) -> Figure:
         ),
     ]
     style.explain(figure, handles, columns=3)
+    return figure
+
+
+def by_layers(ablations: pd.DataFrame, kinds: Mapping[str, Sequence[Cell]]) -> Figure:
+    """How many steps the task takes, by the number of layers: a line per kind of cell.
+
+    Args:
+        ablations: `ablation, runs, converged, restricted_steps`, and the limits of that, a row per cell.
+        kinds: what they are, in words -> their cells, the shallowest first.
+    """
+    figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
+    axes = figure.subplots()
+    found = ablations.set_index("ablation")
+    beside = np.linspace(-0.15, 0.15, len(kinds))  # so that intervals do not hide each other
+    for shift, (words, cells) in zip(beside, kinds.items(), strict=True):
+        whole, color = grid.is_whole(cells[0]), style.color(cells[0])
+        own = found.loc[[cell.name for cell in cells]]
+        layers = np.array([cell.model.layers for cell in cells]) + shift
+        mean, low, high = (own[f"restricted_steps{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+        axes.errorbar(
+            layers, mean, yerr=(mean - low, high - mean), color=color, marker="o" if whole else "D", capsize=3,
+            linestyle="-" if whole else "--", markerfacecolor=color if whole else "white", label=words,
+        )  # fmt: skip
+        for place, at, k, n in zip(layers, mean, own["converged"], own["runs"], strict=True):
+            if k < n:
+                axes.annotate(f"{k}/{n}", (place, at), (6, 4), textcoords="offset points", fontsize=11, color=color)
+    every = [cell for cells in kinds.values() for cell in cells]
+    axes.set_xticks(sorted({cell.model.layers for cell in every}))
+    axes.set_ylim(0, 1.08 * max(cell.training.steps for cell in every))
+    axes.set(xlabel="Layers", ylabel="Training steps until it is solved")
+    style.explain(figure, axes.get_legend_handles_labels()[0], columns=2)
     return figure
 
 

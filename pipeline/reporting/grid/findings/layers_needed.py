@@ -1,8 +1,17 @@
 """From which number of layers on does the causal mask tell the order?"""
 
+from functools import partial
+
+from pipeline import cells as grid
+from pipeline.params import Cell
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.grid.figures import outcomes
 from pipeline.reporting.grid.finding import ANSWERS, Finding, by_cell, section
+from pipeline.reporting.page import Figure
+
+CURVE = 4
+"""Fewer depths are no curve."""
 
 
 @section("questions", 30, "How many layers does the causal mask need to tell the order?", scores=ANSWERS)
@@ -28,4 +37,19 @@ def layers_needed(evidence: Evidence) -> Finding | None:
         "Test exact match": evidence.exact_match,
     }
     table = by_cell(cells, columns, "Steps: mean (t 95% interval); test exact match: median (min to max) over seeds")
-    return Finding([Claim("answer", estimates, place="lead")], [table])
+    curves = {kind: found for kind, found in _by_kind(evidence).items() if len(found) >= CURVE}
+    figure = Figure(
+        "by_layers",
+        "Steps to converge by the number of layers",
+        "Mean up to the budget with its t 95% interval; how many runs converged, where not all did.",
+        partial(outcomes.by_layers, evidence.tables["ablations.csv"], curves),
+    )
+    return Finding([Claim("answer", estimates, place="lead")], [table], [figure] if curves else [])
+
+
+def _by_kind(evidence: Evidence) -> dict[str, list[Cell]]:
+    """The cells that differ in nothing but their number of layers, the shallowest first, by what they are."""
+    usual, kinds = grid.shared(evidence.cells), dict[str, list[Cell]]()
+    for cell in sorted(evidence.cells, key=lambda cell: cell.model.layers):
+        kinds.setdefault(grid.described(cell, usual | {"layers": cell.model.layers}), []).append(cell)
+    return kinds
