@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 TOOLS := $(VENV)/tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# torch comes first, and is in no lock: without an NVIDIA GPU its build for CPUs, 0.2 instead of 3 GB.
+# torch comes first, and is in no lock: without an NVIDIA GPU its build for CPUs, 0.2 instead of 3 GB, if there is one.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 ifeq (,$(shell command -v nvidia-smi))
-TORCH += --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu
+FOR_CPU := --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 # One more than there are cores: some tests only wait.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))')
@@ -74,8 +74,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; say which to use: make PYTHON=python3.11" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) $(TORCH)
+	$(PIP) $(TORCH) $(FOR_CPU)
 	$(PIP) --no-compile --no-deps -r requirements.lock
+	@$(BIN)/python -c 'import torch' 2> /dev/null || { echo "no build of torch for CPUs could be had: all of it"; $(PIP) $(TORCH); }
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $(READY)
 
