@@ -128,7 +128,7 @@ sys.exit(sum(os.wait()[1] != 0 for _ in range(8)))
 
 
 def test_eight_processes_make_a_fresh_store_together(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", EIGHT, f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", EIGHT, f"sqlite:///{tmp_path / 'mlflow.db'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 8
