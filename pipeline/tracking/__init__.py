@@ -133,7 +133,7 @@ def name_call() -> None:
 def of_workspace(path: Path) -> Path:
     """The absolute path. One in the copy of the workspace where `dvc exp run --temp` works, which DVC removes with all
     that is in it, is the same one in the workspace itself."""
-    return Path(re.sub(r"/\.dvc/tmp/exps/[^/]+/", "/", str(path.resolve())))
+    return Path(re.sub(r"/\.dvc/tmp/exps/(standalone/)?[^/]+/", "/", str(path.resolve())))
 
 
 class BestEffort:

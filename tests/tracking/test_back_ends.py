@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc.repo.experiments.queue.tempdir import _STANDALONE_TMP_DIR
+from dvc.repo.experiments.utils import EXEC_TMP_DIR
 
 import pipeline
 from pipeline.params import Tracking
 from pipeline.refusal import Refused
-from pipeline.tracking import BACKENDS, check, connect
+from pipeline.tracking import BACKENDS, check, connect, of_workspace
 
 CODE = Path(pipeline.__file__).parent
 
@@ -38,6 +40,12 @@ def test_to_check_an_address_imports_no_back_end() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=CODE.parent, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("where", [_STANDALONE_TMP_DIR, EXEC_TMP_DIR])
+def test_what_dvc_runs_in_a_copy_is_shown_in_the_workspace(tmp_path: Path, where: str) -> None:
+    copy = tmp_path / ".dvc" / "tmp" / where / "tmpabc123"
+    assert of_workspace(copy / "mlflow.db") == tmp_path / "mlflow.db"
 
 
 @pytest.mark.parametrize("scheme", BACKENDS)
