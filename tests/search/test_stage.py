@@ -42,10 +42,11 @@ def answer(project: Path) -> dict[str, bytes]:
 
 
 def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_tells_it(
-    ended: Path, project: Path, capsys: pytest.CaptureFixture[str]
+    ended: Path, searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (searched / "reports" / "search" / "study.db").unlink()
     search.run(read(), workers=1, engine="processes", gpus=None)
-    first = answer(project)
+    first = answer(searched)
     assert first == answer(ended)
     assert {"trials.csv", "ablations.yaml", "summary.md", "index.html"} <= set(first)
     said = capsys.readouterr()
@@ -53,7 +54,7 @@ def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_t
     assert ": 0 of 6 trials, in sqlite:///" in said.out
     assert "the first will say how long they take" in said.out
     search.run(read(), workers=1, engine="processes", gpus=None)
-    assert answer(project) == first
+    assert answer(searched) == first
     assert "about 0 min of trials left" in capsys.readouterr().out
 
 

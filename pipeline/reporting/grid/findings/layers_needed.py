@@ -37,7 +37,8 @@ def layers_needed(evidence: Evidence) -> Finding | None:
         "Test exact match": evidence.exact_match,
     }
     table = by_cell(cells, columns, "Steps: mean (t 95% interval); test exact match: median (min to max) over seeds")
-    curves = {kind: found for kind, found in _by_kind(evidence).items() if len(found) >= CURVE}
+    kinds = _by_kind(evidence).items()
+    curves = {kind: found for kind, found in kinds if len({cell.model.layers for cell in found}) >= CURVE}
     figure = Figure(
         "by_layers",
         "Steps to converge by the number of layers",
