@@ -70,9 +70,12 @@ def _text(content: Mapping[str, Any]) -> bytes:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write `table` without its index; floats with seven significant digits (a float32 holds no more)."""
-    buffer = io.StringIO()
-    table.to_csv(buffer, index=False, float_format="%.7g", lineterminator="\n")
-    write_text(path, buffer.getvalue())
+    write_bytes(path, as_csv(table))
+
+
+def as_csv(table: pd.DataFrame) -> bytes:
+    """What `write_csv` writes."""
+    return table.to_csv(index=False, float_format="%.7g", lineterminator="\n").encode()
 
 
 def read_bytes(path: Path, *, made_by: str) -> bytes:

@@ -5,7 +5,7 @@ model = pipeline.load("nope-causal")
 model.predict(["123+456="])
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import groupby, permutations
@@ -35,7 +35,6 @@ from pipeline.tasks.catalogue import problems
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import CONFIG
 from pipeline.transformer.model import Transformer
-from pipeline.transformer.substitutes import LENDING
 
 HERE = Path(__file__).parent
 SHIPPED = HERE / "shipped"
@@ -68,14 +67,18 @@ class Loaded:
     """The longest input, in tokens."""
     problems: Problems
     """Those it was trained on."""
+    digests: Mapping[str, str]
+    """Of the files it was trained on."""
 
     def tokens(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
         """The prompts as the model reads them.
 
         Raises:
-            Refused: one is empty, has a character that the model does not know, is longer than what it was trained on,
-                or not as long as the first.
+            Refused: there are none, or a text in place of a list; one is empty, has a character that the model does not
+                know, is longer than what it was trained on, or not as long as the first.
         """
+        if not _listed(prompts):
+            raise Refused("prompts: the list is empty")
         for prompt in prompts:
             if strange := [character for character in prompt if character not in self.vocabulary]:
                 raise Refused(
@@ -90,9 +93,13 @@ class Loaded:
         return torch.tensor([[token_of[character] for character in prompt] for prompt in prompts])
 
     def predict(self, prompts: Sequence[str]) -> list[Answer]:
-        """The answers by greedy decoding, each with its probability."""
+        """The answers by greedy decoding, each with its probability.
+
+        Raises:
+            Refused: as `tokens` (but for prompts that are not alike long), or a prompt leaves no room for an answer.
+        """
         answers: dict[int, Answer] = {}
-        of_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+        of_length = sorted(range(len(_listed(prompts))), key=lambda place: len(prompts[place]))
         for _, group in groupby(of_length, key=lambda place: len(prompts[place])):
             places = list(group)
             answers |= zip(places, self._said([prompts[place] for place in places]), strict=True)
@@ -102,7 +109,10 @@ class Loaded:
     def _said(self, prompts: Sequence[str]) -> Iterator[Answer]:
         tokens, longest = self.tokens(prompts), len(self.problems.places)
         shares: list[Tensor] = []
-        for _ in range(min(longest, 1 + self.length - tokens.shape[1])):
+        room = 1 + self.length - tokens.shape[1]
+        if room < longest and not self.problems.end:  # where answers have an end, a shorter one is one
+            raise Refused(f"prompt {shortened(prompts[0])}: leaves room for {room} of an answer's {longest} characters")
+        for _ in range(min(longest, room)):
             at = torch.full((len(tokens), 1), tokens.shape[1] - 1)
             share, token = self.module(tokens, at)[:, 0].softmax(-1).max(-1)
             tokens, shares = torch.cat((tokens, token[:, None]), dim=1), [*shares, share]
@@ -146,18 +156,39 @@ class Loaded:
         """A measurement of the report, of this member: a row per place (depth, position, ...).
 
         Raises:
-            Refused: there is no such measurement.
+            Refused: there is no such measurement, it says nothing of this task, or the rows it is taken on are not to
+                be had again.
         """
         if name not in measurements():
             raise Refused(f"measurement {shortened(name)}: there is none{nearest(name, measurements())}")
+        asked = measurements()[name]
+        if asked.of_answers and self.cell.task.scored_by != "exact_match":
+            raise Refused(f"measurement {name!r}: counts right answers, which {self.cell.dataset} has none of")
         random = random_rows(RANDOM_ROWS, self.length, len(self.vocabulary))
-        held_out = rows(self.problems, "validation", self.length)
-        return measurements()[name].function(Subject(deepcopy(self.module).double(), self.cell, held_out, random))
+        held_out = _rows("validation", self.problems, self.vocabulary, self.length, self.digests)
+        return asked.function(Subject(deepcopy(self.module).double(), self.cell, held_out, random))
 
 
-def rows(asked: Problems, split: str, length: int) -> Rows:
-    """A split of these problems, drawn as it was for training."""
-    return encode(asked.splits()[split], asked.vocabulary, asked.end, length=length + 1)
+def _listed(prompts: Sequence[str]) -> Sequence[str]:
+    """The prompts, if they are no single text, whose characters would be taken for prompts."""
+    if isinstance(prompts, str):
+        raise Refused(f"prompts: a list of texts is meant, such as [{shortened(prompts)}], not the text itself")
+    return prompts
+
+
+def _rows(split: str, asked: Problems, vocabulary: list[str], length: int, digests: Mapping[str, str]) -> Rows:
+    """A split of these problems, drawn again.
+
+    Raises:
+        Refused: that gives another one than the model was trained on.
+    """
+    table = asked.splits()[split]
+    if files.digest(files.as_csv(table)) != digests[f"{split}.csv"]:
+        raise Refused(
+            f"{split}.csv of {asked.task.name}: drawn again, it is not what the model was trained with; the file or "
+            f"package that it is from has changed"
+        )
+    return encode(table, vocabulary, asked.end, length=length + 1)
 
 
 def orders(prompt: str) -> list[str]:
@@ -195,10 +226,11 @@ def load(where: str | Path, *, seed: int | None = None) -> Loaded:
     if chosen not in there.seeds:
         raise Refused(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, there.seeds)) or 'none'})")
     inputs: dict[str, Any] = {"vocabulary": len(there.vocabulary), "length": there.length}
-    if cell.model.residual_free.layers and cell.model.residual_substitute in LENDING:
-        inputs["reference"] = rows(asked, "train", there.length).tokens[:REFERENCE_ROWS, :-1].astype(np.int64)
+    if cell.model.lends:
+        drawn = _rows("train", asked, there.vocabulary, there.length, there.dataset)
+        inputs["reference"] = drawn.tokens[:REFERENCE_ROWS, :-1].astype(np.int64)
     module = there.member(checkpoints.weights(chosen), inputs)
-    return Loaded(cell, chosen, module, there.vocabulary, there.length, asked)
+    return Loaded(cell, chosen, module, there.vocabulary, there.length, asked, there.dataset)
 
 
 def trained() -> list[str]:

@@ -1,6 +1,7 @@
 """A trained model, loaded from anywhere, says and shows what the stages saw of it."""
 
 import doctest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.measurement.accuracy import greedy
 from pipeline.measurement.registry import Subject, random_rows
 from pipeline.measurement.slices import slices
 from pipeline.params import Cell
+from pipeline.params import task as params_task
 from pipeline.refusal import Refused
 from pipeline.tasks.catalogue import problems
 from pipeline.training import checkpoints
@@ -128,12 +130,36 @@ def test_what_lends_its_states_is_drawn_again(tmp_path: Path) -> None:
     assert greedy(pipeline.load(tmp_path / "models" / "lending").module, asked).equal(greedy(read, asked))
 
 
+def test_data_that_have_changed_meanwhile_are_told(tmp_path: Path) -> None:
+    source = tmp_path / "own.txt"
+    letters = "".join(np.random.default_rng(0).choice(list("abcdefgh"), 400))
+    source.write_text(letters)
+    sizes = {"train_size": 20, "validation_size": 4, "test_size": 4}
+    of_text = params_task({"name": "text", "path": str(source), "window": 6, **sizes}, "task")
+    made = cell("read", model_={"residual_free": [0], "residual_substitute": "slot-mean"}, steps=4, seeds=[1])
+    trained(tmp_path, made.model_copy(update={"task": of_text}))
+    found = pipeline.load(tmp_path / "models" / "read")
+    assert len(found.measure("slices"))
+    with pytest.raises(Refused, match="'erasure': counts right answers"):
+        found.measure("erasure")
+    source.write_text(letters.replace("a", "!"))  # which makes other tokens of all
+    again = replace(found, problems=problems(of_text))
+    with pytest.raises(Refused, match=r"validation\.csv of text: drawn again, it is not what"):
+        again.measure("slices")
+    with pytest.raises(Refused, match=r"train\.csv of text: drawn again"):
+        pipeline.load(tmp_path / "models" / "read")
+
+
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
         (lambda model: model.predict(["1x"]), "easy does not know the character 'x'"),
         (lambda model: model.predict([""]), "must have 1 to"),
         (lambda model: model.predict(["1" * 50]), "characters, not 50"),
+        (lambda model: model.predict("123="), r"a list of texts is meant, such as \['123='\]"),
+        (lambda model: model.logits("123="), "a list of texts is meant"),
+        (lambda model: model.logits([]), "the list is empty"),
+        (lambda model: model.predict(["12345="]), "leaves room for 1 of an answer's 3 characters"),
         (lambda model: model.logits(["12", "1"]), "must be as long as the first, '12'"),
         (lambda model: model.measure("slizes"), "did you mean 'slices'"),
         (lambda model: pipeline.load("esy"), "did you mean 'easy'"),

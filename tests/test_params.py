@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, Sublayers, read
@@ -52,6 +54,24 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         (("training", "learning_rate"), "fast", "training.learning_rate: must be a valid number, not 'fast'"),
         (("training", "learning_rate"), float("nan"), "training.learning_rate: must be a finite number"),
         (("training", "evaluate_every"), 7, "evaluate_every: 7 does not divide steps"),
+        (("training", "betas"), [0.9, 1.0], "training.betas.1: must be less than 1, not 1.0"),
+        (
+            ("training", "converged_for"),
+            3,
+            "no run can converge: converged_for 3 evaluations in a row, but steps 100 evaluated every 50 have 2",
+        ),
+        (("search", "steps"), 1, "params.yaml: search: no run can converge"),
+        (
+            ("ablations",),
+            {
+                "a": {
+                    "task": "addition",
+                    "model": {"residual_free": [0], "residual_substitute": "noise"},
+                    "training": {"batch_size": 1},
+                }
+            },
+            "ablations.a: residual_substitute 'noise' takes the states of another row",
+        ),
         (("training", "optimizer"), "sgd", "training.optimizer: must be 'adamw' or 'muon', not 'sgd'"),
         (("tasks", "addition", "digits"), 0, "tasks.addition.digits: must be greater than or equal to 1, not 0"),
         (
@@ -274,3 +294,18 @@ def test_a_list_of_layers_means_both_sublayers() -> None:
 def test_an_unknown_ablation_is_refused_with_the_nearest_name(smoke: Params) -> None:
     with pytest.raises(Refused, match="did you mean 'nope-causal'"):
         smoke.cell("none-casual")
+
+
+@given(st.integers(2, 3000), st.integers(1, 3000), st.integers(1, 5))
+def test_a_trial_can_converge_and_is_evaluated_as_seldom_as_training_says(
+    smoke: Params, steps: int, every: int, in_a_row: int
+) -> None:
+    training = smoke.training.model_copy(update={"evaluate_every": every, "converged_for": min(in_a_row, steps)})
+    search = smoke.search.model_copy(update={"steps": steps})
+    asked = smoke.model_copy(update={"training": training, "search": search})
+    trial = asked.trial({}).training
+    assert trial.steps % trial.evaluate_every == 0
+    assert trial.evaluate_every <= every
+    assert trial.steps // trial.evaluate_every >= trial.converged_for
+    if steps % every == 0 and steps // every >= trial.converged_for:
+        assert trial.evaluate_every == every

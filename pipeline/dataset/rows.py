@@ -20,7 +20,8 @@ def right(said: Any, targets: Any) -> Any:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of tokens, padded on the right with token 0, which nothing ever reads.
+    """Rows of tokens, padded on the right with token 0, which no prediction sees (but where a substitute for a residual
+    connection takes states of other rows: those of their padding, too).
 
     A position is where a prediction is made; its target is the token after it. Shorter answers repeat their last
     position, with the target `NOTHING`.
@@ -37,6 +38,11 @@ class Rows:
         return tuple(table.astype(np.int64) for table in chosen)
 
     @property
+    def lengths(self) -> Int[np.ndarray, " rows"]:
+        """Tokens of each row, without what it is padded with."""
+        return 1 + (self.answer_positions + (self.answer_targets != NOTHING)).max(axis=1)
+
+    @property
     def all_positions(self) -> Int[np.ndarray, "rows reads"]:
         """Every position but the last."""
         rows, length = self.tokens.shape
@@ -45,8 +51,7 @@ class Rows:
     @property
     def all_targets(self) -> Int[np.ndarray, "rows reads"]:
         """The token after every position, as far as the row goes."""
-        ends = (self.answer_positions + (self.answer_targets != NOTHING)).max(axis=1)
-        return np.where(self.all_positions < ends[:, None], self.tokens[:, 1:], NOTHING)
+        return np.where(self.all_positions < self.lengths[:, None] - 1, self.tokens[:, 1:], NOTHING)
 
 
 def encode(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int | None = None) -> Rows:

@@ -27,7 +27,10 @@ def swappable(rows: Rows, count: int = PROMPTS) -> tuple[Int[Tensor, "rows promp
         if differing:
             chosen.append(row)
             pairs.append(sorted(differing[0]))
-    return torch.from_numpy(np.stack(chosen)), torch.from_numpy(np.array(pairs))
+    return (
+        torch.from_numpy(np.array(chosen, np.int64).reshape(-1, length)),
+        torch.from_numpy(np.array(pairs, np.int64).reshape(-1, 2)),
+    )
 
 
 def places(pairs: Int[Tensor, "rows 2"], length: int) -> dict[str, Bool[Tensor, "rows length"]]:
@@ -43,8 +46,11 @@ def recoveries(
     model: Transformer, prompts: Int[Tensor, "rows length"], pairs: Int[Tensor, "rows 2"]
 ) -> Float[Tensor, "depths sets"]:
     """How far the logits move from those of the prompts to those of the swapped ones: 0 not at all, 1 all the way;
-    over all rows together, so that rows whose logits hardly differ hardly count. NaN where none differs at all."""
+    over all rows together, so that rows whose logits hardly differ hardly count. NaN where none differs at all, or none
+    is there."""
     rows, length = prompts.shape
+    if not rows:
+        return torch.full((len(model.blocks) + 1, len(places(pairs, length))), torch.nan)
     swapped = prompts.scatter(1, pairs, prompts.gather(1, pairs.flip(1)))
     last = torch.full((rows, 1), length - 1)
     (tokens, visible, _), (others, _, _) = (model.pattern.samples(of, last) for of in (prompts, swapped))

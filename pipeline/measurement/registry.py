@@ -38,8 +38,11 @@ class Subject:
 
     @property
     def tokens(self) -> Int[Tensor, "rows length"]:
-        """The task's rows as the model reads them: the last token is never an input."""
-        return torch.from_numpy(self.rows.tokens[:, :-1].astype(np.int64))
+        """The task's rows as the model reads them: the last token is never an input. Of rows that are not alike long,
+        those of the commonest length (of equals, the shortest), so that none is padded."""
+        lengths = self.rows.lengths
+        length = int(np.bincount(lengths).argmax())
+        return torch.from_numpy(self.rows.tokens[lengths == length, : length - 1].astype(np.int64))
 
     @cached_property
     def task_stream(self) -> Float64[Tensor, "layers rows length width"]:

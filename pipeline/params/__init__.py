@@ -137,34 +137,35 @@ class Params(Section):
         if substitute != "none" and not made.model.residual_free.layers:
             where = f"{where}.model.residual_substitute"
             raise Refused(f"{where}: {substitute!r} stands in for nothing; name the layers in residual_free")
-        return made
+        return _possible(made, where)
 
     def cells(self) -> list[Cell]:
         """All cells, in the order of the file."""
         return [self.cell(name) for name in self.ablations]
 
     def trial(self, overrides: Mapping[str, Any], name: str = "trial") -> Cell:
-        """The cell that a trial of the search trains: the shared sections with `overrides`, fields of either.
+        """The cell that a trial of the search trains: the shared sections with `overrides`, fields of either; evaluated
+        more often than `training` says where its steps ask for it.
 
         Raises:
             Refused: they make no valid cell.
         """
-        search = self.search
+        search, where = self.search, "params.yaml: search.space"
         training = self.training.model_dump() | {"seeds": search.seeds, "steps": search.steps, "snapshots": 0}
-        if search.steps % self.training.evaluate_every:
-            training["evaluate_every"] = search.steps
+        training["evaluate_every"] = _often(search.steps, self.training.evaluate_every, self.training.converged_for)
         training["warmup_steps"] = min(self.training.warmup_steps, search.steps)
         model, training = (
             content | {key: value for key, value in overrides.items() if key in content}
             for content in (self.model.model_dump(), training)
         )
-        return Cell(
+        made = Cell(
             name=name,
             dataset=search.task,
             task=self.task(search.task, "params.yaml: search.task"),
-            model=checked(Model, model, "params.yaml: search.space"),
-            training=checked(Training, training, "params.yaml: search.space"),
+            model=checked(Model, model, where),
+            training=checked(Training, training, where),
         )
+        return _possible(made, "params.yaml: search")
 
     def resolved(self) -> dict[str, Any]:
         """The same experiment as plain values, with every default said; ablations stay as they are given."""
@@ -202,6 +203,34 @@ class Params(Section):
         plain: dict[str, Any] = {name: {} for name in self.search.layered}
         for _, chosen in zip(range(MOST_COMBINATIONS), self.search.combinations(), strict=False):
             self.trial(plain | chosen)
+
+
+def _often(steps: int, every: int, least: int) -> int:
+    """After how many steps to evaluate: a divisor of `steps`, at most `every`, that gives at least so many evaluations
+    (if any can)."""
+    most = max(1, min(every, steps // least))
+    return next(divisor for divisor in range(most, 0, -1) if steps % divisor == 0)
+
+
+def _possible(cell: Cell, where: str) -> Cell:
+    """The cell.
+
+    Raises:
+        Refused: no run of it could ever converge, or no row is there that could lend its states.
+    """
+    training = cell.training
+    evaluations = training.steps // training.evaluate_every
+    if cell.converged_at is not None and evaluations < training.converged_for:
+        raise Refused(
+            f"{where}: no run can converge: converged_for {training.converged_for} evaluations in a row, but steps "
+            f"{training.steps} evaluated every {training.evaluate_every} have {evaluations}"
+        )
+    if cell.model.lends and min(training.batch_size, cell.task.train_size) < 2:
+        raise Refused(
+            f"{where}: residual_substitute {cell.model.residual_substitute!r} takes the states of another row; "
+            f"batch_size and train_size must be at least 2"
+        )
+    return cell
 
 
 def measures(one: Cell, other: Cell) -> list[Measure]:

@@ -1,6 +1,6 @@
 """The transformer's sizes and switches. The sizes are to be said, a switch that is not named is off."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
@@ -8,7 +8,9 @@ from pipeline.params.section import Section
 
 Positional = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
 Pattern = Literal["causal", "full"]
-Substitute = Literal["none", "backward", "forward", "other-row", "elsewhere", "slot-mean", "all-mean", "noise", "fade"]
+Lent = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
+"""Substitutes that are made from the states of rows that lend."""
+Substitute = Literal["none", "backward", "forward", Lent, "fade"]
 
 
 class Sublayers(Section):
@@ -57,6 +59,11 @@ class Model(Section):
     passes."""
     residual_substitute: Substitute = "none"
     """What stands in for each residual connection that is missing: a part of what it would carry."""
+
+    @property
+    def lends(self) -> bool:
+        """Whether rows lend their states to others."""
+        return bool(self.residual_free.layers) and self.residual_substitute in get_args(Lent)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -15,6 +15,7 @@ from pydantic import (
 from pipeline.params.section import Fraction, Section, Seed
 
 Optimizer = Literal["adamw", "muon"]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 def no_seed_twice(seeds: list[int]) -> list[int]:
@@ -32,7 +33,7 @@ class Training(Section):
     learning_rate: PositiveFloat
     adamw_learning_rate: PositiveFloat = 0.003
     """With Muon: the rate of what Muon does not train (embeddings, norms). Unused with AdamW."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: NonNegativeFloat = 0.1
     gradient_clip: PositiveFloat | None = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -1,5 +1,6 @@
 """Uncertainty of counts and means (scipy)."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ class Bounded(NamedTuple):
     high: float
 
 
+@cache  # a report asks a few counts very often
 def exact_interval(successes: int, trials: int) -> Interval:
     """Clopper-Pearson interval of a share; everything is possible where nothing was tried."""
     if trials == 0:

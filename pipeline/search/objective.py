@@ -1,6 +1,7 @@
 """What a trial is worth: a population trained with the same code as the `train` stage."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.search.result import Curve, Outcomes, Result
 from pipeline.training.fit import fit
 from pipeline.training.history import Convergence, cell_curve, outcomes
 from pipeline.training.population import initialised
+from pipeline.training.resume import Checkpoints
 
 
 class GiveUp(Callback):
@@ -44,7 +46,8 @@ def hopeless(scores: Sequence[float], below: float) -> bool:
 def train(cell: Cell, data: Dataset, search: Search, *, checkpoints: Path | None = None) -> tuple[Result, Curve]:
     """Train the trial's members, going on where a killed worker stopped; their result and learning curve."""
     rule = GiveUp(cell.training.steps, search.give_up_at, search.give_up_below)
-    trained = fit(cell, data, callbacks=[rule], checkpoints=checkpoints)
+    with _keeping(checkpoints, cell, data) as kept:
+        trained = fit(cell, data, callbacks=[rule], kept=kept)
     history = pd.DataFrame(trained.history)
     convergence = Convergence.of(cell)
     ends = outcomes(history, convergence)
@@ -68,12 +71,17 @@ def confirm(cell: Cell, data: Dataset, seeds: Sequence[int], *, checkpoints: Pat
     """Train a cell again with these seeds, each to the end of its budget; what became of them."""
     training = cell.training.model_copy(update={"seeds": list(seeds)})
     again = cell.model_copy(update={"training": training})
-    trained = fit(again, data, checkpoints=checkpoints)
+    with _keeping(checkpoints, again, data) as kept:
+        trained = fit(again, data, kept=kept)
     rule = Convergence.of(again)
     ends = outcomes(pd.DataFrame(trained.history), rule).astype(object)
     ends["score"] = rule.share(ends.pop(rule.score))
     known = ends.where(ends.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in known]
+
+
+def _keeping(folder: Path | None, cell: Cell, data: Dataset) -> AbstractContextManager[Checkpoints | None]:
+    return Checkpoints(folder, cell, data.digests) if folder else nullcontext()
 
 
 def _flops_per_step(cell: Cell, data: Dataset) -> float:

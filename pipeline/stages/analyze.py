@@ -15,7 +15,7 @@ from pipeline.params import Params
 from pipeline.stages import ANALYSIS, DATA, MODELS
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Checkpoint
-from pipeline.training.history import Convergence, outcomes
+from pipeline.training.history import Convergence, kept_at
 from pipeline.training.population import initialised
 from pipeline.transformer.model import Transformer
 
@@ -28,7 +28,7 @@ class Moment(NamedTuple):
     seed: int
     step: int
     trained: int
-    """1: as its last step left it; 0: before."""
+    """1: as training keeps it; 0: before, or on the way."""
 
 
 def run(params: Params, ablation: str) -> None:
@@ -70,11 +70,11 @@ def _labelled(table: pd.DataFrame, ablation: str, moment: Moment) -> pd.DataFram
 
 def _members(trained: Checkpoint, inputs: dict[str, Any]) -> Iterator[tuple[Moment, Transformer]]:
     """Every member, in the order of its training."""
-    steps = outcomes(trained.history, Convergence.of(trained.cell)).set_index("seed")["steps"]
+    steps = kept_at(trained.history, Convergence.of(trained.cell))
     for seed, member in trained.members.items():
         start = initialised(trained.cell.model, seed=seed, **inputs)
         yield Moment(seed, 0, 0), start.eval()
-        for (of_seed, step), model in trained.snapshots.items():
+        for (of_seed, step), model in sorted(trained.snapshots.items(), key=lambda item: item[0]):
             if of_seed == seed:
                 yield Moment(seed, step, 0), model
-        yield Moment(seed, int(steps[seed]), 1), member
+        yield Moment(seed, steps[seed], 1), member

@@ -11,6 +11,7 @@ from pipeline.stages.progress import ShowProgress
 from pipeline.tracking.cells import LiveRuns
 from pipeline.training import checkpoints
 from pipeline.training.fit import fit
+from pipeline.training.resume import Checkpoints
 
 
 def run(params: Params, ablation: str, watching: Sequence[Callback] = ()) -> None:
@@ -22,12 +23,8 @@ def run(params: Params, ablation: str, watching: Sequence[Callback] = ()) -> Non
     cell = params.cell(ablation)
     data = dataset.read(DATA / cell.dataset, cell.task)
     with LiveRuns(params.tracking, cell, data.digests) as live:
-        trained = fit(
-            cell,
-            data,
-            on_evaluation=live.log_evaluation,
-            callbacks=[ShowProgress(), *watching],
-            checkpoints=CHECKPOINTS / ablation,
-        )
-        checkpoints.write(MODELS / ablation, cell, data, trained)
+        with Checkpoints(CHECKPOINTS / ablation, cell, data.digests) as kept:
+            callbacks = [ShowProgress(), *watching]
+            trained = fit(cell, data, on_evaluation=live.log_evaluation, callbacks=callbacks, kept=kept)
+            checkpoints.write(MODELS / ablation, cell, data, trained)
         live.record(MODELS / ablation)

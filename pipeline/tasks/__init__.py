@@ -53,7 +53,8 @@ class Problems(Protocol):
         """Column of the tables -> every value it may have: what scores are broken down by."""
 
     def splits(self) -> dict[str, pd.DataFrame]:
-        """The tables of `SPLITS`, of the sizes the section says; no prompt is in two of them.
+        """The tables of `SPLITS`, of the sizes the section says; no prompt is in two of them (but by the chance of a
+        shuffle, as `windows.py` says).
 
         Raises:
             Refused: there are fewer problems than asked for.

@@ -2,7 +2,8 @@
 tokens of a window but the last stand in a random order, so that who does not see order loses nothing by it.
 
 The parts to train on, to validate and to test on follow one another, so that no window reaches into two; of windows
-that are alike, the first counts.
+that are alike, the first counts. In the twin, windows of few tokens may become alike when they are shuffled: of three
+and the last, in six bins, one test prompt in nine is one to train on, too; of eight characters none was seen to be.
 """
 
 import ast

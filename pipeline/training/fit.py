@@ -4,7 +4,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -17,7 +16,7 @@ from pipeline.training.examples import ExamplesModule
 from pipeline.training.history import History
 from pipeline.training.module import PopulationModule
 from pipeline.training.processor import keep_memory, threads
-from pipeline.training.resume import Checkpoints, DurableIO, KeepCheckpoints, identity
+from pipeline.training.resume import Checkpoints, DurableIO, KeepCheckpoints
 
 
 def fit(
@@ -26,27 +25,14 @@ def fit(
     *,
     on_evaluation: Callable[[History], None] = lambda rows: None,
     callbacks: Sequence[Callback] = (),
-    checkpoints: Path | None = None,
+    kept: Checkpoints | None = None,
 ) -> Trained:
-    """Train all seeds of `cell` on `dataset`, in one Lightning `fit`. With a folder for `checkpoints`, a training that
+    """Train all seeds of `cell` on `dataset`, in one Lightning `fit`. With checkpoints that are `kept`, a training that
     was killed goes on.
 
     Raises:
         Refused: the accelerator is not there, or the batch is larger than the dataset.
     """
-    if checkpoints is None:
-        return _fit(cell, dataset, None, on_evaluation, callbacks)
-    with Checkpoints(checkpoints, identity(cell, dataset.digests)) as kept:
-        return _fit(cell, dataset, kept, on_evaluation, callbacks)
-
-
-def _fit(
-    cell: Cell,
-    dataset: Dataset,
-    kept: Checkpoints | None,
-    on_evaluation: Callable[[History], None],
-    callbacks: Sequence[Callback],
-) -> Trained:
     training = cell.training
     data = ExamplesModule(dataset, training)
     module = PopulationModule(

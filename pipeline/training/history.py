@@ -103,6 +103,16 @@ def outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(whole, "Int64"))
 
 
+def kept_at(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:
+    """Seed -> the step after which its weights are kept: its last, or where bits count, that of its best evaluation
+    (the last, if none gave a number)."""
+    kept = history.drop_duplicates("seed", keep="last")
+    if convergence.scored_by == "bits":
+        best = history.dropna(subset=[convergence.score]).sort_values(convergence.score, kind="stable")
+        kept = pd.concat([best, kept]).drop_duplicates("seed")
+    return dict(zip(kept["seed"], kept["step"].astype(int), strict=True))
+
+
 def cell_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """A row per `step`: how many `members_converged` as far as is known by then (where that has a meaning), and their
     mean score, in which a member that has stopped counts as it was when it did."""

@@ -152,11 +152,14 @@ class PopulationModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.validation_loss = torch.zeros(len(self.active), device=self.device)
         self.validation_right = torch.zeros(len(self.active), device=self.device)
+        self.validation_tokens = torch.zeros((), device=self.device)
 
     def validation_step(self, rows: Int[Tensor, " batch"], batch_index: int) -> None:
         tokens, positions, targets = self.validation_rows.at(rows)
         logits = self.population(tokens, positions)
-        self.validation_loss += member_losses(logits, targets) * len(rows)
+        tokens_said = (targets != NOTHING).sum()
+        self.validation_loss += member_losses(logits, targets) * tokens_said
+        self.validation_tokens += tokens_said
         self.validation_right += rows_right(logits, targets).sum(1)
 
     def on_validation_epoch_end(self) -> None:
@@ -166,7 +169,7 @@ class PopulationModule(LightningModule):
                 (
                     self.loss_sum / self.steps_since,
                     self.norm_sum / self.steps_since,
-                    self.validation_loss / count,
+                    self.validation_loss / self.validation_tokens,
                     self.validation_right / count,
                 )
             )

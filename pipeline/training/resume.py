@@ -39,15 +39,16 @@ def identity(cell: Cell, digests: Mapping[str, str]) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one training, for the one process that holds their folder. Use as a context: what is left is
-    removed when it ends well, with those of earlier versions of the cell.
+    """The checkpoints of one training, for the one process that holds their folder. Use as a context, until what was
+    trained is safe: what is left is removed when it ends well.
 
     Args:
         folder: of the cell.
-        name: of the training (`identity`).
+        cell, digests: what is trained, and on what.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, cell: Cell, digests: Mapping[str, str]) -> None:
+        name = identity(cell, digests)
         self.cell, self.folder = folder, folder / name
         self.lock = FileLock(folder / f"{name}.lock")
         self.mine = False

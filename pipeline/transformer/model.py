@@ -16,7 +16,7 @@ from pipeline.params import Model
 from pipeline.transformer.attention import PATTERNS, Attention, taken
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
-from pipeline.transformer.substitutes import LENDING, SUBSTITUTES, Lenders, Substituted
+from pipeline.transformer.substitutes import SUBSTITUTES, Lenders, Substituted
 
 Edit = Callable[[int, Float[Tensor, "batch _ width"]], Float[Tensor, "batch _ width"]]
 """Depth (layers passed) and the states there -> the states with which it goes on."""
@@ -111,7 +111,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         free = config.residual_free
-        self.lends = bool(free.layers) and config.residual_substitute in LENDING
+        self.lends = config.lends
         if self.lends and reference is None:
             raise ValueError(f"residual_substitute {config.residual_substitute} needs reference rows")
         self.register_buffer("reference", torch.as_tensor(reference) if self.lends else None, persistent=False)

@@ -113,8 +113,6 @@ SUBSTITUTES: dict[str, Substitute | None] = {
     "noise": noise,
     "fade": fade,
 }
-LENDING = ("other-row", "elsewhere", "slot-mean", "all-mean", "noise")
-"""Those that are made from the states of rows that lend."""
 
 
 class Substituted(nn.Module):

@@ -44,3 +44,9 @@ def test_answer_targets_are_the_targets_of_all_positions_seen_at_the_answer(tabl
     assert (seen == rows.answer_targets)[counts].all()
     last = rows.answer_positions.max(axis=1, keepdims=True)
     assert (np.where(counts, last, rows.answer_positions) == last).all()  # a shorter answer repeats its last position
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_a_row_is_as_long_as_what_stands_in_it(prompt: int, answer: int) -> None:
+    table = pd.DataFrame({"prompt": ["1" * prompt, "1" * 9], "answer": ["2" * answer, "2" * 9]})
+    assert encode(table, ["1", "2", "="], "=").lengths.tolist() == [prompt + answer + 1, 19]

@@ -31,7 +31,7 @@ def experiment(folder: Path) -> Path:
         "tasks": {"addition": content["tasks"]["addition"]},
         "ablations": {"one": cell, "two": cell},
         "comparisons": [],
-        "training": content["training"] | {"seeds": [1], "snapshots": 0, "steps": 20, "evaluate_every": 20},
+        "training": content["training"] | {"seeds": [1], "snapshots": 0, "steps": 20, "evaluate_every": 10},
         "tracking": {"uri": "jsonl:runs.jsonl"},
     }
     write(folder, content)

@@ -73,7 +73,7 @@ def test_what_takes_longest_starts_first(smoke: Params) -> None:
         "shallow": {"model": {"layers": 1}},
         "usual": {},
         "full": {"model": {"attention": "full"}},
-        "short": {"training": {"steps": 50}},
+        "short": {"training": {"steps": 50, "evaluate_every": 25}},
         "same": {},
     }
     ablations = {name: Ablation(task="addition", **overrides) for name, overrides in said.items()}
@@ -98,8 +98,8 @@ def test_what_fails_is_named_and_what_is_done_is_kept(project: Path) -> None:
 
 
 def test_a_result_whose_parameters_changed_meanwhile_is_not_kept(project: Path) -> None:
-    changed(project, "training", steps=1000, evaluate_every=1000, stop_when_converged=False)
-    changed(project, "ablations", two={"task": "addition", "training": {"steps": 20, "evaluate_every": 20}})
+    changed(project, "training", steps=1000, evaluate_every=500, stop_when_converged=False)
+    changed(project, "ablations", two={"task": "addition", "training": {"steps": 20, "evaluate_every": 10}})
     with start(project) as process:
         for _ in while_training(process, project, "one"):
             pass
@@ -130,6 +130,6 @@ def test_a_second_is_refused_and_ctrl_c_stops_all_and_the_next_call_goes_on(proj
     assert "interrupted" in said
     assert not [path for path in Path("/proc").glob("[0-9]*/cwd") if path.resolve() == project]
     assert not list(project.glob("models/*"))
-    changed(project, "training", steps=20, evaluate_every=20)
+    changed(project, "training", steps=20, evaluate_every=10)
     code, said = run(project)
     assert (code, ran(said)) == (0, {"one", "two"}), said

@@ -21,11 +21,17 @@ def rows(count: int = 100) -> Rows:
     return encode(asked.splits()["validation"], asked.vocabulary, asked.end)
 
 
-def subject(transformer: Transformer, *, count: int = 400, length: int = LENGTH, **switches: object) -> Subject:
-    """A subject around a model of these switches."""
-    return Subject(
-        transformer.double(), cell("hand-set", model_=switches), rows(), random_rows(count, length, VOCABULARY)
-    )
+def subject(
+    transformer: Transformer, *, count: int = 400, length: int = LENGTH, of: Rows | None = None, **switches: object
+) -> Subject:
+    """A subject around a model of these switches; `of`: other rows than `rows()`."""
+    random = random_rows(count, length, VOCABULARY)
+    return Subject(transformer.double(), cell("hand-set", model_=switches), of or rows(), random)
+
+
+def short_rows() -> Rows:
+    """In which nothing can change places: a digit, and what stands last."""
+    return encode(pd.DataFrame({"prompt": ["1=", "2="], "answer": "1"}), ["1", "2", "="], "")
 
 
 def untrained(seed: int = 0, length: int = 16, **switches: object) -> Transformer:

@@ -83,7 +83,7 @@ def tables(trained: Path, folder: Path, environment: dict[str, str]) -> dict[str
     script += "    analyze.run(params.read(), cell)\n"
     command = [sys.executable, "-c", script]
     path = {"PYTHONPATH": str(PROJECT)}
-    subprocess.run(command, cwd=folder, env=os.environ | path | environment, check=True, timeout=100)
+    subprocess.run(command, cwd=folder, env=os.environ | path | environment, check=True, timeout=400)
     return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in sorted(folder.glob("reports/*/*/*.csv"))}
 
 

@@ -10,7 +10,7 @@ from pipeline.measurement.interchange import interchange, places, recoveries, sw
 from pipeline.measurement.mask_order import mask_order, ordered, reordered
 from pipeline.measurement.registry import stream
 from pipeline.measurement.symmetry import permuted_prompts
-from tests.measurement.hand_set import numbers, rows, subject, untrained
+from tests.measurement.hand_set import numbers, rows, short_rows, subject, untrained
 
 EXACT = 1e-12
 ENCODINGS = ["none", "learned", "sinusoidal", "rotary", "alibi"]
@@ -72,6 +72,12 @@ def test_what_is_swapped_differs_and_is_free_to_differ() -> None:
     assert (pairs < prompts.shape[1] - 1).all()
     always = (prompts == prompts[:1]).all(0)
     assert not always[pairs].any()
+
+
+def test_where_nothing_can_be_swapped_there_is_nothing_to_recover() -> None:
+    table = interchange(subject(untrained(), of=short_rows()))
+    assert table["recovery"].isna().all()
+    assert set(table["depth"]) == {0, 1, 2}
 
 
 def test_the_sets_of_places_part_the_prompt() -> None:

@@ -1,14 +1,18 @@
 """Adjacency, correlation, effective rank, masks and cost on models and arrays whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from pipeline.dataset.rows import encode
 from pipeline.measurement import adjacency, correlation, effective_rank, masks
 from pipeline.measurement.cost import cost
+from pipeline.tasks.catalogue import problems
 from pipeline.training.population import initialised
 from pipeline.transformer.positional import EMBEDDING_SCALE
-from tests.conftest import model
+from tests.conftest import model, task
 from tests.measurement.hand_set import LENGTH, counting, numbers, silent, subject, uniform, untrained
 
 
@@ -148,3 +152,15 @@ def test_a_counted_position_leaves_tokens_alone() -> None:
     seen = subject(counting(layers=1), positional="learned", layers=1)
     embedded, after = seen.random_stream
     torch.testing.assert_close(embedded, after)
+
+
+def test_what_is_measured_on_rows_of_the_task_sees_no_padding() -> None:
+    """Of rows that are not alike long: whatever stands where nothing does."""
+    sums = problems(task(zero_pad=False, validation_size=100))
+    held_out = encode(sums.splits()["validation"], sums.vocabulary, sums.end)
+    seen = subject(untrained(), of=held_out)
+    padded = np.arange(held_out.tokens.shape[1]) >= held_out.lengths[:, None]
+    assert padded.any()
+    other = subject(untrained(), of=replace(held_out, tokens=np.where(padded, 5, held_out.tokens)))
+    assert seen.tokens.equal(other.tokens)
+    assert len(seen.tokens) > 30

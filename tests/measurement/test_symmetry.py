@@ -18,7 +18,7 @@ from pipeline.measurement.symmetry import (
 )
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import cell, model
-from tests.measurement.hand_set import numbers, rows, silent, subject, uniform, untrained
+from tests.measurement.hand_set import numbers, rows, short_rows, silent, subject, uniform, untrained
 
 architectures = st.integers(1, 4).flatmap(
     lambda layers: st.fixed_dictionaries(
@@ -71,8 +71,27 @@ def test_a_disagreement_is_an_error_in_both_directions() -> None:
         check(True, 1e-6, some)
     with pytest.raises(SymmetryError, match="must move"):
         check(False, 1e-12, some)
+    check(False, 1e-12, some, least=1e-13)
     with pytest.raises(SymmetryError):
         symmetry(subject(silent(layers=2), layers=2))  # no layer does anything: blinder than its architecture says
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"layers": 8, "width": 8, "residual_free": range(8)},  # of the signal next to nothing is left
+        {"layers": 6, "width": 8, "residual_free": range(6), "residual_substitute": "all-mean"},
+        {"layers": 2, "width": 1, "heads": 1, "positional": "learned"},  # a norm of a single number is always 0
+    ],
+)
+def test_what_shows_hardly_or_not_at_all_is_no_bug(switches: dict) -> None:
+    switches = switches | {"residual_free": list(switches.get("residual_free", []))}
+    assert symmetry(subject(untrained(**switches), **switches))["max_logit_change"].item() < TOLERANCE
+
+
+def test_where_nothing_can_change_places_order_cannot_count() -> None:
+    made = subject(untrained(), of=short_rows())
+    assert symmetry(made)["max_logit_change"].item() < 1e-15
 
 
 def test_changes_are_bounded() -> None:

@@ -233,10 +233,11 @@ def evidence(made: Grid, *, measured: bool = True) -> Evidence:
         of_members["own_token"] = own = tables.own_token(of_members["slices"])
         of_members["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"])
     values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
+    of_cells = ablations(made)
     written = {
         "runs.csv": runs(made),
-        "ablations.csv": ablations(made),
-        "published.csv": published.agreement(cells(made), ablations(made)),
+        "ablations.csv": of_cells,
+        "published.csv": published.agreement(cells(made), of_cells),
         "symmetry.csv": of_members["symmetry"].drop(columns="step") if measured else pd.DataFrame(columns=["ablation"]),
         **{
             f"measurements/{name}.csv": tables.summary(of_members.get(name, pd.DataFrame()), of)

@@ -41,7 +41,8 @@ def test_two_cells_of_equal_truth_give_p_uniform() -> None:
     found = []
     for _ in range(400):
         made = runs(one=times(generator), other=times(generator))
-        found.append(comparisons.sign_flip(comparisons.by_seed("restricted_steps", "one", "other", made, BUDGET)))
+        scored = comparisons.scores("restricted_steps", made, BUDGET)
+        found.append(comparisons.sign_flip(comparisons.by_seed(scored, "one", "other")))
     for bound in (0.05, 0.1, 0.2, 0.5):
         assert stats.binomtest(sum(p <= bound for p in found), 400, bound, alternative="greater").pvalue > 0.01
     assert stats.kstest(found, "uniform").pvalue > 1e-3

@@ -96,7 +96,7 @@ def test_more_trials_go_on_with_the_same_study(cheap: Params, data: Dataset, url
 def test_another_space_is_another_study_and_the_old_one_stays(cheap: Params, data: Dataset, url: URL) -> None:
     old = open_study(cheap, url, seeded=True)
     work(cheap, old, url, data, train=untrained)
-    new = open_study(changed(cheap, steps=1), url, seeded=True)
+    new = open_study(changed(cheap, steps=3), url, seeded=True)
     assert new.study_name != old.study_name
     assert len(open_study(cheap, url).trials) == 8
 

@@ -14,10 +14,10 @@ from pipeline.params import task as section
 from pipeline.tasks.catalogue import problems
 from pipeline.training import resume
 from pipeline.training.fit import fit
-from pipeline.training.history import Convergence, cell_curve, columns, outcomes
+from pipeline.training.history import Convergence, cell_curve, columns, kept_at, outcomes
 from pipeline.transformer.model import Transformer
 from tests.conftest import cell
-from tests.training.test_resume import Kill, Killed, same
+from tests.training.test_resume import Kill, Killed, going_on, same
 
 SIZES = {"train_size": 40, "validation_size": 20, "test_size": 20}
 TASK = section({"name": "series", "window": 6, "bins": 4, **SIZES}, "task")
@@ -49,6 +49,10 @@ def test_every_member_is_kept_as_it_was_at_its_best_evaluation(data: Dataset, tm
         assert kept == pytest.approx(ends.loc[seed, "validation_bits"], rel=1e-5)
         assert kept == pytest.approx(history.loc[history["seed"] == seed, "validation_bits"].min(), rel=1e-5)
         assert kept < last[seed] - 0.1  # which is worse: by then it had learned them by heart
+        step = kept_at(history, Convergence.of(few()))[seed]
+        at = history[(history["seed"] == seed) & (history["step"] == step)]
+        assert kept == pytest.approx(at["validation_bits"].item(), rel=1e-5)
+        assert step < 60
     assert list(history.columns) == columns("bits")
 
 
@@ -78,6 +82,6 @@ def test_what_was_best_before_a_kill_is_not_forgotten(
 ) -> None:
     monkeypatch.setattr(resume, "SHARE", float("inf"))
     with pytest.raises(Killed):
-        fit(few(), data, checkpoints=tmp_path, callbacks=[Kill(48)])
+        going_on(data, tmp_path, Kill(48), of=few())
     torch.manual_seed(7)
-    same(fit(few(), data, checkpoints=tmp_path), fit(few(), data))
+    same(going_on(data, tmp_path, of=few()), fit(few(), data))

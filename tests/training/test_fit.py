@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,7 +14,7 @@ from pipeline.dataset import Dataset
 from pipeline.params import read
 from pipeline.refusal import Refused
 from pipeline.tasks.catalogue import problems
-from pipeline.training import checkpoints
+from pipeline.training import checkpoints, examples
 from pipeline.training.checkpoints import Trained
 from pipeline.training.fit import fit
 from pipeline.training.history import columns
@@ -122,6 +123,20 @@ def test_a_member_that_converged_is_kept_as_it_was_then(tmp_path: Path) -> None:
     assert any(step > 40 for step in snapshot_steps(60, 10))
     expected = {(seed, step) for step in snapshot_steps(60, 10) for seed in scores if step <= last[seed]}
     assert set(bar.snapshots) == expected
+
+
+def test_how_validation_rows_are_grouped_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor how long their answers are."""
+    unpadded = cell(steps=4)
+    unpadded = unpadded.model_copy(update={"task": task(zero_pad=False)})
+    dataset.write(tmp_path, problems(unpadded.task))
+    data = dataset.read(tmp_path, unpadded.task)
+    assert len({*data.rows["validation"].lengths}) > 1
+    losses = []
+    for at_once in (7, 1024):
+        monkeypatch.setattr(examples, "VALIDATION_ROWS", at_once)
+        losses.append(pd.DataFrame(fit(unpadded, data).history)["validation_loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
 def test_divergence_is_a_result_and_no_crash(data: Dataset) -> None:

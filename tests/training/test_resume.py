@@ -17,6 +17,7 @@ from pipeline.training import resume
 from pipeline.training.checkpoints import Trained
 from pipeline.training.fit import fit
 from pipeline.training.module import snapshot_steps
+from pipeline.training.resume import Checkpoints
 from tests.conftest import easy
 
 CELL = easy(optimizer="muon", snapshots=3)
@@ -65,9 +66,15 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "SHARE", float("inf"))
 
 
-def stopped(data: Dataset, folder: Path, step: int, cell: Cell = CELL) -> None:
+def going_on(data: Dataset, folder: Path, *callbacks: Callback, of: Cell = CELL) -> Trained:
+    """Train, from the last checkpoint on if there is one."""
+    with Checkpoints(folder, of, data.digests) as kept:
+        return fit(of, data, kept=kept, callbacks=callbacks)
+
+
+def stopped(data: Dataset, folder: Path, step: int) -> None:
     with pytest.raises(Killed):
-        fit(cell, data, checkpoints=folder, callbacks=[Kill(step)])
+        going_on(data, folder, Kill(step))
 
 
 def same(one: Trained, other: Trained) -> None:
@@ -87,7 +94,7 @@ def test_it_ends_as_if_nothing_had_happened(
     for step in sorted(set(kills)):
         stopped(data, folder, step)
     begin = Begin()
-    same(fit(CELL, data, checkpoints=folder, callbacks=[begin]), undisturbed)
+    same(going_on(data, folder, begin), undisturbed)
     assert begin.step >= max(kills) - 1 - len(followed())
     assert not list(folder.glob("*/*"))
 
@@ -105,7 +112,18 @@ def test_it_goes_on_from_just_before_and_just_after_an_evaluation_and_a_snapshot
     for step in sorted(followed())[:-1]:
         for kill in (step, step + 1, step + 2):
             stopped(data, tmp_path, kill)
-    same(fit(CELL, data, checkpoints=tmp_path), undisturbed)
+    same(going_on(data, tmp_path), undisturbed)
+
+
+def test_what_could_not_be_written_is_not_lost(data: Dataset, undisturbed: Trained, tmp_path: Path) -> None:
+    """Trained to the end, and then there is no room."""
+    with pytest.raises(OSError, match="no room"), Checkpoints(tmp_path, CELL, data.digests) as kept:  # noqa: PT012
+        fit(CELL, data, kept=kept)
+        raise OSError("no room")
+    begin = Begin()
+    same(going_on(data, tmp_path, begin), undisturbed)
+    assert begin.step >= CELL.training.steps - 2
+    assert not list(tmp_path.glob("*/*"))
 
 
 def flip(path: Path) -> None:
@@ -124,15 +142,14 @@ def test_what_is_altered_is_not_gone_on_from(
     for path in kept[len(kept) - altered :]:
         flip(path)
     begin = Begin()
-    same(fit(CELL, data, checkpoints=tmp_path, callbacks=[begin]), undisturbed)
+    same(going_on(data, tmp_path, begin), undisturbed)
     assert begin.step == begins
 
 
 def test_half_a_checkpoint_is_none(data: Dataset, tmp_path: Path) -> None:
     """One whose digest, written last, is not there."""
     stopped(data, tmp_path, 30)
-    kept = resume.Checkpoints(tmp_path, resume.identity(CELL, data.digests))
-    with kept:
+    with Checkpoints(tmp_path, CELL, data.digests) as kept:
         assert kept.last == kept.path(29)
         kept.path(29).with_suffix(".sha256").unlink()
         assert kept.last == kept.path(28)
@@ -151,9 +168,9 @@ OTHERS: tuple[dict[str, Any], ...] = ({"steps": 80}, {"learning_rate": 0.01})
 
 
 def test_who_comes_second_trains_without(data: Dataset, undisturbed: Trained, tmp_path: Path) -> None:
-    with resume.Checkpoints(tmp_path, resume.identity(CELL, data.digests)) as first:
+    with Checkpoints(tmp_path, CELL, data.digests) as first:
         assert first.mine
-        same(fit(CELL, data, checkpoints=tmp_path), undisturbed)
+        same(going_on(data, tmp_path), undisturbed)
         assert first.last is None
 
 
@@ -161,5 +178,5 @@ def test_without_room_there_is_a_training_and_no_checkpoint(
     data: Dataset, undisturbed: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    same(fit(CELL, data, checkpoints=tmp_path / "file"), undisturbed)
+    same(going_on(data, tmp_path / "file"), undisturbed)
     assert capsys.readouterr().err.count("warning: no checkpoint") == 1

@@ -1,7 +1,7 @@
 """What must hold for every transformer: who may see whom, and what each switch does."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from pipeline.measurement.effective_rank import rank
 from pipeline.params import Model
+from pipeline.params.model import Lent
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.model import Transformer
 from pipeline.transformer.positional import POSITIONAL
-from pipeline.transformer.substitutes import LENDING, SUBSTITUTES
+from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import model
 
 LENGTH, VOCABULARY, BATCH = 9, 7, 5
@@ -111,7 +112,7 @@ def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tenso
 
 
 @settings(max_examples=40)
-@given(config=configurations(without=LENDING))
+@given(config=configurations(without=get_args(Lent)))
 def test_predictions_and_gradients_are_those_of_a_textbook_decoder(config: Model) -> None:
     """To rounding, in float64, from prefixes of three lengths, asked for in no order."""
     transformer, asked = built(config), (5, 8, 2)

@@ -1,10 +1,13 @@
 """What stands in for a residual connection: each value is a part of it, or has nothing of it but what its name says."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline.transformer.substitutes import LENDING, SUBSTITUTES, Lenders, Substituted
+from pipeline.params.model import Lent
+from pipeline.transformer.substitutes import SUBSTITUTES, Lenders, Substituted
 from tests.conftest import model
 from tests.transformer.test_model import VOCABULARY, after, built, rows
 
@@ -109,7 +112,7 @@ def test_forward_predicts_what_the_whole_network_would() -> None:
 
 
 @pytest.mark.parametrize("attention", ["causal", "full"])
-@pytest.mark.parametrize("name", LENDING)
+@pytest.mark.parametrize("name", get_args(Lent))
 def test_in_training_no_sample_is_lent_its_own_row(name: str, attention: str) -> None:
     """The gradient aside, a row's prediction does not change with its own states but through itself: with the attention
     and the MLP silent, nothing of a row is left in what it predicts."""

@@ -5,6 +5,7 @@ Every comparison of the report stands here: which cells, in what. A later table 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import product
 from typing import get_args
 
@@ -56,8 +57,11 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
         *optimizers(evidence.cells),
     ]
     every = list(dict.fromkeys((one.name, other.name) for one, other in [*asked, *all_pairs]))
+    states = _states(evidence)
+    of_runs = cache(lambda measure, budget: scores(measure, evidence.runs, budget))
+    of_states = cache(lambda measure, depth: scores(measure, states[measure].query("depth == @depth"), 0))
     rows = [
-        _row(measure, cells[first], cells[second], evidence.runs)
+        _row(measure, cells[first], cells[second], of_runs(measure, _budget(cells[first], cells[second])))
         for measure in get_args(Measure)
         for first, second in every
         if measure in measures(cells[first], cells[second])
@@ -66,8 +70,8 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
         or _reached(cells[first], cells[second], evidence.runs)
     ]
     rows += [
-        _row(measure, first, second, values[values["depth"] == depth])
-        for measure, values in _states(evidence).items()
+        _row(measure, first, second, of_states(measure, depth))
+        for measure in states
         for first, second in lacking
         for depth in [first.model.layers if measure == "effective_rank" else depth_to_read(first)]
     ]
@@ -77,7 +81,11 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
 def _reached(first: Cell, second: Cell, runs: pd.DataFrame) -> bool:
     """Whether a run of either converged within the budget that they share; otherwise they differ by nothing there."""
     steps = runs.loc[runs["ablation"].isin([first.name, second.name]), "steps_to_converge"]
-    return bool((steps.astype(float) <= min(first.training.steps, second.training.steps)).any())
+    return bool((steps.astype(float) <= _budget(first, second)).any())
+
+
+def _budget(first: Cell, second: Cell) -> int:
+    return min(first.training.steps, second.training.steps)
 
 
 def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
@@ -89,7 +97,7 @@ def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFr
     for one in declared:
         same = (table["first"] == one.first) & (table["second"] == one.second) & (table["measure"] == one.of)
         for at, row in table[same].iterrows():
-            found = by_seed(one.of, one.first, one.second, runs, row["budget"])
+            found = by_seed(scores(one.of, runs, row["budget"]), one.first, one.second)
             table.loc[at, "declared"] = 1
             table.loc[at, "seeds_needed"] = seeds_needed(found, ALPHA / len(declared))
             if (least := len(declared) * least_p(row["seeds"])) >= ALPHA:
@@ -107,26 +115,31 @@ def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFr
     return table
 
 
-def _row(measure: str, first: Cell, second: Cell, values: pd.DataFrame) -> dict[str, object]:
-    budget = min(first.training.steps, second.training.steps)
-    found = by_seed(measure, first.name, second.name, values, budget)
+def _row(measure: str, first: Cell, second: Cell, scored: pd.DataFrame) -> dict[str, object]:
+    found = by_seed(scored, first.name, second.name)
     if not len(found):
         return {"seeds": 0}
-    said = (measure, first.name, second.name, budget, len(found), *mean_of(found))
+    said = (measure, first.name, second.name, _budget(first, second), len(found), *mean_of(found))
     return dict(zip(COLUMNS, said, strict=True))
 
 
-def by_seed(measure: str, first: str, second: str, table: pd.DataFrame, budget: int) -> np.ndarray:
-    """First less second, by seed; what is missing in either is left out. `table`: a row per member."""
+def scores(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """What is compared: a row per seed, a column per ablation; NaN where a cell lacks the seed or has no such score.
+    `table`: a row per member. `budget`: that of `restricted_steps`."""
     values = {
         "restricted_steps": lambda runs: survival.restricted_steps(runs, budget),
         "test_exact_match": tables.answered,
     }.get(measure, lambda rows: rows[measure])
-    one, other = (
-        rows.assign(value=values(rows)).set_index("seed")["value"]
-        for rows in (table[table["ablation"] == name] for name in (first, second))
-    )
-    return (one - other).dropna().sort_index().to_numpy(float)
+    scored = table.assign(value=values(table).astype(float))
+    return scored.pivot(index="seed", columns="ablation", values="value").sort_index()
+
+
+def by_seed(scored: pd.DataFrame, first: str, second: str) -> np.ndarray:
+    """First less second of the `scores`, by seed; what is missing in either is left out."""
+    if not {first, second} <= set(scored):
+        return np.empty(0)
+    differences = scored[first].to_numpy() - scored[second].to_numpy()
+    return differences[~np.isnan(differences)]
 
 
 def _states(evidence: Evidence) -> Mapping[str, pd.DataFrame]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline import cells as grid
 from pipeline.params import Cell
-from pipeline.reporting.grid.comparisons import by_seed
+from pipeline.reporting.grid.comparisons import by_seed, scores
 from pipeline.reporting.intervals import ratio_of_means
 
 COLUMNS = ("ablation", "plain", "whole", "budget", "seeds", "rescue", "rescue_low", "rescue_high")
@@ -43,7 +43,8 @@ def table(cells: Sequence[Cell], runs: pd.DataFrame) -> pd.DataFrame:
     for substituted, plain, whole in trios(cells):
         budget = min(cell.training.steps for cell in (substituted, plain, whole))
         of = runs[runs["seed"].isin({*substituted.training.seeds} & {*plain.training.seeds} & {*whole.training.seeds})]
-        saved, most = (by_seed("restricted_steps", plain.name, one.name, of, budget) for one in (substituted, whole))
+        scored = scores("restricted_steps", of, budget)
+        saved, most = (by_seed(scored, plain.name, one.name) for one in (substituted, whole))
         if len(saved):
             names = (substituted.name, plain.name, whole.name)
             rows.append([*names, budget, len(saved), *ratio_of_means(saved, most)])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.params import Cell
-from pipeline.reporting.grid.comparisons import by_seed
+from pipeline.reporting.grid.comparisons import by_seed, scores
 from pipeline.reporting.intervals import mean_of
 
 COLUMNS = ("ablation", "twin", "seeds", "bits", "low", "high")
@@ -25,6 +25,6 @@ def table(cells: Sequence[Cell], runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for cell in cells:
         if other := twin(cells, cell):
-            found = by_seed("test_bits", other.name, cell.name, runs, 0)
+            found = by_seed(scores("test_bits", runs, 0), other.name, cell.name)
             rows.append([cell.name, other.name, len(found), *mean_of(found)])
     return pd.DataFrame([row for row in rows if row[2]], columns=list(COLUMNS))
