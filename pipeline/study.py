@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ruamel.yaml import YAML
-
 from pipeline import files
-from pipeline.params import NAME, PARAMS_FILE, read
+from pipeline.params import NAME, PARAMS_FILE, editable, read
 from pipeline.params import task as section
 from pipeline.params.section import shortened
 from pipeline.presets import PRESETS
@@ -52,10 +50,10 @@ def make(name: str, *, data: Path | None = None, column: str | None = None) -> P
         raise Refused(f"{folder}: is about something else than {data}; take another name, or change its {PARAMS_FILE}")
     if not (folder / PARAMS_FILE).exists():
         tracking = read().tracking
-        content = _yaml().load(PARAMS_FILE.read_text()) if data is None else _of_data(data, column)
+        content = editable().load(PARAMS_FILE.read_text()) if data is None else _of_data(data, column)
         content["tracking"] = {"uri": _moved(tracking.uri), "experiment": f"{tracking.experiment}-{name}"}
         made = io.StringIO()
-        _yaml().dump(content, made)
+        editable().dump(content, made)
         if data is not None:
             files.write_bytes(folder / data.name, data.read_bytes())
         files.write_text(folder / PARAMS_FILE, made.getvalue())
@@ -83,14 +81,6 @@ def stages(text: str, data: Sequence[str] = ()) -> str:
     return f"# Made by `python -m pipeline study`.\n{moved.replace(code, code + own)}"
 
 
-def _yaml() -> YAML:
-    """What is read with it is written as it was, comments and all."""
-    yaml = YAML()
-    yaml.width = 1000  # a line stays one
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
-
-
 def _of_data(path: Path, column: str | None) -> dict[str, Any]:
     """The preset for data of one's own, with this file in it, and as many windows as it has.
 
@@ -99,7 +89,7 @@ def _of_data(path: Path, column: str | None) -> dict[str, Any]:
     """
     if path.name in OWN:
         raise Refused(f"--data: {path.name} is what a file of the study itself is called; rename yours")
-    content: dict[str, Any] = _yaml().load(PRESETS["own"])
+    content: dict[str, Any] = editable().load(PRESETS["own"])
     kind = {"name": "series", "window": 16} if path.suffix == ".csv" else {"name": "text", "window": 24}
     kind |= {} if column is None else {"column": column}
     sizes = _sizes(kind | {"path": str(path)})

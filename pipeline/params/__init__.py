@@ -266,5 +266,13 @@ def read(path: Path = PARAMS_FILE) -> Params:
     return params
 
 
+def editable() -> YAML:
+    """What is read with it is written as it was, comments and all."""
+    yaml = YAML()
+    yaml.width = 1000  # a line stays one
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
 def _first_line(error: object) -> str:
     return brief(str(error).splitlines()[0])

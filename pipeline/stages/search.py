@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from pipeline import dataset, files
 from pipeline.engines import ENGINES, LOCAL, Command, machine
-from pipeline.params import PARAMS_FILE, Ablation, Cell, Params, checked
+from pipeline.params import PARAMS_FILE, Ablation, Cell, Params, checked, editable
 from pipeline.refusal import Failed, Refused
 from pipeline.search import confirmation, space, stanza, table
 from pipeline.search.result import Result
@@ -156,9 +156,7 @@ def promote(params: Params, best: int) -> None:
     if taken := sorted(name for name in there if params.cell(name) != asked.cell(name)):
         raise Refused(f"{PARAMS_FILE}: ablations.{taken[0]}: is another cell than the study's; rename it")
     new = {name: overrides for name, overrides in chosen.items() if name not in there}
-    yaml = YAML()
-    yaml.width = 200
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml = editable()
     content = yaml.load(PARAMS_FILE.read_text())
     content["ablations"].update(new)
     buffer = io.StringIO()
