@@ -47,7 +47,7 @@ play: $(READY)  ## ask trained models in the browser: type, shuffle, look inside
 	test -x $(BIN)/marimo || $(PIP) --no-build-isolation -e '.[play]'
 	$(BIN)/marimo run notebooks/play.py
 
-test: $(TOOLS)  ## set everything up, then run the tests, one of the whole pipeline among them (7 to 15 min)
+test: $(TOOLS)  ## set everything up, then run the tests, one of the whole pipeline among them (5 to 15 min)
 	$(PYTEST) -m "not faults"
 
 faults: $(TOOLS)  ## kill, starve and cut off real processes, disks, databases and clusters (10 to 20 min)

@@ -27,6 +27,15 @@ hypothesis.settings.load_profile("shared machine")
 PRESETS = Path(__file__).parent.parent / "pipeline" / "presets"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that are given most time start first, so that no worker begins a long one when the others end."""
+    given: dict[Path, float] = {}
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        given[item.path] = max(given.get(item.path, 0), marker.args[0] if marker else 0)
+    items.sort(key=lambda item: -given[item.path])
+
+
 def pytest_collection_finish() -> None:
     """What is imported stays; without this each of statsmodels' corrections would look through all of it."""
     gc.freeze()

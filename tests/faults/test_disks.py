@@ -17,7 +17,7 @@ from tests.conftest import PRESETS
 from tests.faults import powerless
 from tests.faults.forks import Run, forks
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 CELL = "learned-causal"
 SIZE = 32 << 20
