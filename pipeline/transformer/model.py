@@ -96,7 +96,8 @@ class Transformer(nn.Module):
         vocabulary: number of different tokens.
         length: longest row, in tokens.
         reference: rows of the task, as long; in evaluation they lend their states to whatever stands in for a residual
-            connection and needs some.
+            connection and needs some. They are read whole: with full attention, which in training lends states of
+            prefixes to prefixes as long, that is not the same.
     """
 
     reference: Tensor | None
