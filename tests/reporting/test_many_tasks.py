@@ -175,6 +175,7 @@ def test_the_first_screen_compares_and_stays_short(reports: Path) -> None:
     assert len(summary.splitlines()) < 150
     assert (reports / "figures" / "tasks.png").exists()
     assert "learned 2 of 2 tasks in which order counts" in summary
+    assert "3/4 (19% to 99%)" in summary
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import across as drawn
 from pipeline.reporting.grid.finding import Finding
 from pipeline.reporting.page import Figure, Table
-from pipeline.reporting.wording import NOTHING, brief, percent
+from pipeline.reporting.wording import brief, interval, percent
 
 MOST = 3
 """So many tasks are told of one by one, in full; more are compared."""
@@ -120,7 +120,9 @@ def _for_people(evidence: Sequence[Evidence], kinds: Sequence[str]) -> Table:
 
 
 def _entry(found: Estimate | None) -> str:
-    return brief(found) if found else NOTHING
+    if found is None or found.unit != "count":
+        return brief(found)
+    return f"{brief(found)} ({interval(found)})"
 
 
 def _by_bits(evidence: Evidence) -> bool:
