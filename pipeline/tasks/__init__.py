@@ -62,4 +62,5 @@ class Problems(Protocol):
 
     def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " problems"]] | None:
         """All problems there are, and the probability with which the test split draws each (for the exact ceiling of
-        order-blind predictors); None where they are too many."""
+        order-blind predictors); None where they are too many. Of problems that differ by order alone, some may stand
+        for all, with the weight of all, where they say the same to who does not know it."""

@@ -2,13 +2,16 @@
 twin, in which order is worth nothing), or asked for the one at a place (`12345c=3`)."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
+from math import comb, factorial, prod
 from string import ascii_lowercase
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from pipeline.params.task import Index, Reverse, Sort
-from pipeline.tasks.words import Symbols, Words, distinct
+from pipeline.tasks.words import MOST_ENUMERATED, Symbols, Words, distinct
 
 EXAMPLE = "123456789123456789"
 
@@ -89,6 +92,19 @@ class IndexProblems(Digits):
         letters = pd.Series(np.array(list(ascii_lowercase))[asked])
         answers = self.words(np.take_along_axis(digits, asked[:, None], axis=1))
         return pd.DataFrame({"prompt": self.words(digits) + letters + "=", "answer": answers, "place": asked + 1})
+
+    def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " problems"]] | None:
+        """Where they are many, of all orders of the same digits the rotations of one, with the weight of all: at every
+        place they say each digit as often."""
+        length, orders = self.task.digits, factorial(self.task.digits)
+        if self._existing <= MOST_ENUMERATED or comb(length + 9, 9) * length**2 > MOST_ENUMERATED:
+            return super().enumerated()
+        kept = np.array(list(combinations_with_replacement(range(10), length)))
+        alike = [prod(factorial(count) for count in np.bincount(digits)) for digits in kept]
+        rotated = np.concatenate([np.roll(kept, by, axis=1) for by in range(length)])
+        symbols = [np.insert(rotated, 0, place, axis=1) for place in range(length)]
+        weight = np.tile(orders / np.array(alike) / length / self._existing, length**2)
+        return self.table(np.concatenate(symbols)), weight
 
     def _symbols(self, numbers: np.ndarray) -> Symbols:
         asked, digits = np.divmod(numbers, 10**self.task.digits)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.params import task as section
-from pipeline.tasks import Problems
+from pipeline.reporting.grid import ceiling as reported
+from pipeline.tasks import Problems, digits
 from pipeline.tasks.catalogue import problems
 from pipeline.tasks.groups import ORDER, S3_TABLE, Z6_TABLE
 
@@ -87,3 +88,20 @@ def test_groups_are_groups(table: np.ndarray, commutes: bool) -> None:
 def test_paridy_counts_what_lies_between(bits: list[str]) -> None:
     text = "".join(bits)
     assert answers("paridy")[f"{text}="] == str(text.strip("0").count("0") % 2)
+
+
+def test_where_all_are_too_many_some_stand_for_all_of_the_same_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same ceiling; of six digits, the expected share of the commonest among them."""
+    one = small("index")
+    every = reported.ceiling(one)
+    monkeypatch.setattr(digits, "MOST_ENUMERATED", 2_999)
+    found = one.enumerated()
+    assert found is not None
+    assert len(found[0]) < 3000
+    assert found[1].sum() == pytest.approx(1.0)
+    assert reported.ceiling(one) == every
+    monkeypatch.undo()
+    drawn = np.random.default_rng(0).integers(10, size=(100_000, 6))
+    commonest = np.stack([(drawn == digit).sum(1) for digit in range(10)]).max(0).mean() / 6
+    six = problems(section({"name": "index", "digits": 6, **SIZES}, "task"))
+    assert reported.ceiling(six) == pytest.approx(commonest, abs=2e-3)
