@@ -228,7 +228,7 @@ def load(where: str | Path, *, seed: int | None = None) -> Loaded:
     inputs: dict[str, Any] = {"vocabulary": len(there.vocabulary), "length": there.length}
     if cell.model.lends:
         drawn = _rows("train", asked, there.vocabulary, there.length, there.dataset)
-        inputs["reference"] = drawn.tokens[:REFERENCE_ROWS, :-1].astype(np.int64)
+        inputs["reference"], _, _ = drawn.asked(slice(REFERENCE_ROWS))
     module = there.member(checkpoints.weights(chosen), inputs)
     return Loaded(cell, chosen, module, there.vocabulary, there.length, asked, there.dataset)
 

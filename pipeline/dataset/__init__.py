@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipeline import files
@@ -42,8 +41,8 @@ class Dataset:
     def inputs(self) -> dict[str, Any]:
         """What a transformer must know of its inputs: `vocabulary`, how many tokens there are; `length`; `reference`,
         the first `REFERENCE_ROWS` rows that are trained on."""
-        rows = self.rows["train"].tokens[:REFERENCE_ROWS, :-1]
-        return {"vocabulary": len(self.vocabulary), "length": self.length, "reference": rows.astype(np.int64)}
+        reference, _, _ = self.rows["train"].asked(slice(REFERENCE_ROWS))
+        return {"vocabulary": len(self.vocabulary), "length": self.length, "reference": reference}
 
 
 def write(folder: Path, problems: Problems) -> None:

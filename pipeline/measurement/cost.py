@@ -1,6 +1,5 @@
 """What a training step costs."""
 
-import numpy as np
 import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,7 +16,7 @@ def cost(subject: Subject) -> pd.DataFrame:
     counter = FlopCounterMode(display=False)
     subject.model.train()  # without the reference rows that an evaluation may need
     with counter:  # the count does not depend on the tokens, and grows in proportion to the rows
-        tokens = torch.from_numpy(rows.tokens[:1, :-1].astype(np.int64))
+        tokens = torch.from_numpy(rows.asked(slice(1))[0])
         subject.model(tokens, positions[:1].long()).sum().backward()
     subject.model.eval().zero_grad(set_to_none=True)
     return pd.DataFrame([{"flops_per_step": counter.get_total_flops() * training.batch_size}])

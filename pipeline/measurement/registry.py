@@ -42,7 +42,7 @@ class Subject:
         those of the commonest length (of equals, the shortest), so that none is padded."""
         lengths = self.rows.lengths
         length = int(np.bincount(lengths).argmax())
-        return torch.from_numpy(self.rows.tokens[lengths == length, : length - 1].astype(np.int64))
+        return torch.from_numpy(self.rows.asked(lengths == length)[0][:, : length - 1])
 
     @cached_property
     def task_stream(self) -> Float64[Tensor, "layers rows length width"]:

@@ -22,9 +22,10 @@ def twin(cells: Sequence[Cell], cell: Cell) -> Cell | None:
 def table(cells: Sequence[Cell], runs: pd.DataFrame) -> pd.DataFrame:
     """A row for each cell that has a twin: the mean over their `seeds` of the twin's test bits per token less its own,
     with its t interval."""
+    pairs = [(cell.name, other.name) for cell in cells if (other := twin(cells, cell))]
+    scored = scores("test_bits", runs, 0) if pairs else pd.DataFrame()
     rows = []
-    for cell in cells:
-        if other := twin(cells, cell):
-            found = by_seed(scores("test_bits", runs, 0), other.name, cell.name)
-            rows.append([cell.name, other.name, len(found), *mean_of(found)])
+    for name, twin_name in pairs:
+        found = by_seed(scored, twin_name, name)
+        rows.append([name, twin_name, len(found), *mean_of(found)])
     return pd.DataFrame([row for row in rows if row[2]], columns=list(COLUMNS))
