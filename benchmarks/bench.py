@@ -1,10 +1,13 @@
 """How fast it is, as lines of one table. `make bench` runs them all (about twenty minutes on two cores).
 
     python benchmarks/bench.py step|pipeline|start|idle|memory
+    python benchmarks/bench.py gpu
 
-Medians of interleaved repeats, on one thread, on the CPU; times are of the machine at hand, so read the ratios.
+Medians of interleaved repeats, on one thread, on the CPU but for `gpu`; times are of the machine at hand, so read the
+ratios.
 """
 
+import itertools
 import os
 import shutil
 import statistics
@@ -56,11 +59,17 @@ def line(what: str, measured: str, command: str) -> None:
     print(f"| {what} | {measured} | `python benchmarks/bench.py {command}` |", flush=True)
 
 
-def chosen(members: int) -> Cell:
-    """The first cell of the default experiment, with so many members."""
-    cell = next(iter(read(PROJECT / "params.yaml").cells()))
-    settings = {"seeds": list(range(members)), "accelerator": "cpu"}
+def chosen(members: int, experiment: Path = PROJECT / "params.yaml", **settings: Any) -> Cell:
+    """The first cell of an experiment, with so many members and other `settings` of its training."""
+    cell = next(iter(read(experiment).cells()))
+    settings = {"accelerator": "cpu"} | settings | {"seeds": list(range(members))}
     return cell.model_copy(update={"training": cell.training.model_copy(update=settings)})
+
+
+def dataset_of(cell: Cell) -> dataset.Dataset:
+    with tempfile.TemporaryDirectory() as folder:
+        dataset.write(Path(folder), problems(cell.task))
+        return dataset.read(Path(folder), cell.task)
 
 
 @app.command()
@@ -68,17 +77,9 @@ def step(rounds: int = 15) -> None:
     """A training step, per member, beside a plain loop and the rate of bare matrix products."""
     torch.set_num_threads(1)
     keep_memory()
-    with tempfile.TemporaryDirectory() as folder:
-        task = chosen(1).task
-        dataset.write(Path(folder), problems(task))
-        data = dataset.read(Path(folder), task)
-    rows = ExamplesModule(data, chosen(1).training)
-    alone, order = Alone.of(chosen(1), len(data.vocabulary), data.length), iter(rows.order)
-    runs: dict[str, Callable[[], object]] = {
-        f"stacked-{members}": stacked(chosen(members), ExamplesModule(data, chosen(members).training), data.inputs)
-        for members in MEMBERS
-    }
-    runs["plain"] = lambda: alone.step(rows.training.at(next(order)[0]), chosen(1).training.gradient_clip or 1.0)
+    data = dataset_of(chosen(1))
+    runs = {f"stacked-{members}": stacked(chosen(members), data) for members in MEMBERS}
+    runs["plain"] = plain(chosen(1), data)
     a, b = torch.randn(1408, 192), torch.randn(192, 192)
     runs["product"] = lambda: [a @ b for _ in range(100)]
     took = medians(runs, rounds)
@@ -97,19 +98,78 @@ def step(rounds: int = 15) -> None:
         )
 
 
-def stacked(cell: Cell, data: ExamplesModule, inputs: dict[str, Any]) -> Callable[[], None]:
+def stacked(cell: Cell, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
     """The population's step, without Lightning."""
-    population = Population(cell.model, cell.training.seeds, **inputs)
-    optimizer, order = build(population, cell.training), iter(data.order)
+    population = Population(cell.model, cell.training.seeds, compiled=cell.training.compiled, **data.inputs).to(device)
+    module = ExamplesModule(data, cell.training)
+    optimizer, order, rows = build(population, cell.training), iter(module.order), module.training.to(device)
 
     def one() -> None:
         optimizer.zero_grad()
-        tokens, positions, targets = data.training.at(next(order))
-        member_losses(population(tokens, positions), targets).sum().backward()
+        tokens, positions, targets = rows.at(next(order).to(device))
+        with mixed(cell, device):
+            losses = member_losses(population(tokens, positions), targets)
+        losses.sum().backward()
         clip_gradients(population, gradient_norms(population), cell.training.gradient_clip or 1.0)
         optimizer.step()
 
     return one
+
+
+def plain(cell: Cell, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
+    """The plain loop's step."""
+    alone, module = Alone.of(cell, len(data.vocabulary), data.length, device), ExamplesModule(data, cell.training)
+    order, rows = iter(module.order), module.training.to(device)
+    return lambda: alone.step(
+        rows.at(next(order)[0].to(device)), cell.training.gradient_clip or 1.0, lambda: mixed(cell, device)
+    )
+
+
+def mixed(cell: Cell, device: str) -> torch.autocast:
+    """The precision of a cell, as Lightning sees to it."""
+    return torch.autocast(device, torch.bfloat16, enabled=cell.training.precision == "bf16-mixed")
+
+
+@app.command()
+def gpu(members: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, steps: int = 10) -> None:
+    """A training step on a GPU, of the default experiment and of the preset `published`; a member's share of it."""
+    card = torch.cuda.get_device_name()
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    rate = 2 * 8192**3 / medians({"product": on_gpu(lambda: a @ a, steps)}, rounds)["product"] * steps
+    line(f"{card}: bfloat16 product of 8192 x 8192", f"{rate / 1e12:.0f} TFLOP/s", "gpu")
+    for name, experiment, counts in (
+        ("default", PROJECT / "params.yaml", members),
+        ("published", PROJECT / "pipeline" / "presets" / "published.yaml", published),
+    ):
+        data = dataset_of(chosen(1, experiment))
+        for precision in ("32-true", "bf16-mixed"):
+            loop = plain(chosen(1, experiment, precision=precision), data, "cuda")
+            took = medians({"loop": on_gpu(loop, steps)}, rounds)["loop"] / steps
+            line(f"{name}, {precision}: a plain loop", f"{1e3 * took:.2f} ms", "gpu")
+            for compiled, count in itertools.product((False, True), map(int, counts.split(","))):
+                cell = chosen(count, experiment, precision=precision, compiled=compiled)
+                torch.compiler.reset()
+                torch.cuda.reset_peak_memory_stats()
+                step = stacked(cell, data, "cuda")
+                first = seconds(on_gpu(step, 3))
+                each = medians({"step": on_gpu(step, steps)}, rounds)["step"] / steps
+                line(
+                    f"{name}, {precision}, {count} members{', compiled' * compiled}",
+                    f"{1e3 * each:.1f} ms, {1e3 * each / count:.3f} a member, {took * count / each:.1f} times as fast "
+                    f"as the loop; {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB; the first {first:.0f} s",
+                    "gpu",
+                )
+
+
+def on_gpu(run: Callable[[], object], steps: int) -> Callable[[], object]:
+    """So many in a row, and wait for them."""
+
+    def several() -> None:
+        for _ in range(steps):
+            run()
+        torch.cuda.synchronize()
+
+    return several
 
 
 def project(folder: Path, cells: int) -> Path:

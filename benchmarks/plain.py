@@ -1,13 +1,15 @@
 """What one would write without this project: nanoGPT's decoder (A. Karpathy, MIT licence, in its manner), one member, a
 plain training step. It computes every layer at every position, with torch's own fused attention."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.params import Cell
+from pipeline.params import Cell, Model
 from pipeline.training.examples import Examples
 from pipeline.training.optimizers import ADAM_EPSILON
 
@@ -30,8 +32,9 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = Attention(width, heads)
         self.mlp = nn.Sequential(
@@ -39,53 +42,59 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+        x = x + self.dropout(self.attn(self.ln_1(x)))
+        return x + self.dropout(self.mlp(self.ln_2(x)))
 
 
 class GPT(nn.Module):
-    def __init__(self, vocabulary: int, length: int, layers: int, width: int, heads: int) -> None:
+    def __init__(self, vocabulary: int, length: int, config: Model) -> None:
         super().__init__()
-        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
-        self.h = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.ln_f = nn.LayerNorm(width)
+        self.wte, self.wpe = nn.Embedding(vocabulary, config.width), nn.Embedding(length, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(config.layers))
+        self.ln_f = nn.LayerNorm(config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.wte(tokens) + self.wpe.weight[: tokens.shape[1]]
+        x = self.dropout(self.wte(tokens) + self.wpe.weight[: tokens.shape[1]])
         for block in self.h:
             x = block(x)
         return self.ln_f(x) @ self.wte.weight.T
 
 
 class Alone(NamedTuple):
-    """A model and its optimizers: torch's Muon for the hidden matrices, AdamW for the rest."""
+    """A model and its optimizers: torch's Muon for the hidden matrices, if that is how the cell trains, and AdamW for
+    the rest."""
 
     model: GPT
     optimizers: list[torch.optim.Optimizer]
 
     @classmethod
-    def of(cls, cell: Cell, vocabulary: int, length: int) -> "Alone":
+    def of(cls, cell: Cell, vocabulary: int, length: int, device: str = "cpu") -> "Alone":
         training = cell.training
-        model = GPT(vocabulary, length, cell.model.layers, cell.model.width, cell.model.heads)
-        hidden = [weights for weights in model.h.parameters() if weights.ndim == 2]
+        model, muon = GPT(vocabulary, length, cell.model).to(device), training.optimizer == "muon"
+        hidden = [weights for weights in model.h.parameters() if weights.ndim == 2 and muon]
         rest = [weights for weights in model.parameters() if not any(weights is one for one in hidden)]
         adamw = torch.optim.AdamW(
             rest,
-            lr=training.adamw_learning_rate,
+            lr=training.adamw_learning_rate if muon else training.learning_rate,
             betas=training.betas,
             eps=ADAM_EPSILON,
             weight_decay=training.weight_decay,
             fused=True,
         )
+        if not muon:
+            return cls(model, [adamw])
         return cls(model, [torch.optim.Muon(hidden, lr=training.learning_rate, weight_decay=0.1), adamw])
 
-    def step(self, batch: Examples, clip: float) -> None:
+    def step(self, batch: Examples, clip: float, precision: Callable[[], AbstractContextManager[object]]) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        logits = self.model(batch.tokens).gather(
-            1, batch.positions[..., None].expand(-1, -1, self.model.wte.num_embeddings)
-        )
-        F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).backward()
+        with precision():
+            logits = self.model(batch.tokens).gather(
+                1, batch.positions[..., None].expand(-1, -1, self.model.wte.num_embeddings)
+            )
+            loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         for optimizer in self.optimizers:
             optimizer.step()

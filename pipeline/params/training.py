@@ -61,6 +61,9 @@ class Training(Section):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     deterministic: bool = True
+    compiled: bool = False
+    """`torch.compile`, with CUDA graphs on a GPU. It takes up to a minute, and again whenever members stop, so that it
+    is for long trainings."""
     threads: PositiveInt = 1
     """Processor threads of one cell. Results depend on it in their last digits, and cells side by side
     (`python -m pipeline grid`) use a processor better than threads do."""

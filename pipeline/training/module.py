@@ -77,7 +77,7 @@ class PopulationModule(LightningModule):
         self.data = data
         self.on_evaluation = on_evaluation
         self.convergence = Convergence.of(cell)
-        self.population = Population(cell.model, cell.training.seeds, **inputs)
+        self.population = Population(cell.model, cell.training.seeds, compiled=cell.training.compiled, **inputs)
         self.parameters_per_member = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
         self.active = list(range(len(cell.training.seeds)))
         self.scores: list[Float[np.ndarray, " seed"]] = []

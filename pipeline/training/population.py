@@ -31,13 +31,15 @@ class Population(nn.Module):
     Args:
         config: what all members are.
         seeds: one member each.
+        compiled: whether what is trained is compiled: on a GPU, kernels are fused, and launched as one graph.
         inputs: what a transformer must know of them.
     """
 
     member_seeds: Tensor
 
-    def __init__(self, config: Model, seeds: Sequence[int], **inputs: Any) -> None:
+    def __init__(self, config: Model, seeds: Sequence[int], *, compiled: bool = False, **inputs: Any) -> None:
         super().__init__()
+        self.compiled = torch.compile(self._together, mode="reduce-overhead", fullgraph=True) if compiled else None
         members = [initialised(config, seed=seed, **inputs) for seed in seeds]
         # The skeleton lends its code and its constant tables; its own weights are never used.
         self.skeleton = members[0].requires_grad_(False)
@@ -70,10 +72,19 @@ class Population(nn.Module):
 
         `step` counts training steps, of `steps`: what is drawn is a function of member, step and place.
         """
-        own_rows = 0 if tokens.ndim == 3 else None
         faded = torch.full_like(self.member_seeds, min(1.0, 2.0 * step / steps), dtype=torch.float32)
-        own = self.weights | self._keys(step) | dict.fromkeys(self.fading, faded)
-        return vmap(self._member, in_dims=(0, own_rows, own_rows))(own, tokens, positions)
+        moment = self._keys(step) | dict.fromkeys(self.fading, faded)
+        together = self.compiled if self.compiled and self.training else self._together
+        return together(moment, tokens, positions)
+
+    def _together(
+        self,
+        moment: dict[str, Tensor],
+        tokens: Int[Tensor, "*member batch length"],
+        positions: Int[Tensor, "*member batch reads"],
+    ) -> Float[Tensor, "member batch reads vocabulary"]:
+        own_rows = 0 if tokens.ndim == 3 else None
+        return vmap(self._member, in_dims=(0, own_rows, own_rows))(self.weights | moment, tokens, positions)
 
     def _member(
         self,
@@ -99,6 +110,8 @@ class Population(nn.Module):
             parameter.data = parameter.data[members]
             parameter.grad = None
         self.member_seeds = self.member_seeds[members]
+        if self.compiled:
+            torch.compiler.reset()  # it gives up after a few shapes, and those before are not needed any more
 
     def member_weights(self, member: int) -> dict[str, Tensor]:
         """A copy of one member's weights on the CPU, under the transformer's own names."""

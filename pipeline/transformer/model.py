@@ -177,7 +177,8 @@ class Transformer(nn.Module):
         x = edit(0, self.dropout(self.positional.add(self.embedding(tokens))))
         bias = self.positional.bias(visible).to(x.dtype)
         biases = bias.expand(len(self.blocks), *bias.shape[-4:])
-        stream, states = [x], list[Tensor]()
+        stream = [x]
+        states: list[Tensor] = []  # not list[Tensor](), which torch.compile does not know
 
         def entering(x: Tensor) -> Lenders:
             states.append(x.detach())

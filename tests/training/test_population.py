@@ -1,5 +1,8 @@
 """Members do not feel their neighbours: a population equals its members trained alone."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,6 +34,14 @@ def test_stacked_members_compute_what_each_computes_alone(attention: str, substi
         alone = initialised(config, seed=seed, **SHAPE).train(population.training)
         torch.testing.assert_close(stacked[place], alone(tokens[place], positions[place]))
         torch.testing.assert_close(shared[place], alone(tokens[0], positions[0]))
+
+
+def test_compiled_it_computes_the_same() -> None:
+    """As one graph, and after a member has left."""
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.training.compiled"], capture_output=True, text=True
+    )
+    assert told.stdout == "the same\n", told.stderr
 
 
 def one_step(population: Population, optimizer: torch.optim.Optimizer, seeds: list[int], step: int) -> None:

@@ -1,0 +1,34 @@
+"""A program for test_population.py: where shapes are checked as in all tests, the checks would be compiled as well."""
+
+import torch
+
+from pipeline.params import Model
+from pipeline.training.population import Population
+
+LENGTH = VOCABULARY = 5
+COMPILE = torch.compile
+
+
+def one_graph(run, mode, fullgraph):  # type: ignore[no-untyped-def]
+    """The kernels that come of the graph are the compiler's business, and would take a minute."""
+    return COMPILE(run, backend="aot_eager", fullgraph=fullgraph)
+
+
+def main() -> None:
+    torch.compile = one_graph
+    config = Model(layers=1, heads=2, width=8, dropout=0.3, residual_free=[0], residual_substitute="noise")
+    reference, tokens = torch.randint(VOCABULARY, (2, 3, 4, LENGTH), generator=torch.Generator().manual_seed(0))
+    shape = {"vocabulary": VOCABULARY, "length": LENGTH, "reference": reference[0]}
+    one, other = (Population(config, [3, 1, 4], compiled=yes, **shape).train().double() for yes in (True, False))
+    positions = torch.tensor([2, 3]).expand(3, 4, 2)
+    for members in (3, 2):
+        for population in (one, other):
+            population.keep(torch.arange(members))
+            population(tokens[:members], positions[:members], 2, 8).square().sum().backward()
+        for compiled, plain in zip(one.stacked, other.stacked, strict=True):
+            torch.testing.assert_close(compiled.grad, plain.grad)
+    print("the same")
+
+
+if __name__ == "__main__":
+    main()
