@@ -64,7 +64,7 @@ def test_under_slurm_every_process_trains_on_its_own(data: Dataset, monkeypatch:
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_starts(preset: str, tmp_path: Path) -> None:
-    """Two steps of its first and last cell on the CPU, on its own task (fewer rows)."""
+    """Two steps of its first and last cell on the CPU, on its own task (fewer rows), not compiled."""
     params = read(PRESETS / f"{preset}.yaml")
     for each in (params.cells()[0], params.cells()[-1]):
         few = each.task.model_copy(update={"train_size": 200, "validation_size": 20, "test_size": 20})
@@ -77,7 +77,9 @@ def test_every_preset_starts(preset: str, tmp_path: Path) -> None:
             "seeds": each.training.seeds[:2],
             "warmup_steps": 1,
         }
-        settings = each.training.model_copy(update={**short, "accelerator": "cpu", "precision": "32-true"})
+        settings = each.training.model_copy(
+            update={**short, "accelerator": "cpu", "precision": "32-true", "compiled": False}
+        )
         trained = fit(each.model_copy(update={"training": settings, "task": few}), rows)
         assert [row["step"] for row in trained.history] == [2, 2]
         assert all(row["validation_loss"] > 0 for row in trained.history)
