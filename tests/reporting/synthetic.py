@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from matplotlib.figure import Figure
 
 from pipeline import cells as described
 from pipeline import files
@@ -19,6 +21,7 @@ from pipeline.params import Ablation, Cell, Comparison, Params, read
 from pipeline.reporting.grid import comparisons, published, report, rescue, tables
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.report import Told
+from pipeline.reporting.style import png
 from pipeline.stages.report import OWN_TOKEN
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS, model, task, training
@@ -273,6 +276,12 @@ def params(made: Grid) -> Params:
         comparisons=declared(made),
         search=smoke.search,
     )
+
+
+def without_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Every figure is a blank one: they are most of what a report costs."""
+    blank = png(lambda: Figure(figsize=(1, 1)))
+    patch.setattr(report, "png", lambda draw: blank)
 
 
 def write(made: Grid, folder: Path) -> None:

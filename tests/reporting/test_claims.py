@@ -21,7 +21,20 @@ from pipeline.reporting.grid import report
 from pipeline.reporting.grid.findings import sections
 from pipeline.reporting.grid.report import Told
 from pipeline.stages import report as stage
-from tests.reporting.synthetic import STEPS, Grid, cell, cells, evidence, grid, members, params, told, without, write
+from tests.reporting.synthetic import (
+    STEPS,
+    Grid,
+    cell,
+    cells,
+    evidence,
+    grid,
+    members,
+    params,
+    told,
+    without,
+    without_pictures,
+    write,
+)
 
 
 def by_name(found: Sequence[Told]) -> dict[str, list[Claim]]:
@@ -52,6 +65,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(grid(), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        without_pictures(patch)
         stage.run(params(grid()))
     return folder / "reports"
 

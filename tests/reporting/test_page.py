@@ -15,7 +15,7 @@ from pipeline.reporting import page
 from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.style import png
 from pipeline.stages import report
-from tests.reporting.synthetic import CEILING, Grid, cell, grid, params, runs, write
+from tests.reporting.synthetic import CEILING, Grid, cell, grid, params, runs, without_pictures, write
 
 FIGURES = {
     "by_carries.png",
@@ -82,6 +82,7 @@ def assert_self_contained(html: str) -> None:
 
 
 def test_a_run_above_the_ceiling_turns_the_report_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pictures(monkeypatch)
     made = {**cell("nope-causal", [0.99]), **cell("nope-full", [0.04, 0.5], attention="full")}
     reports = written(made, tmp_path, monkeypatch)
     html, summary = (reports / "index.html").read_text(), (reports / "summary.md").read_text()
@@ -92,12 +93,14 @@ def test_a_run_above_the_ceiling_turns_the_report_red(tmp_path: Path, monkeypatc
 
 
 def test_cells_no_longer_in_the_grid_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pictures(monkeypatch)
     write(cell("stale", [0.1]), tmp_path)
     reports = written(cell("kept", [0.5]), tmp_path, monkeypatch)
     assert "stale" not in (reports / "summary.md").read_text() + (reports / "runs.csv").read_text()
 
 
 def test_a_cell_named_like_a_missing_value_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pictures(monkeypatch)
     reports = written(cell("null", [0.5]), tmp_path, monkeypatch)
     assert "`null`" in (reports / "summary.md").read_text()
     for table in ("symmetry.csv", "measurements/correlation.csv"):
