@@ -135,7 +135,7 @@ def gpu(members: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, s
     """A training step on a GPU, of the default experiment and of the preset `published`; a member's share of it."""
     card = torch.cuda.get_device_name()
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    rate = 2 * 8192**3 / medians({"product": on_gpu(lambda: a @ a, steps)}, rounds)["product"] * steps
+    rate = 2 * 8192**3 / each_on_gpu(lambda: a @ a, steps, rounds)
     line(f"{card}: bfloat16 product of 8192 x 8192", f"{rate / 1e12:.0f} TFLOP/s", "gpu")
     for name, experiment, counts in (
         ("default", PROJECT / "params.yaml", members),
@@ -144,21 +144,26 @@ def gpu(members: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, s
         data = dataset_of(chosen(1, experiment))
         for precision in ("32-true", "bf16-mixed"):
             loop = plain(chosen(1, experiment, precision=precision), data, "cuda")
-            took = medians({"loop": on_gpu(loop, steps)}, rounds)["loop"] / steps
+            took = each_on_gpu(loop, steps, rounds)
             line(f"{name}, {precision}: a plain loop", f"{1e3 * took:.2f} ms", "gpu")
             for compiled, count in itertools.product((False, True), map(int, counts.split(","))):
                 cell = chosen(count, experiment, precision=precision, compiled=compiled)
                 torch.compiler.reset()
                 torch.cuda.reset_peak_memory_stats()
-                step = stacked(cell, data, "cuda")
-                first = seconds(on_gpu(step, 3))
-                each = medians({"step": on_gpu(step, steps)}, rounds)["step"] / steps
+                run = stacked(cell, data, "cuda")
+                first = seconds(on_gpu(run, 3))
+                each = each_on_gpu(run, steps, rounds)
                 line(
                     f"{name}, {precision}, {count} members{', compiled' * compiled}",
                     f"{1e3 * each:.1f} ms, {1e3 * each / count:.3f} a member, {took * count / each:.1f} times as fast "
                     f"as the loop; {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB; the first {first:.0f} s",
                     "gpu",
                 )
+
+
+def each_on_gpu(run: Callable[[], object], steps: int, rounds: int) -> float:
+    """Median seconds of one of so many in a row."""
+    return medians({"run": on_gpu(run, steps)}, rounds)["run"] / steps
 
 
 def on_gpu(run: Callable[[], object], steps: int) -> Callable[[], object]:
