@@ -37,7 +37,7 @@ search: $(READY)  ## how few layers, how few residual connections? (an Optuna st
 	$(BIN)/dvc repro search
 	@test -f reports/search/study.db || echo "That answer came with the repository, without the study behind it; to run it here: dvc repro --force --single-item search"
 
-study: $(READY)  ## make study NAME=...: bring the report of studies/NAME up to date (an hour or more; goes on where it stopped); DATA=FILE [COLUMN=...]: of your own data
+study: $(READY)  ## make study NAME=...: bring the report of studies/NAME up to date (one to four hours, of your own data less than one; goes on where it stopped); DATA=FILE [COLUMN=...]: of your own data
 	$(if $(NAME),,$(error say which: make study NAME=...))
 	$(BIN)/python -m pipeline study $(NAME) $(if $(DATA),--data '$(DATA)') $(if $(COLUMN),--column '$(COLUMN)')
 	cd studies/$(NAME) && python -m pipeline check && python -m pipeline grid
