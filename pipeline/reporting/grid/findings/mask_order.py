@@ -23,11 +23,15 @@ def mask_order(evidence: Evidence) -> Finding | None:
     found = list(dict.fromkeys(table["layers"].astype(str)))
     columns = {("All layers" if name == "all" else f"Layer {name}"): lost(name) for name in found}
     estimates: dict[str, Estimate | None] = {}
+    between: dict[str, Estimate | None] = {}
     for kind in ("none", "learned"):
         for cell in evidence.base(positional=kind, attention="causal")[:1]:
-            said = {"first": lost("0")(cell), "last": lost(str(cell.model.layers - 1))(cell), "all": lost("all")(cell)}
+            last = cell.model.layers - 1
+            said = {"first": lost("0")(cell), "last": lost(str(last))(cell), "all": lost("all")(cell)}
             estimates |= {f"{kind}_{name}": one for name, one in said.items() if not isinstance(one, str)}
-    claims = [Claim("answer", estimates)] if len(estimates) == 6 and all(estimates.values()) else []
+            second = lost("1")(cell) if last > 1 else None
+            between[f"{kind}_second"] = None if isinstance(second, str) else second
+    claims = [Claim("answer", estimates | between)] if len(estimates) == 6 and all(estimates.values()) else []
     of_first = table[table["layers"].astype(str) == "0"]
     figure = Figure(
         "mask_order",
