@@ -23,15 +23,13 @@ def mask_order(evidence: Evidence) -> Finding | None:
     found = list(dict.fromkeys(table["layers"].astype(str)))
     columns = {("All layers" if name == "all" else f"Layer {name}"): lost(name) for name in found}
     estimates: dict[str, Estimate | None] = {}
-    between: dict[str, Estimate | None] = {}
     for kind in ("none", "learned"):
         for cell in evidence.base(positional=kind, attention="causal")[:1]:
             last = cell.model.layers - 1
-            said = {"first": lost("0")(cell), "last": lost(str(last))(cell), "all": lost("all")(cell)}
+            layers = {"first": "0", "last": str(last), "all": "all"} | ({"second": "1"} if last > 1 else {})
+            said = {name: lost(masks)(cell) for name, masks in layers.items()}
             estimates |= {f"{kind}_{name}": one for name, one in said.items() if not isinstance(one, str)}
-            second = lost("1")(cell) if last > 1 else None
-            between[f"{kind}_second"] = None if isinstance(second, str) else second
-    claims = [Claim("answer", estimates | between)] if len(estimates) == 6 and all(estimates.values()) else []
+    claims = [Claim("answer", estimates)] if len(estimates) >= 6 and all(estimates.values()) else []
     of_first = table[table["layers"].astype(str) == "0"]
     figure = Figure(
         "mask_order",
