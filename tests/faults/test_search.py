@@ -127,6 +127,7 @@ def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, s
     trained = [str(trial.params) for trial in complete if "repeats" not in trial.user_attrs]
     assert len(trained) >= len(set(trained)) > 10
     assert shown(folder) == {trial.number: trial.values[1] for trial in complete}
+    assert not list((folder / ".checkpoints").rglob("*.ckpt"))  # what was lost has gone on from its own
 
 
 def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[FrozenTrial]]:

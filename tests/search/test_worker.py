@@ -5,22 +5,25 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import sqlalchemy
 from optuna.trial import TrialState
+from pytorch_lightning import LightningModule, Trainer
 from sqlalchemy.engine import URL, make_url
 
 from pipeline.dataset import Dataset
 from pipeline.params import Cell, Params, Search
 from pipeline.refusal import Refused
-from pipeline.search import space, table
+from pipeline.search import objective, space, table
 from pipeline.search.objective import GiveUp, hopeless, train
 from pipeline.search.result import Curve, Result
 from pipeline.search.study import open_study, storage_url, wanted
 from pipeline.search.worker import work
+from pipeline.training import resume
 from tests.search.conftest import changed
 
 
@@ -116,6 +119,37 @@ def test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it(cheap: Params, d
     retried = found[found["retries"] == 0]
     assert len(retried) == 1
     assert study.trials[int(retried["trial"].item())].params == lost.params
+
+
+def test_a_trial_that_was_stopped_goes_on_and_is_worth_the_same(
+    cheap: Params, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, begun, stop = changed(cheap, trials=1, steps=8, give_up_below=0.0), [], {6}
+
+    class Stopped(GiveUp):
+        """In the middle of a step, once."""
+
+        def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+            begun.append(trainer.global_step)
+
+        def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
+            if trainer.global_step in stop:
+                stop.clear()
+                raise KeyboardInterrupt
+
+    def result(name: str) -> dict[str, object]:
+        where = make_url(f"sqlite:///{tmp_path / name}.db")
+        study = open_study(params, where, seeded=True)
+        work(params, study, where, data, train=partial(train, checkpoints=tmp_path / name))
+        return study.trials[-1].user_attrs["result"] | {"curve": study.trials[-1].user_attrs["curve"]}
+
+    monkeypatch.setattr(resume, "SHARE", float("inf"))  # a checkpoint after every step
+    monkeypatch.setattr(objective, "GiveUp", Stopped)
+    with pytest.raises(KeyboardInterrupt):
+        result("stopped")
+    assert result("stopped") == result("alone")
+    assert begun == [0, 5, 0]
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, data: Dataset, url: URL) -> None:
