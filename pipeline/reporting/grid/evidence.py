@@ -94,6 +94,11 @@ class Evidence(Lookup):
         found = self.estimate("ablations.csv", "still_rising", "count", {"ablation": cell.name}, n="runs")
         return found if found and found.value else None
 
+    def diverged(self, cell: Cell) -> Estimate | None:
+        """How many of the cell's runs diverged; None where none did."""
+        found = self.estimate("ablations.csv", "diverged", "count", {"ablation": cell.name}, n="runs")
+        return found if found and found.value else None
+
     def exact_match(self, cell: Cell) -> Estimate | None:
         """The median test exact match of its runs."""
         median, low, high = (f"test_exact_match_{name}" for name in ("median", "min", "max"))

@@ -92,6 +92,13 @@ def by_cell(cells: Sequence[Cell], columns: Mapping[str, Column], caption: str =
     return Table(["Cell", *columns], rows, caption)
 
 
+def diverged(evidence: Evidence) -> dict[str, Column]:
+    """How many runs of each cell diverged; no column where none did."""
+    if not any(map(evidence.diverged, evidence.cells)):
+        return {}
+    return {"Diverged": lambda cell: brief(found) if (found := evidence.diverged(cell)) else " "}
+
+
 def differences(evidence: Evidence, measure: str, pairs: Sequence[tuple[Cell, Cell]], caption: str) -> list[Table]:
     """What `comparisons.csv` says of these pairs; none where they share no seed."""
     rows = []

@@ -6,7 +6,7 @@ from pipeline import cells as grid
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import outcomes
-from pipeline.reporting.grid.finding import BITS, Column, Finding, by_cell, section
+from pipeline.reporting.grid.finding import BITS, Column, Finding, by_cell, diverged, section
 from pipeline.reporting.page import Figure
 from pipeline.reporting.wording import brief
 
@@ -23,6 +23,7 @@ def bits(evidence: Evidence) -> Finding:
         columns |= {"Converged": evidence.converged, "Steps": evidence.steps}
     columns |= {
         "Budget": evidence.of("budget", "steps"),
+        **diverged(evidence),
         "What it is": lambda cell: grid.described(cell, usual),
     }
     caption = "Means over seeds (t 95% interval)"
@@ -43,5 +44,10 @@ def bits(evidence: Evidence) -> Finding:
     ]
     others = [cell for cell in evidence.base() if cell not in worth]
     claims += [Claim("bits", {"bits": evidence.bits(cell)}, {"cell": cell.name}, "lead") for cell in others]
-    words = {"task": evidence.problems.in_words, "section": evidence.problems.task, "worth": bool(worth)}
+    words = {
+        "task": evidence.problems.in_words,
+        "section": evidence.problems.task,
+        "worth": bool(worth),
+        "diverged": bool(diverged(evidence)),
+    }
     return Finding(claims, [by_cell(evidence.cells, columns, caption)], [figure], words)

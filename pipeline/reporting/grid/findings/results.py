@@ -7,7 +7,7 @@ from pipeline.params import Cell, Training
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.grid.evidence import Evidence
 from pipeline.reporting.grid.figures import outcomes
-from pipeline.reporting.grid.finding import ANSWERS, Finding, by_cell, section
+from pipeline.reporting.grid.finding import ANSWERS, Finding, by_cell, diverged, section
 from pipeline.reporting.page import Figure
 from pipeline.reporting.wording import brief, interval, percent
 
@@ -40,6 +40,7 @@ def results(evidence: Evidence) -> Finding:
         "Still rising": lambda cell: brief(found) if (found := evidence.rising(cell)) else " ",
         "Test exact match": evidence.exact_match,
         "Ceiling": lambda cell: brief(found) if (found := ceiling(cell)) else " ",
+        **diverged(evidence),
         "What it is": lambda cell: grid.described(cell, usual),
     }
     size = ", ".join(filter(None, (one.words(usual[one.field]) for one in grid.SWITCHES if not one.spoken)))
@@ -75,6 +76,7 @@ def results(evidence: Evidence) -> Finding:
         "converged_for": sorted({cell.training.converged_for for cell in evidence.cells}),
         "stops": any(cell.training.stop_when_converged for cell in evidence.cells),
         "schedules": sorted({_schedule(cell.training) for cell in evidence.cells}),
+        "diverged": bool(diverged(evidence)),
     }
     return Finding([opening, *alarms], [by_cell(evidence.cells, columns, caption)], figures, words)
 
