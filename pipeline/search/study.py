@@ -191,7 +191,9 @@ def alone(url: URL) -> Iterator[None]:
 @cache
 def _engine(url: URL) -> sqlalchemy.Engine:
     """The connection that `alone` waits on: a new one each time would cost more than the wait."""
-    return sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=_connect_arguments(url))
+    engine = sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=_connect_arguments(url))
+    sqlalchemy.event.listen(engine, "connect", lambda *_: _be_patient(engine), once=True)
+    return engine
 
 
 def _storage(url: URL, heartbeat: int) -> RDBStorage:
@@ -205,8 +207,12 @@ def _storage(url: URL, heartbeat: int) -> RDBStorage:
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
         )
     if url.get_backend_name() == "postgresql":
-        sqlalchemy.event.listen(storage.engine, "do_connect", _patiently)  # it has answered once
+        _be_patient(storage.engine)  # it has answered once
     return storage
+
+
+def _be_patient(engine: sqlalchemy.Engine) -> None:
+    sqlalchemy.event.listen(engine, "do_connect", _patiently)
 
 
 def _patiently(

