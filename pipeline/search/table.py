@@ -48,15 +48,20 @@ _EXAMPLE = Result(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0)
 
 def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
     cell, stored = cell_of(params, trial), trial.user_attrs.get("result")
-    lost = trial.system_attrs.get("retry_history", [trial.user_attrs.get("retries")])
     return {
         "trial": trial.number,
         "state": STATES.get(trial.state, "failed"),
         **(_configuration(params, cell) if cell else {}),
         **(_outcome(Result(**stored)) if stored else {}),
         "repeats": trial.user_attrs.get("repeats"),
-        "retries": lost[0],
+        "retries": None if original(trial) == trial.number else original(trial),
     }
+
+
+def original(trial: FrozenTrial) -> int:
+    """The number of the trial that this one runs again, whether its worker put it back or was lost; else its own."""
+    lost = trial.system_attrs.get("retry_history", [trial.number])
+    return int(trial.user_attrs.get("retries", lost[0]))
 
 
 def _configuration(params: Params, cell: Cell) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
@@ -21,6 +21,7 @@ from pipeline.search.interrupts import Held, held
 from pipeline.search.objective import train
 from pipeline.search.result import Curve, Result
 from pipeline.search.study import LOST_AFTER, alone, enumerated, of_storage, wanted
+from pipeline.search.table import original
 
 MOST_FAILURES = 3
 """Of the storage, one after the other, until a worker gives up."""
@@ -70,7 +71,14 @@ def _turn(params: Params, study: optuna.Study, url: URL, data: Dataset, on_trial
         if len(trials) < wanted(params):
             trial = _Trial(params, url, data, complete, turn, interrupt, on_trial, train)
             with _quietly():
-                study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
+                try:
+                    study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
+                except ValueError:  # Optuna's, of a trial that has ended
+                    if not trial.taken:
+                        raise
+                    if trial.interrupted:
+                        raise KeyboardInterrupt from None
+                    return False
             return True
         _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
     return False
@@ -93,6 +101,8 @@ class _Trial:
         self.params, self.url, self.data, self.complete = params, url, data, complete
         self.turn, self.interrupt, self.on_trial, self.train = turn, interrupt, on_trial, train
         self.cell: Cell | None = None
+        self.taken = self.interrupted = False
+        """By another worker, who took this one for dead while the storage was away; by Ctrl-C."""
 
     def run(self, trial: optuna.Trial) -> tuple[float, float]:
         """Optuna's objective."""
@@ -108,10 +118,20 @@ class _Trial:
             for name, value in {"result": asdict(result), **about}.items():
                 trial.set_user_attr(name, value)
             trial.set_constraint("diverged", float(result.diverged))
-        except (KeyboardInterrupt, StorageInternalError):
-            trial.study.enqueue_trial(trial.params, user_attrs={"retries": _original(trial)})
+        except (KeyboardInterrupt, StorageInternalError, UpdateFinishedTrialError) as error:
+            self.interrupted = isinstance(error, KeyboardInterrupt)
+            self._put_back(trial)
             raise
         return result.values(search.minimize)
+
+    def _put_back(self, trial: optuna.Trial) -> None:
+        """Into the queue, unless another worker has put it there."""
+        self.turn.close()
+        with alone(self.url):
+            stored = trial.study.get_trials(deepcopy=False)[trial.number]
+            self.taken = stored.state != TrialState.RUNNING
+            if not self.taken:
+                trial.study.enqueue_trial(trial.params, user_attrs={"retries": original(stored)})
 
     def _result(self, trial: optuna.Trial) -> tuple[Result, dict[str, Any]]:
         """Stored, where the configuration has been evaluated; else by training."""
@@ -143,10 +163,6 @@ class _Trial:
         """Optuna's callback after the trial."""
         if self.cell is not None and trial.state == TrialState.COMPLETE:
             self.on_trial(trial, self.cell)
-
-
-def _original(trial: optuna.Trial) -> int:
-    return int(trial.user_attrs.get("retries", trial.number))
 
 
 def _requeue_lost(study: optuna.Study, grace: float) -> None:

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from pipeline import dataset
 from pipeline.params import read
 from pipeline.search import space
+from pipeline.search.table import original
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
 from tests.search.conftest import fresh_database, postgres, postgres_server
@@ -144,11 +145,6 @@ def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[Froze
         assert len(ends) == 1, ends
         assert trial.params.items() <= ends[0].params.items()
     return complete, lost
-
-
-def original(trial: FrozenTrial) -> int:
-    """The number of the trial that it repeats, whether its worker was lost or told so; else its own."""
-    return int(next(iter(trial.system_attrs.get("retry_history", [])), trial.user_attrs.get("retries", trial.number)))
 
 
 @pytest.mark.timeout(600)
