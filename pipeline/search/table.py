@@ -47,14 +47,14 @@ _EXAMPLE = Result(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0)
 
 
 def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
-    cell, stored = cell_of(params, trial), trial.user_attrs.get("result")
+    cell, stored, first = cell_of(params, trial), trial.user_attrs.get("result"), original(trial)
     return {
         "trial": trial.number,
         "state": STATES.get(trial.state, "failed"),
         **(_configuration(params, cell) if cell else {}),
         **(_outcome(Result(**stored)) if stored else {}),
         "repeats": trial.user_attrs.get("repeats"),
-        "retries": None if original(trial) == trial.number else original(trial),
+        "retries": first if first != trial.number else None,
     }
 
 

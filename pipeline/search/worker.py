@@ -70,16 +70,7 @@ def _turn(params: Params, study: optuna.Study, url: URL, data: Dataset, on_trial
             return None
         if len(trials) < wanted(params):
             trial = _Trial(params, url, data, complete, turn, interrupt, on_trial, train)
-            with _quietly():
-                try:
-                    study.optimize(trial.run, n_trials=1, callbacks=[trial.tell])
-                except ValueError:  # Optuna's, of a trial that has ended
-                    if not trial.taken:
-                        raise
-                    if trial.interrupted:
-                        raise KeyboardInterrupt from None
-                    return False
-            return True
+            return trial.optimize(study)
         _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
     return False
 
@@ -101,8 +92,21 @@ class _Trial:
         self.params, self.url, self.data, self.complete = params, url, data, complete
         self.turn, self.interrupt, self.on_trial, self.train = turn, interrupt, on_trial, train
         self.cell: Cell | None = None
-        self.taken = self.interrupted = False
-        """By another worker, who took this one for dead while the storage was away; by Ctrl-C."""
+        self.taken: Exception | KeyboardInterrupt | None = None
+        """What ended the trial here, if another worker had taken this one for dead while the storage was away."""
+
+    def optimize(self, study: optuna.Study) -> bool:
+        """Run it; whether it was this worker's to its end."""
+        try:
+            with _quietly():
+                study.optimize(self.run, n_trials=1, callbacks=[self.tell])
+        except ValueError:  # Optuna's, of a trial that has ended
+            if self.taken is None:
+                raise
+            if isinstance(self.taken, KeyboardInterrupt):
+                raise self.taken from None
+            return False
+        return True
 
     def run(self, trial: optuna.Trial) -> tuple[float, float]:
         """Optuna's objective."""
@@ -119,18 +123,18 @@ class _Trial:
                 trial.set_user_attr(name, value)
             trial.set_constraint("diverged", float(result.diverged))
         except (KeyboardInterrupt, StorageInternalError, UpdateFinishedTrialError) as error:
-            self.interrupted = isinstance(error, KeyboardInterrupt)
-            self._put_back(trial)
+            self._put_back(trial, error)
             raise
         return result.values(search.minimize)
 
-    def _put_back(self, trial: optuna.Trial) -> None:
+    def _put_back(self, trial: optuna.Trial, error: Exception | KeyboardInterrupt) -> None:
         """Into the queue, unless another worker has put it there."""
         self.turn.close()
         with alone(self.url):
             stored = trial.study.get_trials(deepcopy=False)[trial.number]
-            self.taken = stored.state != TrialState.RUNNING
-            if not self.taken:
+            if stored.state != TrialState.RUNNING:
+                self.taken = error
+            else:
                 trial.study.enqueue_trial(trial.params, user_attrs={"retries": original(stored)})
 
     def _result(self, trial: optuna.Trial) -> tuple[Result, dict[str, Any]]:

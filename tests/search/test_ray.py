@@ -8,6 +8,7 @@ import pytest
 from pipeline.params import read
 from pipeline.stages import search
 from tests.engines.conftest import cluster, nodes
+from tests.grid.conftest import changed
 
 pytestmark = pytest.mark.faults
 
@@ -16,8 +17,7 @@ __all__ = ["cluster", "nodes"]  # fixtures
 
 @pytest.mark.timeout(600)
 def test_workers_on_two_nodes_complete_a_study(project: Path, cluster: None) -> None:
-    text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("confirm:", "confirm: []  #"))  # on SLURM it is confirmed, too
+    changed(project, "search", confirm=[])  # on SLURM it is confirmed, too
     search.run(read(), workers=2, engine="ray", gpus=None)
     found = pd.read_csv(project / "reports" / "search" / "trials.csv")
     assert list(found["state"]) == ["complete"] * read().search.trials

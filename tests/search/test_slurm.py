@@ -8,6 +8,7 @@ import pytest
 from pipeline.params import read
 from pipeline.stages import search
 from tests.engines.conftest import controller, slurm
+from tests.grid.conftest import changed
 
 pytestmark = pytest.mark.faults
 
@@ -16,8 +17,7 @@ __all__ = ["controller", "slurm"]  # fixtures
 
 @pytest.mark.timeout(600)
 def test_workers_on_two_nodes_complete_a_study(project: Path, slurm: None) -> None:
-    text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("trials: 6", "trials: 3"))  # each that is confirmed starts a Python
+    changed(project, "search", trials=3)  # each that is confirmed starts a Python
     search.run(read(), workers=3, engine="slurm", gpus=0.0)
     found = pd.read_csv(project / "reports" / "search" / "trials.csv")
     assert list(found["state"]) == ["complete"] * read().search.trials == ["complete"] * 3
