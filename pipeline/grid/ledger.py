@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from dvc.exceptions import DvcException
@@ -11,6 +11,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
+from dvc_data.hashfile.hash_info import HashInfo
 
 from pipeline.refusal import Failed, Refused
 
@@ -70,11 +71,20 @@ def _stale(repo: Repo, chain: Sequence[PipelineStage]) -> list[PipelineStage]:
 
 
 def _restored(repo: Repo, stage: PipelineStage) -> bool:
-    try:
-        repo.stage_cache.restore(stage)
-    except RunCacheNotFoundError:
-        return False
-    return True
+    """As the lock file says, or else as it was made of the same inputs here."""
+    for _ in range(2):
+        with suppress(RunCacheNotFoundError):
+            repo.stage_cache.restore(stage)
+            return True
+        _forget_outs(stage)
+    return False
+
+
+def _forget_outs(stage: PipelineStage) -> None:
+    """Of a stage whose inputs the lock file knows, DVC looks for no other results than those that it says. They may
+    come from another kind of processor, or from a GPU, on which the same inputs give other bytes."""
+    for out in stage.outs:
+        out.hash_info = HashInfo()
 
 
 def keep(begun: Begun) -> list[str]:
@@ -100,7 +110,11 @@ def record(target: str) -> None:
     with opened(wait=True) as repo:
         goal = _stages(repo)[target]
         needed = [stage for stage in plan_repro(get_active_graph(repo.index.graph), [goal]) if stage != goal]
-        goal.dvcfile.dump_stages([stage for stage in needed if stage.reproduce()], update_pipeline=False)
+        changed = [stage for stage in needed if stage.changed()]
+        for stage in changed:
+            _forget_outs(stage)
+            stage.run()
+        goal.dvcfile.dump_stages(changed, update_pipeline=False)
 
 
 def _inputs(stages: Sequence[PipelineStage]) -> Inputs:
