@@ -41,9 +41,11 @@ def serve(descriptor: int, *, slow: bool) -> None:
     command has ended, until the pipe is closed. Standard input is that of every command; its other end is the
     engine's."""
     with Connection(descriptor) as pipe:
+        gc.disable()
         if slow:
             _import()
         gc.freeze()  # what is there stays: collections in the forks need not touch, and so copy, all of its pages
+        gc.enable()
         try:
             pipe.send(READY)
             job = _forked(pipe)

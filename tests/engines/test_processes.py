@@ -61,40 +61,30 @@ def module(name: str, *arguments: str, log: Path | None = None, **environment: s
     return Command((sys.executable, "-m", name, *arguments), environment, log)
 
 
-def told(command: Command) -> tuple[dict[str, object], str]:
-    """What `tell` says of itself, in a fork (there are two commands), and what is in its log."""
-    assert ENGINES["processes"].run([command, module("good")], workers=1, gpus=None) == [0, 0]
-    return json.loads(Path("told").read_text()), Path("log").read_text()
-
-
 @pytest.mark.timeout(120)
-def test_a_fork_is_as_if_it_had_been_started(folder: Path) -> None:
+def test_a_fork_is_as_if_it_had_been_started_and_ends_as_a_python_does(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     command = module("tell", "told", "--option", log=Path("log"), MINE="yes")
-    forked, log = told(command)
+    other = module("tell", "other", log=Path("other.log"), **dict.fromkeys(machine.THREADS, "1"))
+    codes = ENGINES["processes"].run([command, other, *map(module, END)], workers=1, gpus=None)
+    assert codes == [0, 0, *(code for _, code in END.values())]
+    said = capfd.readouterr().err  # without logs, where ours goes
+    assert "so it ends" in said
+    assert "LookupError: lost" in said
+
+    forked, log = json.loads(Path("told").read_text()), Path("log").read_text()
     started = {**os.environ, **machine.threads(1), "MINE": "yes"}
     fresh = subprocess.run(command.arguments, env=started, capture_output=True, text=True, start_new_session=True)
     assert forked == json.loads(Path("told").read_text())
     assert log == fresh.stdout == "from a thread\nat exit"
-    assert forked["threads"] == machine.cores()  # not what our own environment says
     assert forked["name"] == "__main__"
     assert forked["alone"]
     assert not forked["cuda"]
 
-
-@pytest.mark.timeout(120)
-def test_a_command_that_wants_other_threads_has_them(folder: Path) -> None:
-    """Of which a fork would know nothing: libraries have read how many when they were imported."""
-    other, _ = told(module("tell", "told", log=Path("log"), **dict.fromkeys(machine.THREADS, "1")))
-    assert other["threads"] == 1
-
-
-@pytest.mark.timeout(120)
-def test_a_fork_ends_as_a_python_does(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    codes = ENGINES["processes"].run([module(name) for name in END], workers=2, gpus=None)
-    assert codes == [code for _, code in END.values()]
-    said = capfd.readouterr().err  # without logs, where ours goes
-    assert "so it ends" in said
-    assert "LookupError: lost" in said
+    # who wants other threads has them, of which a fork would know nothing: libraries read how many when imported
+    assert forked["threads"] == machine.cores()  # not what our own environment says
+    assert json.loads(Path("other").read_text())["threads"] == 1
 
 
 def living(folder: Path) -> set[int]:
