@@ -20,7 +20,8 @@ from tests.tasks.test_conformance import OPTIONS, section_of
 
 
 def every_name() -> Params:
-    """The smoke preset with as few cells as have every name, four steps long, and a plain log to watch it."""
+    """The smoke preset with as few cells as have every name, one layer deep and four steps long, and a plain log to
+    watch it."""
     smoke = read(PRESETS / "smoke.yaml")
     registries = (POSITIONAL, PATTERNS, SUBSTITUTES, OPTIMIZERS, TASKS)
     most = max(map(len, registries))
@@ -39,7 +40,7 @@ def every_name() -> Params:
         for place, (positional, attention, substitute, optimizer, task) in enumerate(chosen)
     }
     changes = {
-        "model": smoke.model.model_dump() | {"width": 8},
+        "model": smoke.model.model_dump() | {"layers": 1, "width": 8},
         "tasks": {name: section_of(name, OPTIONS[name][0]).model_dump() for name in TASKS},
         "training": training(steps=4, evaluate_every=2, snapshots=0, seeds=[1]).model_dump(),
         "ablations": cells,

@@ -1,7 +1,8 @@
 """The log of events survives those who write it."""
 
 import json
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,20 +36,21 @@ def test_cut_anywhere_it_says_what_was_said_before_and_takes_more(path: Path, lo
         assert (found.status, dict(found.metrics)) == ("KILLED", {"share": 1.0} if end == len(content) - 1 else {})
 
 
-def append(log: Tracking, name: str) -> None:
-    opened = connect(log)
-    for step in range(20):
-        opened.curve(name, [{"step": step, "loss": 1.0}])
+APPEND = """
+import sys
+from pipeline.params import Tracking
+from pipeline.tracking import connect
+
+_, uri, name = sys.argv
+opened = connect(Tracking(uri=uri))
+for step in range(20):
+    opened.curve(name, [{"step": step, "loss": 1.0}])
+"""
 
 
 def test_several_processes_write_it_together(path: Path, log: Tracking) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=append, args=(log, str(name))) for name in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
+    writers = [subprocess.Popen([sys.executable, "-c", APPEND, log.uri, str(name)]) for name in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
     events = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted((event["run"], event["rows"][0]["step"]) for event in events) == [
         (str(name), step) for name in range(3) for step in range(20)
