@@ -18,8 +18,6 @@ from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import PRESETS, training
 from tests.tasks.test_conformance import OPTIONS, section_of
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def every_name() -> Params:
     """The smoke preset with as few cells as have every name, one layer deep and four steps long, and a plain log to

@@ -97,7 +97,8 @@ def test_what_fails_is_named_and_what_is_done_is_kept(project: Path) -> None:
     assert (project / "reports" / "summary.md").exists()
     assert run(project) == (0, "nothing is stale\n")
 
-    lock, ours = project / "dvc.lock", (project / "dvc.lock").read_text()
+    lock = project / "dvc.lock"
+    ours = lock.read_text()
     lock.write_text(from_elsewhere(ours))
     code, said = run(project)
     assert (code, ran(said)) == (0, set()), said

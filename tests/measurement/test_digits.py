@@ -26,8 +26,6 @@ from pipeline.training.checkpoints import Trained
 from pipeline.training.history import columns
 from pipeline.training.population import initialised
 
-pytestmark = pytest.mark.timeout(600)
-
 PROJECT = Path(__file__).parent.parent.parent
 CELLS = {"knows-order": "causal", "order-blind": "full"}
 """Cell -> its attention, without positional encoding: the tables of the second hold many zeros."""

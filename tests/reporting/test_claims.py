@@ -36,8 +36,6 @@ from tests.reporting.synthetic import (
     write,
 )
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def by_name(found: Sequence[Told]) -> dict[str, list[Claim]]:
     return {one.name: list(one.finding.claims) for one in found}

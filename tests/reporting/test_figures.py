@@ -19,8 +19,6 @@ from pipeline.reporting.grid.figures import across, outcomes
 from pipeline.reporting.grid.finding import PANELS, by_panel
 from tests.reporting.synthetic import CEILING, Grid, ablations, cell, cells, evidence, grid, history, runs
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def many(count: int, seeds: int) -> Grid:
     """A grid of cells with names of all lengths."""

@@ -17,8 +17,6 @@ from pipeline.reporting.style import png
 from pipeline.stages import report
 from tests.reporting.synthetic import CEILING, Grid, cell, grid, params, runs, without_pictures, write
 
-pytestmark = pytest.mark.timeout(600)
-
 FIGURES = {
     "by_carries.png",
     "by_digit.png",

@@ -26,8 +26,6 @@ from pipeline.search.worker import work
 from pipeline.training import resume
 from tests.search.conftest import changed
 
-pytestmark = pytest.mark.timeout(600)
-
 
 class Counting:
     """The real objective, and which cells it was asked for."""

@@ -28,8 +28,6 @@ from pipeline.tracking.cells import record, sync
 from pipeline.training.history import columns
 from tests.tracking.written import CELL, NAME, curves, evaluations, live, runs, write_cell, write_evaluation
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def artifacts(settings: Tracking, run: str) -> set[str]:
     return {artifact.path for artifact in MlflowClient(settings.uri).list_artifacts(run)}

@@ -22,8 +22,6 @@ from pipeline.training.module import snapshot_steps
 from pipeline.training.optimizers import OPTIMIZERS
 from tests.conftest import PRESETS, cell, easy, task
 
-pytestmark = pytest.mark.timeout(600)
-
 GOLDEN = [2.3565, 2.3667, 2.2726, 2.2723]
 """Validation losses after 8 and 24 steps, for seeds 1 and 2 each."""
 

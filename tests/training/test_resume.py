@@ -20,8 +20,6 @@ from pipeline.training.module import snapshot_steps
 from pipeline.training.resume import Checkpoints
 from tests.conftest import easy
 
-pytestmark = pytest.mark.timeout(600)
-
 CELL = easy(optimizer="muon", snapshots=3)
 """Some of its members stop earlier than others."""
 
