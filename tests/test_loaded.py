@@ -212,12 +212,12 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.filterwarnings("ignore:Module 'model:UserWarning")  # a layer of ours is called output, as all of theirs
 def test_nnsight_intervenes_in_the_module_as_it_is() -> None:
     """With all states of another prompt after the first layer, it predicts what it does for that one."""
-    from nnsight import NNsight
+    nnsight = pytest.importorskip("nnsight", reason="not installed: pip install -e '.[nnsight]'")
 
     model = pipeline.load("nope-causal")
     tokens, last = model.tokens(["123+456=", "321+456="]), torch.tensor([[7], [7]])
     expected = model.module(tokens, last)
-    seen: Any = NNsight(model.module)
+    seen: Any = nnsight.NNsight(model.module)
     with seen.trace(tokens, last):
         seen.blocks[0].output[0] = seen.blocks[0].output[1]
         found = seen.output.save()
