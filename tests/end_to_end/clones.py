@@ -21,6 +21,7 @@ SHORTER = {
     "  steps: 100": "  steps: 20",
     "evaluate_every: 50": "evaluate_every: 10",
     "trials: 4": "trials: 2",
+    "confirm: [333, 444]": "confirm: []",
 }
 
 
