@@ -1,4 +1,4 @@
-"""Figures are drawn for any grid, with no text on another."""
+"""Figures are drawn for any grid, the same bytes each time, with no text on another."""
 
 from functools import partial
 from itertools import combinations
@@ -75,6 +75,13 @@ def visible_texts(figure: Figure) -> list[Text]:
 
 ONE = cell("only", [0.5])
 FIGURES = list(drawn(ONE))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_same_table_gives_the_same_bytes(name: str) -> None:
+    first, second = (style.png(drawn(dict(list(grid().items())[:6]))[name]) for _ in range(2))
+    assert first == second
+    assert b"Matplotlib" not in first
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def same(one: Trained, other: Trained) -> None:
             assert all(torch.equal(weights[name], others[key][name]) for name in weights)
 
 
-@settings(max_examples=3, phases=[Phase.generate])  # to shrink takes minutes, and tells nothing
+@settings(max_examples=5, phases=[Phase.generate])  # to shrink takes minutes, and tells nothing
 @given(kills=st.lists(st.integers(2, 59), min_size=1, max_size=3))
 def test_it_ends_as_if_nothing_had_happened(
     data: Dataset, undisturbed: Trained, tmp_path_factory: pytest.TempPathFactory, kills: list[int]
