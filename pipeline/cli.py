@@ -13,6 +13,7 @@ import typer
 
 from pipeline.engines import ENGINES, LOCAL
 from pipeline.engines.command import end_with_parent
+from pipeline.engines.machine import compute_alike
 from pipeline.refusal import Failed, Refused, of_this_machine
 
 if TYPE_CHECKING:
@@ -311,6 +312,7 @@ def _committed(path: Path) -> bytes | None:
 def main() -> None:
     """Run the command line; one line and exit code 2 for input that cannot be used, 1 for what failed."""
     collect_rarely()
+    compute_alike()
     of_an_engine = end_with_parent()
     try:
         app()
