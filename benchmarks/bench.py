@@ -25,7 +25,6 @@ from plain import Alone
 from ruamel.yaml import YAML
 
 from pipeline import dataset
-from pipeline.engines.machine import compute_alike
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import Subject, random_rows
 from pipeline.params import Cell, read
@@ -291,5 +290,4 @@ def everything() -> None:
 
 
 if __name__ == "__main__":
-    compute_alike()
     app()
