@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
@@ -39,6 +41,17 @@ def answer(project: Path) -> dict[str, bytes]:
     return {
         path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "study.db" not in path.name
     }
+
+
+def test_confirmations_start_with_the_longest() -> None:
+    study, begun = optuna.create_study(), datetime(2026, 11, 28)
+    for number, seconds in enumerate((5, 90, 40)):
+        trial = optuna.trial.create_trial(value=0.0)
+        trial.number, trial.datetime_start = number, begun
+        trial.datetime_complete = begun + timedelta(seconds=seconds)
+        study.add_trial(trial)
+    assert search.longest_first(study, [0, 1, 2]) == [1, 2, 0]
+    assert search.longest_first(study, [2, 0]) == [2, 0]
 
 
 def test_one_worker_gives_the_same_answer_byte_for_byte_and_a_second_call_only_tells_it(
