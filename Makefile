@@ -32,7 +32,7 @@ repro: $(READY)  ## set everything up (2 min), then bring the report up to date 
 	$(BIN)/python -m pipeline grid
 	@echo "The report: reports/index.html (or reports/summary.md); the runs: make ui"
 
-search: $(READY)  ## how few layers, how few residual connections? (an Optuna study, 20 to 45 min; goes on where it stopped)
+search: $(READY)  ## how few layers, how few residual connections? (an Optuna study, 20 to 40 min; goes on where it stopped)
 	$(BIN)/python -m pipeline check
 	$(BIN)/dvc repro search
 	@test -f reports/search/study.db || echo "That answer came with the repository, without the study behind it; to run it here: dvc repro --force --single-item search"
