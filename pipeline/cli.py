@@ -280,33 +280,11 @@ def preset(
     force: Annotated[bool, typer.Option("--force", help="Overwrite changes of your own.")] = False,
 ) -> None:
     """Put another experiment in place: a preset -> params.yaml."""
-    from pipeline import files
-    from pipeline.params import PARAMS_FILE
-    from pipeline.params.section import shortened
-    from pipeline.presets import PRESETS
+    from pipeline import presets
 
-    if name not in PRESETS:
-        raise Refused(f"preset {shortened(name)}: there is none (allowed: {', '.join(PRESETS)})")
-    if PARAMS_FILE.exists() and not force:
-        there = PARAMS_FILE.read_bytes()
-        if there not in (text.encode() for text in PRESETS.values()) and there != _committed(PARAMS_FILE):
-            raise Refused(
-                f"{PARAMS_FILE}: holds changes of your own, which preset {name!r} would overwrite; "
-                f"keep a copy and give --force"
-            )
-    files.write_text(PARAMS_FILE, PRESETS[name])
+    presets.put_in_place(name, force=force)
     print(f"params.yaml is now the preset {name!r}; run `python -m pipeline grid`")
     print("back to the default experiment: `git checkout params.yaml`")
-
-
-def _committed(path: Path) -> bytes | None:
-    """What git has committed of the file; None where there is no git, no repository, or no such file in it."""
-    import subprocess
-
-    try:
-        return subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def main() -> None:
