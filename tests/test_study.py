@@ -91,10 +91,15 @@ def test_mistakes_leave_nothing(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", sorted(path.parent for path in (PROJECT / "studies").glob("*/dvc.yaml")), ids=lambda folder: folder.name
+    "committed",
+    sorted(path.parent for path in (PROJECT / "studies").glob("*/params.yaml")),
+    ids=lambda committed: committed.name,
 )
-def test_a_committed_study_is_up_to_date_and_valid(folder: Path) -> None:
-    assert (folder / "dvc.yaml").read_text() == study.stages((PROJECT / "dvc.yaml").read_text())
+def test_a_committed_study_gets_the_projects_stages_and_stays_as_it_is(project: Path, committed: Path) -> None:
+    folder = shutil.copytree(committed, project / "studies" / committed.name, ignore=shutil.ignore_patterns("reports"))
+    study.make(committed.name)
+    assert (folder / "dvc.yaml").read_text() == study.stages((project / "dvc.yaml").read_text())
+    assert (folder / "params.yaml").read_bytes() == (committed / "params.yaml").read_bytes()
     read(folder / "params.yaml")
 
 
