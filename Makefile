@@ -29,7 +29,7 @@ help:  ## print this
 
 repro: $(READY)  ## set everything up (2 min), then bring the report up to date (25 to 60 min on two cores; again: seconds)
 	$(BIN)/python -m pipeline check
-	$(BIN)/python -m pipeline grid
+	$(BIN)/python -m pipeline repro
 	@echo "The report: reports/index.html (or reports/summary.md); the runs: make ui"
 
 search: $(READY)  ## how few layers, how few residual connections? (an Optuna study, 20 to 40 min; goes on where it stopped)
@@ -40,7 +40,7 @@ search: $(READY)  ## how few layers, how few residual connections? (an Optuna st
 study: $(READY)  ## make study NAME=...: bring the report of studies/NAME up to date (one to four hours, of your own data less than one; goes on where it stopped); DATA=FILE [COLUMN=...]: of your own data
 	$(if $(NAME),,$(error say which: make study NAME=...))
 	$(BIN)/python -m pipeline study $(NAME) $(if $(DATA),--data '$(DATA)') $(if $(COLUMN),--column '$(COLUMN)')
-	cd studies/$(NAME) && python -m pipeline check && python -m pipeline grid
+	cd studies/$(NAME) && python -m pipeline check && python -m pipeline repro
 	@echo "The report: studies/$(NAME)/reports/index.html"
 
 play: $(READY)  ## ask trained models in the browser: type, shuffle, look inside (seconds)

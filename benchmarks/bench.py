@@ -27,9 +27,9 @@ from ruamel.yaml import YAML
 from pipeline import dataset
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import Subject, random_rows
-from pipeline.params import Cell, read
+from pipeline.params import Ablation, read
 from pipeline.tasks.catalogue import problems
-from pipeline.training.examples import ExamplesModule
+from pipeline.training.data import ExamplesModule
 from pipeline.training.module import member_losses
 from pipeline.training.optimizers import build, clip_gradients, gradient_norms
 from pipeline.training.population import Population, initialised
@@ -59,17 +59,17 @@ def line(what: str, measured: str, command: str) -> None:
     print(f"| {what} | {measured} | `python benchmarks/bench.py {command}` |", flush=True)
 
 
-def chosen(members: int, experiment: Path = PROJECT / "params.yaml", **settings: Any) -> Cell:
-    """The first cell of an experiment, with so many members and other `settings` of its training."""
-    cell = next(iter(read(experiment).cells()))
+def chosen(members: int, experiment: Path = PROJECT / "params.yaml", **settings: Any) -> Ablation:
+    """The first ablation of an experiment, with so many members and other `settings` of its training."""
+    ablation = next(iter(read(experiment).all_ablations()))
     settings = {"accelerator": "cpu"} | settings | {"seeds": list(range(members))}
-    return cell.model_copy(update={"training": cell.training.model_copy(update=settings)})
+    return ablation.model_copy(update={"training": ablation.training.model_copy(update=settings)})
 
 
-def dataset_of(cell: Cell) -> dataset.Dataset:
+def dataset_of(ablation: Ablation) -> dataset.Dataset:
     with tempfile.TemporaryDirectory() as folder:
-        dataset.write(Path(folder), problems(cell.task))
-        return dataset.read(Path(folder), cell.task)
+        dataset.write(Path(folder), problems(ablation.task))
+        return dataset.read(Path(folder), ablation.task)
 
 
 @app.command()
@@ -98,36 +98,41 @@ def step(rounds: int = 15) -> None:
         )
 
 
-def stacked(cell: Cell, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
+def stacked(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
     """The population's step, without Lightning."""
-    population = Population(cell.model, cell.training.seeds, compiled=cell.training.compiled, **data.inputs).to(device)
-    module = ExamplesModule(data, cell.training)
-    optimizer, order, rows = build(population, cell.training), iter(module.order), module.training.to(device)
+    population = Population(
+        ablation.model, ablation.training.seeds, compiled=ablation.training.compiled, **data.inputs
+    ).to(device)
+    module = ExamplesModule(data, ablation.training)
+    optimizer, order, rows = build(population, ablation.training), iter(module.order), module.training.to(device)
 
     def one() -> None:
         optimizer.zero_grad()
         tokens, positions, targets = rows.at(next(order).to(device))
-        with mixed(cell, device):
+        with mixed(ablation, device):
             losses = member_losses(population(tokens, positions), targets)
         losses.sum().backward()
-        clip_gradients(population, gradient_norms(population), cell.training.gradient_clip or 1.0)
+        clip_gradients(population, gradient_norms(population), ablation.training.gradient_clip or 1.0)
         optimizer.step()
 
     return one
 
 
-def plain(cell: Cell, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
+def plain(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
     """The plain loop's step."""
-    alone, module = Alone.of(cell, len(data.vocabulary), data.length, device), ExamplesModule(data, cell.training)
+    alone, module = (
+        Alone.of(ablation, len(data.vocabulary), data.length, device),
+        ExamplesModule(data, ablation.training),
+    )
     order, rows = iter(module.order), module.training.to(device)
     return lambda: alone.step(
-        rows.at(next(order)[0].to(device)), cell.training.gradient_clip or 1.0, lambda: mixed(cell, device)
+        rows.at(next(order)[0].to(device)), ablation.training.gradient_clip or 1.0, lambda: mixed(ablation, device)
     )
 
 
-def mixed(cell: Cell, device: str) -> torch.autocast:
-    """The precision of a cell, as Lightning sees to it."""
-    return torch.autocast(device, torch.bfloat16, enabled=cell.training.precision == "bf16-mixed")
+def mixed(ablation: Ablation, device: str) -> torch.autocast:
+    """The precision of an ablation, as Lightning sees to it."""
+    return torch.autocast(device, torch.bfloat16, enabled=ablation.training.precision == "bf16-mixed")
 
 
 @app.command()
@@ -147,10 +152,10 @@ def gpu(members: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, s
             took = each_on_gpu(loop, steps, rounds)
             line(f"{name}, {precision}: a plain loop", f"{1e3 * took:.2f} ms", "gpu")
             for compiled, count in itertools.product((False, True), map(int, counts.split(","))):
-                cell = chosen(count, experiment, precision=precision, compiled=compiled)
+                ablation = chosen(count, experiment, precision=precision, compiled=compiled)
                 torch.compiler.reset()
                 torch.cuda.reset_peak_memory_stats()
-                run = stacked(cell, data, "cuda")
+                run = stacked(ablation, data, "cuda")
                 first = seconds(on_gpu(run, 3))
                 each = each_on_gpu(run, steps, rounds)
                 line(
@@ -177,17 +182,17 @@ def on_gpu(run: Callable[[], object], steps: int) -> Callable[[], object]:
     return several
 
 
-def project(folder: Path, cells: int) -> Path:
-    """A copy of the project with its first cells, and nothing made yet."""
+def project(folder: Path, ablations: int) -> Path:
+    """A copy of the project with its first ablations, and nothing made yet."""
     made = folder / "project"
     left_out = shutil.ignore_patterns(
-        ".git", ".venv*", "cache", "tmp", "data", "models", "*.db*", ".grid", "__pycache__"
+        ".git", ".venv*", "cache", "tmp", "data", "models", "*.db*", ".repro", "__pycache__"
     )
     shutil.copytree(PROJECT, made, ignore=left_out)
     (made / "dvc.lock").unlink(missing_ok=True)
     subprocess.run(["git", "init", "--quiet"], cwd=made, check=True)
     content = YAML(typ="safe").load(made / "params.yaml")
-    content |= {"ablations": dict(list(content["ablations"].items())[:cells]), "comparisons": []}
+    content |= {"ablations": dict(list(content["ablations"].items())[:ablations]), "comparisons": []}
     YAML().dump(content, made / "params.yaml")
     return made
 
@@ -199,23 +204,23 @@ def call(folder: Path, *arguments: str) -> None:
 
 
 @app.command()
-def pipeline(jobs: str = "1,2", cells: int = 2, rounds: int = 1) -> None:
-    """From nothing to the report, with the first cells of the default experiment."""
-    members = cells * len(read(PROJECT / "params.yaml").training.seeds)
+def pipeline(jobs: str = "1,2", ablations: int = 2, rounds: int = 1) -> None:
+    """From nothing to the report, with the first ablations of the default experiment."""
+    members = ablations * len(read(PROJECT / "params.yaml").training.seeds)
     taken: dict[str, list[float]] = {count: [] for count in jobs.split(",")}
     for _ in range(rounds):
         for count in taken:
             with tempfile.TemporaryDirectory() as folder:
-                made = project(Path(folder), cells)
+                made = project(Path(folder), ablations)
                 taken[count].append(
                     seconds(lambda made=made, count=count: call(made, "pipeline", "grid", "--jobs", count))
                 )
     for count, took in taken.items():
         middle = statistics.median(took)
         line(
-            f"{cells} cells, {members} members, from nothing to the report, {count} at once",
+            f"{ablations} ablations, {members} members, from nothing to the report, {count} at once",
             f"{middle:.0f} s: {60 * members / middle:.1f} member-runs a minute",
-            f"pipeline --cells {cells}",
+            f"pipeline --ablations {ablations}",
         )
 
 
@@ -239,7 +244,7 @@ def start(rounds: int = 5) -> None:
 def imports() -> Iterator[tuple[str, str]]:
     for name in COMMANDS[:6]:
         yield name, f"pipeline.stages.{name}"
-    yield "grid", "pipeline.grid.driver"
+    yield "grid", "pipeline.repro.driver"
 
 
 @app.command()
@@ -257,15 +262,15 @@ def idle(rounds: int = 5) -> None:
 
 @app.command()
 def memory() -> None:
-    """Most memory of a process that trains a cell."""
+    """Most memory of a process that trains an ablation."""
     script = (
         "import pathlib, tempfile\n"
         "from bench import chosen, dataset, problems\n"
         "from pipeline.training.fit import fit\n"
-        "cell, folder = chosen({members}), pathlib.Path(tempfile.mkdtemp())\n"
-        "cell = cell.model_copy(update={{'training': cell.training.model_copy(update={{'steps': 50}})}})\n"
-        "dataset.write(folder, problems(cell.task))\n"
-        "fit(cell, dataset.read(folder, cell.task))\n"
+        "ablation, folder = chosen({members}), pathlib.Path(tempfile.mkdtemp())\n"
+        "ablation = ablation.model_copy(update={{'training': ablation.training.model_copy(update={{'steps': 50}})}})\n"
+        "dataset.write(folder, problems(ablation.task))\n"
+        "fit(ablation, dataset.read(folder, ablation.task))\n"
         # not `ru_maxrss`, which begins with what the process that started it had
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )

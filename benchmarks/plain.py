@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.params import Cell, Model
-from pipeline.training.examples import Examples
+from pipeline.params import Ablation, Model
+from pipeline.training.data import Examples
 from pipeline.training.optimizers import ADAM_EPSILON
 
 
@@ -62,16 +62,16 @@ class GPT(nn.Module):
 
 
 class Alone(NamedTuple):
-    """A model and its optimizers: torch's Muon for the hidden matrices, if that is how the cell trains, and AdamW for
+    """A model and its optimizers: torch's Muon for the hidden matrices, if that is how the ablation trains, and AdamW for
     the rest."""
 
     model: GPT
     optimizers: list[torch.optim.Optimizer]
 
     @classmethod
-    def of(cls, cell: Cell, vocabulary: int, length: int, device: str = "cpu") -> "Alone":
-        training = cell.training
-        model, muon = GPT(vocabulary, length, cell.model).to(device), training.optimizer == "muon"
+    def of(cls, ablation: Ablation, vocabulary: int, length: int, device: str = "cpu") -> "Alone":
+        training = ablation.training
+        model, muon = GPT(vocabulary, length, ablation.model).to(device), training.optimizer == "muon"
         hidden = [weights for weights in model.h.parameters() if weights.ndim == 2 and muon]
         rest = [weights for weights in model.parameters() if not any(weights is one for one in hidden)]
         adamw = torch.optim.AdamW(

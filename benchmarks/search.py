@@ -16,13 +16,13 @@ from typing import Any
 import typer
 from sqlalchemy.engine import URL, make_url
 
-from pipeline.params import Cell, Params, Search, checked, read
+from pipeline.params import Ablation, Params, Search, parse, read
 from pipeline.search.result import Curve, Result
 from pipeline.search.study import open_study
 from pipeline.search.worker import work
 
 
-def sleep(cell: Cell, data: Any, search: Search) -> tuple[Result, Curve]:
+def sleep(ablation: Ablation, data: Any, search: Search) -> tuple[Result, Curve]:
     """A trial that costs a second and no processor, and teaches the sampler nothing."""
     time.sleep(1.0)
     return Result(1, 0, 0.5, 1, 1, 1.0, 1.0, 0, 0), []
@@ -42,7 +42,7 @@ def measured(server: URL, workers: int, trials: int) -> float:
     searched = {"layers": [6], "residual_free": {"attention": every, "mlp": every}}
     content = params.search.model_dump() | {"trials": trials, "steps": 1000 + workers}
     content["space"] |= searched  # 4,096 configurations: repeats, which do not sleep, are few
-    params = params.model_copy(update={"search": checked(Search, content, "search")})
+    params = params.model_copy(update={"search": parse(Search, content, "search")})
     study = open_study(params, server)
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(workers)

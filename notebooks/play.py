@@ -58,7 +58,7 @@ def shuffled(mo, prompt, random, shuffle):
 
 @app.cell
 def models(chosen, mo, order, pipeline, prompt):
-    from pipeline.refusal import Refused
+    from pipeline.errors import UserError
 
     asked = [prompt.value, order]
     loaded, refused = {}, {}
@@ -67,7 +67,7 @@ def models(chosen, mo, order, pipeline, prompt):
             model = pipeline.load(name)
             model.tokens(asked)
             loaded[name] = model
-        except Refused as error:
+        except UserError as error:
             refused[name] = str(error)
     mo.callout("\n\n".join(refused.values()), kind="warn") if refused else None
     return asked, loaded

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.loaded import Answer, Loaded, load, trained
+    from pipeline.api import Answer, Loaded, load, trained
 
 __all__ = ["Answer", "Loaded", "load", "trained"]
 
@@ -15,7 +15,7 @@ __all__ = ["Answer", "Loaded", "load", "trained"]
 def __getattr__(name: str) -> Any:
     """What a person asks for is imported then: a command that needs none of it starts at once."""
     if name in __all__:
-        return getattr(import_module(f"{__name__}.loaded"), name)
+        return getattr(import_module(f"{__name__}.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

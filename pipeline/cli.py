@@ -14,7 +14,7 @@ import typer
 from pipeline.engines import ENGINES, LOCAL
 from pipeline.engines.command import end_with_parent
 from pipeline.engines.machine import compute_alike
-from pipeline.refusal import Failed, Refused, of_this_machine
+from pipeline.errors import RunError, UserError, explain_machine_error
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Ablation = Annotated[str, typer.Argument(help="A name under `ablations` in params.yaml.")]
+AblationName = Annotated[str, typer.Argument(help="A name under `ablations` in params.yaml.")]
 Engine = Annotated[str, typer.Option(help=f"Where it runs: {', '.join(ENGINES)}.")]
 JobsPerGpu = Annotated[int, typer.Option(help="How many share a GPU, where there are any.")]
 
@@ -51,36 +51,36 @@ def generate(task: Annotated[str, typer.Argument(help="A name under `tasks` in p
 
 
 @app.command()
-def train(ablation: Ablation) -> None:
-    """Train a cell: params.yaml, data/<task>/ -> models/<ablation>/.
+def train(ablation: AblationName) -> None:
+    """Train an ablation: params.yaml, data/<task>/ -> models/<ablation>/.
 
     A stage. Writes weights per seed, what rebuilds them, and the history.
     """
-    params = _of_cell(ablation)
+    params = _of_ablation(ablation)
     from pipeline.stages import train
 
     train.run(params, ablation)
 
 
 @app.command()
-def evaluate(ablation: Ablation) -> None:
-    """Test a cell: data/, models/ -> reports/evaluation/.
+def evaluate(ablation: AblationName) -> None:
+    """Test an ablation: data/, models/ -> reports/evaluation/.
 
     A stage.
     """
-    params = _of_cell(ablation)
+    params = _of_ablation(ablation)
     from pipeline.stages import evaluate
 
     evaluate.run(params, ablation)
 
 
 @app.command()
-def analyze(ablation: Ablation) -> None:
-    """Measure a cell: data/, models/ -> reports/analysis/.
+def analyze(ablation: AblationName) -> None:
+    """Measure an ablation: data/, models/ -> reports/analysis/.
 
-    A stage. Writes a table per measurement, of the cell's members before, during and after training.
+    A stage. Writes a table per measurement, of the ablation's members before, during and after training.
     """
-    params = _of_cell(ablation)
+    params = _of_ablation(ablation)
     from pipeline.stages import analyze
 
     analyze.run(params, ablation)
@@ -114,7 +114,7 @@ def search(
     count, gpus = _count("--workers", workers), _share(jobs_per_gpu)
     _check_engine(engine)
     if promote < 0:
-        raise Refused(f"--promote: must not be negative, not {promote}")
+        raise UserError(f"--promote: must not be negative, not {promote}")
     from pipeline.stages import search
 
     if promote:
@@ -128,28 +128,28 @@ def search(
 
 
 @app.command()
-def grid(
+def repro(
     jobs: Annotated[str, typer.Option(help="auto (as many as fit the GPUs, or the cores) or how many.")] = "auto",
     engine: Engine = LOCAL,
     jobs_per_gpu: JobsPerGpu = 1,
 ) -> None:
-    """Run every stale stage up to the report, cells side by side.
+    """Run every stale stage up to the report, ablations side by side.
 
     Leaves what `dvc repro report` would. Goes on where it stopped.
     """
     params = _params()
     count, gpus = _count("--jobs", jobs), _share(jobs_per_gpu)
     _check_engine(engine)
-    from pipeline.grid import driver
+    from pipeline.repro import driver
 
     driver.run(params, engine=engine, jobs=count, gpus=gpus)
 
 
 @app.command(hidden=True)
 def job(name: str, stages: list[str]) -> None:
-    """A job of `grid`: stages of one cell, by their names in dvc.yaml."""
+    """A job of `grid`: stages of one ablation, by their names in dvc.yaml."""
     params = _params()
-    from pipeline.grid import job
+    from pipeline.repro import job
 
     job.run(params, name, stages)
 
@@ -158,37 +158,39 @@ def _count(option: str, said: str) -> int | None:
     if said == "auto":
         return None
     if not said.isdigit() or int(said) < 1:
-        raise Refused(f"{option}: must be auto or a number from 1 on, not {said!r}")
+        raise UserError(f"{option}: must be auto or a number from 1 on, not {said!r}")
     return int(said)
 
 
 def _check_engine(engine: str) -> None:
     if engine not in ENGINES:
-        raise Refused(f"--engine: {engine!r} is none (allowed: {', '.join(ENGINES)})")
+        raise UserError(f"--engine: {engine!r} is none (allowed: {', '.join(ENGINES)})")
 
 
 def _share(jobs_per_gpu: int) -> float | None:
     """Of a GPU, for each job; None: all of it, where there is one."""
     if jobs_per_gpu < 1:
-        raise Refused(f"--jobs-per-gpu: must be a number from 1 on, not {jobs_per_gpu}")
+        raise UserError(f"--jobs-per-gpu: must be a number from 1 on, not {jobs_per_gpu}")
     return None if jobs_per_gpu == 1 else 1 / jobs_per_gpu
 
 
 @app.command()
 def predict(
-    cell: Annotated[str, typer.Argument(help="A trained cell: its name or its folder; some come with the project.")],
+    ablation: Annotated[
+        str, typer.Argument(help="A trained ablation: its name or its folder; some come with the project.")
+    ],
     prompts: Annotated[list[str], typer.Argument(help="What to continue, such as 123+456=.")],
     seed: Annotated[int | None, typer.Option(help="Of which member; without, of the first.")] = None,
     permute: Annotated[bool, typer.Option("--permute", help="In every order of the tokens before the last.")] = False,
 ) -> None:
-    """Ask a trained cell: models/<cell>/ -> its answer.
+    """Ask a trained ablation: models/<ablation>/ -> its answer.
 
     Where models/ has none of that name, what comes with the project is asked.
     """
-    from pipeline.loaded import load
+    from pipeline.api import load
 
-    model = load(cell, seed=seed)
-    name, width = model.cell.name, max(map(len, prompts))
+    model = load(ablation, seed=seed)
+    name, width = model.ablation.name, max(map(len, prompts))
     for prompt, answer in zip(prompts, model.predict(prompts), strict=True):
         print(f"{name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
         if permute:
@@ -202,11 +204,11 @@ def predict(
 
 
 @app.command(hidden=True)
-def ship(cell: str, seed: Annotated[int | None, typer.Option()] = None) -> None:
+def ship(ablation: str, seed: Annotated[int | None, typer.Option()] = None) -> None:
     """Puts a trained member among those that come with the project."""
-    from pipeline.loaded import ship
+    from pipeline.api import ship
 
-    print(ship(cell, seed=seed))
+    print(ship(ablation, seed=seed))
 
 
 @app.command()
@@ -234,24 +236,24 @@ def ui(port: Annotated[int, typer.Option(help="Where the pages are served.")] = 
 
 @app.command()
 def check(
-    ablation: Annotated[str, typer.Argument(help="With --resolved: of this cell alone.")] = "",
+    ablation: Annotated[str, typer.Argument(help="With --resolved: of this ablation alone.")] = "",
     resolved: Annotated[bool, typer.Option("--resolved", help="Print every setting there is, as YAML.")] = False,
 ) -> None:
     """Say whether params.yaml is a valid experiment, and what it is."""
     params = _params()
     if ablation and not resolved:
-        raise Refused("check: a cell is shown with --resolved; without, the file is checked as a whole")
+        raise UserError("check: an ablation is shown with --resolved; without, the file is checked as a whole")
     if resolved:
         from ruamel.yaml import YAML
 
         yaml = YAML()
         yaml.width = 120
         yaml.default_flow_style = None  # what holds no other table or list is one line
-        yaml.dump((params.cell(ablation) if ablation else params).resolved(), sys.stdout)
+        yaml.dump((params.ablation(ablation) if ablation else params).resolved(), sys.stdout)
         return
-    cells = params.cells()
-    members = sum(len(cell.training.seeds) for cell in cells)
-    print(f"params.yaml: {len(cells)} ablations, {members} members, tasks {', '.join(params.tasks)}")
+    ablations = params.all_ablations()
+    members = sum(len(ablation.training.seeds) for ablation in ablations)
+    print(f"params.yaml: {len(ablations)} ablations, {members} members, tasks {', '.join(params.tasks)}")
 
 
 @app.command()
@@ -283,7 +285,7 @@ def preset(
     from pipeline import presets
 
     presets.put_in_place(name, force=force)
-    print(f"params.yaml is now the preset {name!r}; run `python -m pipeline grid`")
+    print(f"params.yaml is now the preset {name!r}; run `python -m pipeline repro`")
     print("back to the default experiment: `git checkout params.yaml`")
 
 
@@ -294,11 +296,11 @@ def main() -> None:
     of_an_engine = end_with_parent()
     try:
         app()
-    except (Refused, Failed) as error:
+    except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, Refused) else 1) from None
+        raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     except (OSError, MemoryError, RuntimeError) as error:
-        if not (said := of_this_machine(error)):
+        if not (said := explain_machine_error(error)):
             raise
         print(f"error: {' '.join(sys.argv[1:3])}: {said}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -315,15 +317,15 @@ def collect_rarely() -> None:
     atexit.register(gc.freeze)
 
 
-def _of_cell(ablation: str) -> "Params":
-    """The experiment, if it has this cell, and the cell its dataset: what lacks is said before what is slow is
+def _of_ablation(name: str) -> "Params":
+    """The experiment, if it has this ablation, and the ablation its dataset: what lacks is said before what is slow is
     imported."""
     params = _params()
-    cell = params.cell(ablation)
+    ablation = params.ablation(name)
     from pipeline import dataset
     from pipeline.stages import DATA
 
-    dataset.read(DATA / cell.dataset, cell.task)
+    dataset.read(DATA / ablation.dataset, ablation.task)
     return params
 
 

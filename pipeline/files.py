@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
 
 MANIFEST = "manifest.json"
 """What a sealed folder holds beside its files."""
@@ -82,14 +82,14 @@ def read_bytes(path: Path, *, made_by: str) -> bytes:
     """Read `path`; if it is not there, say which command makes it.
 
     Raises:
-        Refused: there is no such file, or it cannot be read.
+        UserError: there is no such file, or it cannot be read.
     """
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise Refused(f"{path}: no such file; `{made_by}` makes it") from None
+        raise UserError(f"{path}: no such file; `{made_by}` makes it") from None
     except OSError as error:
-        raise Refused(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ class Sealed:
         """The content of a file.
 
         Raises:
-            Refused: there is none of that name, or it is truncated or altered.
+            UserError: there is none of that name, or it is truncated or altered.
         """
         path = self.folder / name
         if name not in self.digests:
-            raise Refused(f"{path}: no such file in {MANIFEST}; `{self.made_by}` makes it")
+            raise UserError(f"{path}: no such file in {MANIFEST}; `{self.made_by}` makes it")
         return verified(path, self.digests[name], made_by=self.made_by)
 
     def json(self, name: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Sealed:
         try:
             return pd.read_csv(content, converters=dict.fromkeys(text_columns, str))
         except (ValueError, pd.errors.ParserError):
-            raise Refused(f"{self.folder / name}: not a CSV table; make it again with `{self.made_by}`") from None
+            raise UserError(f"{self.folder / name}: not a CSV table; make it again with `{self.made_by}`") from None
 
 
 def seal(folder: Path, *, of: str) -> None:
@@ -161,16 +161,16 @@ def sealed(folder: Path, *, made_by: str, of: str | None = None) -> Sealed:
     """A sealed folder, to be read; `of`: what it must be of.
 
     Raises:
-        Refused: it is not there, was not finished, is of something else, or its manifest is not as it was written.
+        UserError: it is not there, was not finished, is of something else, or its manifest is not as it was written.
     """
     path = folder / MANIFEST
     content = read_bytes(path, made_by=made_by)
     said = _json(path, content, made_by)
     files, found_of = said.get("files"), said.get("of")
     if not isinstance(files, dict) or not isinstance(found_of, str) or content != _text(_manifest(found_of, files)):
-        raise Refused(f"{path}: altered, or of an earlier version; make it again with `{made_by}`")
+        raise UserError(f"{path}: altered, or of an earlier version; make it again with `{made_by}`")
     if of not in (None, found_of):
-        raise Refused(f"{folder}: is of {found_of}, not of {of}; make it again with `{made_by}`")
+        raise UserError(f"{folder}: is of {found_of}, not of {of}; make it again with `{made_by}`")
     return Sealed(folder, made_by, found_of, files, str(said["seal"]))
 
 
@@ -182,9 +182,9 @@ def _json(path: Path, content: bytes, made_by: str) -> dict[str, Any]:
     try:
         parsed = json.loads(content)
     except ValueError:
-        raise Refused(f"{path}: damaged (not JSON); make it again with `{made_by}`") from None
+        raise UserError(f"{path}: damaged (not JSON); make it again with `{made_by}`") from None
     if not isinstance(parsed, dict):
-        raise Refused(f"{path}: damaged (no JSON object); make it again with `{made_by}`")
+        raise UserError(f"{path}: damaged (no JSON object); make it again with `{made_by}`")
     return parsed
 
 
@@ -192,7 +192,7 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        Refused: the file is missing, or no JSON object.
+        UserError: the file is missing, or no JSON object.
     """
     return _json(path, read_bytes(path, made_by=made_by), made_by)
 
@@ -206,11 +206,11 @@ def verified(path: Path, expected: str, *, made_by: str) -> bytes:
     """Read `path` and check it against its recorded digest: torch and safetensors load a flipped bit silently.
 
     Raises:
-        Refused: the file is missing, truncated or altered.
+        UserError: the file is missing, truncated or altered.
     """
     content = read_bytes(path, made_by=made_by)
     if (found := digest(content)) != expected:
-        raise Refused(
+        raise UserError(
             f"{path}: altered or truncated ({len(content)} bytes, SHA-256 {found[:12]}..., "
             f"recorded {expected[:12]}...); make it again with `{made_by}`"
         )

@@ -1,4 +1,4 @@
-"""A trained cell as MLflow loads it (its `loader_module`): prompts in, answers out.
+"""A trained ablation as MLflow loads it (its `loader_module`): prompts in, answers out.
 
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 mlflow.pyfunc.load_model("models:/nope-causal/1").predict(["123+456="])     # ["9750"]
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.loaded import Loaded, load
+from pipeline.api import Loaded, load
 
 
 class Served:
-    """The first member of a cell, behind the one method that MLflow calls."""
+    """The first member of an ablation, behind the one method that MLflow calls."""
 
     def __init__(self, model: Loaded) -> None:
         self.model = model

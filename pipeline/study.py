@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline import files
+from pipeline.errors import UserError
 from pipeline.params import NAME, PARAMS_FILE, editable, read
 from pipeline.params import task as section
-from pipeline.params.section import shortened
+from pipeline.params.config import shorten
 from pipeline.presets import PRESETS
-from pipeline.refusal import Refused
 from pipeline.tasks import SPLITS
 from pipeline.tasks.catalogue import problems
 from pipeline.tasks.windows import Windows
@@ -39,15 +39,17 @@ def make(name: str, *, data: Path | None = None, column: str | None = None) -> P
     copied.
 
     Raises:
-        Refused: this is no project's folder, that is no name, the data will not do, or the study is about others.
+        UserError: this is no project's folder, that is no name, the data will not do, or the study is about others.
     """
     if not PIPELINE.exists():
-        raise Refused(f"{PIPELINE}: no such file here; run from the project's folder")
+        raise UserError(f"{PIPELINE}: no such file here; run from the project's folder")
     if not NAME.fullmatch(name):
-        raise Refused(f"study: the name {shortened(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
+        raise UserError(f"study: the name {shorten(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
     folder = STUDIES / name
     if data is not None and (folder / PARAMS_FILE).exists() and not _is_about(folder, data, column):
-        raise Refused(f"{folder}: is about something else than {data}; take another name, or change its {PARAMS_FILE}")
+        raise UserError(
+            f"{folder}: is about something else than {data}; take another name, or change its {PARAMS_FILE}"
+        )
     if not (folder / PARAMS_FILE).exists():
         tracking = read().tracking
         content = editable().load(PARAMS_FILE.read_text()) if data is None else _of_data(data, column)
@@ -85,10 +87,10 @@ def _of_data(path: Path, column: str | None) -> dict[str, Any]:
     """The preset for data of one's own, with this file in it, and as many windows as it has.
 
     Raises:
-        Refused: the file will not do, or has the name of one of a study's own.
+        UserError: the file will not do, or has the name of one of a study's own.
     """
     if path.name in OWN:
-        raise Refused(f"--data: {path.name} is what a file of the study itself is called; rename yours")
+        raise UserError(f"--data: {path.name} is what a file of the study itself is called; rename yours")
     content: dict[str, Any] = editable().load(PRESETS["own"])
     kind = {"name": "series", "window": 16} if path.suffix == ".csv" else {"name": "text", "window": 24}
     kind |= {} if column is None else {"column": column}
@@ -105,7 +107,7 @@ def _sizes(kind: dict[str, Any]) -> dict[str, int]:
     same proportion, and so their parts are the same.)
 
     Raises:
-        Refused: there are not even a few, or the file will not do at all.
+        UserError: there are not even a few, or the file will not do at all.
     """
     choices = [{"train_size": n, "validation_size": n // 10, "test_size": n // 5} for n in TRAIN_SIZES]
     windows = cast(Windows, problems(section(kind | choices[0], "task"))).windows

@@ -20,7 +20,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from pipeline.params import Cell, Model, Params, Task, Training, read
+from pipeline.params import Ablation, Model, Params, Task, Training, read
 from pipeline.params import task as params_task
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # times are noisy, and not what is tested
@@ -76,19 +76,19 @@ def task(**settings: object) -> Task:
     return params_task(few | settings, "task")
 
 
-def cell(name: str = "cell", *, model_: dict[str, object] | None = None, **settings: object) -> Cell:
-    """A cell of these switches and settings of its training, on `task()`."""
-    return Cell(
+def ablation(name: str = "ablation", *, model_: dict[str, object] | None = None, **settings: object) -> Ablation:
+    """An ablation of these switches and settings of its training, on `task()`."""
+    return Ablation(
         name=name, dataset="addition", task=task(), model=model(**(model_ or {})), training=training(**settings)
     )
 
 
-def easy(**settings: object) -> Cell:
-    """A cell that is learned within 60 steps, by some seeds sooner than by others: three digits, answered backwards."""
+def easy(**settings: object) -> Ablation:
+    """An ablation that is learned within 60 steps, by some seeds sooner than by others: three digits, answered backwards."""
     sizes = {"train_size": 300, "validation_size": 50, "test_size": 20}
     digits = params_task({"name": "reverse", "digits": 3, **sizes}, "task")
     schedule = {"seeds": [1, 2, 3], "schedule": "constant", "steps": 60, "evaluate_every": 20}
-    learned = cell("easy", model_={"positional": "learned"}, **(schedule | settings))
+    learned = ablation("easy", model_={"positional": "learned"}, **(schedule | settings))
     return learned.model_copy(update={"task": digits})
 
 

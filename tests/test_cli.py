@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.params import Cell, Model, Training, checked, read, task
+from pipeline.params import Ablation, Model, Training, parse, read, task
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
@@ -74,7 +74,7 @@ def test_a_search_meets_its_storage_before_it_imports_what_is_slow() -> None:
         (("preset", "nonsense"), "preset 'nonsense': there is none (allowed: own, published, smoke)"),
         (("generate", "adition"), "task 'adition': not under `tasks` in params.yaml; did you mean 'addition'?"),
         (("check", "--resolved", "none-casual"), "did you mean 'nope-causal'?"),
-        (("check", "nope-causal"), "a cell is shown with --resolved"),
+        (("check", "nope-causal"), "an ablation is shown with --resolved"),
     ],
 )
 def test_a_mistake_costs_one_line_and_leaves_nothing(folder: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -98,27 +98,27 @@ def test_the_resolved_experiment_is_the_same_experiment(tmp_path: Path, text: st
     resolved = run(tmp_path, "check", "--resolved").stdout
     (tmp_path / "again" / "params.yaml").write_text(resolved)
     again = read(tmp_path / "again" / "params.yaml")
-    assert again.cells() == given.cells()
-    assert again.model_copy(update={"tasks": given.tasks}) == given  # whose defaults are in the cells
+    assert again.all_ablations() == given.all_ablations()
+    assert again.model_copy(update={"tasks": given.tasks}) == given  # whose defaults are in the ablations
     assert run(tmp_path / "again", "check", "--resolved").stdout == resolved
     said = YAML(typ="safe", pure=True).load(resolved)
     for section in ("model", "training", "search", "tracking"):
         assert set(said[section]) == set(type(getattr(given, section)).model_fields)
 
 
-def test_a_resolved_cell_is_the_cell(folder: Path) -> None:
+def test_a_resolved_ablation_is_the_ablation(folder: Path) -> None:
     said = YAML(typ="safe", pure=True).load(run(folder, "check", "--resolved", "reverse-nope-causal").stdout)
-    cell = read(folder / "params.yaml").cell("reverse-nope-causal")
+    ablation = read(folder / "params.yaml").ablation("reverse-nope-causal")
     assert list(said) == ["name", "task", "model", "training"]
     assert (
-        Cell(
+        Ablation(
             name=said["name"],
-            dataset=cell.dataset,
+            dataset=ablation.dataset,
             task=task(said["task"], "task"),
-            model=checked(Model, said["model"], "model"),
-            training=checked(Training, said["training"], "training"),
+            model=parse(Model, said["model"], "model"),
+            training=parse(Training, said["training"], "training"),
         )
-        == cell
+        == ablation
     )
 
 

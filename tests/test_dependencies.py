@@ -23,15 +23,15 @@ NAMED = "pipeline.served"
 
 LAYERS = (
     ("cli", "__main__"),
-    ("stages", "grid", "study", "loaded", "served"),
+    ("stages", "repro", "study", "api", "served"),
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement"),
     ("transformer",),
     ("dataset",),
     ("tasks",),
-    ("cells",),
+    ("switches",),
     ("params", "presets", "files"),
-    ("refusal",),
+    ("errors",),
 )
 """What may import what: anything below it, and its neighbours."""
 ABSENT = ("mlflow", "optuna", "dvc", "pipeline.tracking", "pipeline.reporting", "pipeline.search")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import files
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
@@ -36,21 +36,21 @@ def test_any_altered_bit_and_any_cut_is_noticed(
     altered[bit // 8] ^= 1 << bit % 8
     for wrong in (bytes(altered), content[: data.draw(st.integers(0, len(content) - 1))]):
         files.write_bytes(path, wrong)
-        with pytest.raises(Refused, match="altered or truncated"):
+        with pytest.raises(UserError, match="altered or truncated"):
             files.verified(path, files.digest(content), made_by="make it")
     files.write_bytes(path, content)
     assert files.verified(path, files.digest(content), made_by="make it") == content
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"absent.json: no such file; `cook dinner` makes it"):
+    with pytest.raises(UserError, match=r"absent.json: no such file; `cook dinner` makes it"):
         files.read_json(tmp_path / "absent.json", made_by="cook dinner")
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\x00"])
 def test_damaged_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(Refused, match="damaged"):
+    with pytest.raises(UserError, match="damaged"):
         files.read_json(tmp_path / "config.json", made_by="cook dinner")
 
 
@@ -81,7 +81,7 @@ def test_no_bit_of_a_sealed_folder_can_change(tmp_path_factory: pytest.TempPathF
     flipped[bit // 8] ^= 1 << bit % 8
     for wrong in (bytes(flipped), content[: data.draw(st.integers(0, len(content) - 1))], b""):
         path.write_bytes(wrong)
-        with pytest.raises(Refused, match="cook dinner"):
+        with pytest.raises(UserError, match="cook dinner"):
             everything(folder)
     path.write_bytes(content)
     everything(folder)
@@ -89,15 +89,15 @@ def test_no_bit_of_a_sealed_folder_can_change(tmp_path_factory: pytest.TempPathF
 
 def test_what_is_of_something_else_or_not_finished_is_refused(tmp_path: Path) -> None:
     lunch, dinner = laid(tmp_path / "lunch", {"soup.csv": b"1\n"}, "lunch"), laid(tmp_path / "dinner")
-    with pytest.raises(Refused, match="lunch: is of lunch, not of dinner; make it again with `cook dinner`"):
+    with pytest.raises(UserError, match="lunch: is of lunch, not of dinner; make it again with `cook dinner`"):
         everything(lunch)
     (dinner / "soup.csv").write_bytes((lunch / "soup.csv").read_bytes())
-    with pytest.raises(Refused, match=r"soup.csv: altered or truncated"):
+    with pytest.raises(UserError, match=r"soup.csv: altered or truncated"):
         everything(dinner)
     (dinner / files.MANIFEST).unlink()
-    with pytest.raises(Refused, match=r"manifest.json: no such file; `cook dinner` makes it"):
+    with pytest.raises(UserError, match=r"manifest.json: no such file; `cook dinner` makes it"):
         everything(dinner)
-    with pytest.raises(Refused, match=r"bread.csv: no such file in manifest.json"):
+    with pytest.raises(UserError, match=r"bread.csv: no such file in manifest.json"):
         files.sealed(lunch, made_by="cook dinner").csv("bread.csv")
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from pipeline.errors import UserError
 from pipeline.params import Params, Sublayers, read
-from pipeline.refusal import Refused
 from tests.conftest import PRESETS
 
 
@@ -28,7 +28,7 @@ def written(folder: Path, *path: str, value: Any) -> Path:
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_is_a_valid_experiment(preset: str) -> None:
     params = read(PRESETS / f"{preset}.yaml")
-    assert [cell.name for cell in params.cells()] == list(params.ablations)
+    assert [ablation.name for ablation in params.all_ablations()] == list(params.ablations)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, path: tuple[str, ...], value: Any, said: str) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         read(written(tmp_path, *path, value=value))
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -177,7 +177,7 @@ LONG = "x" * 10_000
     ],
 )
 def test_a_message_stays_short_whatever_was_given(tmp_path: Path, path: tuple[str, ...], value: Any) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         read(written(tmp_path, *path, value=value))
     assert shown(str(refusal.value)) <= 80
     assert len(str(refusal.value)) < 700
@@ -186,8 +186,8 @@ def test_a_message_stays_short_whatever_was_given(tmp_path: Path, path: tuple[st
 
 @pytest.mark.parametrize("name", [LONG, "x" * 81])
 def test_an_asked_for_name_is_shortened_too(smoke: Params, name: str) -> None:
-    for ask in (smoke.cell, smoke.task):
-        with pytest.raises(Refused) as refusal:
+    for ask in (smoke.ablation, smoke.task):
+        with pytest.raises(UserError) as refusal:
             ask(name)
         assert shown(str(refusal.value)) <= 80
 
@@ -197,7 +197,7 @@ def test_an_asked_for_name_is_shortened_too(smoke: Params, name: str) -> None:
 )
 def test_neither_does_broken_yaml_make_it_long(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(Refused, match=r"params.yaml: not valid YAML") as refusal:
+    with pytest.raises(UserError, match=r"params.yaml: not valid YAML") as refusal:
         read(tmp_path / "params.yaml")
     assert shown(str(refusal.value)) <= 80
     assert "\n" not in str(refusal.value)
@@ -235,26 +235,26 @@ def test_a_switch_that_is_not_named_has_its_default(smoke: Params, section: str,
         ({"first": "nope-causal", "second": "nope-full", "of": "speed"}, "comparisons.0.of"),
     ],
 )
-def test_a_comparison_is_of_two_cells_of_one_task(tmp_path: Path, pair: dict[str, str], said: str) -> None:
+def test_a_comparison_is_of_two_ablations_of_one_task(tmp_path: Path, pair: dict[str, str], said: str) -> None:
     content = YAML(typ="safe", pure=True).load((PRESETS / "smoke.yaml").read_text()) | {"comparisons": [pair]}
     YAML().dump(content, tmp_path / "params.yaml")
-    with pytest.raises(Refused, match=said) as refusal:
+    with pytest.raises(UserError, match=said) as refusal:
         read(tmp_path / "params.yaml")
     assert "\n" not in str(refusal.value)
 
 
-def test_cells_that_share_no_seed_are_not_compared(tmp_path: Path) -> None:
+def test_ablations_that_share_no_seed_are_not_compared(tmp_path: Path) -> None:
     content = YAML(typ="safe", pure=True).load((PRESETS / "smoke.yaml").read_text())
     content["ablations"]["nope-causal"]["training"] = {"seeds": [9]}
     YAML().dump(content, tmp_path / "params.yaml")
-    with pytest.raises(Refused, match="share no seed"):
+    with pytest.raises(UserError, match="share no seed"):
         read(tmp_path / "params.yaml")
 
 
-def test_an_override_touches_its_own_cell_only(smoke: Params) -> None:
-    changed = smoke.cell("nope-causal").model
+def test_an_override_touches_its_own_ablation_only(smoke: Params) -> None:
+    changed = smoke.ablation("nope-causal").model
     assert changed == smoke.model.model_copy(update={"positional": "none"})
-    assert smoke.cell("learned-causal").model == smoke.model
+    assert smoke.ablation("learned-causal").model == smoke.model
 
 
 @pytest.mark.parametrize(
@@ -268,12 +268,12 @@ def test_an_override_touches_its_own_cell_only(smoke: Params) -> None:
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(UserError, match=said):
         read(tmp_path / "params.yaml")
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"git checkout .*params.yaml"):
+    with pytest.raises(UserError, match=r"git checkout .*params.yaml"):
         read(tmp_path / "params.yaml")
 
 
@@ -292,8 +292,8 @@ def test_a_list_of_layers_means_both_sublayers() -> None:
 
 
 def test_an_unknown_ablation_is_refused_with_the_nearest_name(smoke: Params) -> None:
-    with pytest.raises(Refused, match="did you mean 'nope-causal'"):
-        smoke.cell("none-casual")
+    with pytest.raises(UserError, match="did you mean 'nope-causal'"):
+        smoke.ablation("none-casual")
 
 
 @given(st.integers(2, 3000), st.integers(1, 3000), st.integers(1, 5))

@@ -12,8 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import study
+from pipeline.errors import UserError
 from pipeline.params import read
-from pipeline.refusal import Refused
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
 
@@ -64,7 +64,7 @@ def test_it_is_the_same_experiment_at_first_with_the_same_store(project: Path, u
         file.write(f"tracking:\n  uri: {uri}\n  experiment: mine\n")
     before = (project / "params.yaml").read_bytes()
     made, default = read(study.make("again") / "params.yaml"), read(project / "params.yaml")
-    assert made.cells() == default.cells()
+    assert made.all_ablations() == default.all_ablations()
     assert made.search == default.search
     assert (made.tracking.uri, made.tracking.experiment) == (seen, "mine-again")
     assert (project / "params.yaml").read_bytes() == before
@@ -82,10 +82,10 @@ def test_made_again_it_keeps_what_was_written(project: Path) -> None:
 
 
 def test_mistakes_leave_nothing(project: Path) -> None:
-    with pytest.raises(Refused, match="the name 'No Study' is not allowed"):
+    with pytest.raises(UserError, match="the name 'No Study' is not allowed"):
         study.make("No Study")
     (project / "dvc.yaml").unlink()
-    with pytest.raises(Refused, match=r"dvc\.yaml: no such file here"):
+    with pytest.raises(UserError, match=r"dvc\.yaml: no such file here"):
         study.make("lost")
     assert not (project / "studies").exists()
 
@@ -122,7 +122,7 @@ def test_a_study_of_ones_own_data_asks_what_order_is_worth_there(project: Path, 
     params = read(folder / "params.yaml")
     data, twin = (params.task(name) for name in params.tasks)
     assert twin == data.model_copy(update={"twin": True})
-    assert {cell.task.order_counts for cell in params.cells()} == {True, False}
+    assert {ablation.task.order_counts for ablation in params.all_ablations()} == {True, False}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         sizes = {split: len(table) for split, table in problems(data).splits().items()}
@@ -133,10 +133,10 @@ def test_a_study_of_ones_own_data_asks_what_order_is_worth_there(project: Path, 
     study.make("mine", data=Path("my prices.csv"), column="price")  # the same question again
     assert (folder / "params.yaml").read_text() == kept
     assert "my prices.csv" in paths(loaded(folder / "dvc.yaml")["stages"]["generate"])
-    with pytest.raises(Refused, match="studies/mine: is about something else than my prices"):
+    with pytest.raises(UserError, match="studies/mine: is about something else than my prices"):
         study.make("mine", data=Path("my prices.csv"), column="day")
     (tmp_path / "my prices.csv").write_text("day,price\n1,2\n")
-    with pytest.raises(Refused, match="studies/mine: is about something else than my prices"):
+    with pytest.raises(UserError, match="studies/mine: is about something else than my prices"):
         study.make("mine", data=Path("my prices.csv"), column="price")
 
 
@@ -153,7 +153,7 @@ def test_a_study_of_ones_own_data_asks_what_order_is_worth_there(project: Path, 
 def test_data_that_will_not_do_leaves_no_study(project: Path, data: str, column: str | None, said: str) -> None:
     (project / "few.txt").write_text("only a few words")
     (project / "few.csv").write_text("x,y\n1,2\n3,4\n")
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         study.make("mine", data=Path(data), column=column)
     assert said in str(refusal.value)
     assert not (project / "studies").exists()

@@ -8,9 +8,9 @@ import pandas as pd
 
 from pipeline import files
 from pipeline.dataset.rows import Rows, encode
+from pipeline.errors import UserError
 from pipeline.params import Task
 from pipeline.params import task as checked_task
-from pipeline.refusal import Refused
 from pipeline.tasks import SPLITS, Problems
 
 ABOUT = "dataset.json"
@@ -49,7 +49,7 @@ def write(folder: Path, problems: Problems) -> None:
     """Draw the dataset and write it to `folder`, sealed.
 
     Raises:
-        Refused: the task cannot be had (more examples than exist).
+        UserError: the task cannot be had (more examples than exist).
     """
     tables = problems.splits()
     about = {
@@ -68,7 +68,7 @@ def read(folder: Path, task: Task) -> Dataset:
     """Read the dataset in `folder`, which must be whole, unaltered, and that of `task`.
 
     Raises:
-        Refused: it is not.
+        UserError: it is not.
     """
     made_by = f"python -m pipeline generate {folder.name}"
     written = files.sealed(folder, made_by=made_by, of=task.name)
@@ -76,7 +76,7 @@ def read(folder: Path, task: Task) -> Dataset:
     made_for = checked_task(about["task"], f"{folder / ABOUT}: task")
     for key, wanted in task:
         if (found := getattr(made_for, key, None)) != wanted:
-            raise Refused(
+            raise UserError(
                 f"{folder}: made with {key} {found}, but params.yaml says {wanted}; make it again with `{made_by}`"
             )
     vocabulary, end = about["vocabulary"], about["end"]

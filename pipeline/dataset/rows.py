@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
 
 NOTHING = -100
 """A target that does not count (the default of torch's cross-entropy)."""
@@ -58,7 +58,7 @@ def encode(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int 
     """Token rows of `prompt + answer + end`, `length` tokens long (default: the longest row).
 
     Raises:
-        Refused: a character is not in the vocabulary.
+        UserError: a character is not in the vocabulary.
     """
     prompts, answers = table["prompt"].tolist(), [answer + end for answer in table["answer"]]
     texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
@@ -80,5 +80,5 @@ def _tokens(code_points: np.ndarray, vocabulary: list[str]) -> Int[np.ndarray, "
     tokens = token_of[code_points]
     if (tokens < 0).any():
         stranger = chr(code_points[tokens < 0][0])
-        raise Refused(f"the character {stranger!r} is not in the vocabulary {''.join(vocabulary)!r}")
+        raise UserError(f"the character {stranger!r} is not in the vocabulary {''.join(vocabulary)!r}")
     return tokens

@@ -12,14 +12,14 @@ from typing import Any
 from pipeline.engines import machine
 from pipeline.engines.command import Command, OnEnd, untold
 from pipeline.engines.forkserver import INTERRUPT
-from pipeline.refusal import Failed
+from pipeline.errors import RunError
 
 
 def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = untold) -> list[int]:
     """As `Engine.run`; GPUs are dealt out in turn.
 
     Raises:
-        Failed: the process that starts the commands was killed.
+        RunError: the process that starts the commands was killed.
     """
     count = workers or machine.room(gpus)
     free = machine.places(count)
@@ -75,4 +75,4 @@ def _answer(pipe: Connection) -> Any:
     try:
         return pipe.recv()
     except (EOFError, OSError):
-        raise Failed("--engine processes: the process that starts the commands was killed") from None
+        raise RunError("--engine processes: the process that starts the commands was killed") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engines.command import Command, OnEnd, untold
-from pipeline.refusal import Failed, Refused
+from pipeline.errors import RunError, UserError
 
 RETRIES = 3
 """How often a command is run again whose node was lost."""
@@ -23,20 +23,20 @@ def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None,
     """As `Engine.run`; without a number of workers, how many run at once is the cluster's to say.
 
     Raises:
-        Refused: Ray is not installed, or its cluster does not answer.
-        Failed: a command's node was lost time after time.
+        UserError: Ray is not installed, or its cluster does not answer.
+        RunError: a command's node was lost time after time.
     """
     try:
         import ray
     except ImportError:
-        raise Refused("--engine ray: Ray is not installed (pip install 'breaking-symmetry[cluster]')") from None
+        raise UserError("--engine ray: Ray is not installed (pip install 'breaking-symmetry[cluster]')") from None
     started = not ray.is_initialized()
     if started:
         try:
             _knock(os.environ.get("RAY_ADDRESS", ""))
             ray.init(log_to_driver=True, logging_level=logging.WARNING)
         except (OSError, ValueError, RuntimeError) as error:
-            raise Refused(f"--engine ray: no cluster answers ({str(error).splitlines()[0]})") from None
+            raise UserError(f"--engine ray: no cluster answers ({str(error).splitlines()[0]})") from None
     try:
         # Ray takes a function only, no other callable
         task: Any = ray.remote(num_cpus=1, num_gpus=_share(ray, gpus), max_retries=RETRIES)(lambda *of: _run(*of))
@@ -59,7 +59,7 @@ def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None,
             ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
             raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
-        raise Failed(f"--engine ray: a command was lost {RETRIES + 1} times ({str(error).splitlines()[0]})") from None
+        raise RunError(f"--engine ray: a command was lost {RETRIES + 1} times ({str(error).splitlines()[0]})") from None
     finally:
         if started:
             ray.shutdown()

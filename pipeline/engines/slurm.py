@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.engines.command import Command, OnEnd, untold
 from pipeline.engines.machine import THREADS
-from pipeline.refusal import Failed, Refused
+from pipeline.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from submitit import Job, SlurmExecutor
@@ -45,8 +45,8 @@ def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None,
     """As `Engine.run`; without a number of workers, how many run at once is the cluster's to say.
 
     Raises:
-        Refused: there is no submitit, no SLURM, or it does not take such jobs.
-        Failed: a job was lost time after time, or could not start its command.
+        UserError: there is no submitit, no SLURM, or it does not take such jobs.
+        RunError: a job was lost time after time, or could not start its command.
     """
     if not commands:
         return []
@@ -64,7 +64,9 @@ def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None,
             if waiting := {index: command for index, command in enumerate(commands) if index not in codes}:
                 _round(executor, waiting, ended)
         if lost := len(commands) - len(codes):
-            raise Failed(f"--engine slurm: {lost} of {len(commands)} jobs were lost {1 + RETRIES} times; see {folder}")
+            raise RunError(
+                f"--engine slurm: {lost} of {len(commands)} jobs were lost {1 + RETRIES} times; see {folder}"
+            )
     return [codes[index] for index in range(len(commands))]
 
 
@@ -76,7 +78,7 @@ def _folder() -> Iterator[Path]:
     failed = False
     try:
         yield folder
-    except Failed:
+    except RunError:
         failed = True
         raise
     finally:
@@ -88,26 +90,28 @@ def _refuse_without_slurm() -> None:
     try:
         import submitit  # noqa: F401
     except ImportError:
-        raise Refused("--engine slurm: submitit is not installed (pip install 'breaking-symmetry[cluster]')") from None
+        raise UserError(
+            "--engine slurm: submitit is not installed (pip install 'breaking-symmetry[cluster]')"
+        ) from None
     if missing := [program for program in ("sbatch", "srun") if shutil.which(program) is None]:
-        raise Refused(f"--engine slurm: there is no {missing[0]} on this machine")
+        raise UserError(f"--engine slurm: there is no {missing[0]} on this machine")
 
 
 def _whole(gpus: float | None) -> int:
     """How many GPUs each job takes of the partition, which may have none.
 
     Raises:
-        Refused: a share of one; the controller does not answer.
+        UserError: a share of one; the controller does not answer.
     """
     partition = os.environ.get("SBATCH_PARTITION")
     asked = ["sinfo", "--noheader", "--format=%G", *([f"--partition={partition}"] if partition else [])]
     done = subprocess.run(asked, capture_output=True, text=True)
     if done.returncode:
-        raise Refused(f"--engine slurm: no cluster answers ({_last_line(done.stderr)})")
+        raise UserError(f"--engine slurm: no cluster answers ({_last_line(done.stderr)})")
     if "gpu" not in done.stdout:
         return 0
     if gpus is not None and gpus != int(gpus):
-        raise Refused(f"--engine slurm: gives GPUs as a whole, not {gpus:g} of one; leave out --jobs-per-gpu")
+        raise UserError(f"--engine slurm: gives GPUs as a whole, not {gpus:g} of one; leave out --jobs-per-gpu")
     return 1 if gpus is None else int(gpus)
 
 
@@ -162,7 +166,7 @@ def _submit(executor: "SlurmExecutor", commands: Sequence[Command]) -> "Sequence
     try:
         return executor.map_array(_run, commands, repeat(Path.cwd()))
     except (FailedJobError, FailedSubmissionError) as error:
-        raise Refused(f"--engine slurm: {_last_line(str(error))}") from None
+        raise UserError(f"--engine slurm: {_last_line(str(error))}") from None
 
 
 @contextmanager
@@ -195,7 +199,7 @@ def _code(job: "Job[int]") -> int:
     try:
         return job.result()
     except UncompletedJobError:
-        raise Failed(f"--engine slurm: a job could not start its command; see {job.paths.stdout}") from None
+        raise RunError(f"--engine slurm: a job could not start its command; see {job.paths.stdout}") from None
 
 
 def _say(log: Path, start: int) -> int:

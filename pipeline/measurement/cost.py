@@ -11,7 +11,7 @@ from pipeline.measurement.registry import Subject, measurement
 def cost(subject: Subject) -> pd.DataFrame:
     """Floating-point operations of one training step of one member, forward and backward, in its matrix products (a
     multiplication and an addition are two)."""
-    training, rows = subject.cell.training, subject.rows
+    training, rows = subject.ablation.training, subject.rows
     positions = torch.from_numpy(rows.answer_positions if training.loss_on == "answer" else rows.all_positions.copy())
     counter = FlopCounterMode(display=False)
     subject.model.train()  # without the reference rows that an evaluation may need

@@ -34,7 +34,7 @@ def masks(subject: Subject) -> pd.DataFrame:
         return model.logits(model.residual_stream(prompts, seen, last)[-1])
 
     before = logits()
-    without = [logits(layer) for layer in range(len(model.blocks)) if subject.cell.model.attention == "causal"]
+    without = [logits(layer) for layer in range(len(model.blocks)) if subject.ablation.model.attention == "causal"]
     return tidy(
         ("layer",),
         max_logit_change=np.array([(after - before).abs().max() for after in without]),

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from pipeline.dataset.rows import Rows
-from pipeline.params import Cell
+from pipeline.params import Ablation
 from pipeline.transformer.model import Transformer
 
 ROWS_AT_ONCE = 64
@@ -24,13 +24,13 @@ FEW_ROWS = 256
 class Subject:
     """One member at one moment of its training, and the rows to measure it on.
 
-    Every subject of a task sees the same rows, so that cells can be compared row by row. None is a test row.
+    Every subject of a task sees the same rows, so that ablations can be compared row by row. None is a test row.
     """
 
     model: Transformer
     """In evaluation mode, on the CPU, float64: with what float32 rounds away, another processor or number of threads
     would be seen in the digits that are written."""
-    cell: Cell
+    ablation: Ablation
     rows: Rows
     """Rows of the task that the member was not trained on (the validation split)."""
     random: Int[Tensor, "rows length"]

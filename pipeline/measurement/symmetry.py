@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.dataset.rows import Rows
+from pipeline.errors import RunError
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.measurement.registry import Subject, measurement
-from pipeline.params import Cell
-from pipeline.refusal import Failed
+from pipeline.params import Ablation
 from pipeline.transformer.model import Transformer
 
 TOLERANCE = 1e-9
@@ -21,7 +21,7 @@ TOLERANCE = 1e-9
 PROMPTS, PERMUTATIONS = 64, 4
 
 
-class SymmetryError(Failed):
+class SymmetryError(RunError):
     """A model is not as blind to order as its architecture says it must be, or blinder: a bug in the instrument."""
 
 
@@ -72,8 +72,8 @@ def symmetry(subject: Subject) -> pd.DataFrame:
     """
     permuted = permuted_prompts(subject.rows)
     measured = change_of_prediction(subject.model, permuted)
-    predicted = is_order_blind(subject.cell.model)
-    check(predicted, measured["max_logit_change"], subject.cell, least=least_change(subject.model, permuted))
+    predicted = is_order_blind(subject.ablation.model)
+    check(predicted, measured["max_logit_change"], subject.ablation, least=least_change(subject.model, permuted))
     return pd.DataFrame([{"order_blind_predicted": int(predicted), **measured}])
 
 
@@ -109,13 +109,15 @@ def total_variation(
     return (before.softmax(-1) - after.softmax(-1)).abs().sum(-1) / 2
 
 
-def check(order_blind_predicted: bool, max_logit_change: float, cell: Cell, *, least: float = TOLERANCE) -> None:
+def check(
+    order_blind_predicted: bool, max_logit_change: float, ablation: Ablation, *, least: float = TOLERANCE
+) -> None:
     """Raise `SymmetryError` where prediction and measurement disagree. `least`: what would be no change where order
     counts."""
     if max_logit_change > TOLERANCE if order_blind_predicted else max_logit_change <= least:
-        verb, model = "must not" if order_blind_predicted else "must", cell.model
+        verb, model = "must not" if order_blind_predicted else "must", ablation.model
         raise SymmetryError(
-            f"{cell.name}: permuting earlier tokens moves a logit by {max_logit_change:.3g}, but it {verb} move any in "
+            f"{ablation.name}: permuting earlier tokens moves a logit by {max_logit_change:.3g}, but it {verb} move any in "
             f"this architecture (positional: {model.positional}, attention: {model.attention}, layers: {model.layers}; "
             f"tolerance {TOLERANCE if order_blind_predicted else least:g}): a bug in the instrument"
         )

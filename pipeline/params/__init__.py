@@ -13,24 +13,24 @@ from pydantic import Field, SerializeAsAny, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline.errors import UserError
 from pipeline.params.comparison import Comparison, Measure
+from pipeline.params.config import Config, brief, parse, shorten, suggest
 from pipeline.params.model import Model, Sublayers
 from pipeline.params.search import Layers, Search
-from pipeline.params.section import Section, brief, checked, nearest, shortened
 from pipeline.params.task import Task, task
 from pipeline.params.training import Training
-from pipeline.refusal import Refused
 
 __all__ = [
     "PARAMS_FILE",
     "Ablation",
-    "Cell",
     "Comparison",
+    "Config",
     "Layers",
     "Model",
+    "Overrides",
     "Params",
     "Search",
-    "Section",
     "Sublayers",
     "Task",
     "Tracking",
@@ -47,23 +47,23 @@ MOST_COMBINATIONS = 10_000
 """Of a search space's plain values: so many are tried out before a study begins."""
 
 
-class Tracking(Section):
+class Tracking(Config):
     """Where the view of the results is kept: the address says which back end (`pipeline/tracking/`) keeps it."""
 
     uri: Annotated[str, Field(pattern=r"^[a-z0-9]+(\+\w+)?:.+")] = "sqlite:///mlflow.db"
     experiment: Annotated[str, Field(min_length=1)] = "breaking-symmetry"
 
 
-class Ablation(Section):
-    """A cell as the file says it: the task, and what differs from the shared sections."""
+class Overrides(Config):
+    """An ablation as the file says it: the task, and what differs from the shared sections."""
 
     task: str
     model: dict[str, Any] = Field({})
     training: dict[str, Any] = Field({})
 
 
-class Cell(Section):
-    """One ablation, resolved: the shared sections with the cell's overrides applied."""
+class Ablation(Config):
+    """One ablation, resolved: the shared sections with the ablation's overrides applied."""
 
     name: str
     dataset: str
@@ -79,18 +79,18 @@ class Cell(Section):
         return of[self.task.scored_by]
 
     def resolved(self) -> dict[str, Any]:
-        """The cell as plain values."""
+        """The ablation as plain values."""
         sections = {"task": self.task, "model": self.model, "training": self.training}
         return {"name": self.name} | {key: section.model_dump(mode="json") for key, section in sections.items()}
 
 
-class Params(Section):
+class Params(Config):
     """The whole of `params.yaml`."""
 
     tasks: dict[str, dict[str, Any]]
     model: Model
     training: Training
-    ablations: dict[str, Ablation]
+    ablations: dict[str, Overrides]
     comparisons: list[Comparison]
     search: Search
     tracking: Tracking = Tracking()
@@ -104,51 +104,51 @@ class Params(Section):
             raise ValueError("is empty; name at least one")
         for name in value:
             if not isinstance(name, str) or not NAME.fullmatch(name):
-                raise ValueError(f"the name {shortened(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
+                raise ValueError(f"the name {shorten(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
         return value
 
     def task(self, name: str, where: str = "task") -> Task:
         """What is learned under that name.
 
         Raises:
-            Refused: there is no such task, or it is none.
+            UserError: there is no such task, or it is none.
         """
         if name not in self.tasks:
-            raise Refused(f"{where} {shortened(name)}: not under `tasks` in params.yaml{nearest(name, self.tasks)}")
+            raise UserError(f"{where} {shorten(name)}: not under `tasks` in params.yaml{suggest(name, self.tasks)}")
         return task(self.tasks[name], f"params.yaml: tasks.{name}")
 
-    def cell(self, name: str) -> Cell:
-        """The resolved cell `name`.
+    def ablation(self, name: str) -> Ablation:
+        """The resolved ablation `name`.
 
         Raises:
-            Refused: there is no such ablation, or its overrides make no valid cell.
+            UserError: there is no such ablation, or its overrides make no valid ablation.
         """
         if name not in self.ablations:
-            raise Refused(f"ablation {shortened(name)}: not in params.yaml{nearest(name, self.ablations)}")
+            raise UserError(f"ablation {shorten(name)}: not in params.yaml{suggest(name, self.ablations)}")
         own, where = self.ablations[name], f"params.yaml: ablations.{name}"
-        made = Cell(
+        made = Ablation(
             name=name,
             dataset=own.task,
             task=self.task(own.task, f"{where}.task"),
-            model=checked(Model, self.model.model_dump() | own.model, f"{where}.model"),
-            training=checked(Training, self.training.model_dump() | own.training, f"{where}.training"),
+            model=parse(Model, self.model.model_dump() | own.model, f"{where}.model"),
+            training=parse(Training, self.training.model_dump() | own.training, f"{where}.training"),
         )
         substitute = made.model.residual_substitute
         if substitute != "none" and not made.model.residual_free.layers:
             where = f"{where}.model.residual_substitute"
-            raise Refused(f"{where}: {substitute!r} stands in for nothing; name the layers in residual_free")
+            raise UserError(f"{where}: {substitute!r} stands in for nothing; name the layers in residual_free")
         return _possible(made, where)
 
-    def cells(self) -> list[Cell]:
-        """All cells, in the order of the file."""
-        return [self.cell(name) for name in self.ablations]
+    def all_ablations(self) -> list[Ablation]:
+        """All ablations, in the order of the file."""
+        return [self.ablation(name) for name in self.ablations]
 
-    def trial(self, overrides: Mapping[str, Any], name: str = "trial") -> Cell:
-        """The cell that a trial of the search trains: the shared sections with `overrides`, fields of either; evaluated
+    def trial(self, overrides: Mapping[str, Any], name: str = "trial") -> Ablation:
+        """The ablation that a trial of the search trains: the shared sections with `overrides`, fields of either; evaluated
         more often than `training` says where its steps ask for it.
 
         Raises:
-            Refused: they make no valid cell.
+            UserError: they make no valid ablation.
         """
         search, where = self.search, "params.yaml: search.space"
         training = self.training.model_dump() | {"seeds": search.seeds, "steps": search.steps, "snapshots": 0}
@@ -158,12 +158,12 @@ class Params(Section):
             content | {key: value for key, value in overrides.items() if key in content}
             for content in (self.model.model_dump(), training)
         )
-        made = Cell(
+        made = Ablation(
             name=name,
             dataset=search.task,
             task=self.task(search.task, "params.yaml: search.task"),
-            model=checked(Model, model, where),
-            training=checked(Training, training, where),
+            model=parse(Model, model, where),
+            training=parse(Training, training, where),
         )
         return _possible(made, "params.yaml: search")
 
@@ -176,30 +176,32 @@ class Params(Section):
     def _comparable(self, pair: Comparison, where: str) -> None:
         for role, name in (("first", pair.first), ("second", pair.second)):
             if name not in self.ablations:
-                raise Refused(f"{where}.{role}: {shortened(name)} is no ablation{nearest(name, self.ablations)}")
-        one, other = self.cell(pair.first), self.cell(pair.second)
+                raise UserError(f"{where}.{role}: {shorten(name)} is no ablation{suggest(name, self.ablations)}")
+        one, other = self.ablation(pair.first), self.ablation(pair.second)
         if one.dataset != other.dataset:
-            raise Refused(f"{where}: {one.name} learns {one.dataset}, {other.name} {other.dataset}; one task is meant")
+            raise UserError(
+                f"{where}: {one.name} learns {one.dataset}, {other.name} {other.dataset}; one task is meant"
+            )
         if not {*one.training.seeds} & {*other.training.seeds}:
-            raise Refused(f"{where}: {one.name} and {other.name} share no seed; cells are compared seed by seed")
+            raise UserError(f"{where}: {one.name} and {other.name} share no seed; ablations are compared seed by seed")
         if pair.of not in (allowed := measures(one, other)):
-            raise Refused(f"{where}.of: {pair.of!r} has no meaning for {one.dataset} (allowed: {', '.join(allowed)})")
+            raise UserError(f"{where}.of: {pair.of!r} has no meaning for {one.dataset} (allowed: {', '.join(allowed)})")
         if self.comparisons.count(pair) > 1 or one.name == other.name:
-            raise Refused(f"{where}: {one.name} and {other.name} are compared already, or the same")
+            raise UserError(f"{where}: {one.name} and {other.name} are compared already, or the same")
 
     def check(self) -> None:
         """Resolve everything that can be.
 
         Raises:
-            Refused: a task, a cell or a combination of values in the search space is none.
+            UserError: a task, an ablation or a combination of values in the search space is none.
         """
         for name in self.tasks:
             self.task(name)
-        self.cells()
+        self.all_ablations()
         for place, pair in enumerate(self.comparisons):
             self._comparable(pair, f"params.yaml: comparisons.{place}")
         if wrong := self.search.too_shallow(self.model.layers):
-            raise Refused(f"params.yaml: search.space: {wrong}")
+            raise UserError(f"params.yaml: search.space: {wrong}")
         plain: dict[str, Any] = {name: {} for name in self.search.layered}
         for _, chosen in zip(range(MOST_COMBINATIONS), self.search.combinations(), strict=False):
             self.trial(plain | chosen)
@@ -212,56 +214,56 @@ def _often(steps: int, every: int, least: int) -> int:
     return next(divisor for divisor in range(most, 0, -1) if steps % divisor == 0)
 
 
-def _possible(cell: Cell, where: str) -> Cell:
-    """The cell.
+def _possible(ablation: Ablation, where: str) -> Ablation:
+    """The ablation.
 
     Raises:
-        Refused: no run of it could ever converge, or no row is there that could lend its states.
+        UserError: no run of it could ever converge, or no row is there that could lend its states.
     """
-    training = cell.training
+    training = ablation.training
     evaluations = training.steps // training.evaluate_every
-    if cell.converged_at is not None and evaluations < training.converged_for:
-        raise Refused(
+    if ablation.converged_at is not None and evaluations < training.converged_for:
+        raise UserError(
             f"{where}: no run can converge: converged_for {training.converged_for} evaluations in a row, but steps "
             f"{training.steps} evaluated every {training.evaluate_every} have {evaluations}"
         )
-    if cell.model.lends and min(training.batch_size, cell.task.train_size) < 2:
-        raise Refused(
-            f"{where}: residual_substitute {cell.model.residual_substitute!r} takes the states of another row; "
+    if ablation.model.lends and min(training.batch_size, ablation.task.train_size) < 2:
+        raise UserError(
+            f"{where}: residual_substitute {ablation.model.residual_substitute!r} takes the states of another row; "
             f"batch_size and train_size must be at least 2"
         )
-    return cell
+    return ablation
 
 
-def measures(one: Cell, other: Cell) -> list[Measure]:
-    """What two cells of a task can be compared in: how well they did and, where the runs of both converge, how soon."""
+def measures(one: Ablation, other: Ablation) -> list[Measure]:
+    """What two ablations of a task can be compared in: how well they did and, where the runs of both converge, how soon."""
     score: Measure = "test_bits" if one.task.scored_by == "bits" else "test_exact_match"
     return [score] if None in (one.converged_at, other.converged_at) else ["restricted_steps", score]
 
 
 def read(path: Path = PARAMS_FILE) -> Params:
-    """Read and check the whole file, every cell included.
+    """Read and check the whole file, every ablation included.
 
     Raises:
-        Refused: the file is missing or does not say a valid experiment; the message is one line.
+        UserError: the file is missing or does not say a valid experiment; the message is one line.
     """
     try:
         content = YAML(typ="safe", pure=True).load(path.read_bytes())
     except FileNotFoundError:
-        raise Refused(
+        raise UserError(
             f"{path}: no such file here; run from the project's folder (`git checkout {path}` brings the default "
             f"experiment back, `python -m pipeline preset smoke` a small one)"
         ) from None
     except MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise Refused(f"{path}: not valid YAML{where}: {_first_line(error.problem or error.context)}") from None
+        raise UserError(f"{path}: not valid YAML{where}: {_first_line(error.problem or error.context)}") from None
     except RecursionError:
-        raise Refused(f"{path}: not valid YAML: nested too deeply") from None
+        raise UserError(f"{path}: not valid YAML: nested too deeply") from None
     except (YAMLError, ValueError) as error:  # bytes that are no text, a number that is no number
-        raise Refused(f"{path}: not valid YAML: {_first_line(error)}") from None
+        raise UserError(f"{path}: not valid YAML: {_first_line(error)}") from None
     if not isinstance(content, dict):
-        raise Refused(f"{path}: is no table of sections ({', '.join(Params.model_fields)})")
-    params = checked(Params, content, str(path))
+        raise UserError(f"{path}: is no table of sections ({', '.join(Params.model_fields)})")
+    params = parse(Params, content, str(path))
     params.check()
     return params
 

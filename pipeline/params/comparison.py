@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pipeline.params.section import Section
+from pipeline.params.config import Config
 
 Measure = Literal["restricted_steps", "test_exact_match", "test_bits"]
 
 
-class Comparison(Section):
-    """Two cells that share seeds, declared before they are trained: is `first` more than `second`?"""
+class Comparison(Config):
+    """Two ablations that share seeds, declared before they are trained: is `first` more than `second`?"""
 
     first: str
     second: str

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from pipeline.params.section import Section
+from pipeline.params.config import Config
 
 Positional = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
 Pattern = Literal["causal", "full"]
@@ -13,7 +13,7 @@ Lent = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
 Substitute = Literal["none", "backward", "forward", Lent, "fade"]
 
 
-class Sublayers(Section):
+class Sublayers(Config):
     """Some of the sublayers: the layers, counted from 0, whose attention or MLP is meant."""
 
     attention: tuple[NonNegativeInt, ...] = ()
@@ -42,7 +42,7 @@ class Sublayers(Section):
         return tuple(sorted({*self.attention, *self.mlp}))
 
 
-class Model(Section):
+class Model(Config):
     """The transformer and its switches."""
 
     layers: Annotated[int, Field(ge=1, le=64)]

@@ -16,8 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.params.config import Config, Fraction, Seed, requirement, shorten, suggest
 from pipeline.params.model import Model, Sublayers
-from pipeline.params.section import Fraction, Section, Seed, nearest, requirement, shortened
 from pipeline.params.training import Training, no_seed_twice
 
 FIXED = ("seeds", "steps", "snapshots")
@@ -30,7 +30,7 @@ PER_LAYER = [name for name, field in SEARCHABLE.items() if field.annotation is S
 """Those of which each layer and sublayer has its own."""
 
 
-class Layers(Section):
+class Layers(Config):
     """For each layer from 0 on: whether its sublayer is searched, or always kept as it is (not among the field's) or
     free (among them)."""
 
@@ -45,7 +45,7 @@ Entry = Annotated[
 """What a space says of one field."""
 
 
-class Search(Section):
+class Search(Config):
     """An Optuna study: which of the architectures in `space` still converge, and how sparse they can be."""
 
     task: str
@@ -90,10 +90,10 @@ class Search(Section):
     def _fields(cls, space: dict[str, list[Any] | Layers]) -> dict[str, list[Any] | Layers]:
         for name, choices in space.items():
             if name not in SEARCHABLE:
-                raise ValueError(f"{shortened(name)} is no field to search{nearest(name, list(SEARCHABLE))}")
+                raise ValueError(f"{shorten(name)} is no field to search{suggest(name, list(SEARCHABLE))}")
             if isinstance(choices, Layers) != (name in PER_LAYER):
                 wanted = "{attention: [...], mlp: [...]}" if name in PER_LAYER else "a list of values"
-                raise ValueError(f"{name}: must be {wanted}, not {shortened(choices)}")
+                raise ValueError(f"{name}: must be {wanted}, not {shorten(choices)}")
             if isinstance(choices, list):
                 _check_values(name, choices)
         return space
@@ -130,9 +130,9 @@ def _check_values(name: str, values: list[Any]) -> None:
     if not values:
         raise ValueError(f"{name}: lists nothing")
     if len({repr(value) for value in values}) < len(values):
-        raise ValueError(f"{name}: {shortened(values)} lists a value twice")
+        raise ValueError(f"{name}: {shorten(values)} lists a value twice")
     if len(values) > 1 and any(isinstance(value, list | dict) for value in values):
-        raise ValueError(f"{name}: only single values are searched, not {shortened(values[0])}")
+        raise ValueError(f"{name}: only single values are searched, not {shorten(values[0])}")
     field = SEARCHABLE[name]
     of_field: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
     for value in values:
@@ -140,4 +140,4 @@ def _check_values(name: str, values: list[Any]) -> None:
             of_field.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
         except ValidationError as error:
             said = requirement(error.errors()[0]["msg"])
-            raise ValueError(f"{name}: {said}, not {shortened(value)}") from None
+            raise ValueError(f"{name}: {said}, not {shorten(value)}") from None

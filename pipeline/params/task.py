@@ -6,15 +6,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_serializer, model_validator
 from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
-from pipeline.params.section import Section, Seed, checked, nearest, shortened
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
+from pipeline.params.config import Config, Seed, parse, shorten, suggest
 
 Scored = Literal["exact_match", "bits"]
 """What success is. `exact_match`: a problem has one right answer, and every character of it counts. `bits`: what comes
 next has a distribution, and counts by the bits per token that it takes to tell it."""
 
 
-class Task(Section):
+class Task(Config):
     """What every task has: its name, how many examples of it there are, and the seed they are drawn with."""
 
     scored_by: ClassVar[Scored] = "exact_match"
@@ -178,7 +178,7 @@ class Series(Windows):
     @model_validator(mode="after")
     def _column_of_a_file(self) -> Self:
         if self.column is not None and self.path is None:
-            raise ValueError(f"column: {shortened(self.column)} of which file? `path` is missing")
+            raise ValueError(f"column: {shorten(self.column)} of which file? `path` is missing")
         return self
 
 
@@ -202,11 +202,11 @@ def task(content: Mapping[str, Any], where: str) -> Task:
     """`content` as the section of the task that it names.
 
     Raises:
-        Refused: it is none; the message begins with `where`.
+        UserError: it is none; the message begins with `where`.
     """
     if "name" not in content:
-        raise Refused(f"{where}.name: missing (allowed: {', '.join(SECTIONS)})")
+        raise UserError(f"{where}.name: missing (allowed: {', '.join(SECTIONS)})")
     name = content["name"]
     if not isinstance(name, str) or name not in SECTIONS:
-        raise Refused(f"{where}.name: {shortened(name)} is no task{nearest(str(name), list(SECTIONS))}")
-    return checked(SECTIONS[name], content, where)
+        raise UserError(f"{where}.name: {shorten(name)} is no task{suggest(str(name), list(SECTIONS))}")
+    return parse(SECTIONS[name], content, where)

@@ -1,4 +1,4 @@
-"""How a cell is trained."""
+"""How an ablation is trained."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.params.section import Fraction, Section, Seed
+from pipeline.params.config import Config, Fraction, Seed
 
 Optimizer = Literal["adamw", "muon"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -25,8 +25,8 @@ def no_seed_twice(seeds: list[int]) -> list[int]:
     return seeds
 
 
-class Training(Section):
-    """How one cell is trained: all its seeds together, as one population."""
+class Training(Config):
+    """How one ablation is trained: all its seeds together, as one population."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
     optimizer: Optimizer = "muon"
@@ -65,8 +65,8 @@ class Training(Section):
     """`torch.compile`, with CUDA graphs on a GPU. It takes up to a minute, and again whenever members stop, so that it
     is for long trainings."""
     threads: PositiveInt = 1
-    """Processor threads of one cell. Results depend on it in their last digits, and cells side by side
-    (`python -m pipeline grid`) use a processor better than threads do."""
+    """Processor threads of one ablation. Results depend on it in their last digits, and ablations side by side
+    (`python -m pipeline repro`) use a processor better than threads do."""
 
     @field_validator("betas", mode="before")
     @classmethod

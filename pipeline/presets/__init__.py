@@ -4,9 +4,9 @@ import subprocess
 from pathlib import Path
 
 from pipeline import files
+from pipeline.errors import UserError
 from pipeline.params import PARAMS_FILE
-from pipeline.params.section import shortened
-from pipeline.refusal import Refused
+from pipeline.params.config import shorten
 
 PRESETS = {path.stem: path.read_text() for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 """Name -> the file's content."""
@@ -16,14 +16,14 @@ def put_in_place(name: str, *, force: bool = False) -> None:
     """Make `params.yaml` the preset `name`; with `force` also where it holds changes that nobody else has.
 
     Raises:
-        Refused: there is no such preset, or it would overwrite changes.
+        UserError: there is no such preset, or it would overwrite changes.
     """
     if name not in PRESETS:
-        raise Refused(f"preset {shortened(name)}: there is none (allowed: {', '.join(PRESETS)})")
+        raise UserError(f"preset {shorten(name)}: there is none (allowed: {', '.join(PRESETS)})")
     if PARAMS_FILE.exists() and not force:
         there = PARAMS_FILE.read_bytes()
         if there not in (text.encode() for text in PRESETS.values()) and there != _committed(PARAMS_FILE):
-            raise Refused(
+            raise UserError(
                 f"{PARAMS_FILE}: holds changes of your own, which preset {name!r} would overwrite; "
                 f"keep a copy and give --force"
             )

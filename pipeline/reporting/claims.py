@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from pipeline.params import Section
+from pipeline.params.config import Config
 
 Unit = Literal[
     "share", "points", "steps", "more steps", "more", "count", "number", "ratio", "p", "logit", "flops",
@@ -28,7 +28,7 @@ Statistic = Literal["value", "rows", "sum", "min", "max", "median"]
 Where = dict[str, Any]
 
 
-class Source(Section):
+class Source(Config):
     """A place in a table below `reports/`: of the rows that have the values of `where` (a list: any of them), the
     `statistic` of `column`; `value` where it is one row, `rows` for how many there are."""
 
@@ -38,7 +38,7 @@ class Source(Section):
     statistic: Statistic = "value"
 
 
-class Estimate(Section):
+class Estimate(Config):
     """A number, how sure it is, and where it is from."""
 
     value: float
@@ -47,7 +47,7 @@ class Estimate(Section):
     interval: IntervalKind = ""
     """How `low` and `high` were made."""
     n: int | None = None
-    """Runs, pairs of runs or cells that it is made from."""
+    """Runs, pairs of runs or ablations that it is made from."""
     unit: Unit
     budget: int | None = None
     """The most training steps that the runs behind it had."""
@@ -63,7 +63,7 @@ class Claim:
     estimates: Mapping[str, Estimate | None]
     """Its numbers, by the macro's parameters; None where there is nothing to say."""
     words: Mapping[str, Any] = field(default_factory=dict)
-    """Its other parameters: names of cells, and what they are in words."""
+    """Its other parameters: names of ablations, and what they are in words."""
     place: Place = ""
     """Where on the first screen it stands, if it does: what makes every number suspect, what the page is about, the
     answer to its question (which its section repeats), a verdict."""
@@ -177,7 +177,7 @@ class Record(Estimate):
     """Which number of the sentence it is."""
 
 
-class Claims(Section):
+class Claims(Config):
     """The whole of `claims.json`: every number of the report's sentences."""
 
     claims: list[Record]

@@ -1,4 +1,4 @@
-"""What all figures share: size, colours, marks, legends, a panel per cell, and the way to PNG.
+"""What all figures share: size, colours, marks, legends, a panel per ablation, and the way to PNG.
 
 A figure is 10 inches wide and its text at least 11 points, so that it can be read at the 900 to 1,000 pixels a code
 host gives it. Colours tell the positional encoding, marks the attention, both by their order in `params`; both can be
@@ -24,8 +24,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from pipeline import cells as grid
-from pipeline.params import Cell
+from pipeline import switches
+from pipeline.params import Ablation
 from pipeline.params.model import Pattern, Positional
 
 WIDTH = 10.0
@@ -69,7 +69,7 @@ def png(draw: Callable[[], Figure]) -> bytes:
 
 
 def _say_what_names_mean(figure: Figure) -> None:
-    """Below the panels: what the names of cells and numbers of layers that are seen do not say themselves."""
+    """Below the panels: what the names of ablations and numbers of layers that are seen do not say themselves."""
     seen = " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
     meanings = [meaning for sign, meaning in MEANINGS.items() if re.search(sign, seen)]
     if meanings:
@@ -77,14 +77,14 @@ def _say_what_names_mean(figure: Figure) -> None:
         figure.legend(handles=[], title=note, loc="outside lower left", frameon=False, title_fontsize=10, borderpad=0)
 
 
-def color(cell: Cell) -> str:
-    """That of the cell's positional encoding."""
-    return INK[get_args(Positional).index(cell.model.positional) % len(INK)]
+def color(ablation: Ablation) -> str:
+    """That of the ablation's positional encoding."""
+    return INK[get_args(Positional).index(ablation.model.positional) % len(INK)]
 
 
-def mark(cell: Cell) -> str:
-    """That of the cell's attention."""
-    return MARKS[get_args(Pattern).index(cell.model.attention) % len(MARKS)]
+def mark(ablation: Ablation) -> str:
+    """That of the ablation's attention."""
+    return MARKS[get_args(Pattern).index(ablation.model.attention) % len(MARKS)]
 
 
 def explain(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> None:
@@ -92,42 +92,42 @@ def explain(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> N
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.5)
 
 
-def encodings(cells: Sequence[Cell], **style: Any) -> list[Line2D]:
-    """What the colours mean: a handle for each positional encoding among `cells`."""
-    first = {cell.model.positional: cell for cell in reversed(cells)}
+def encodings(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
+    """What the colours mean: a handle for each positional encoding among `ablations`."""
+    first = {ablation.model.positional: ablation for ablation in reversed(ablations)}
     return [
-        Line2D([], [], color=color(first[name]), label=grid.encoding(name), **style)
+        Line2D([], [], color=color(first[name]), label=switches.positional_in_words(name), **style)
         for name in get_args(Positional)
         if name in first
     ]
 
 
-def full_attention(cells: Sequence[Cell], **style: Any) -> list[Line2D]:
+def full_attention(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
     """A handle that says which marks or lines are full attention, where there are any."""
-    full = any(cell.model.attention == "full" for cell in cells)
+    full = any(ablation.model.attention == "full" for ablation in ablations)
     return [Line2D([], [], color=DARK, label="full attention", **style)] if full else []
 
 
 def panel_per(
-    cells: Sequence[Cell], height: float, *, across: int = 4, shared: bool = True
+    ablations: Sequence[Ablation], height: float, *, across: int = 4, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel per cell, at most `across` side by side; `shared`: with one vertical axis."""
-    columns = min(across, len(cells))
-    rows = math.ceil(len(cells) / columns)
+    """A figure with a panel per ablation, at most `across` side by side; `shared`: with one vertical axis."""
+    columns = min(across, len(ablations))
+    rows = math.ceil(len(ablations) / columns)
     figure = Figure(figsize=(WIDTH, 1.2 + height * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=shared).flatten()
-    for axes, cell in zip(panels, cells, strict=False):
-        axes.set_title("\n".join(textwrap.wrap(cell.name, 96 // across)), loc="left")
+    for axes, ablation in zip(panels, ablations, strict=False):
+        axes.set_title("\n".join(textwrap.wrap(ablation.name, 96 // across)), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
-    for unused in panels[len(cells) :]:
+    for unused in panels[len(ablations) :]:
         unused.set_axis_off()
-    return figure, list(panels[: len(cells)])
+    return figure, list(panels[: len(ablations)])
 
 
-def row_per(cells: Sequence[Cell], axes: Axes) -> None:
-    """Name the rows of `axes` by the cells, the first on top."""
-    axes.set_yticks(range(len(cells)), [textwrap.shorten(cell.name, 60) for cell in cells])
-    axes.set_ylim(len(cells) - 0.4, -0.6)
+def row_per(ablations: Sequence[Ablation], axes: Axes) -> None:
+    """Name the rows of `axes` by the ablations, the first on top."""
+    axes.set_yticks(range(len(ablations)), [textwrap.shorten(ablation.name, 60) for ablation in ablations])
+    axes.set_ylim(len(ablations) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
 
 

@@ -13,8 +13,8 @@ LEAST = 6
 
 
 def not_yet_converged(runs: pd.DataFrame) -> pd.DataFrame:
-    """Kaplan-Meier estimate over the runs of a cell. A run that did not converge took more steps than it had; one that
-    diverged stays among those that never converge until the longest run of its cell has ended.
+    """Kaplan-Meier estimate over the runs of an ablation. A run that did not converge took more steps than it had; one that
+    diverged stays among those that never converge until the longest run of its ablation has ended.
 
     Returns:
         `step, share, low, high`: from each step on, the share of runs not yet converged, with its pointwise 95%
@@ -35,5 +35,5 @@ def not_yet_converged(runs: pd.DataFrame) -> pd.DataFrame:
 
 def restricted_steps(runs: pd.DataFrame, budget: int) -> "pd.Series[float]":
     """Steps to converge of each run, or `budget` where it took more: what is known of every run whatever its outcome,
-    so that their mean (RMST) compares cells without leaving out those that failed."""
+    so that their mean (RMST) compares ablations without leaving out those that failed."""
     return runs["steps_to_converge"].astype(float).fillna(np.inf).clip(upper=budget)

@@ -12,12 +12,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pipeline.dataset import Dataset
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import Subject, random_rows
-from pipeline.params import Cell, Search
+from pipeline.params import Ablation, Search
 from pipeline.search.result import Curve, Outcomes, Result
+from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.convergence import Convergence, ablation_curve, outcomes
 from pipeline.training.fit import fit
-from pipeline.training.history import Convergence, cell_curve, outcomes
 from pipeline.training.population import initialised
-from pipeline.training.resume import Checkpoints
 
 
 class GiveUp(Callback):
@@ -43,34 +43,36 @@ def hopeless(scores: Sequence[float], below: float) -> bool:
     return bool(np.nan_to_num(scores).max() < below)
 
 
-def train(cell: Cell, data: Dataset, search: Search, *, checkpoints: Path | None = None) -> tuple[Result, Curve]:
+def train(
+    ablation: Ablation, data: Dataset, search: Search, *, checkpoints: Path | None = None
+) -> tuple[Result, Curve]:
     """Train the trial's members, going on where a killed worker stopped; their result and learning curve."""
-    rule = GiveUp(cell.training.steps, search.give_up_at, search.give_up_below)
-    with _keeping(checkpoints, cell, data) as kept:
-        trained = fit(cell, data, callbacks=[rule], kept=kept)
+    rule = GiveUp(ablation.training.steps, search.give_up_at, search.give_up_below)
+    with _keeping(checkpoints, ablation, data) as kept:
+        trained = fit(ablation, data, callbacks=[rule], kept=kept)
     history = pd.DataFrame(trained.history)
-    convergence = Convergence.of(cell)
+    convergence = Convergence.of(ablation)
     ends = outcomes(history, convergence)
-    free = cell.model.residual_free
+    free = ablation.model.residual_free
     result = Result(
         members=len(ends),
         converged=int(ends["converged"].sum()),
         score=float(convergence.share(ends[convergence.score]).mean()),
-        residuals_kept=2 * cell.model.layers - len(free.attention) - len(free.mlp),
+        residuals_kept=2 * ablation.model.layers - len(free.attention) - len(free.mlp),
         parameters=trained.parameters,
-        flops=_flops_per_step(cell, data) * float(ends["steps"].sum()),
+        flops=_flops_per_step(ablation, data) * float(ends["steps"].sum()),
         steps=float(ends["steps"].mean()),
         given_up=int(rule.gave_up),
         diverged=int(ends["diverged"].sum()),
     )
-    curve = cell_curve(history, convergence).to_dict("records")
+    curve = ablation_curve(history, convergence).to_dict("records")
     return result, [{str(name): value for name, value in row.items()} for row in curve]
 
 
-def confirm(cell: Cell, data: Dataset, seeds: Sequence[int], *, checkpoints: Path | None = None) -> Outcomes:
-    """Train a cell again with these seeds, each to the end of its budget; what became of them."""
-    training = cell.training.model_copy(update={"seeds": list(seeds)})
-    again = cell.model_copy(update={"training": training})
+def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoints: Path | None = None) -> Outcomes:
+    """Train an ablation again with these seeds, each to the end of its budget; what became of them."""
+    training = ablation.training.model_copy(update={"seeds": list(seeds)})
+    again = ablation.model_copy(update={"training": training})
     with _keeping(checkpoints, again, data) as kept:
         trained = fit(again, data, kept=kept)
     rule = Convergence.of(again)
@@ -80,11 +82,11 @@ def confirm(cell: Cell, data: Dataset, seeds: Sequence[int], *, checkpoints: Pat
     return [{str(name): value for name, value in row.items()} for row in known]
 
 
-def _keeping(folder: Path | None, cell: Cell, data: Dataset) -> AbstractContextManager[Checkpoints | None]:
-    return Checkpoints(folder, cell, data.digests) if folder else nullcontext()
+def _keeping(folder: Path | None, ablation: Ablation, data: Dataset) -> AbstractContextManager[Checkpoints | None]:
+    return Checkpoints(folder, ablation, data.digests) if folder else nullcontext()
 
 
-def _flops_per_step(cell: Cell, data: Dataset) -> float:
-    model = initialised(cell.model, seed=cell.training.seeds[0], **data.inputs)
-    subject = Subject(model, cell, data.rows["validation"], random_rows(0, data.length, len(data.vocabulary)))
+def _flops_per_step(ablation: Ablation, data: Dataset) -> float:
+    model = initialised(ablation.model, seed=ablation.training.seeds[0], **data.inputs)
+    subject = Subject(model, ablation, data.rows["validation"], random_rows(0, data.length, len(data.vocabulary)))
     return float(cost(subject)["flops_per_step"].item())

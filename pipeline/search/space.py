@@ -1,4 +1,4 @@
-"""What a study varies: from the space in `params.yaml` to the cell that a trial trains. No field is named here but
+"""What a study varies: from the space in `params.yaml` to the ablation that a trial trains. No field is named here but
 `layers`, which decides what else there is to choose."""
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 from optuna import Trial
 
 from pipeline import files
-from pipeline.params import Cell, Params
+from pipeline.params import Ablation, Params
 
 KEPT, FREE = False, True
 Choices = dict[str, Any]
@@ -55,7 +55,7 @@ def corners(params: Params) -> list[Choices]:
     return found
 
 
-def cell(params: Params, chosen: Choices) -> Cell:
+def ablation(params: Params, chosen: Choices) -> Ablation:
     """What a trial trains.
 
     Raises:
@@ -73,10 +73,10 @@ def cell(params: Params, chosen: Choices) -> Cell:
 
 def study_name(params: Params) -> str:
     """Of everything that decides what a trial gives, so that a change starts a new study and the old one stays: what is
-    searched, how it is judged, and one of its cells for all else."""
+    searched, how it is judged, and one of its ablations for all else."""
     unrelated = {"task", "trials", "confirm", "storage", "seed", "enumerate_up_to", "heartbeat"}
     asked = params.search.model_dump(mode="json", exclude=unrelated)
-    one = cell(params, corners(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
+    one = ablation(params, corners(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
     return f"search-{files.digest(json.dumps([asked, one], sort_keys=True).encode())[:10]}"
 
 

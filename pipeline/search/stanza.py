@@ -1,4 +1,4 @@
-"""A trial's cell as an ablation: what to put below `ablations` in `params.yaml` to train it in the grid."""
+"""A trial's ablation as an ablation: what to put below `ablations` in `params.yaml` to train it in the grid."""
 
 import io
 from collections.abc import Sequence
@@ -7,28 +7,28 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline import files
-from pipeline.params import Cell, Params, Sublayers
+from pipeline.params import Ablation, Params, Sublayers
 from pipeline.params.search import PER_LAYER
 
 LONGEST = 80
 """Characters that the name of an ablation may have."""
 
 
-def stanza(cell: Cell, params: Params) -> tuple[str, dict[str, Any]]:
+def stanza(ablation: Ablation, params: Params) -> tuple[str, dict[str, Any]]:
     """The ablation's name, and its overrides: the task, and what of the fields in the space differs from `model` and
     `training`. Two trials have the same name only if they are the same configuration."""
-    pairs = {"model": (cell.model, params.model), "training": (cell.training, params.training)}
+    pairs = {"model": (ablation.model, params.model), "training": (ablation.training, params.training)}
     differing = {
         section: {name: value for name, value in own if name in params.search.space and value != getattr(shared, name)}
         for section, (own, shared) in pairs.items()
     }
     changed = {name: value for own in differing.values() for name, value in own.items() if name != "layers"}
     parts = [_named(name, changed[name]) for name in sorted(changed, key=lambda name: name not in PER_LAYER)]
-    name = "-".join([f"search-{cell.model.layers}-layer{'s' * (cell.model.layers > 1)}", *parts])
+    name = "-".join([f"search-{ablation.model.layers}-layer{'s' * (ablation.model.layers > 1)}", *parts])
     if len(name) > LONGEST:
         name = f"{name[: LONGEST - 9]}-{files.digest(name.encode())[:8]}"
     sections = {section: {name: _plain(value) for name, value in own.items()} for section, own in differing.items()}
-    return name, {"task": cell.dataset} | {section: own for section, own in sections.items() if own}
+    return name, {"task": ablation.dataset} | {section: own for section, own in sections.items() if own}
 
 
 def line(name: str, overrides: dict[str, Any]) -> str:

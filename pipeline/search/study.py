@@ -20,8 +20,8 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.errors import RunError, UserError
 from pipeline.params import Params, Search
-from pipeline.refusal import Failed, Refused
 from pipeline.search import space
 
 VARIABLE = "SEARCH_STORAGE"
@@ -39,16 +39,16 @@ def storage_url(search: Search, folder: Path) -> URL:
     """Where the study is kept: the environment variable, `search.storage`, or a file in `folder`.
 
     Raises:
-        Refused: it is no address of a database that serves.
+        UserError: it is no address of a database that serves.
     """
     told = os.environ.get(VARIABLE)
     key, given = VARIABLE if told else "search.storage", told or search.storage or f"sqlite:///{folder / 'study.db'}"
     try:
         url = make_url(given)
     except SQLAlchemyError:  # not shown: it may hold a password
-        raise Refused(f"{key}: no address of a database (allowed: sqlite:///... or postgresql://...)") from None
+        raise UserError(f"{key}: no address of a database (allowed: sqlite:///... or postgresql://...)") from None
     if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise Refused(f"{key}: {url.get_backend_name()!r} does not serve (allowed: sqlite, postgresql)")
+        raise UserError(f"{key}: {url.get_backend_name()!r} does not serve (allowed: sqlite, postgresql)")
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
@@ -57,7 +57,7 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
     same every time (workers side by side must not).
 
     Raises:
-        Refused: the storage cannot be reached, or was made by another version of Optuna.
+        UserError: the storage cannot be reached, or was made by another version of Optuna.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a traceback for each trial that Ctrl-C ends
     with _refusing(url), alone(url):
@@ -84,9 +84,9 @@ def find_study(params: Params, url: URL) -> optuna.Study:
     """The study of `params`, to be read.
 
     Raises:
-        Refused: there is none, or its storage cannot be reached.
+        UserError: there is none, or its storage cannot be reached.
     """
-    missing = Refused(f"{_shown(url)}: holds no study of this params.yaml; `python -m pipeline search` makes it")
+    missing = UserError(f"{_shown(url)}: holds no study of this params.yaml; `python -m pipeline search` makes it")
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise missing  # to look into it would be to make it
     with _refusing(url):
@@ -137,12 +137,12 @@ def _refusing(url: URL) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # Optuna's answer to a schema of another version
-        raise Refused(
+        raise UserError(
             f"search.storage: {_shown(url)} was made by another version of Optuna ({_first_line(error)})"
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         cause = of_storage(error) or error
-        raise Refused(f"search.storage: no study can be kept at {_shown(url)} ({_first_line(cause)})") from None
+        raise UserError(f"search.storage: no study can be kept at {_shown(url)} ({_first_line(cause)})") from None
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def relying_on(url: URL) -> Iterator[None]:
     """Say in one line what a storage answers that served before.
 
     Raises:
-        Failed: its disk is full, or its server is gone and did not come back.
+        RunError: its disk is full, or its server is gone and did not come back.
     """
     try:
         yield
@@ -158,7 +158,7 @@ def relying_on(url: URL) -> Iterator[None]:
         if (cause := of_storage(error)) is None:
             raise
         said = f"search: {_shown(url)} does not answer as it did ({_first_line(cause)})"
-        raise Failed(f"{said}; no trial is lost, the same command goes on") from None
+        raise RunError(f"{said}; no trial is lost, the same command goes on") from None
 
 
 def of_storage(error: BaseException | None) -> SQLAlchemyError | None:

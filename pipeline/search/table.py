@@ -9,33 +9,33 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline import cells
-from pipeline.params import Cell, Params
+from pipeline import switches
+from pipeline.params import Ablation, Params
 from pipeline.search import space
 from pipeline.search.result import Result
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
 
 
-def cell_of(params: Params, trial: FrozenTrial) -> Cell | None:
+def ablation_of(params: Params, trial: FrozenTrial) -> Ablation | None:
     """What the trial trained; None if it was lost before the sampler had chosen everything."""
     try:
-        return space.cell(params, trial.params)
+        return space.ablation(params, trial.params)
     except KeyError:
         return None
 
 
-def cells_of(params: Params, study: optuna.Study) -> dict[int, Cell]:
+def ablations_of(params: Params, study: optuna.Study) -> dict[int, Ablation]:
     """Trial -> what it trained, of those of which that is known."""
-    found = {trial.number: cell_of(params, trial) for trial in study.get_trials(deepcopy=False)}
-    return {number: cell for number, cell in found.items() if cell is not None}
+    found = {trial.number: ablation_of(params, trial) for trial in study.get_trials(deepcopy=False)}
+    return {number: ablation for number, ablation in found.items() if ablation is not None}
 
 
 def trials(params: Params, study: optuna.Study) -> pd.DataFrame:
-    """A row per trial, in the order of their numbers: `trial, state`, what it was (`cells.COLUMNS`, and what else the
+    """A row per trial, in the order of their numbers: `trial, state`, what it was (`switches.COLUMNS`, and what else the
     space lists), what became of it, `repeats` (the trial whose stored result it is) and `retries` (the lost trial that
     it ran again)."""
-    example = _configuration(params, space.cell(params, space.corners(params)[0])) | _outcome(_EXAMPLE)
+    example = _configuration(params, space.ablation(params, space.corners(params)[0])) | _outcome(_EXAMPLE)
     linked = ("repeats", "retries")
     whole = [name for name, value in example.items() if isinstance(value, int)]
     rows = [_row(params, trial) for trial in study.get_trials(deepcopy=False)]
@@ -47,11 +47,11 @@ _EXAMPLE = Result(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0)
 
 
 def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
-    cell, stored, first = cell_of(params, trial), trial.user_attrs.get("result"), original(trial)
+    ablation, stored, first = ablation_of(params, trial), trial.user_attrs.get("result"), original(trial)
     return {
         "trial": trial.number,
         "state": STATES.get(trial.state, "failed"),
-        **(_configuration(params, cell) if cell else {}),
+        **(_configuration(params, ablation) if ablation else {}),
         **(_outcome(Result(**stored)) if stored else {}),
         "repeats": trial.user_attrs.get("repeats"),
         "retries": first if first != trial.number else None,
@@ -64,9 +64,11 @@ def original(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("retries", lost[0]))
 
 
-def _configuration(params: Params, cell: Cell) -> dict[str, Any]:
-    fields = dict(cell.model) | dict(cell.training)
-    return cells.columns(cell) | {name: fields[name] for name in params.search.plain if name not in cells.COLUMNS}
+def _configuration(params: Params, ablation: Ablation) -> dict[str, Any]:
+    fields = dict(ablation.model) | dict(ablation.training)
+    return switches.columns(ablation) | {
+        name: fields[name] for name in params.search.plain if name not in switches.COLUMNS
+    }
 
 
 def _outcome(result: Result) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
 from pipeline.dataset import Dataset
-from pipeline.params import Cell, Params, Search
+from pipeline.params import Ablation, Params, Search
 from pipeline.search import space
 from pipeline.search.interrupts import Held, held
 from pipeline.search.objective import train
@@ -25,8 +25,8 @@ from pipeline.search.table import original
 
 MOST_FAILURES = 3
 """Of the storage, one after the other, until a worker gives up."""
-Train = Callable[[Cell, Dataset, Search], tuple[Result, Curve]]
-OnTrial = Callable[[FrozenTrial, Cell], None]
+Train = Callable[[Ablation, Dataset, Search], tuple[Result, Curve]]
+OnTrial = Callable[[FrozenTrial, Ablation], None]
 
 
 def work(
@@ -35,7 +35,7 @@ def work(
     url: URL,
     data: Dataset,
     *,
-    on_trial: OnTrial = lambda trial, cell: None,
+    on_trial: OnTrial = lambda trial, ablation: None,
     train: Train = train,
 ) -> int:
     """Run trials until the study has all that are wanted; how many this worker ran.
@@ -91,7 +91,7 @@ class _Trial:
     ) -> None:
         self.params, self.url, self.data, self.complete = params, url, data, complete
         self.turn, self.interrupt, self.on_trial, self.train = turn, interrupt, on_trial, train
-        self.cell: Cell | None = None
+        self.ablation: Ablation | None = None
         self.taken: Exception | KeyboardInterrupt | None = None
         """What ended the trial here, if another worker had taken this one for dead while the storage was away."""
 
@@ -116,7 +116,7 @@ class _Trial:
                 self.turn.close()
             chosen = space.suggest(trial, self.params)
             self.turn.close()
-            self.cell = space.cell(self.params, chosen)
+            self.ablation = space.ablation(self.params, chosen)
             with self.interrupt.heard():
                 result, about = self._result(trial)
             for name, value in {"result": asdict(result), **about}.items():
@@ -144,8 +144,8 @@ class _Trial:
             if earlier.params == params and "repeats" not in earlier.user_attrs:
                 self._try_another(trial)
                 return Result(**earlier.user_attrs["result"]), {"repeats": earlier.number}
-        assert self.cell is not None
-        result, curve = self.train(self.cell, self.data, self.params.search)
+        assert self.ablation is not None
+        result, curve = self.train(self.ablation, self.data, self.params.search)
         return result, {"curve": curve}
 
     def _try_another(self, trial: optuna.Trial) -> None:
@@ -165,8 +165,8 @@ class _Trial:
 
     def tell(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Optuna's callback after the trial."""
-        if self.cell is not None and trial.state == TrialState.COMPLETE:
-            self.on_trial(trial, self.cell)
+        if self.ablation is not None and trial.state == TrialState.COMPLETE:
+            self.on_trial(trial, self.ablation)
 
 
 def _requeue_lost(study: optuna.Study, grace: float) -> None:

@@ -9,5 +9,5 @@ CHECKPOINTS = Path(".checkpoints")
 REPORTS = Path("reports")
 EVALUATION = REPORTS / "evaluation"
 TESTED = "evaluation.csv"
-"""In the folder of each cell there."""
+"""In the folder of each ablation there."""
 ANALYSIS = REPORTS / "analysis"

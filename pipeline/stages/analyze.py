@@ -13,9 +13,9 @@ from pipeline.measurement.registry import Subject, random_rows
 from pipeline.measurement.tables import rounded
 from pipeline.params import Params
 from pipeline.stages import ANALYSIS, DATA, MODELS
-from pipeline.training import checkpoints
-from pipeline.training.checkpoints import Checkpoint
-from pipeline.training.history import Convergence, kept_at
+from pipeline.training import artifact
+from pipeline.training.artifact import Checkpoint
+from pipeline.training.convergence import Convergence, kept_at
 from pipeline.training.population import initialised
 from pipeline.transformer.model import Transformer
 
@@ -31,48 +31,48 @@ class Moment(NamedTuple):
     """1: as training keeps it; 0: before, or on the way."""
 
 
-def run(params: Params, ablation: str) -> None:
+def run(params: Params, name: str) -> None:
     """Write `reports/analysis/<ablation>/<measurement>.csv`: `ablation, seed, step, trained`, the measurement's keys,
     its values.
 
     Raises:
-        Refused: no such ablation, or what it needs is missing, altered or made for something else.
+        UserError: no such ablation, or what it needs is missing, altered or made for something else.
         SymmetryError: a member is not as blind to order as its architecture says.
     """
-    cell = params.cell(ablation)
-    data = dataset.read(DATA / cell.dataset, cell.task)
-    trained = checkpoints.read(MODELS / ablation, cell, data, snapshots=True)
+    ablation = params.ablation(name)
+    data = dataset.read(DATA / ablation.dataset, ablation.task)
+    trained = artifact.read(MODELS / name, ablation, data, snapshots=True)
     rows = data.rows["validation"]
     random = random_rows(RANDOM_ROWS, data.length, len(data.vocabulary))
-    answered = cell.task.scored_by == "exact_match"
+    answered = ablation.task.scored_by == "exact_match"
     asked = {name: one for name, one in measurements().items() if answered or not one.of_answers}
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in asked}
     for moment, model in _members(trained, data.inputs):
         if not all(weight.isfinite().all() for weight in model.parameters()):
-            print(f"{ablation}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
+            print(f"{ablation.name}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
-        subject = Subject(model.double(), trained.cell, rows, random)
+        subject = Subject(model.double(), trained.ablation, rows, random)
         for name, one in asked.items():
             if one.along_training or moment.trained or not moment.step:
                 table = rounded(one.function(subject))
-                tables[name].append(_labelled(table, ablation, moment))
-    with files.sealing(ANALYSIS / ablation, of=trained.seal) as new:
+                tables[name].append(_labelled(table, ablation.name, moment))
+    with files.sealing(ANALYSIS / ablation.name, of=trained.seal) as new:
         for name, of_members in tables.items():
             if of_members:
                 files.write_csv(new / f"{name}.csv", pd.concat(of_members, ignore_index=True))
 
 
-def _labelled(table: pd.DataFrame, ablation: str, moment: Moment) -> pd.DataFrame:
+def _labelled(table: pd.DataFrame, name: str, moment: Moment) -> pd.DataFrame:
     """The table with the columns in front that say whose it is."""
-    labels = {"ablation": ablation, **moment._asdict()}
+    labels = {"ablation": name, **moment._asdict()}
     return table.assign(**labels)[[*labels, *table.columns]]
 
 
 def _members(trained: Checkpoint, inputs: dict[str, Any]) -> Iterator[tuple[Moment, Transformer]]:
     """Every member, in the order of its training."""
-    steps = kept_at(trained.history, Convergence.of(trained.cell))
+    steps = kept_at(trained.history, Convergence.of(trained.ablation))
     for seed, member in trained.members.items():
-        start = initialised(trained.cell.model, seed=seed, **inputs)
+        start = initialised(trained.ablation.model, seed=seed, **inputs)
         yield Moment(seed, 0, 0), start.eval()
         for (of_seed, step), model in sorted(trained.snapshots.items(), key=lambda item: item[0]):
             if of_seed == seed:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 
-from pipeline import cells, dataset, files
+from pipeline import dataset, files, switches
 from pipeline.dataset import Dataset
 from pipeline.measurement import accuracy
 from pipeline.measurement.bits import bits
@@ -14,9 +14,9 @@ from pipeline.params.task import Scored
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
 from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
-from pipeline.tracking.cells import record
-from pipeline.training import checkpoints
-from pipeline.training.history import Convergence, outcomes
+from pipeline.tracking.ablations import record
+from pipeline.training import artifact
+from pipeline.training.convergence import Convergence, outcomes
 from pipeline.training.processor import threads
 from pipeline.transformer.model import Transformer
 
@@ -41,28 +41,28 @@ SCORES: dict[Scored, Callable[[Transformer, Dataset, Problems], dict[str, float]
 """What a task is scored by -> the columns of `runs.csv` that say how a member did."""
 
 
-def run(params: Params, ablation: str) -> None:
+def run(params: Params, name: str) -> None:
     """Write `reports/evaluation/<ablation>/evaluation.csv`, a row per seed.
 
     Raises:
-        Refused: no such ablation, or what it needs is missing, altered or made for something else.
+        UserError: no such ablation, or what it needs is missing, altered or made for something else.
     """
-    asked = params.cell(ablation)
+    asked = params.ablation(name)
     data = dataset.read(DATA / asked.dataset, asked.task)
-    trained = checkpoints.read(MODELS / ablation, asked, data)
-    cell, task = trained.cell, problems(asked.task)
-    learned = outcomes(trained.history, Convergence.of(cell)).set_index("seed")
+    trained = artifact.read(MODELS / name, asked, data)
+    ablation, task = trained.ablation, problems(asked.task)
+    learned = outcomes(trained.history, Convergence.of(ablation)).set_index("seed")
     records = []
     for seed, member in trained.members.items():
-        with torch.inference_mode(), threads(cell.training.threads):
-            scored = SCORES[cell.task.scored_by](member, data, task)
+        with torch.inference_mode(), threads(ablation.training.threads):
+            scored = SCORES[ablation.task.scored_by](member, data, task)
         records.append(
-            {"ablation": ablation, "seed": seed, "task": cell.dataset, **cells.columns(cell)}
+            {"ablation": name, "seed": seed, "task": ablation.dataset, **switches.columns(ablation)}
             | {"parameters": trained.parameters}
             | learned.loc[[seed]].to_dict("records")[0]
             | scored
         )
-    folder = EVALUATION / ablation
+    folder = EVALUATION / name
     with files.sealing(folder, of=trained.seal) as new:
         files.write_csv(new / TESTED, pd.DataFrame(records))
-    record(params.tracking, asked, MODELS / ablation, folder / TESTED)
+    record(params.tracking, asked, MODELS / name, folder / TESTED)

@@ -10,6 +10,6 @@ def run(params: Params, task: str) -> None:
     """Write `data/<task>/`.
 
     Raises:
-        Refused: no such task, or more examples asked for than exist.
+        UserError: no such task, or more examples asked for than exist.
     """
     dataset.write(DATA / task, problems(params.task(task)))

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.training.history import outcomes
+from pipeline.training.convergence import outcomes
 from pipeline.training.module import PopulationModule
 
 REFRESH_SECONDS = 0.5
@@ -69,9 +69,9 @@ class ShowProgress(Callback):
 
 
 def name(module: LightningModule) -> str:
-    """The cell's name."""
+    """The ablation's name."""
     assert isinstance(module, PopulationModule)
-    return module.cell.name
+    return module.ablation.name
 
 
 def state(module: LightningModule) -> str:
@@ -93,4 +93,4 @@ def converged(module: LightningModule) -> str:
         return ""
     ends = outcomes(pd.DataFrame(module.history), module.convergence) if module.history else None
     reached = 0 if ends is None else int(ends["converged"].sum())
-    return f"converged {reached}/{len(module.cell.training.seeds)}"
+    return f"converged {reached}/{len(module.ablation.training.seeds)}"

@@ -1,4 +1,4 @@
-"""Stage `report`: every cell's evaluation, history and measurements in; tables, figures, claims and the page out."""
+"""Stage `report`: every ablation's evaluation, history and measurements in; tables, figures, claims and the page out."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -6,16 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import cells as grid
-from pipeline import files
+from pipeline import files, switches
+from pipeline.errors import UserError
 from pipeline.measurement.catalogue import measurements
-from pipeline.params import Cell, Params
-from pipeline.refusal import Refused
+from pipeline.params import Ablation, Params
 from pipeline.reporting import page
 from pipeline.reporting.claims import Claims
-from pipeline.reporting.grid import across, comparisons, published, report, rescue, tables, twins
-from pipeline.reporting.grid.ceiling import ceiling
-from pipeline.reporting.grid.evidence import Evidence
+from pipeline.reporting.experiment import across, comparisons, published, report, rescue, tables, twins
+from pipeline.reporting.experiment.ceiling import ceiling
+from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
 from pipeline.tasks.catalogue import problems
 
@@ -24,28 +23,28 @@ OWN_TOKEN = {name: ["dominance", "margin"] for name in ("own_token", "own_token_
 
 
 def run(params: Params) -> None:
-    """Write `reports/`, `index.html` last. Evaluations of cells that the grid no longer has are left alone.
+    """Write `reports/`, `index.html` last. Evaluations of ablations that the grid no longer has are left alone.
 
     Raises:
-        Refused: a cell of the grid has no evaluation or history, or one of other seeds.
+        UserError: an ablation of the grid has no evaluation or history, or one of other seeds.
     """
-    cells = params.cells()
-    models = {cell.name: _model(cell) for cell in cells}
-    runs = pd.concat([_evaluation(cell, models[cell.name]) for cell in cells], ignore_index=True)
-    history = pd.concat([_history(cell, models[cell.name]) for cell in cells], ignore_index=True)
+    ablations = params.all_ablations()
+    models = {ablation.name: _model(ablation) for ablation in ablations}
+    runs = pd.concat([_evaluation(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
+    history = pd.concat([_history(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
     runs["still_rising"] = tables.still_rising(runs, history)
-    tasks = {cell.dataset: problems(cell.task) for cell in cells}
+    tasks = {ablation.dataset: problems(ablation.task) for ablation in ablations}
     members = _measured(models)
     ceilings = {name: ceiling(task) for name, task in tasks.items()}
-    written = _tables(cells, runs, ceilings, members)
+    written = _tables(ablations, runs, ceilings, members)
     evidence = [
-        Evidence(name, task, _shown(cells, name), written, members, history, ceilings[name])
+        Evidence(name, task, _shown(ablations, name), written, members, history, ceilings[name])
         for name, task in tasks.items()
     ]
     compared = pd.concat([comparisons.table(one, params.comparisons) for one in evidence], ignore_index=True)
     written["comparisons.csv"] = comparisons.decided(compared, params.comparisons, runs)
-    written["rescue.csv"] = rescue.table(cells, runs)
-    written["order_value.csv"] = twins.table(cells, runs)
+    written["rescue.csv"] = rescue.table(ablations, runs)
+    written["order_value.csv"] = twins.table(ablations, runs)
     compared_tasks = evidence if across.many(evidence) else []
     written |= {"tasks.csv": across.matrix(compared_tasks), "holds.csv": across.holds(compared_tasks)}
     told = report.told(evidence, measurements())
@@ -78,11 +77,14 @@ def metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
         .round(shown)
         .dropna(how="all", axis=1)
     )
-    return {str(name): {str(cell): float(value) for cell, value in of.dropna().items()} for name, of in table.items()}
+    return {
+        str(name): {str(ablation): float(value) for ablation, value in of.dropna().items()}
+        for name, of in table.items()
+    }
 
 
 def _tables(
-    cells: Sequence[Cell],
+    ablations: Sequence[Ablation],
     runs: pd.DataFrame,
     ceilings: dict[str, float | None],
     members: dict[str, pd.DataFrame],
@@ -91,64 +93,66 @@ def _tables(
     cost = members["cost"]
     flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
     values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
-    of_cells = tables.ablations(cells, runs, ceilings, flops)
+    of_ablations = tables.ablations(ablations, runs, ceilings, flops)
     return {
         "runs.csv": runs,
-        "ablations.csv": of_cells,
-        "published.csv": published.agreement(cells, of_cells),
+        "ablations.csv": of_ablations,
+        "published.csv": published.agreement(ablations, of_ablations),
         "symmetry.csv": members["symmetry"].drop(columns="step", errors="ignore"),
         **{f"measurements/{name}.csv": tables.summary(members[name], of) for name, of in values.items()},
     }
 
 
-def _shown(cells: Sequence[Cell], task: str) -> list[Cell]:
-    """The cells of a task, in the order in which they are shown."""
-    groups = grid.in_groups([cell for cell in cells if cell.dataset == task])
-    return [cell for _, members in groups for cell in members]
+def _shown(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
+    """The ablations of a task, in the order in which they are shown."""
+    groups = switches.grouped([ablation for ablation in ablations if ablation.dataset == task])
+    return [ablation for _, members in groups for ablation in members]
 
 
-def _model(cell: Cell) -> files.Sealed:
-    """What the cell was trained to; its other files are of this very training."""
-    return files.sealed(MODELS / cell.name, made_by=f"python -m pipeline train {cell.name}", of=cell.name)
+def _model(ablation: Ablation) -> files.Sealed:
+    """What the ablation was trained to; its other files are of this very training."""
+    return files.sealed(MODELS / ablation.name, made_by=f"python -m pipeline train {ablation.name}", of=ablation.name)
 
 
-def _evaluation(cell: Cell, model: files.Sealed) -> pd.DataFrame:
-    command = f"python -m pipeline evaluate {cell.name}"
-    table = files.sealed(EVALUATION / cell.name, made_by=command, of=model.seal).csv(TESTED)
-    scores = [f"{split}_{cell.task.scored_by}" for split in ("validation", "test")]
+def _evaluation(ablation: Ablation, model: files.Sealed) -> pd.DataFrame:
+    command = f"python -m pipeline evaluate {ablation.name}"
+    table = files.sealed(EVALUATION / ablation.name, made_by=command, of=model.seal).csv(TESTED)
+    scores = [f"{split}_{ablation.task.scored_by}" for split in ("validation", "test")]
     if missing := [column for column in (*tables.REQUIRED, *scores) if column not in table]:
-        raise Refused(f"{EVALUATION / cell.name}: has no column {missing[0]!r}; make it again with `{command}`")
-    _check_seeds(table, cell, str(EVALUATION / cell.name))
-    # what the cell is, it knows better than a file does: a name such as `null` would be read as a missing value
-    return table.assign(ablation=cell.name, task=cell.dataset, **grid.columns(cell))
+        raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
+    _check_seeds(table, ablation, str(EVALUATION / ablation.name))
+    # what the ablation is, it knows better than a file does: a name such as `null` would be read as a missing value
+    return table.assign(ablation=ablation.name, task=ablation.dataset, **switches.columns(ablation))
 
 
 def _measured(models: Mapping[str, files.Sealed]) -> dict[str, pd.DataFrame]:
-    """Measurement -> its table over all cells; a cell whose members all diverged has none."""
+    """Measurement -> its table over all ablations; an ablation whose members all diverged has none."""
     analyses = {
-        cell: files.sealed(ANALYSIS / cell, made_by=f"python -m pipeline analyze {cell}", of=model.seal)
-        for cell, model in models.items()
+        ablation: files.sealed(ANALYSIS / ablation, made_by=f"python -m pipeline analyze {ablation}", of=model.seal)
+        for ablation, model in models.items()
     }
     found = {}
     for name in measurements():
         file = f"{name}.csv"
-        of_cells = [one.csv(file).assign(ablation=cell) for cell, one in analyses.items() if file in one.digests]
-        found[name] = pd.concat(of_cells, ignore_index=True) if of_cells else pd.DataFrame(columns=["ablation"])
+        of_ablations = [
+            one.csv(file).assign(ablation=ablation) for ablation, one in analyses.items() if file in one.digests
+        ]
+        found[name] = pd.concat(of_ablations, ignore_index=True) if of_ablations else pd.DataFrame(columns=["ablation"])
     found["own_token"] = own = tables.own_token(found["slices"]) if len(found["slices"]) else found["slices"]
     found["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"]) if len(own) else own
     return found
 
 
-def _history(cell: Cell, model: files.Sealed) -> pd.DataFrame:
+def _history(ablation: Ablation, model: files.Sealed) -> pd.DataFrame:
     table = model.csv("history.csv")
-    _check_seeds(table, cell, str(MODELS / cell.name))
-    table.insert(0, "ablation", cell.name)
+    _check_seeds(table, ablation, str(MODELS / ablation.name))
+    table.insert(0, "ablation", ablation.name)
     return table
 
 
-def _check_seeds(table: pd.DataFrame, cell: Cell, where: str) -> None:
-    if set(table["seed"]) != set(cell.training.seeds):
-        raise Refused(
-            f"{where}: has the seeds {sorted(set(table['seed']))}, but params.yaml says {sorted(cell.training.seeds)}; "
-            f"`python -m pipeline grid` trains what is missing"
+def _check_seeds(table: pd.DataFrame, ablation: Ablation, where: str) -> None:
+    if set(table["seed"]) != set(ablation.training.seeds):
+        raise UserError(
+            f"{where}: has the seeds {sorted(set(table['seed']))}, but params.yaml says {sorted(ablation.training.seeds)}; "
+            f"`python -m pipeline repro` trains what is missing"
         )

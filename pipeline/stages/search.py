@@ -18,8 +18,8 @@ from sqlalchemy.engine import URL
 
 from pipeline import dataset, files
 from pipeline.engines import ENGINES, LOCAL, Command, machine
-from pipeline.params import PARAMS_FILE, Ablation, Cell, Params, checked, editable
-from pipeline.refusal import Failed, Refused
+from pipeline.errors import RunError, UserError
+from pipeline.params import PARAMS_FILE, Ablation, Overrides, Params, editable, parse
 from pipeline.search import confirmation, space, stanza, table
 from pipeline.search.result import Result
 from pipeline.search.study import (
@@ -50,8 +50,8 @@ def run(params: Params, *, workers: int | None, engine: str, gpus: float | None)
     One worker of a fixed seed gives the same bytes every time; with several the order of the trials differs.
 
     Raises:
-        Refused: no dataset, no storage, or a space that makes no valid model.
-        Failed: the storage went away, or the workers were lost before the study had the trials that are wanted.
+        UserError: no dataset, no storage, or a space that makes no valid model.
+        RunError: the storage went away, or the workers were lost before the study had the trials that are wanted.
     """
     data = _data(params)
     url = storage_url(params.search, FOLDER.resolve())
@@ -98,13 +98,13 @@ def run_confirmation(params: Params, trial: int) -> None:
     """Train one trial of a study again with fresh seeds, from any machine that sees its storage.
 
     Raises:
-        Refused: the study has no such trial to be confirmed.
+        UserError: the study has no such trial to be confirmed.
     """
     url = storage_url(params.search, FOLDER.resolve())
     study = find_study(params, url)
     with relying_on(url):
         if trial not in (missing := _told(params, study).unconfirmed):
-            raise Refused(f"--confirm: trial {trial} is not to be confirmed (those that are: {missing or 'none'})")
+            raise UserError(f"--confirm: trial {trial} is not to be confirmed (those that are: {missing or 'none'})")
         confirm(params, study, trial, _data(params))
 
 
@@ -115,32 +115,32 @@ def longest_first(study: optuna.Study, trials: Iterable[int]) -> list[int]:
 
 
 def confirm(params: Params, study: optuna.Study, trial: int, data: dataset.Dataset) -> None:
-    """Train a trial's cell again with fresh seeds; the storage keeps what became of them."""
+    """Train a trial's ablation again with fresh seeds; the storage keeps what became of them."""
     from pipeline.search import objective
 
-    cell = table.cells_of(params, study)[trial]
-    confirmation.store(study, trial, objective.confirm(cell, data, params.search.confirm, checkpoints=KEPT))
+    ablation = table.ablations_of(params, study)[trial]
+    confirmation.store(study, trial, objective.confirm(ablation, data, params.search.confirm, checkpoints=KEPT))
 
 
 def finish(params: Params, study: optuna.Study, url: URL) -> None:
     """Show in MLflow what it lacks, and write the answer.
 
     Raises:
-        Failed: trials are missing.
+        RunError: trials are missing.
     """
-    cells = table.cells_of(params, study)
+    ablations = table.ablations_of(params, study)
     with alone(url):  # the first of many machines to come here does it
         runs = _runs(params, study)  # as the workers left them
         for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
-            runs.show(trial.number, cells[trial.number], trial.user_attrs, trial.values)
+            runs.show(trial.number, ablations[trial.number], trial.user_attrs, trial.values)
     told = replace(_told(params, study), importances=table.importances(study))
     _write(told)
     if (done := complete(study)) < wanted(params):
-        raise Failed(
+        raise RunError(
             f"search: {done} of {wanted(params)} trials are complete, the workers are gone; the same command goes on"
         )
     if missing := told.unconfirmed:
-        raise Failed(f"search: trials {missing} are not confirmed, the workers are gone; the same command goes on")
+        raise RunError(f"search: trials {missing} are not confirmed, the workers are gone; the same command goes on")
     confirmed = {f"confirmed_{trial}": float(members["converged"].sum()) for trial, members in told.confirmed.items()}
     runs.finish({"trials": done, "retried": float(told.trials["retries"].notna().sum())} | confirmed)
     print(f"The answer: {FOLDER / 'index.html'}")
@@ -150,41 +150,41 @@ def promote(params: Params, best: int) -> None:
     """Add the `best` configurations of the study to `ablations` in `params.yaml`, keeping everything else as it is.
 
     Raises:
-        Refused: there is no study yet, no trial of it is complete, or a name is taken by another cell.
+        UserError: there is no study yet, no trial of it is complete, or a name is taken by another ablation.
     """
     url = storage_url(params.search, FOLDER.resolve())
     study = find_study(params, url)
     told = _told(params, study)
     chosen = dict(_best(told, best))
     if not chosen:
-        raise Refused(f"study {study.study_name}: no trial is complete; `python -m pipeline search` goes on")
-    asked = params.model_copy(update={"ablations": {name: Ablation(**own) for name, own in chosen.items()}})
+        raise UserError(f"study {study.study_name}: no trial is complete; `python -m pipeline search` goes on")
+    asked = params.model_copy(update={"ablations": {name: Overrides(**own) for name, own in chosen.items()}})
     there = {name for name in chosen if name in params.ablations}
-    if taken := sorted(name for name in there if params.cell(name) != asked.cell(name)):
-        raise Refused(f"{PARAMS_FILE}: ablations.{taken[0]}: is another cell than the study's; rename it")
+    if taken := sorted(name for name in there if params.ablation(name) != asked.ablation(name)):
+        raise UserError(f"{PARAMS_FILE}: ablations.{taken[0]}: is another ablation than the study's; rename it")
     new = {name: overrides for name, overrides in chosen.items() if name not in there}
     yaml = editable()
     content = yaml.load(PARAMS_FILE.read_text())
     content["ablations"].update(new)
     buffer = io.StringIO()
     yaml.dump(content, buffer)
-    checked(Params, YAML(typ="safe", pure=True).load(buffer.getvalue()), str(PARAMS_FILE)).check()
+    parse(Params, YAML(typ="safe", pure=True).load(buffer.getvalue()), str(PARAMS_FILE)).check()
     files.write_text(PARAMS_FILE, buffer.getvalue())
-    print(f"added to params.yaml: {', '.join(new) or 'nothing new'}; `python -m pipeline grid` trains them")
+    print(f"added to params.yaml: {', '.join(new) or 'nothing new'}; `python -m pipeline repro` trains them")
 
 
 def _told(params: Params, study: optuna.Study) -> "Study":
     """The study as its report is written from it."""
     from pipeline.reporting.search.study import Study
 
-    trials, cells = table.trials(params, study), table.cells_of(params, study)
-    confirmed = confirmation.stored(study, list(cells), params.search.confirm)
-    return Study(study.study_name, params, trials, cells, wanted(params), space.size(params), confirmed=confirmed)
+    trials, ablations = table.trials(params, study), table.ablations_of(params, study)
+    confirmed = confirmation.stored(study, list(ablations), params.search.confirm)
+    return Study(study.study_name, params, trials, ablations, wanted(params), space.size(params), confirmed=confirmed)
 
 
 def _best(told: "Study", count: int) -> list[tuple[str, dict[str, Any]]]:
     """The best configurations as ablations: their names and overrides."""
-    return [stanza.stanza(told.cells[trial], told.params) for trial in told.ranked().head(count)["trial"]]
+    return [stanza.stanza(told.ablations[trial], told.params) for trial in told.ranked().head(count)["trial"]]
 
 
 def _write(told: "Study") -> None:
@@ -212,11 +212,11 @@ def _data(params: Params) -> dataset.Dataset:
     """What is learned.
 
     Raises:
-        Refused: there is no such dataset, or nothing says when a member has converged on it.
+        UserError: there is no such dataset, or nothing says when a member has converged on it.
     """
     asked, task = params.search.task, params.task(params.search.task)
     if task.scored_by == "bits" and params.training.converged_at_bits is None:
-        raise Refused(
+        raise UserError(
             f"search.task: {asked} is scored by bits per token; say at how many a member has converged "
             f"(training.converged_at_bits)"
         )
@@ -240,11 +240,11 @@ def _work(params: Params, study: optuna.Study, url: URL, data: dataset.Dataset) 
     with alone(url):  # so that there is one parent
         runs = _runs(params, study)
 
-    def tell(trial: optuna.trial.FrozenTrial, cell: Cell) -> None:
-        runs.show(trial.number, cell, trial.user_attrs, trial.values)
+    def tell(trial: optuna.trial.FrozenTrial, ablation: Ablation) -> None:
+        runs.show(trial.number, ablation, trial.user_attrs, trial.values)
         result = Result(**trial.user_attrs["result"])
         print(
-            f"trial {trial.number} ({wanted(params)} wanted): {plural(cell.model.layers, 'layer')}, "
+            f"trial {trial.number} ({wanted(params)} wanted): {plural(ablation.model.layers, 'layer')}, "
             f"{plural(result.residuals_kept, 'residual connection')}, converged {result.converged}/{result.members}, "
             f"score {result.score:.3f}{', known already' * ('repeats' in trial.user_attrs)}",
             file=sys.stderr,

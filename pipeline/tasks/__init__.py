@@ -57,7 +57,7 @@ class Problems(Protocol):
         shuffle, as `windows.py` says).
 
         Raises:
-            Refused: there are fewer problems than asked for.
+            UserError: there are fewer problems than asked for.
         """
 
     def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " problems"]] | None:

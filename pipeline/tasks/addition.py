@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from pipeline.errors import UserError
 from pipeline.params.task import Addition
-from pipeline.refusal import Refused
 from pipeline.tasks import SPLITS
 
 DEALING = ("test", "validation", "train")
@@ -139,7 +139,7 @@ class AdditionProblems:
         A pair belongs to the split that first receives it. The same task gives the same splits.
 
         Raises:
-            Refused: there are fewer problems than asked for.
+            UserError: there are fewer problems than asked for.
         """
         generator = np.random.default_rng(self.task.seed)
         room = {split: self._quotas(getattr(self.task, f"{split}_size")) for split in DEALING}
@@ -147,12 +147,12 @@ class AdditionProblems:
         for stratum in room["train"]:
             wanted = {split: room[split][stratum] for split in DEALING}
             if sum(wanted.values()) > self._existing(stratum):  # said at once: dealing would try for long
-                raise Refused(self._shortage(stratum, wanted))
+                raise UserError(self._shortage(stratum, wanted))
             received = self._hand_out(stratum, wanted, generator) or self._hand_out(
                 stratum, wanted, generator, both_orders=True
             )
             if received is None:
-                raise Refused(self._shortage(stratum, wanted))
+                raise UserError(self._shortage(stratum, wanted))
             for split in DEALING:
                 chosen[split].append(received[split])
         tables = {}

@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from pipeline.params.section import nearest, shortened
+from pipeline.errors import UserError
+from pipeline.params.config import shorten, suggest
 from pipeline.params.task import Series, Text
-from pipeline.refusal import Refused
 from pipeline.tasks import SPLITS
 
 GAP = "\x1f"
@@ -45,7 +45,7 @@ class Windows:
         """All of it, a character per token.
 
         Raises:
-            Refused: there is no such file, or nothing of the kind in it.
+            UserError: there is no such file, or nothing of the kind in it.
         """
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class Windows:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise Refused(f"task.path: {shortened(self.task.path)} cannot be read ({error.strerror})") from None
+            raise UserError(f"task.path: {shorten(self.task.path)} cannot be read ({error.strerror})") from None
 
     def parts(self, length: int) -> list[slice]:
         """Those of a sequence that belong to `SPLITS`: as long as the splits are large."""
@@ -84,7 +84,7 @@ class Windows:
         tables = {}
         for split, windows in self.windows.items():
             if (size := getattr(self.task, f"{split}_size")) > len(windows):
-                raise Refused(
+                raise UserError(
                     f"task.{split}_size: more examples asked for than exist: {size}, but that part of {self.path.name} "
                     f"has {len(windows)} different windows of {self.task.window} tokens"
                 )
@@ -126,7 +126,7 @@ class TextProblems(Windows):
         try:
             text = self.content().decode()
         except UnicodeDecodeError as error:
-            raise Refused(f"task.path: {shortened(self.task.path)} is not UTF-8 (byte {error.start})") from None
+            raise UserError(f"task.path: {shorten(self.task.path)} is not UTF-8 (byte {error.start})") from None
         if self.task.path is None:
             constants = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
             text = " ".join(value for value in constants if isinstance(value, str))
@@ -149,7 +149,7 @@ class SeriesProblems(Windows):
         values = self.values.diff() if self.task.differences else self.values
         known = values[self.parts(len(values))[0]].dropna()
         if len(known) < self.task.bins:
-            raise Refused(f"task.bins: {self.task.bins}, but {self.path.name} has {len(known)} values to train on")
+            raise UserError(f"task.bins: {self.task.bins}, but {self.path.name} has {len(known)} values to train on")
         edges = np.quantile(known, np.linspace(0.0, 1.0, self.task.bins + 1)[1:-1])
         places = np.searchsorted(edges, values.to_numpy(float), side="right")
         letters = np.array(list(ascii_lowercase))[np.minimum(places, self.task.bins - 1)]
@@ -164,21 +164,21 @@ class SeriesProblems(Windows):
         """The column, with gaps where nothing stands.
 
         Raises:
-            Refused: the file is no such table, or the column is not there or holds something else than numbers.
+            UserError: the file is no such table, or the column is not there or holds something else than numbers.
         """
-        given = shortened(self.task.path)
+        given = shorten(self.task.path)
         try:
             table = pd.read_csv(BytesIO(self.content()))
         except (ValueError, pd.errors.ParserError):
-            raise Refused(f"task.path: {given} is no CSV table in UTF-8") from None
+            raise UserError(f"task.path: {given} is no CSV table in UTF-8") from None
         numeric = [str(name) for name in table.select_dtypes("number")]
         column = "co2" if self.task.path is None else self.task.column or (numeric[0] if len(numeric) == 1 else None)
         if column is None:
-            raise Refused(f"task.column: missing; which of {given}? (allowed: {', '.join(numeric) or 'none'})")
+            raise UserError(f"task.column: missing; which of {given}? (allowed: {', '.join(numeric) or 'none'})")
         if column not in table:
-            raise Refused(f"task.column: {shortened(column)} is not in {given}{nearest(column, numeric)}")
+            raise UserError(f"task.column: {shorten(column)} is not in {given}{suggest(column, numeric)}")
         if column not in numeric or not np.isfinite(table[column].dropna()).all():
-            raise Refused(f"task.column: {shortened(column)} of {given} holds something else than numbers")
+            raise UserError(f"task.column: {shorten(column)} of {given} holds something else than numbers")
         return table[column]
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
 from pipeline.tasks import SPLITS
 
 MOST_ENUMERATED = 10**6
@@ -56,7 +56,7 @@ class Words:
     def splits(self) -> dict[str, pd.DataFrame]:
         sizes = [getattr(self.task, f"{split}_size") for split in SPLITS]
         if sum(sizes) > self._existing:
-            raise Refused(
+            raise UserError(
                 f"task: more examples asked for than exist: {sum(sizes)} words of {self.length} characters, of which "
                 f"there are {self._existing}"
             )

@@ -1,7 +1,7 @@
 """The view of the results: runs, curves and numbers for people to look at, in MLflow or elsewhere.
 
 The files are the truth, the view can be rebuilt from them at any time: what does not answer costs seconds and a
-warning, never a result. `cells` shows the cells of the grid and `trials` those of a search; both know a back end by
+warning, never a result. `ablations` shows the ablations of the grid and `trials` those of a search; both know a back end by
 what is here: a `Store`, of the module that `BACKENDS` names. Only that module is imported, and only when it is used.
 """
 
@@ -16,9 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from pipeline.errors import RunError, UserError
 from pipeline.params import Tracking
-from pipeline.params.section import nearest, shortened
-from pipeline.refusal import Failed, Refused
+from pipeline.params.config import shorten, suggest
 
 BACKENDS = {
     **dict.fromkeys(("sqlite", "postgresql", "mysql", "http", "https"), "mlflow"),
@@ -28,7 +28,7 @@ BACKENDS = {
 `serve(settings, port)`."""
 
 
-class Unreachable(Failed):
+class Unreachable(RunError):
     """The back end does not answer, or stopped to."""
 
 
@@ -75,7 +75,7 @@ class Store(Protocol):
         """Keep a file, or where it is. One of the same name is replaced."""
 
     def model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
-        """Keep the trained cell that the run made, to be loaded by its name, with what is known of how good it is. What
+        """Keep the trained ablation that the run made, to be loaded by its name, with what is known of how good it is. What
         is kept already is not kept twice."""
 
     def watch(self, run: str) -> None:
@@ -95,11 +95,11 @@ def check(settings: Tracking) -> str:
     """The name of the back end that serves `tracking.uri`. Imports nothing, and asks no one.
 
     Raises:
-        Refused: there is none.
+        UserError: there is none.
     """
     scheme = re.split(r"[+:]", settings.uri, maxsplit=1)[0]  # what follows a `+` is a driver of the same
     if scheme not in BACKENDS:
-        raise Refused(f"params.yaml: tracking.uri: no back end for {shortened(scheme)}{nearest(scheme, BACKENDS)}")
+        raise UserError(f"params.yaml: tracking.uri: no back end for {shorten(scheme)}{suggest(scheme, BACKENDS)}")
     return BACKENDS[scheme]
 
 
@@ -107,7 +107,7 @@ def connect(settings: Tracking) -> Store:
     """Open the experiment, and make it where there is none yet.
 
     Raises:
-        Refused: no back end serves such an address.
+        UserError: no back end serves such an address.
         Unreachable: there is none at this one.
     """
     opened: Store = import_module(f"{__name__}.{check(settings)}").open_store(settings)
@@ -118,7 +118,7 @@ def serve(settings: Tracking, port: int) -> None:
     """Show the experiment to people, on this machine, until they have seen enough.
 
     Raises:
-        Refused: this back end has nothing to show, or the port is taken.
+        UserError: this back end has nothing to show, or the port is taken.
     """
     import_module(f"{__name__}.{check(settings)}").serve(settings, port)
 

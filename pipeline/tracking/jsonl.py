@@ -13,8 +13,8 @@ from typing import Any
 from filelock import FileLock
 
 from pipeline import files
+from pipeline.errors import UserError
 from pipeline.params import Tracking
-from pipeline.refusal import Refused
 from pipeline.tracking import Run, Unreachable, finite, of_workspace, reason
 
 LOCK_SECONDS = 60
@@ -121,9 +121,9 @@ def serve(settings: Tracking, port: int) -> None:
     """There are no pages.
 
     Raises:
-        Refused: always.
+        UserError: always.
     """
-    raise Refused(
+    raise UserError(
         f"ui: {_file(settings)} is a plain log without pages; read it, or set tracking.uri to a store of MLflow"
     )
 

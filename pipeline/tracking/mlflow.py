@@ -47,8 +47,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline import files
+from pipeline.errors import UserError
 from pipeline.params import Tracking
-from pipeline.refusal import Refused
 from pipeline.tracking import Run, Unreachable, finite, of_workspace, reason, without_password
 
 LOCK_SECONDS = 60
@@ -70,7 +70,7 @@ RESERVED = {"note": NOTE, "user": "mlflow.user", "source": "mlflow.source.name",
 EXPERIMENT = {
     "mlflow.experimentKind": "custom_model_development",  # or the pages ask whether this is about chat bots
     NOTE: "A run per ablation, with a child per seed. Seeds: filter `tags.role = 'member'`, sort by a metric (sorted "
-    "by time, their parents come along), group by the tag `ablation`. Ablations: filter `tags.role = 'cell'`.",
+    "by time, their parents come along), group by the tag `ablation`. Ablations: filter `tags.role = 'ablation'`.",
 }
 
 
@@ -125,7 +125,7 @@ class MlflowStore:
         self._ask(self.client.log_artifact, run, str(file))
 
     def model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
-        """A logged model, and a version of the registered one of the cell's name: `models:/nope-causal/1`."""
+        """A logged model, and a version of the registered one of the ablation's name: `models:/nope-causal/1`."""
         mine = f"source_run_id = '{run}'"
         found = self._ask(self.client.search_logged_models, [self.experiment], filter_string=mine)
         whole = [model.model_id for model in found if model.status == LoggedModelStatus.READY]
@@ -158,7 +158,7 @@ class MlflowStore:
         return made
 
     def _registered(self, name: str) -> str:
-        """The name by which a cell is registered, once; a study's cells have the study's name before theirs."""
+        """The name by which an ablation is registered, once; a study's ablations have the study's name before theirs."""
         title = self._ask(self.client.get_experiment, self.experiment).name
         own = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
         try:
@@ -319,7 +319,7 @@ def serve(settings: Tracking, port: int) -> None:
         return
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise Refused(f"--port: {port} is taken; give another")
+            raise UserError(f"--port: {port} is taken; give another")
     address = f"http://127.0.0.1:{port}/{runs}"
     print(f"The runs: {address} (a few seconds from now; Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

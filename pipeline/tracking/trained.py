@@ -1,4 +1,4 @@
-"""What the files of a trained cell say, as its runs show it: curves, numbers, words, and which files they are."""
+"""What the files of a trained ablation say, as its runs show it: curves, numbers, words, and which files they are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import cells, files
-from pipeline.params import Cell
-from pipeline.refusal import Refused
+from pipeline import files, switches
+from pipeline.errors import UserError
+from pipeline.params import Ablation
 from pipeline.reporting.intervals import exact_interval
-from pipeline.training import checkpoints
-from pipeline.training.history import Convergence, cell_curve, columns, outcomes
+from pipeline.training import artifact
+from pipeline.training.convergence import Convergence, ablation_curve, columns, outcomes
 
 MEMBER_METRICS = ("converged", "diverged", "steps", "steps_to_converge", "test_exact_match", "test_bits")
 
@@ -20,11 +20,11 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class TrainedCell:
-    """A trained cell, as far as its files were written. What a run shows is asked for by seed; None: the cell's own."""
+class TrainedAblation:
+    """A trained ablation, as far as its files were written. What a run shows is asked for by seed; None: the ablation's own."""
 
     folder: Path
-    cell: Cell
+    ablation: Ablation
     """As it was trained."""
     digests: Mapping[str, str]
     """Of the dataset's files."""
@@ -40,20 +40,20 @@ class TrainedCell:
     def files(self, seed: int | None) -> list[Path]:
         """What training wrote."""
         return [
-            self.folder / checkpoints.CONFIG,
-            self.folder / (checkpoints.HISTORY if seed is None else checkpoints.weights(seed)),
+            self.folder / artifact.CONFIG,
+            self.folder / (artifact.HISTORY if seed is None else artifact.weights(seed)),
         ]
 
     def curve(self, seed: int | None) -> list[Row]:
         """A row per evaluation: its `step`, and what was measured."""
         if seed is None:
-            return rows(cell_curve(self.history, Convergence.of(self.cell)))
-        return rows(self.history.loc[self.history["seed"] == seed, ["step", *curves(self.cell)]])
+            return rows(ablation_curve(self.history, Convergence.of(self.ablation)))
+        return rows(self.history.loc[self.history["seed"] == seed, ["step", *curves(self.ablation)]])
 
     def metrics(self, seed: int | None) -> dict[str, float]:
         """The final numbers; what there is none of is left out."""
         if seed is None:
-            return _cell_metrics(self.outcomes)
+            return _ablation_metrics(self.outcomes)
         numbers = [str(name) for name in self.outcomes.select_dtypes("number")]
         tested = numbers[numbers.index("test_examples") + 1 :] if "test_examples" in numbers else []
         shown = [*MEMBER_METRICS, *(name for name in tested if not name.endswith("_examples"))]
@@ -74,7 +74,7 @@ class TrainedCell:
 
     def _description(self) -> str:
         """Two sentences of Markdown."""
-        rule, runs, said = Convergence.of(self.cell), len(self.outcomes), []
+        rule, runs, said = Convergence.of(self.ablation), len(self.outcomes), []
         if rule.at is not None:
             score = {"exact_match": "exact match of at least", "bits": "bits per token of at most"}[rule.scored_by]
             converged = int(self.outcomes["converged"].sum())
@@ -85,12 +85,12 @@ class TrainedCell:
         if "test_bits" in self.outcomes:
             bits = self.outcomes["test_bits"]
             said.append(f"Test bits per token: {bits.min():.3f} to {bits.max():.3f}, mean {bits.mean():.3f}.")
-        return f"{' '.join(said)}\n\n{self.cell.dataset}: {cells.described(self.cell, {})}."
+        return f"{' '.join(said)}\n\n{self.ablation.dataset}: {switches.describe(self.ablation, {})}."
 
 
-def curves(cell: Cell) -> list[str]:
+def curves(ablation: Ablation) -> list[str]:
     """Those of a member: all that its history says of an evaluation, but for whose and when it is."""
-    return [name for name in columns(cell.task.scored_by) if name not in ("seed", "step", "diverged")]
+    return [name for name in columns(ablation.task.scored_by) if name not in ("seed", "step", "diverged")]
 
 
 def rows(table: pd.DataFrame) -> list[Row]:
@@ -98,27 +98,27 @@ def rows(table: pd.DataFrame) -> list[Row]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def read(folder: Path, cell: Cell, evaluation: Path | None) -> TrainedCell:
-    """Read what `cell` was trained to, without the weights; how it was trained is what its files say. An evaluation
+def read(folder: Path, ablation: Ablation, evaluation: Path | None) -> TrainedAblation:
+    """Read what `ablation` was trained to, without the weights; how it was trained is what its files say. An evaluation
     that is not there, or of an earlier training, is left out.
 
     Raises:
-        Refused: a file is missing or damaged.
+        UserError: a file is missing or damaged.
     """
-    there = checkpoints.opened(folder, of=cell.name)
+    there = artifact.opened(folder, of=ablation.name)
     history, seal = there.history, there.files.seal
     if missing := [name for name in there.files.digests if not (folder / name).is_file()]:
-        raise Refused(f"{folder / missing[0]}: no such file; `{there.files.made_by}` makes it")
+        raise UserError(f"{folder / missing[0]}: no such file; `{there.files.made_by}` makes it")
     if evaluation is not None and evaluation.exists():
-        tested = files.sealed(evaluation.parent, made_by=f"python -m pipeline evaluate {cell.name}")
+        tested = files.sealed(evaluation.parent, made_by=f"python -m pipeline evaluate {ablation.name}")
         if tested.of == seal:
             table = tested.csv(evaluation.name)
-            return TrainedCell(folder, there.cell, there.dataset, history, table, seal, evaluation, tested.seal)
-    learned = outcomes(history, Convergence.of(there.cell))
-    return TrainedCell(folder, there.cell, there.dataset, history, learned, seal)
+            return TrainedAblation(folder, there.ablation, there.dataset, history, table, seal, evaluation, tested.seal)
+    learned = outcomes(history, Convergence.of(there.ablation))
+    return TrainedAblation(folder, there.ablation, there.dataset, history, learned, seal)
 
 
-def _cell_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
+def _ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
     """How many of the members converged, where that has a meaning, and how good they are."""
     runs = len(outcomes)
     metrics = {"runs": float(runs)}

@@ -4,10 +4,10 @@ missing can be filled in at any time."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline import cells
-from pipeline.params import Cell, Tracking
+from pipeline import switches
+from pipeline.params import Ablation, Tracking
 from pipeline.tracking import BestEffort, Store, connect
-from pipeline.tracking.cells import settings_of
+from pipeline.tracking.ablations import settings_of
 
 
 class TrialRuns(BestEffort):
@@ -33,7 +33,7 @@ class TrialRuns(BestEffort):
         store.log(run.id, params=about)
         return run.id
 
-    def show(self, number: int, cell: Cell, attributes: Mapping[str, Any], values: Sequence[float]) -> None:
+    def show(self, number: int, ablation: Ablation, attributes: Mapping[str, Any], values: Sequence[float]) -> None:
         """Write trial `number`, unless it is there; anew, if who began to write it was killed."""
         if self.store is None or number in self.shown:
             return
@@ -44,15 +44,15 @@ class TrialRuns(BestEffort):
                 "identity": self.identity,
                 "role": "trial",
                 "trial": str(number),
-                "task": cell.dataset,
-                **cells.tags(cell),
+                "task": ablation.dataset,
+                **switches.tags(ablation),
                 **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
             }
             run = self.store.create(f"trial-{number} {self.study}", tags, parent=self.parent)
             self.store.curve(run.id, attributes.get("curve", []))
             objectives = {f"objective_{place}": value for place, value in enumerate(values)}
             self.store.log(
-                run.id, params={"trial": number} | settings_of(cell), metrics=objectives | attributes["result"]
+                run.id, params={"trial": number} | settings_of(ablation), metrics=objectives | attributes["result"]
             )
             self.store.end(run.id, "FINISHED")
             self.shown.add(number)

@@ -1,1 +1,1 @@
-"""One Lightning `fit` per cell: population, data, optimizers, checkpoints."""
+"""One Lightning `fit` per ablation: population, data, optimizers, checkpoints."""

@@ -1,167 +1,150 @@
-"""A trained cell on disk: weights per seed, the history, and `config.json`, which says everything needed to rebuild
-the models. No pickle anywhere."""
+"""A training that was killed goes on from its last checkpoint, and ends as if nothing had happened.
 
-from dataclasses import dataclass
+Checkpoints lie outside of what DVC makes, because DVC removes that before it runs a stage. A folder holds those of one
+training: of this ablation, this dataset and this code; what is another training has another folder. Nothing in them is
+executed (`weights_only`), and what is altered or half-written is not used.
+"""
+
+import io
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import pandas as pd
-import safetensors.torch
-from safetensors import SafetensorError
-from torch import Tensor
+import torch
+from filelock import FileLock, Timeout
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.io import CheckpointIO
 
 from pipeline import files
-from pipeline.dataset import Dataset
-from pipeline.params import Cell, Model, Training, checked
-from pipeline.params import task as checked_task
-from pipeline.refusal import Refused
-from pipeline.training.history import History, columns
-from pipeline.transformer.model import Transformer
+from pipeline.params import Ablation
 
-CONFIG, HISTORY = "config.json", "history.csv"
-SNAPSHOTS = "snapshots"
-"""The folder, inside a cell's, of the weights along training."""
+SHARE = 0.02
+"""Of the time of a training that its checkpoints may take."""
+KEPT = 2
+CODE = Path(__file__).parents[1]
+RUN = ("training", "transformer", "dataset", "params", "tasks")
+"""The folders of code that decide what a training gives."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training a cell gives."""
-
-    weights: dict[int, dict[str, Tensor]]
-    """Seed -> weights at the member's last step; of a task scored by bits, at its best evaluation."""
-    history: History
-    parameters: int
-    """Trained numbers of one member."""
-    snapshots: dict[tuple[int, int], dict[str, Tensor]]
-    """(Seed, step) -> weights along the way, in bfloat16."""
+def identity(ablation: Ablation, digests: Mapping[str, str]) -> str:
+    """What a checkpoint must be of to be gone on from: the ablation, the dataset's files, the code, and torch."""
+    code = [files.digest(path.read_bytes()) for part in RUN for path in sorted((CODE / part).rglob("*.py"))]
+    said = [ablation.model_dump(mode="json"), dict(digests), code, torch.__version__]
+    return files.digest(json.dumps(said, sort_keys=True).encode())[:16]
 
 
-@dataclass(frozen=True)
-class Written:
-    """What a trained cell's files say, before its weights are read."""
+class Checkpoints:
+    """The checkpoints of one training, for the one process that holds their folder. Use as a context, until what was
+    trained is safe: what is left is removed when it ends well.
 
-    files: files.Sealed
-    cell: Cell
-    """As it was trained."""
-    vocabulary: list[str]
-    length: int
-    """The longest input, in tokens."""
-    parameters: int
-    """Trained numbers of one member."""
-    dataset: dict[str, str]
-    """Digests of the files that it was trained on."""
+    Args:
+        folder: of the ablation.
+        ablation, digests: what is trained, and on what.
+    """
 
-    @property
-    def history(self) -> pd.DataFrame:
-        """A row per seed and evaluation."""
-        return self.files.csv(HISTORY)
+    def __init__(self, folder: Path, ablation: Ablation, digests: Mapping[str, str]) -> None:
+        name = identity(ablation, digests)
+        self.ablation, self.folder = folder, folder / name
+        self.lock = FileLock(folder / f"{name}.lock")
+        self.mine = False
 
-    @property
-    def seeds(self) -> list[int]:
-        """Those of which the weights are there."""
-        return [seed for seed in self.cell.training.seeds if weights(seed) in self.files.digests]
-
-    def member(self, name: str, inputs: dict[str, Any]) -> Transformer:
-        """The model of a file of weights, in evaluation mode, on the CPU; `inputs`: what it must know of its tokens.
-
-        Raises:
-            Refused: the file is missing, altered, or of another configuration.
-        """
-        transformer = Transformer(self.cell.model, **inputs)
+    def __enter__(self) -> "Checkpoints":
         try:
-            transformer.load_state_dict(safetensors.torch.load(self.files.bytes(name)))
-        except (SafetensorError, RuntimeError):
-            raise Refused(
-                f"{self.files.folder / name}: does not fit {CONFIG}; make it again with `{self.files.made_by}`"
-            ) from None
-        return transformer.eval()
+            self.ablation.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire(blocking=False)
+            self.mine = True
+        except Timeout:  # another process trains the same
+            self.mine = False
+        except OSError as error:
+            _warn(self.ablation, error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.mine:
+            if kind is None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self.lock.release()
+
+    @property
+    def last(self) -> Path | None:
+        """The newest that is whole."""
+        return next(filter(_is_whole, reversed(self._all())), None) if self.mine else None
+
+    def path(self, step: int) -> Path:
+        """Of the checkpoint after that many steps."""
+        return self.folder / f"step-{step:09d}.ckpt"
+
+    def forget(self) -> None:
+        """All but the newest."""
+        for path in self._all()[:-KEPT]:
+            for one in (_digest(path), path):
+                one.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.ckpt"))
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A trained cell, read back."""
-
-    cell: Cell
-    parameters: int
-    """Trained numbers of one member."""
-    seal: str
-    """What its files are, in a word."""
-    history: pd.DataFrame
-    members: dict[int, Transformer]
-    """Seed -> the model, in evaluation mode, on the CPU."""
-    snapshots: dict[tuple[int, int], Transformer]
-    """(Seed, step) -> the model along the way, its weights rounded to bfloat16; empty unless asked for."""
+def _warn(folder: Path, error: OSError) -> None:
+    print(f"warning: no checkpoint can be kept in {folder} ({error.strerror}); training goes on", file=sys.stderr)
 
 
-def weights(seed: int) -> str:
-    """The file of a member's weights."""
-    return f"seed-{seed}.safetensors"
+def _digest(path: Path) -> Path:
+    return path.with_suffix(".sha256")
 
 
-def write(folder: Path, cell: Cell, dataset: Dataset, trained: Trained) -> None:
-    """Write `trained` as the content of `folder`, sealed."""
-    config = {
-        "ablation": cell.name,
-        "task": dataset.task.model_dump(mode="json"),
-        "model": cell.model.model_dump(mode="json"),
-        "training": cell.training.model_dump(mode="json"),
-        "vocabulary": dataset.vocabulary,
-        "length": dataset.length,
-        "parameters": trained.parameters,
-        "dataset": {"name": cell.dataset, "digests": dataset.digests},
-    }
-    history = pd.DataFrame(trained.history, columns=columns(cell.task.scored_by))
-    with files.sealing(folder, of=cell.name) as new:
-        for seed, tensors in trained.weights.items():
-            files.write_bytes(new / weights(seed), safetensors.torch.save(tensors))
-        for (seed, step), tensors in trained.snapshots.items():
-            path = new / SNAPSHOTS / f"seed-{seed}-step-{step}.safetensors"
-            files.write_bytes(path, safetensors.torch.save(tensors))
-        files.write_csv(new / HISTORY, history)
-        files.write_json(new / CONFIG, config)
-
-
-def opened(folder: Path, *, made_by: str = "", of: str | None = None) -> Written:
-    """What the files of a trained cell say; `of`: which it must be.
-
-    Raises:
-        Refused: the folder is not there, not whole, of another cell, or of an earlier version.
-    """
-    sealed = files.sealed(folder, made_by=made_by or f"python -m pipeline train {folder.name}", of=of)
-    config, where = sealed.json(CONFIG), str(folder / CONFIG)
+def _is_whole(path: Path) -> bool:
     try:
-        cell = Cell(
-            name=sealed.of,
-            dataset=config["dataset"]["name"],
-            task=checked_task(config["task"], f"{where}: task"),
-            model=checked(Model, config["model"], f"{where}: model"),
-            training=checked(Training, config["training"], f"{where}: training"),
-        )
-        about = config["vocabulary"], config["length"], config["parameters"], config["dataset"]["digests"]
-    except (KeyError, TypeError) as error:
-        raise Refused(f"{where}: of another version ({error}); make it again with `{sealed.made_by}`") from None
-    return Written(sealed, cell, *about)
+        return _digest(path).read_text() == files.digest(path.read_bytes())
+    except OSError:
+        return False
 
 
-def read(folder: Path, cell: Cell, dataset: Dataset, *, snapshots: bool = False) -> Checkpoint:
-    """Read what `cell` was trained to and check it: it must be whole, unaltered, and trained on `dataset`. How it was
-    trained is what its files say. `snapshots`: those too.
+class DurableIO(CheckpointIO):
+    """Lightning's checkpoints as files that are there whole or not at all, each with its digest beside it, written
+    last. (Lightning's own writer leaves a truncated file over a good one when the disk is full.)"""
 
-    Raises:
-        Refused: something is missing, truncated or altered, or the dataset is another.
-    """
-    there = opened(folder, of=cell.name)
-    if there.dataset != dataset.digests:
-        raise Refused(f"{folder}: trained on another dataset than data/ holds; run `{there.files.made_by}` again")
-    members = {seed: there.member(weights(seed), dataset.inputs) for seed in there.cell.training.seeds}
-    along = {
-        _seed_and_step(name): there.member(name, dataset.inputs)
-        for name in (there.files.digests if snapshots else ())
-        if name.startswith(f"{SNAPSHOTS}/")
-    }
-    return Checkpoint(there.cell, there.parameters, there.files.seal, there.history, members, along)
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        files.write_bytes(Path(path), buffer.getvalue())
+        files.write_text(_digest(Path(path)), files.digest(buffer.getvalue()))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        content = io.BytesIO(files.verified(Path(path), _digest(Path(path)).read_text(), made_by="train"))
+        loaded: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
+        return loaded
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
 
 
-def _seed_and_step(name: str) -> tuple[int, int]:
-    _, seed, _, step = Path(name).stem.split("-")
-    return int(seed), int(step)
+class KeepCheckpoints(Callback):
+    """Writes one as often as its time allows, after a step that nothing follows: no evaluation, and no snapshot. A disk
+    that is full costs a line, and no training."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self.next_at = time.monotonic()
+        self.failed = not checkpoints.mine
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        population: Any = module
+        step, begun = trainer.global_step, time.monotonic()
+        followed = step % population.ablation.training.evaluate_every == 0 or step in population.snapshot_steps
+        if self.failed or begun < self.next_at or followed:
+            return
+        try:
+            trainer.save_checkpoint(self.checkpoints.path(step))
+            self.checkpoints.forget()
+        except OSError as error:
+            self.failed = True
+            _warn(self.checkpoints.folder, error)
+        ended = time.monotonic()
+        self.next_at = ended + (ended - begun) / SHARE

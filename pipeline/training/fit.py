@@ -1,4 +1,4 @@
-"""Train one cell: the function that the `train` stage, the search and the tests call."""
+"""Train one ablation: the function that the `train` stage, the search and the tests call."""
 
 import logging
 import sys
@@ -9,34 +9,34 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pipeline.dataset import Dataset
-from pipeline.params import Cell
-from pipeline.refusal import Refused
-from pipeline.training.checkpoints import Trained
-from pipeline.training.examples import ExamplesModule
-from pipeline.training.history import History
+from pipeline.errors import UserError
+from pipeline.params import Ablation
+from pipeline.training.artifact import Trained
+from pipeline.training.checkpoints import Checkpoints, DurableIO, KeepCheckpoints
+from pipeline.training.convergence import History
+from pipeline.training.data import ExamplesModule
 from pipeline.training.module import PopulationModule
 from pipeline.training.processor import keep_memory, threads
-from pipeline.training.resume import Checkpoints, DurableIO, KeepCheckpoints
 
 
 def fit(
-    cell: Cell,
+    ablation: Ablation,
     dataset: Dataset,
     *,
     on_evaluation: Callable[[History], None] = lambda rows: None,
     callbacks: Sequence[Callback] = (),
     kept: Checkpoints | None = None,
 ) -> Trained:
-    """Train all seeds of `cell` on `dataset`, in one Lightning `fit`. With checkpoints that are `kept`, a training that
+    """Train all seeds of `ablation` on `dataset`, in one Lightning `fit`. With checkpoints that are `kept`, a training that
     was killed goes on.
 
     Raises:
-        Refused: the accelerator is not there, or the batch is larger than the dataset.
+        UserError: the accelerator is not there, or the batch is larger than the dataset.
     """
-    training = cell.training
+    training = ablation.training
     data = ExamplesModule(dataset, training)
     module = PopulationModule(
-        cell,
+        ablation,
         data,
         inputs=dataset.inputs,
         on_evaluation=on_evaluation,
@@ -61,11 +61,11 @@ def fit(
             enable_model_summary=False,
         )
     except (MisconfigurationException, ModuleNotFoundError):  # the latter, for what the accelerator needs
-        raise Refused(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
+        raise UserError(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
     keep_memory()
     last = kept.last if kept else None
     if last:
-        print(f"{cell.name}: goes on at step {int(last.stem.removeprefix('step-'))}", file=sys.stderr)
+        print(f"{ablation.name}: goes on at step {int(last.stem.removeprefix('step-'))}", file=sys.stderr)
     try:
         with threads(training.threads):
             trainer.fit(module, data, ckpt_path=last)

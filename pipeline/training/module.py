@@ -12,9 +12,9 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from pipeline.dataset.rows import NOTHING, right
-from pipeline.params import Cell
-from pipeline.training.examples import ExamplesModule
-from pipeline.training.history import Convergence, History
+from pipeline.params import Ablation
+from pipeline.training.convergence import Convergence, History
+from pipeline.training.data import ExamplesModule
 from pipeline.training.optimizers import build, clip_gradients, gradient_norms, learning_rate_factor
 from pipeline.training.population import Population
 
@@ -51,14 +51,14 @@ def snapshot_steps(steps: int, count: int) -> frozenset[int]:
 
 
 class PopulationModule(LightningModule):
-    """Trains all members of a cell in one `fit`.
+    """Trains all members of an ablation in one `fit`.
 
-    A member stops when it has diverged, or when it has converged and the cell says `stop_when_converged`: it is
+    A member stops when it has diverged, or when it has converged and the ablation says `stop_when_converged`: it is
     kept as it was at that evaluation, and the others go on without it. Of a task that is scored by bits, every member
     is kept as it was at its best evaluation: real data are few, and after that it only learns them by heart.
 
     Args:
-        cell: what is trained, and how.
+        ablation: what is trained, and how.
         data: rows, which move to the device with the module.
         inputs: what a transformer must know of the rows.
         on_evaluation: told the new rows of the history after every evaluation.
@@ -66,33 +66,35 @@ class PopulationModule(LightningModule):
 
     def __init__(
         self,
-        cell: Cell,
+        ablation: Ablation,
         data: ExamplesModule,
         *,
         inputs: dict[str, Any],
         on_evaluation: Callable[[History], None] = lambda rows: None,
     ) -> None:
         super().__init__()
-        self.cell = cell
+        self.ablation = ablation
         self.data = data
         self.on_evaluation = on_evaluation
-        self.convergence = Convergence.of(cell)
-        self.population = Population(cell.model, cell.training.seeds, compiled=cell.training.compiled, **inputs)
+        self.convergence = Convergence.of(ablation)
+        self.population = Population(
+            ablation.model, ablation.training.seeds, compiled=ablation.training.compiled, **inputs
+        )
         self.parameters_per_member = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
-        self.active = list(range(len(cell.training.seeds)))
+        self.active = list(range(len(ablation.training.seeds)))
         self.scores: list[Float[np.ndarray, " seed"]] = []
         self.history: History = []
         self.finished: dict[int, dict[str, Tensor]] = {}
         self.best: dict[int, dict[str, Tensor]] = {}
-        self.snapshot_steps = snapshot_steps(cell.training.steps, cell.training.snapshots)
+        self.snapshot_steps = snapshot_steps(ablation.training.steps, ablation.training.snapshots)
         self.snapshots: dict[tuple[int, int], dict[str, Tensor]] = {}
         self.resumed: dict[str, Any] = {}
         """What a checkpoint says, if one is gone on from."""
 
     def configure_optimizers(self) -> Any:
-        optimizer = build(self.population, self.cell.training)
+        optimizer = build(self.population, self.ablation.training)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.cell.training)
+            optimizer, lambda step: learning_rate_factor(step, self.ablation.training)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -129,7 +131,9 @@ class PopulationModule(LightningModule):
     def training_step(self, batch: Int[Tensor, "member batch"], batch_index: int) -> Float[Tensor, ""]:
         rows = batch if len(self.active) == len(batch) else batch[self.active]
         tokens, positions, targets = self.rows.at(rows)
-        losses = member_losses(self.population(tokens, positions, self.global_step, self.cell.training.steps), targets)
+        losses = member_losses(
+            self.population(tokens, positions, self.global_step, self.ablation.training.steps), targets
+        )
         self.loss_sum += losses.detach()
         self.steps_since += 1
         return losses.sum()  # so that every member's gradient is that of its own loss
@@ -137,15 +141,15 @@ class PopulationModule(LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         norms = gradient_norms(self.population)
         self.norm_sum += norms
-        if self.cell.training.gradient_clip is not None:
-            clip_gradients(self.population, norms, self.cell.training.gradient_clip)
+        if self.ablation.training.gradient_clip is not None:
+            clip_gradients(self.population, norms, self.ablation.training.gradient_clip)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         if self.global_step not in self.snapshot_steps:
             return
         for place, member in enumerate(self.active):
             weights = self.population.member_weights(place)
-            self.snapshots[self.cell.training.seeds[member], self.global_step] = {
+            self.snapshots[self.ablation.training.seeds[member], self.global_step] = {
                 name: weight.bfloat16() for name, weight in weights.items()
             }
 
@@ -181,7 +185,7 @@ class PopulationModule(LightningModule):
         optimizer: Any = self.optimizers()
         rows = [
             {
-                "seed": self.cell.training.seeds[member],
+                "seed": self.ablation.training.seeds[member],
                 "step": self.global_step,
                 "train_loss": train_loss[place].item(),
                 "validation_loss": loss[place].item(),
@@ -196,12 +200,12 @@ class PopulationModule(LightningModule):
             if row["diverged"]:
                 row |= dict.fromkeys(("train_loss", "validation_loss", "gradient_norm"), float("nan"))
         self.history += rows
-        self.scores.append(np.full(len(self.cell.training.seeds), np.nan))
+        self.scores.append(np.full(len(self.ablation.training.seeds), np.nan))
         self.scores[-1][self.active] = score
         if self.convergence.scored_by == "bits":
             self._keep_the_best()
         converged = torch.from_numpy(self.convergence.converged(self.scores)[-1][self.active])
-        self._let_go(diverged | (converged if self.cell.training.stop_when_converged else False), optimizer)
+        self._let_go(diverged | (converged if self.ablation.training.stop_when_converged else False), optimizer)
         self._forget_steps()
         self.on_evaluation(rows)
 
@@ -228,4 +232,4 @@ class PopulationModule(LightningModule):
         left it."""
         last = {member: self.population.member_weights(place) for place, member in enumerate(self.active)}
         kept = last | self.finished | self.best
-        return {seed: kept[member] for member, seed in enumerate(self.cell.training.seeds)}
+        return {seed: kept[member] for member, seed in enumerate(self.ablation.training.seeds)}

@@ -173,7 +173,7 @@ OPTIMIZERS: dict[str, Callable[[Population, Training], torch.optim.Optimizer]] =
 
 
 def build(population: Population, training: Training) -> torch.optim.Optimizer:
-    """The optimizer of a cell."""
+    """The optimizer of an ablation."""
     return OPTIMIZERS[training.optimizer](population, training)
 
 

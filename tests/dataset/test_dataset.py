@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline import dataset, files
 from pipeline.dataset.rows import NOTHING, encode
+from pipeline.errors import UserError
 from pipeline.params import task as params_task
-from pipeline.refusal import Refused
 from pipeline.tasks.catalogue import problems
 from tests.conftest import task
 
@@ -33,7 +33,7 @@ def test_rows_say_what_the_text_says(texts: list[tuple[str, str]], end: str) -> 
 
 
 def test_a_character_that_is_not_in_the_vocabulary_is_refused() -> None:
-    with pytest.raises(Refused, match="the character 'z' is not in the vocabulary"):
+    with pytest.raises(UserError, match="the character 'z' is not in the vocabulary"):
         encode(pd.DataFrame({"prompt": ["a"], "answer": ["z"]}), VOCABULARY, "")
 
 
@@ -58,16 +58,16 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_an_altered_a_missing_and_a_foreign_dataset_are_refused(tmp_path: Path) -> None:
     dataset.write(tmp_path, problems(task()))
-    with pytest.raises(Refused, match=r"made with seed 1, but params.yaml says 2"):
+    with pytest.raises(UserError, match=r"made with seed 1, but params.yaml says 2"):
         dataset.read(tmp_path, task(seed=2))
     path = tmp_path / "train.csv"
     files.write_text(path, path.read_text().replace("1", "2", 1))
-    with pytest.raises(Refused, match=r"train.csv: altered or truncated"):
+    with pytest.raises(UserError, match=r"train.csv: altered or truncated"):
         dataset.read(tmp_path, task())
     path.unlink()
-    with pytest.raises(Refused, match=r"train.csv: no such file; `python -m pipeline generate .*` makes it"):
+    with pytest.raises(UserError, match=r"train.csv: no such file; `python -m pipeline generate .*` makes it"):
         dataset.read(tmp_path, task())
-    with pytest.raises(Refused, match=r"is of addition, not of reverse"):
+    with pytest.raises(UserError, match=r"is of addition, not of reverse"):
         dataset.read(
             tmp_path,
             params_task(

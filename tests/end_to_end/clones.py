@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent.parent
-GRID = (sys.executable, "-m", "pipeline", "grid", "--jobs", "2")
+GRID = (sys.executable, "-m", "pipeline", "repro", "--jobs", "2")
 ELSEWHERE = {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2"}
 """What differs between two people's machines of one kind."""
 LEFT_OUT = (
@@ -46,7 +46,7 @@ def stages_run(output: str) -> list[str]:
 
 
 def cloned(folder: Path) -> Path:
-    """A clone of the committed and uncommitted files, holding a shorter smoke preset of two cells; a test adds one."""
+    """A clone of the committed and uncommitted files, holding a shorter smoke preset of two ablations; a test adds one."""
     run(PROJECT, "git", "clone", "--quiet", str(PROJECT), str(folder))
     new = run(PROJECT, "git", "ls-files", "--others", "--exclude-standard").splitlines()
     for name in new + run(PROJECT, "git", "diff", "--name-only", "--no-renames", "HEAD").splitlines():

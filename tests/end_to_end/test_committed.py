@@ -21,10 +21,10 @@ from pipeline.params import read
 from pipeline.tasks.catalogue import problems
 from pipeline.training.fit import fit
 folder = Path(sys.argv[1])
-cell = read().cell("{CELL}")
-shorter = cell.model_copy(update={{"training": cell.training.model_copy(update={{"steps": {STEPS}}})}})
-dataset.write(folder / "data", problems(cell.task))
-files.write_csv(folder / "history.csv", pd.DataFrame(fit(shorter, dataset.read(folder / "data", cell.task)).history))
+ablation = read().ablation("{CELL}")
+shorter = ablation.model_copy(update={{"training": ablation.training.model_copy(update={{"steps": {STEPS}}})}})
+dataset.write(folder / "data", problems(ablation.task))
+files.write_csv(folder / "history.csv", pd.DataFrame(fit(shorter, dataset.read(folder / "data", ablation.task)).history))
 """
 
 

@@ -1,4 +1,4 @@
-"""Losses that are no numbers, of one member of a cell or of all: recorded, told in the report, and nobody else's."""
+"""Losses that are no numbers, of one member of an ablation or of all: recorded, told in the report, and nobody else's."""
 
 from pathlib import Path
 
@@ -21,10 +21,10 @@ WILD = {"optimizer": "adamw", "learning_rate": 1e30, "gradient_clip": None}
 
 @pytest.fixture
 def params(smoke: Params) -> Params:
-    """The smoke preset with one small cell of which one member diverges, and one of which all do."""
-    cell = {"task": "addition", "model": {"positional": "none", "width": 8}}
+    """The smoke preset with one small ablation of which one member diverges, and one of which all do."""
+    ablation = {"task": "addition", "model": {"positional": "none", "width": 8}}
     changes = {
-        "ablations": {"one-of-two": cell, "all": cell | {"training": WILD}},
+        "ablations": {"one-of-two": ablation, "all": ablation | {"training": WILD}},
         "comparisons": [],
         "training": smoke.training.model_dump() | {"seeds": [SICK, 2], "steps": 20, "evaluate_every": 10},
         "tracking": {"uri": "jsonl:runs.jsonl"},
@@ -38,7 +38,7 @@ def test_a_run_that_diverges_is_told_and_spoils_no_other(
     monkeypatch.chdir(tmp_path)
     dataset.write(Path("data/addition"), problems(params.task("addition")))
     rows = dataset.read(Path("data/addition"), params.task("addition"))
-    healthy = fit(params.cell("one-of-two"), rows).history
+    healthy = fit(params.ablation("one-of-two"), rows).history
     initialised = population.initialised
 
     def sick(config: Model, *, seed: int, **inputs: int) -> Transformer:
@@ -49,7 +49,7 @@ def test_a_run_that_diverges_is_told_and_spoils_no_other(
         return model
 
     monkeypatch.setattr(population, "initialised", sick)
-    beside = fit(params.cell("one-of-two"), rows).history
+    beside = fit(params.ablation("one-of-two"), rows).history
     assert [row["diverged"] for row in beside] == [1, 0, 0]
     assert beside[1] == healthy[1]  # to the bit, until the other is let go
     for name in params.ablations:
@@ -65,7 +65,7 @@ def test_a_run_that_diverges_is_told_and_spoils_no_other(
     assert set(zip(measured["ablation"], measured["seed"], strict=True)) == {("one-of-two", 2)}
     told = Path("reports/summary.md").read_text()
     assert "A run **diverged** when" in told
-    (header,) = (line for line in told.splitlines() if line.startswith("| Cell | Converged |"))
+    (header,) = (line for line in told.splitlines() if line.startswith("| Ablation | Converged |"))
     column = header.split(" | ").index("Diverged")
     rows_told = {
         line.split(" | ")[0]: line.split(" | ")[column] for line in told.splitlines() if line.startswith("| `")

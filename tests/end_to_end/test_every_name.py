@@ -10,7 +10,7 @@ from pipeline import dataset, tracking
 from pipeline.params import Params, read
 from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.catalogue import TASKS, problems
-from pipeline.tracking.cells import identity
+from pipeline.tracking.ablations import identity
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.positional import POSITIONAL
@@ -20,14 +20,14 @@ from tests.tasks.test_conformance import OPTIONS, section_of
 
 
 def every_name() -> Params:
-    """The smoke preset with as few cells as have every name, one layer deep and four steps long, and a plain log to
+    """The smoke preset with as few ablations as have every name, one layer deep and four steps long, and a plain log to
     watch it."""
     smoke = read(PRESETS / "smoke.yaml")
     registries = (POSITIONAL, PATTERNS, SUBSTITUTES, OPTIMIZERS, TASKS)
     most = max(map(len, registries))
     chosen = zip(*(islice(cycle(registry), most) for registry in registries), strict=True)
-    cells = {
-        f"cell-{place}": {
+    ablations = {
+        f"ablation-{place}": {
             "task": task,
             "model": {
                 "positional": positional,
@@ -43,7 +43,7 @@ def every_name() -> Params:
         "model": smoke.model.model_dump() | {"layers": 1, "width": 8},
         "tasks": {name: section_of(name, OPTIONS[name][0]).model_dump() for name in TASKS},
         "training": training(steps=4, evaluate_every=2, snapshots=0, seeds=[1]).model_dump(),
-        "ablations": cells,
+        "ablations": ablations,
         "comparisons": [],
         "tracking": {"uri": "jsonl:runs.jsonl"},
     }
@@ -51,10 +51,10 @@ def every_name() -> Params:
 
 
 def shown(params: Params, name: str) -> list[tracking.Run]:
-    """The runs of a cell, as its back end has them."""
-    cell = params.cell(name)
-    digests = dataset.read(Path("data") / cell.dataset, cell.task).digests
-    return tracking.connect(params.tracking).find(identity(cell, digests))
+    """The runs of an ablation, as its back end has them."""
+    ablation = params.ablation(name)
+    digests = dataset.read(Path("data") / ablation.dataset, ablation.task).digests
+    return tracking.connect(params.tracking).find(identity(ablation, digests))
 
 
 def test_every_name_goes_through_the_whole_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from pipeline import dataset
+from pipeline.errors import UserError
 from pipeline.params import Params, read
-from pipeline.refusal import Refused
 from pipeline.stages import report
-from pipeline.training import checkpoints
+from pipeline.training import artifact
 from tests.conftest import made
 from tests.end_to_end.clones import ADDED, ELSEWHERE, GRID, cloned, run, stages_run
 
@@ -131,7 +131,7 @@ def test_a_flipped_bit_in_any_file_is_found_by_whoever_reads_it(clone: Path, mon
         altered = bytearray(original)
         altered[chance.randrange(len(altered))] ^= 1 << chance.randrange(8)
         replaced(path, bytes(altered))
-        with pytest.raises(Refused) as refusal:
+        with pytest.raises(UserError) as refusal:
             WRITTEN[next(top for top in WRITTEN if path.is_relative_to(top))](params, path)
         replaced(path, original)
         said = str(refusal.value)
@@ -145,10 +145,10 @@ def read_dataset(params: Params, path: Path) -> None:
     dataset.read(Path(*path.parts[:2]), params.task(path.parts[1]))
 
 
-def read_cell(params: Params, path: Path) -> None:
-    cell = params.cell(path.parts[1])
-    data = dataset.read(Path("data") / cell.dataset, cell.task)
-    checkpoints.read(Path(*path.parts[:2]), cell, data, snapshots=True)
+def read_ablation(params: Params, path: Path) -> None:
+    ablation = params.ablation(path.parts[1])
+    data = dataset.read(Path("data") / ablation.dataset, ablation.task)
+    artifact.read(Path(*path.parts[:2]), ablation, data, snapshots=True)
 
 
 def make_report(params: Params, path: Path) -> None:
@@ -157,7 +157,7 @@ def make_report(params: Params, path: Path) -> None:
 
 WRITTEN = {
     "data": read_dataset,
-    "models": read_cell,
+    "models": read_ablation,
     "reports/evaluation": make_report,
     "reports/analysis": make_report,
 }

@@ -126,6 +126,6 @@ def test_kill_9_leaves_nobody_behind(folder: Path, killed: str) -> None:
         os.kill(caller.pid if killed == "the caller" else int(children[0]), signal.SIGKILL)
         said = caller.communicate()[1]
     if killed == "the server":
-        assert "Failed: --engine processes: the process that starts the commands was killed" in said
+        assert "RunError: --engine processes: the process that starts the commands was killed" in said
     while living(folder):
         time.sleep(0.1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engines import ENGINES, Command
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
 
 pytestmark = pytest.mark.faults
 
@@ -25,7 +25,7 @@ def test_commands_can_share_a_gpu(cluster: None, tmp_path: Path) -> None:
 
 def test_without_ray_one_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(Refused, match=r"--engine ray: Ray is not installed \(pip install"):
+    with pytest.raises(UserError, match=r"--engine ray: Ray is not installed \(pip install"):
         ENGINES["ray"].run([python("")], workers=1, gpus=None)
 
 
@@ -33,6 +33,6 @@ def test_without_ray_one_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
 def test_a_cluster_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(Refused, match="--engine ray: no cluster answers") as refused:
+    with pytest.raises(UserError, match="--engine ray: no cluster answers") as refused:
         ENGINES["ray"].run([python("")], workers=1, gpus=None)
     assert "\n" not in str(refused.value)

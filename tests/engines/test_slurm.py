@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engines import ENGINES, Command
-from pipeline.refusal import Failed, Refused
+from pipeline.errors import RunError, UserError
 from tests.engines import slurm_cluster
 
 pytestmark = pytest.mark.faults
@@ -56,7 +56,7 @@ def test_a_job_that_is_lost_time_after_time_is_told_in_one_line_that_names_its_l
     slurm: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.engines.slurm.RETRIES", 1)
-    with pytest.raises(Failed, match="1 of 2 jobs were lost 2 times; see ") as failed:
+    with pytest.raises(RunError, match="1 of 2 jobs were lost 2 times; see ") as failed:
         run(python("os.kill(os.getppid(), 9)"), python(""))
     assert "\n" not in str(failed.value)
     assert list(Path(str(failed.value).rpartition(" ")[2]).glob("*_log.out"))
@@ -80,7 +80,7 @@ def test_a_gpu_is_given_as_a_whole(slurm: None, monkeypatch: pytest.MonkeyPatch)
     )
     assert run(python(tell, "one"), python(tell, "two"), gpus=None) == [0, 0]
     assert [Path(name).read_text() for name in ("one", "two")] == ["0 0\n", "0 0\n"]
-    with pytest.raises(Refused, match=r"--engine slurm: gives GPUs as a whole, not 0\.5 of one"):
+    with pytest.raises(UserError, match=r"--engine slurm: gives GPUs as a whole, not 0\.5 of one"):
         run(python(""), gpus=0.5)
     monkeypatch.setenv("SBATCH_GRES", "none")
     assert run(python(tell, "one"), gpus=None) == [0]
@@ -96,7 +96,7 @@ def test_what_a_job_says_is_passed_on(slurm: None, capsys: pytest.CaptureFixture
 @pytest.mark.timeout(120)
 def test_a_job_that_slurm_does_not_take_is_told_in_one_line(slurm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBATCH_PARTITION", "nonsense")
-    with pytest.raises(Refused, match=r"--engine slurm: .*[Ii]nvalid partition") as refused:
+    with pytest.raises(UserError, match=r"--engine slurm: .*[Ii]nvalid partition") as refused:
         run(python(""))
     assert "\n" not in str(refused.value)
 
@@ -109,15 +109,15 @@ def test_a_cluster_that_does_not_answer_is_told_in_one_line(
     dead = "SlurmctldPort=1\nMessageTimeout=1\n"
     (tmp_path / "slurm.conf").write_text(text.replace("SlurmctldPort=", dead + "#"))
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
-    with pytest.raises(Refused, match="--engine slurm: no cluster answers") as refused:
+    with pytest.raises(UserError, match="--engine slurm: no cluster answers") as refused:
         run(python(""))
     assert "\n" not in str(refused.value)
 
 
 def test_without_slurm_or_submitit_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Refused, match="--engine slurm: there is no sbatch on this machine"):
+    with pytest.raises(UserError, match="--engine slurm: there is no sbatch on this machine"):
         run(python(""))
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(Refused, match=r"--engine slurm: submitit is not installed \(pip install"):
+    with pytest.raises(UserError, match=r"--engine slurm: submitit is not installed \(pip install"):
         run(python(""))

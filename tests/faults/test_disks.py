@@ -38,7 +38,7 @@ def mount(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Project:
-    """One cell of the smoke preset, half as long, whose every folder is a disk."""
+    """One ablation of the smoke preset, half as long, whose every folder is a disk."""
 
     folder: Path
     run: Run

@@ -1,4 +1,4 @@
-"""A cell that does not fit into memory: one line that says what to lower. A real limit, a real allocation."""
+"""An ablation that does not fit into memory: one line that says what to lower. A real limit, a real allocation."""
 
 import os
 import subprocess

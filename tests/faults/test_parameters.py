@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from pipeline.errors import UserError
 from pipeline.params import PARAMS_FILE, read
-from pipeline.refusal import Refused
 from tests.conftest import PRESETS
 
 pytestmark = pytest.mark.faults
@@ -138,7 +138,7 @@ def refused() -> str | None:
     """In what words; None where it is valid."""
     try:
         read()
-    except Refused as refusal:
+    except UserError as refusal:
         return str(refusal)
     return None
 

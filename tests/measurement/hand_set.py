@@ -9,7 +9,7 @@ from pipeline.measurement.registry import Subject, random_rows
 from pipeline.tasks.catalogue import problems
 from pipeline.training.population import initialised
 from pipeline.transformer.model import Transformer
-from tests.conftest import cell, model, task
+from tests.conftest import ablation, model, task
 
 LENGTH = 7
 VOCABULARY = 12
@@ -26,7 +26,7 @@ def subject(
 ) -> Subject:
     """A subject around a model of these switches; `of`: other rows than `rows()`."""
     random = random_rows(count, length, VOCABULARY)
-    return Subject(transformer.double(), cell("hand-set", model_=switches), of or rows(), random)
+    return Subject(transformer.double(), ablation("hand-set", model_=switches), of or rows(), random)
 
 
 def short_rows() -> Rows:

@@ -21,14 +21,14 @@ from pipeline.measurement.tables import rounded
 from pipeline.params import Model, Params
 from pipeline.stages import analyze
 from pipeline.tasks.catalogue import problems
-from pipeline.training import checkpoints
-from pipeline.training.checkpoints import Trained
-from pipeline.training.history import columns
+from pipeline.training import artifact
+from pipeline.training.artifact import Trained
+from pipeline.training.convergence import columns
 from pipeline.training.population import initialised
 
 PROJECT = Path(__file__).parent.parent.parent
 CELLS = {"knows-order": "causal", "order-blind": "full"}
-"""Cell -> its attention, without positional encoding: the tables of the second hold many zeros."""
+"""Ablation -> its attention, without positional encoding: the tables of the second hold many zeros."""
 OTHERWISE = {
     "threads": dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2"),
     "kernels": {
@@ -43,28 +43,28 @@ OTHERWISE = {
 @pytest.fixture(scope="module")
 def experiment(smoke: Params) -> Params:
     """The smoke preset with `CELLS` instead of its own, of one member each."""
-    cells = {
+    ablations = {
         name: {"task": "addition", "model": {"positional": "none", "attention": attention}, "training": {"seeds": [1]}}
         for name, attention in CELLS.items()
     }
     return Params.model_validate(
-        smoke.model_dump(mode="json", exclude_unset=True) | {"ablations": cells, "comparisons": []}
+        smoke.model_dump(mode="json", exclude_unset=True) | {"ablations": ablations, "comparisons": []}
     )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Path:
-    """A folder with the experiment, its data, and for each cell a member of large weights and a snapshot."""
+    """A folder with the experiment, its data, and for each ablation a member of large weights and a snapshot."""
     folder = tmp_path_factory.mktemp("trained")
     files.write_json(folder / "params.yaml", experiment.model_dump(mode="json", exclude_unset=True))  # JSON is YAML
-    for cell in experiment.cells():
-        data = folder / "data" / cell.dataset
-        dataset.write(data, problems(cell.task))
-        rows = dataset.read(data, cell.task)
-        weights = large(cell.model, rows)
+    for ablation in experiment.all_ablations():
+        data = folder / "data" / ablation.dataset
+        dataset.write(data, problems(ablation.task))
+        rows = dataset.read(data, ablation.task)
+        weights = large(ablation.model, rows)
         history = [dict.fromkeys(columns(), 0) | {"seed": 1, "step": 100}]
         members = Trained({1: weights}, history, parameters=1, snapshots={(1, 50): weights})
-        checkpoints.write(folder / "models" / cell.name, cell, rows, members)
+        artifact.write(folder / "models" / ablation.name, ablation, rows, members)
     return folder
 
 
@@ -76,11 +76,13 @@ def large(config: Model, rows: Dataset) -> dict[str, Tensor]:
 
 
 def tables(trained: Path, folder: Path, environment: dict[str, str]) -> dict[str, bytes]:
-    """What a process with this environment writes, analysing the cells in a folder of its own."""
+    """What a process with this environment writes, analysing the ablations in a folder of its own."""
     for shared in ("data", "models", "params.yaml"):
         (folder / shared).symlink_to(trained / shared)
-    script = f"from pipeline import params, stages\nfrom pipeline.stages import analyze\nfor cell in {list(CELLS)}:\n"
-    script += "    analyze.run(params.read(), cell)\n"
+    script = (
+        f"from pipeline import params, stages\nfrom pipeline.stages import analyze\nfor ablation in {list(CELLS)}:\n"
+    )
+    script += "    analyze.run(params.read(), ablation)\n"
     command = [sys.executable, "-c", script]
     path = {"PYTHONPATH": str(PROJECT)}
     subprocess.run(command, cwd=folder, env=os.environ | path | environment, check=True, timeout=400)

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from pipeline.measurement.order_blind import is_order_blind
-from pipeline.reporting.grid.ceiling import ceiling
+from pipeline.reporting.experiment.ceiling import ceiling
 from pipeline.tasks.catalogue import problems
 from tests.conftest import model, task
 

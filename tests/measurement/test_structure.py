@@ -143,7 +143,7 @@ def test_flops_are_those_of_the_matrix_products() -> None:
     everywhere, asked = 12 * width**2 + 2 * length * width, 10 * width**2 + 2 * length * width + vocabulary * width
     # The last layer's queries are those of the answer, its keys and values those of all positions.
     forward = 2 * (length * ((layers - 1) * everywhere + 2 * width**2) + answer * asked)
-    found = cost(seen)["flops_per_step"].item() / seen.cell.training.batch_size
+    found = cost(seen)["flops_per_step"].item() / seen.ablation.training.batch_size
     # Backward costs twice forward, but for the first layer's input, which needs no gradient of its tokens.
     assert found == 3 * forward
 

@@ -17,7 +17,7 @@ from pipeline.measurement.symmetry import (
     symmetry,
 )
 from pipeline.transformer.substitutes import SUBSTITUTES
-from tests.conftest import cell, model
+from tests.conftest import ablation, model
 from tests.measurement.hand_set import numbers, rows, short_rows, silent, subject, uniform, untrained
 
 architectures = st.integers(1, 4).flatmap(
@@ -66,8 +66,8 @@ def test_a_uniform_attender_gives_the_mean_of_its_values_whatever_their_order(at
 
 
 def test_a_disagreement_is_an_error_in_both_directions() -> None:
-    some = cell("some-cell")
-    with pytest.raises(SymmetryError, match=r"some-cell: .* must not"):
+    some = ablation("some-ablation")
+    with pytest.raises(SymmetryError, match=r"some-ablation: .* must not"):
         check(True, 1e-6, some)
     with pytest.raises(SymmetryError, match="must move"):
         check(False, 1e-12, some)

@@ -1,4 +1,4 @@
-"""A grid, made up: typed cells, what their seeds reached, and what would have been measured of them. All tests of the
+"""A grid, made up: typed ablations, what their seeds reached, and what would have been measured of them. All tests of the
 report use it."""
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline import cells as described
 from pipeline import files
+from pipeline import switches as described
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.order_blind import is_order_blind
-from pipeline.params import Ablation, Cell, Comparison, Params, read
-from pipeline.reporting.grid import comparisons, published, report, rescue, tables
-from pipeline.reporting.grid.evidence import Evidence
-from pipeline.reporting.grid.report import Told
+from pipeline.params import Ablation, Comparison, Overrides, Params, read
+from pipeline.reporting.experiment import comparisons, published, report, rescue, tables
+from pipeline.reporting.experiment.evidence import Evidence
+from pipeline.reporting.experiment.report import Told
 from pipeline.reporting.style import png
 from pipeline.stages.report import OWN_TOKEN
 from pipeline.tasks.catalogue import problems
@@ -34,15 +34,15 @@ POSITIONS = 5
 MOMENTS = ((0, 0), (20, 0), (STEPS, 1))
 """(step, trained)."""
 
-Grid = Mapping[str, tuple[Cell, Sequence[float]]]
-"""Name -> the cell, and its seeds' shares of 2,000 test examples answered right."""
+Grid = Mapping[str, tuple[Ablation, Sequence[float]]]
+"""Name -> the ablation, and its seeds' shares of 2,000 test examples answered right."""
 
 
-def cell(
+def ablation(
     name: str, scores: Sequence[float], *, dataset: str = "addition", optimizer: str = "muon", **switches: object
 ) -> Grid:
-    """A cell of three layers without positional encoding, but for `switches`, as a grid of one."""
-    made = Cell(
+    """An ablation of three layers without positional encoding, but for `switches`, as a grid of one."""
+    made = Ablation(
         name=name,
         dataset=dataset,
         task=TASK,
@@ -55,38 +55,38 @@ def cell(
 
 
 def grid() -> Grid:
-    """Twenty cells of three seeds, as the default grid might come out."""
+    """Twenty ablations of three seeds, as the default grid might come out."""
     identity = {"residual_free_initialisation": "identity"}
     return {
-        **cell("learned-causal", [0.9985, 0.999, 1.0], positional="learned"),
-        **cell("nope-causal", [0.994, 0.9965, 0.9925]),
-        **cell("learned-full", [0.9995, 1.0, 0.998], positional="learned", attention="full"),
-        **cell("nope-full", [0.0415, 0.052, 0.049], attention="full"),
-        **cell("rotary-causal", [1.0, 1.0, 0.9995], positional="rotary"),
-        **cell("nope-causal-1-layer", [0.0385, 0.041, 0.0525], layers=1),
-        **cell("nope-causal-2-layers", [0.991, 0.43, 0.9905], layers=2),
-        **cell("nope-causal-no-residual-0", [0.9905, 0.978, 0.992], residual_free=[0]),
-        **cell("nope-causal-no-residual-1", [0.93, 0.9915, 0.71], residual_free=[1]),
-        **cell("forward-1", [0.99, 0.9915, 0.991], residual_free=[1], residual_substitute="forward"),
-        **cell("nope-causal-no-residual-2", [0.995, 0.9935, 0.9955], residual_free=[2]),
-        **cell("nope-causal-no-residual-0-1", [0.0005, 0.31, 0.0], residual_free=[0, 1]),
-        **cell("nope-causal-no-residual-1-2", [0.001, 0.0, 0.0005], residual_free=[1, 2]),
-        **cell("learned-causal-no-residual-0-1", [0.9945, 0.42, 0.991], residual_free=[0, 1], positional="learned"),
-        **cell("nope-causal-no-residual-attention-1", [0.9915, 0.96, 0.993], residual_free={"attention": [1]}),
-        **cell("nope-causal-no-residual-mlp-1", [0.9975, 0.994, 0.9955], residual_free={"mlp": [1]}),
-        **cell("nope-causal-no-residual-1-identity", [0.991, 0.9945, 0.998], residual_free=[1], **identity),
-        **cell("nope-causal-no-residual-0-1-identity", [0.2, 0.1, 0.05], residual_free=[0, 1], **identity),
-        **cell("nope-causal-adamw", [0.0655, 0.13, 0.0505], optimizer="adamw"),
+        **ablation("learned-causal", [0.9985, 0.999, 1.0], positional="learned"),
+        **ablation("nope-causal", [0.994, 0.9965, 0.9925]),
+        **ablation("learned-full", [0.9995, 1.0, 0.998], positional="learned", attention="full"),
+        **ablation("nope-full", [0.0415, 0.052, 0.049], attention="full"),
+        **ablation("rotary-causal", [1.0, 1.0, 0.9995], positional="rotary"),
+        **ablation("nope-causal-1-layer", [0.0385, 0.041, 0.0525], layers=1),
+        **ablation("nope-causal-2-layers", [0.991, 0.43, 0.9905], layers=2),
+        **ablation("nope-causal-no-residual-0", [0.9905, 0.978, 0.992], residual_free=[0]),
+        **ablation("nope-causal-no-residual-1", [0.93, 0.9915, 0.71], residual_free=[1]),
+        **ablation("forward-1", [0.99, 0.9915, 0.991], residual_free=[1], residual_substitute="forward"),
+        **ablation("nope-causal-no-residual-2", [0.995, 0.9935, 0.9955], residual_free=[2]),
+        **ablation("nope-causal-no-residual-0-1", [0.0005, 0.31, 0.0], residual_free=[0, 1]),
+        **ablation("nope-causal-no-residual-1-2", [0.001, 0.0, 0.0005], residual_free=[1, 2]),
+        **ablation("learned-causal-no-residual-0-1", [0.9945, 0.42, 0.991], residual_free=[0, 1], positional="learned"),
+        **ablation("nope-causal-no-residual-attention-1", [0.9915, 0.96, 0.993], residual_free={"attention": [1]}),
+        **ablation("nope-causal-no-residual-mlp-1", [0.9975, 0.994, 0.9955], residual_free={"mlp": [1]}),
+        **ablation("nope-causal-no-residual-1-identity", [0.991, 0.9945, 0.998], residual_free=[1], **identity),
+        **ablation("nope-causal-no-residual-0-1-identity", [0.2, 0.1, 0.05], residual_free=[0, 1], **identity),
+        **ablation("nope-causal-adamw", [0.0655, 0.13, 0.0505], optimizer="adamw"),
     }
 
 
 def without(made: Grid, *names: str) -> Grid:
-    """The grid but for these cells."""
+    """The grid but for these ablations."""
     return {name: entry for name, entry in made.items() if name not in names}
 
 
-def cells(made: Grid) -> list[Cell]:
-    """Its cells."""
+def listed(made: Grid) -> list[Ablation]:
+    """Its ablations."""
     return [one for one, _ in made.values()]
 
 
@@ -116,7 +116,7 @@ def runs(made: Grid) -> pd.DataFrame:
     return table.assign(still_rising=tables.still_rising(table, history(made, table)))
 
 
-def _run(one: Cell, seed: int, score: float) -> dict[str, object]:
+def _run(one: Ablation, seed: int, score: float) -> dict[str, object]:
     converged = score >= 0.99
     steps = 1000 + seed // 111 % 3 * 100 if converged else STEPS
     learned = {
@@ -153,7 +153,7 @@ def history(made: Grid, table: pd.DataFrame | None = None) -> pd.DataFrame:
 
 @remembered
 def members(made: Grid) -> dict[str, pd.DataFrame]:
-    """Measurement -> its table, as the stage `analyze` would have written it for these cells."""
+    """Measurement -> its table, as the stage `analyze` would have written it for these ablations."""
     rows: dict[str, list[dict[str, object]]] = {}
 
     def add(name: str, **values: object) -> None:
@@ -161,7 +161,7 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
 
     for one, _ in made.values():
         blind, causal = is_order_blind(one.model), one.model.attention == "causal"
-        encoded, whole = one.model.positional != "none", described.is_whole(one)
+        encoded, whole = one.model.positional != "none", described.is_intact(one)
         for seed, (step, trained) in product(one.training.seeds, MOMENTS):
             noise = np.random.default_rng([seed, step, len(one.name)])
             member = {"ablation": one.name, "seed": seed, "step": step, "trained": trained}
@@ -219,12 +219,12 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
 
 def ablations(made: Grid, ceiling: float | None = CEILING) -> pd.DataFrame:
     """`tables.ablations` of the grid."""
-    flops = {one.name: 1e8 * one.model.layers for one in cells(made)}
-    return tables.ablations(cells(made), runs(made), {one.dataset: ceiling for one in cells(made)}, flops)
+    flops = {one.name: 1e8 * one.model.layers for one in listed(made)}
+    return tables.ablations(listed(made), runs(made), {one.dataset: ceiling for one in listed(made)}, flops)
 
 
 def declared(made: Grid) -> list[Comparison]:
-    """What a sceptic would have declared of this grid: the first cells against the second."""
+    """What a sceptic would have declared of this grid: the first ablations against the second."""
     first, *others = list(made)[:6]
     return [Comparison(first=name, second=others[0]) for name in [first, *others[1:]]] if others else []
 
@@ -236,22 +236,22 @@ def evidence(made: Grid, *, measured: bool = True) -> Evidence:
         of_members["own_token"] = own = tables.own_token(of_members["slices"])
         of_members["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"])
     values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
-    of_cells = ablations(made)
+    of_ablations = ablations(made)
     written = {
         "runs.csv": runs(made),
-        "ablations.csv": of_cells,
-        "published.csv": published.agreement(cells(made), of_cells),
+        "ablations.csv": of_ablations,
+        "published.csv": published.agreement(listed(made), of_ablations),
         "symmetry.csv": of_members["symmetry"].drop(columns="step") if measured else pd.DataFrame(columns=["ablation"]),
         **{
             f"measurements/{name}.csv": tables.summary(of_members.get(name, pd.DataFrame()), of)
             for name, of in values.items()
         },
     }
-    found = Evidence("addition", problems(TASK), cells(made), written, of_members, history(made), CEILING)
+    found = Evidence("addition", problems(TASK), listed(made), written, of_members, history(made), CEILING)
     written["comparisons.csv"] = comparisons.decided(
         comparisons.table(found, declared(made)), declared(made), runs(made)
     )
-    written["rescue.csv"] = rescue.table(cells(made), runs(made))
+    written["rescue.csv"] = rescue.table(listed(made), runs(made))
     return found
 
 
@@ -261,15 +261,15 @@ def told(made: Grid, *, measured: bool = True) -> list[Told]:
 
 
 def params(made: Grid) -> Params:
-    """The `params.yaml` that would have given these cells."""
+    """The `params.yaml` that would have given these ablations."""
     smoke = read(PRESETS / "smoke.yaml")
     first = next(iter(made.values()))[0]
     ablations = {
-        one.name: Ablation(task=one.dataset, model=one.model.model_dump(), training=one.training.model_dump())
-        for one in cells(made)
+        one.name: Overrides(task=one.dataset, model=one.model.model_dump(), training=one.training.model_dump())
+        for one in listed(made)
     }
     return Params(
-        tasks={dataset: TASK.model_dump() for dataset in dict.fromkeys(one.dataset for one in cells(made))},
+        tasks={dataset: TASK.model_dump() for dataset in dict.fromkeys(one.dataset for one in listed(made))},
         model=first.model,
         training=first.training,
         ablations=ablations,

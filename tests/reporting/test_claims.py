@@ -17,17 +17,17 @@ from scipy import stats
 from pipeline.measurement.catalogue import measurements
 from pipeline.reporting import sentences, wording
 from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Source, Unit, records
-from pipeline.reporting.grid import report
-from pipeline.reporting.grid.findings import sections
-from pipeline.reporting.grid.report import Told
+from pipeline.reporting.experiment import report
+from pipeline.reporting.experiment.findings import sections
+from pipeline.reporting.experiment.report import Told
 from pipeline.stages import report as stage
 from tests.reporting.synthetic import (
     STEPS,
     Grid,
-    cell,
-    cells,
+    ablation,
     evidence,
     grid,
+    listed,
     members,
     params,
     told,
@@ -152,7 +152,7 @@ def test_what_is_given_back_is_a_share_of_what_is_missed() -> None:
         (["nope-causal-adamw"], "optimizers"),
     ],
 )
-def test_a_grid_without_the_cells_claims_nothing_of_them(lacking: list[str], finding: str) -> None:
+def test_a_grid_without_the_ablations_claims_nothing_of_them(lacking: list[str], finding: str) -> None:
     assert not [
         one for one in told(without(grid(), *lacking), measured=False) if one.name == finding and one.finding.claims
     ]
@@ -162,7 +162,7 @@ def test_names_mean_nothing() -> None:
     made = grid()
     renamed: dict = {}
     for place, (one, scores) in enumerate(made.values()):
-        renamed[f"cell-{place}"] = (one.model_copy(update={"name": f"cell-{place}"}), scores)
+        renamed[f"ablation-{place}"] = (one.model_copy(update={"name": f"ablation-{place}"}), scores)
     assert numbers(renamed) == usual()
 
 
@@ -188,7 +188,7 @@ def test_other_results_make_other_claims(name: str, finding: str) -> None:
     assert before != after
 
 
-def test_a_cell_that_still_rises_is_open_and_told_to_go_on() -> None:
+def test_a_ablation_that_still_rises_is_open_and_told_to_go_on() -> None:
     """Where its runs end flat, more steps would not help."""
     found = told(grid(), measured=False)
     said = {one.sentence(claim) for one in found for claim in one.finding.claims if claim.place in VERDICTS}
@@ -203,7 +203,7 @@ def test_a_cell_that_still_rises_is_open_and_told_to_go_on() -> None:
 
 def test_what_is_declared_is_decided_or_open_and_nothing_else_has_a_p_value() -> None:
     seeds = [0.99 + 0.001 * place for place in range(8)]
-    made = {**cell("learned-causal", seeds, positional="learned"), **cell("nope-causal", [0.5] * 8)}
+    made = {**ablation("learned-causal", seeds, positional="learned"), **ablation("nope-causal", [0.5] * 8)}
     found = [claim for one in told(made, measured=False) for claim in one.finding.claims]
     verdicts = {claim.place: claim for claim in found if claim.place in VERDICTS}
     decided = verdicts["decided"].estimates
@@ -217,12 +217,12 @@ def test_a_run_above_the_ceiling_is_an_alarm() -> None:
     made = grid()
     found = told({**made, "nope-full": (made["nope-full"][0], [0.5, 0.04, 0.03])}, measured=False)
     alarms = [claim for one in found for claim in one.finding.claims if claim.place == "alarm"]
-    assert [(claim.words["cell"], claim.estimates["above"].value) for claim in alarms] == [("nope-full", 1)]
+    assert [(claim.words["ablation"], claim.estimates["above"].value) for claim in alarms] == [("nope-full", 1)]
     assert not [claim for one in told(made, measured=False) for claim in one.finding.claims if claim.place == "alarm"]
 
 
 @pytest.mark.parametrize(
-    "made", [grid(), cell("only", [0.5]), cell("only", [1.0], positional="learned", residual_free=[0])]
+    "made", [grid(), ablation("only", [0.5]), ablation("only", [1.0], positional="learned", residual_free=[0])]
 )
 @pytest.mark.parametrize("measured", [True, False])
 def test_any_grid_is_told_with_pictures_and_full_tables(made: Grid, measured: bool) -> None:
@@ -239,7 +239,7 @@ def test_any_grid_is_told_with_pictures_and_full_tables(made: Grid, measured: bo
 
 
 def test_four_depths_are_a_curve_of_each_kind() -> None:
-    deeper = cell("nope-causal-4-layers", [0.995, 0.992, 0.99], layers=4)
+    deeper = ablation("nope-causal-4-layers", [0.995, 0.992, 0.99], layers=4)
     for made, names in ((grid(), set[str]()), ({**grid(), **deeper}, {"by_layers"})):
         (found,) = (one for one in told(made, measured=False) if one.name == "layers_needed")
         assert {figure.name for figure in found.finding.figures} == names
@@ -255,7 +255,7 @@ def test_every_measurement_is_told_of_and_a_new_one_without_being_named() -> Non
 
 def test_two_tasks_are_told_apart() -> None:
     made = grid()
-    both = report.told([evidence(made), evidence(cell("alone", [0.5]))], measurements())
+    both = report.told([evidence(made), evidence(ablation("alone", [0.5]))], measurements())
     names = [figure.name for one in both for figure in one.finding.figures]
     assert all(name.startswith("addition-") for name in names)
 
@@ -310,4 +310,4 @@ def test_a_claim_of_one_row_meets_one_row() -> None:
         found.estimate("ablations.csv", "converged", "count", {"task": "addition"})
     assert found.estimate("ablations.csv", "converged", "count", {"ablation": "nobody"}) is None
     assert records("a", "b", Claim("c", {"d": None})) == []
-    assert found.converged(cells(grid())[0]).budget == 2000
+    assert found.converged(listed(grid())[0]).budget == 2000

@@ -9,14 +9,14 @@ from scipy import stats
 
 from pipeline.params import Comparison
 from pipeline.reporting import survival
-from pipeline.reporting.grid import comparisons, tables
+from pipeline.reporting.experiment import comparisons, tables
 from pipeline.reporting.intervals import exact_interval, mean_interval
 
 BUDGET = 1600
 
 
 def runs(**steps: Sequence[float]) -> pd.DataFrame:
-    """Cells whose seeds converged after so many steps; what took more than the budget did not."""
+    """Ablations whose seeds converged after so many steps; what took more than the budget did not."""
     rows = [
         {
             "ablation": name,
@@ -31,11 +31,11 @@ def runs(**steps: Sequence[float]) -> pd.DataFrame:
 
 
 def times(generator: np.random.Generator, n: int = 8) -> np.ndarray:
-    """Steps to converge of a cell some of whose runs do not within the budget, in evaluations of 25."""
+    """Steps to converge of an ablation some of whose runs do not within the budget, in evaluations of 25."""
     return 25 * np.ceil(generator.lognormal(np.log(1100), 0.35, n) / 25)
 
 
-def test_two_cells_of_equal_truth_give_p_uniform() -> None:
+def test_two_ablations_of_equal_truth_give_p_uniform() -> None:
     """So that p below any bound is no likelier than the bound."""
     generator = np.random.default_rng(0)
     found = []
@@ -79,7 +79,7 @@ def declared(count: int, measure: str = "restricted_steps") -> list[Comparison]:
 
 
 def decided(seeds: int, count: int, few: int = 0) -> pd.DataFrame:
-    """`count` cells that are slower than another in every seed, the first `few` of three seeds only."""
+    """`count` ablations that are slower than another in every seed, the first `few` of three seeds only."""
     own = [3 if i < few else seeds for i in range(count)]
     made = runs(
         b=[500 + 25 * k for k in range(seeds)],

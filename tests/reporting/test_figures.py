@@ -14,20 +14,20 @@ from matplotlib.text import Text
 
 from pipeline.params.model import Pattern, Positional
 from pipeline.reporting import style
-from pipeline.reporting.grid import tables
-from pipeline.reporting.grid.figures import across, outcomes
-from pipeline.reporting.grid.finding import PANELS, by_panel
-from tests.reporting.synthetic import CEILING, Grid, ablations, cell, cells, evidence, grid, history, runs
+from pipeline.reporting.experiment import tables
+from pipeline.reporting.experiment.figures import across, outcomes
+from pipeline.reporting.experiment.finding import PANELS, by_panel
+from tests.reporting.synthetic import CEILING, Grid, ablation, ablations, evidence, grid, history, listed, runs
 
 
 def many(count: int, seeds: int) -> Grid:
-    """A grid of cells with names of all lengths."""
+    """A grid of ablations with names of all lengths."""
     draw = np.random.default_rng(0)
     every: dict = {}
     for number in range(count):
         name = f"nope-causal-no-residual-{'attention-' * (number % 2)}{number}"
         residual_free = [number % 3] if number % 4 else []
-        every |= cell(name, list(draw.integers(0, 2001, seeds) / 2000), residual_free=residual_free)
+        every |= ablation(name, list(draw.integers(0, 2001, seeds) / 2000), residual_free=residual_free)
     return every
 
 
@@ -53,7 +53,7 @@ def many_tasks() -> pd.DataFrame:
 
 
 def drawn(made: Grid) -> dict[str, partial[Figure]]:
-    every, of = runs(made), cells(made)
+    every, of = runs(made), listed(made)
     digits, carries = tables.by_place(every, "digit"), tables.by_stratum(every, "carries")
     return {
         "steps": partial(outcomes.steps, every, of),
@@ -73,7 +73,7 @@ def visible_texts(figure: Figure) -> list[Text]:
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
 
 
-ONE = cell("only", [0.5])
+ONE = ablation("only", [0.5])
 FIGURES = list(drawn(ONE))
 
 
@@ -88,7 +88,7 @@ def test_the_same_table_gives_the_same_bytes(name: str) -> None:
     ("made", "names"),
     [
         (ONE, FIGURES),
-        (cell("only", [0.5] * 100), ["steps", "exact_match", "learning_curves"]),
+        (ablation("only", [0.5] * 100), ["steps", "exact_match", "learning_curves"]),
         (many(60, 1), ["steps", "exact_match"]),
         (grid(), FIGURES),
     ],
@@ -111,7 +111,7 @@ def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(made: Grid,
 
 
 @pytest.mark.parametrize("made", [grid(), dict(list(grid().items())[:PANELS])])
-def test_a_figure_of_a_panel_per_cell_shows_a_dozen_those_compared_among_them_and_says_so(made: Grid) -> None:
+def test_a_figure_of_a_panel_per_ablation_shows_a_dozen_those_compared_among_them_and_says_so(made: Grid) -> None:
     of = evidence(made)
     curves = partial(outcomes.learning_curves, history(made), score=EXACT[0], words=EXACT[1])
     figure = by_panel(of, "name", "Title", "Caption.", curves)
@@ -120,11 +120,11 @@ def test_a_figure_of_a_panel_per_cell_shows_a_dozen_those_compared_among_them_an
     assert [title for title in titles if title] == shown
     assert len(shown) == min(PANELS, len(made))
     assert {name for pair in of.declared[["first", "second"]].to_numpy() for name in pair} <= set(shown)
-    said = f" Here {PANELS} of {len(made)} cells; the tables have all."
+    said = f" Here {PANELS} of {len(made)} ablations; the tables have all."
     assert figure.caption == "Caption." + said * (len(made) > PANELS)
 
 
-def test_every_seed_has_its_mark_and_every_cell_its_count() -> None:
+def test_every_seed_has_its_mark_and_every_ablation_its_count() -> None:
     made = runs(grid())
     with mpl.rc_context(style.STYLE):
         figure = drawn(grid())["steps"]()
@@ -137,14 +137,14 @@ def test_every_seed_has_its_mark_and_every_cell_its_count() -> None:
 
 
 def test_a_member_that_never_was_scored_is_drawn() -> None:
-    made = cell("only", [0.5, 0.2])
+    made = ablation("only", [0.5, 0.2])
     curves = history(made)
     curves.loc[curves["seed"] == 111, "validation_exact_match"] = np.nan
     for draw in (
         partial(outcomes.learning_curves, curves, score=EXACT[0], words=EXACT[1]),
         partial(outcomes.exact_match, runs(made), ceiling=None),
     ):
-        assert style.png(lambda draw=draw: draw(cells=cells(made))).startswith(b"\x89PNG")
+        assert style.png(lambda draw=draw: draw(ablations=listed(made))).startswith(b"\x89PNG")
 
 
 def test_every_encoding_and_pattern_has_a_look_of_its_own() -> None:
@@ -152,5 +152,5 @@ def test_every_encoding_and_pattern_has_a_look_of_its_own() -> None:
         ("positional", get_args(Positional), style.color),
         ("attention", get_args(Pattern), style.mark),
     ):
-        looks = {look(cells(cell("a", [0.5], **{kind: name}))[0]) for name in names}
+        looks = {look(listed(ablation("a", [0.5], **{kind: name}))[0]) for name in names}
         assert len(looks) == len(names)

@@ -84,12 +84,12 @@ def test_a_ratio_to_what_may_be_nothing_has_no_interval() -> None:
     assert np.isnan(ratio_of_means([1.0, 2.0], [1.0, -1.0])).all()
 
 
-@pytest.mark.parametrize("cells", [16, 32])
+@pytest.mark.parametrize("ablations", [16, 32])
 @pytest.mark.parametrize("rho", [0.0, 0.6])
-def test_a_rank_correlation_is_covered_as_often_as_its_interval_says(cells: int, rho: float) -> None:
-    """Of as many cells as the authors published, half of which all but reach the best score, as theirs do."""
+def test_a_rank_correlation_is_covered_as_often_as_its_interval_says(ablations: int, rho: float) -> None:
+    """Of as many ablations as the authors published, half of which all but reach the best score, as theirs do."""
     drawn = np.random.default_rng(0)
-    shared, own, other = (drawn.normal(size=(1000, cells)) for _ in range(3))
+    shared, own, other = (drawn.normal(size=(1000, ablations)) for _ in range(3))
     pairs = [
         (rho**0.5 * s + (1 - rho) ** 0.5 * a, rho**0.5 * s + (1 - rho) ** 0.5 * b)
         for s, a, b in zip(shared, own, other, strict=True)

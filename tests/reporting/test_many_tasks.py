@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import cells as described
 from pipeline import files
-from pipeline.params import Cell, Params, checked, read
+from pipeline import switches as described
+from pipeline.errors import UserError
+from pipeline.params import Ablation, Params, parse, read
 from pipeline.params import task as section
-from pipeline.refusal import Refused
-from pipeline.reporting.grid import twins
+from pipeline.reporting.experiment import twins
 from pipeline.stages import report
 from tests.conftest import PRESETS
 
@@ -40,7 +40,7 @@ BITS = {
 
 
 def params(**changes: object) -> Params:
-    """Four tasks, of which two are twins of the others, and four kinds of cells on each."""
+    """Four tasks, of which two are twins of the others, and four kinds of ablations on each."""
     ablations = {
         f"{task}-{kind}": {"task": task, "model": {"layers": 3, **model}}
         for task in TASKS
@@ -53,15 +53,15 @@ def params(**changes: object) -> Params:
     }
     content["training"] |= {"seeds": SEEDS, "steps": 100, "evaluate_every": 50, "snapshots": 0}
     content["search"] |= {"task": "reverse"}
-    return checked(Params, content | changes, "params.yaml")
+    return parse(Params, content | changes, "params.yaml")
 
 
-def evaluation(cell: Cell) -> pd.DataFrame:
+def evaluation(ablation: Ablation) -> pd.DataFrame:
     """What `evaluate` would have written of it."""
-    task, _, kind = cell.name.rpartition("-")
+    task, _, kind = ablation.name.rpartition("-")
     rows = []
     for place, seed in enumerate(SEEDS):
-        row = {"ablation": cell.name, "seed": seed, "task": cell.dataset, **described.columns(cell)}
+        row = {"ablation": ablation.name, "seed": seed, "task": ablation.dataset, **described.columns(ablation)}
         row |= {"parameters": 1000, "steps": 100, "diverged": 0, "test_examples": 20}
         if task in BITS:
             bits = BITS[task][kind] + 0.01 * place
@@ -80,14 +80,14 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the stage makes of it."""
     folder = tmp_path_factory.mktemp("project")
     chosen = params()
-    for cell in chosen.cells():
+    for ablation in chosen.all_ablations():
         model, tested, measured = (
-            folder / part / cell.name for part in (report.MODELS, report.EVALUATION, report.ANALYSIS)
+            folder / part / ablation.name for part in (report.MODELS, report.EVALUATION, report.ANALYSIS)
         )
-        table = evaluation(cell)
-        score = f"validation_{cell.task.scored_by}"
+        table = evaluation(ablation)
+        score = f"validation_{ablation.task.scored_by}"
         files.write_csv(model / "history.csv", table[["seed", score]].assign(step=100, train_loss=1.0))
-        files.seal(model, of=cell.name)
+        files.seal(model, of=ablation.name)
         files.write_csv(tested / "evaluation.csv", table)
         for one in (tested, measured):
             one.mkdir(parents=True, exist_ok=True)
@@ -107,18 +107,18 @@ def test_what_order_is_worth_is_what_the_twin_takes_more_seed_by_seed(reports: P
         assert table.loc[f"co2-{kind}", ["bits", "low", "high"]].tolist() == pytest.approx([expected] * 3, abs=1e-6)
 
 
-def test_a_twin_is_the_same_cell_on_the_same_data_in_another_order() -> None:
+def test_a_twin_is_the_same_ablation_on_the_same_data_in_another_order() -> None:
     chosen = params()
-    cells = chosen.cells()
-    for cell in cells:
-        found = twins.twin(cells, cell)
-        assert (found is not None) == (cell.dataset == "co2")
+    ablations = chosen.all_ablations()
+    for ablation in ablations:
+        found = twins.twin(ablations, ablation)
+        assert (found is not None) == (ablation.dataset == "co2")
         if found:
-            assert (found.model, found.training) == (cell.model, cell.training)
-            assert twins.twin([one for one in cells if one != found], cell) is None
+            assert (found.model, found.training) == (ablation.model, ablation.training)
+            assert twins.twin([one for one in ablations if one != found], ablation) is None
 
 
-def test_every_kind_of_cell_has_its_place_on_every_task(reports: Path) -> None:
+def test_every_kind_of_ablation_has_its_place_on_every_task(reports: Path) -> None:
     table = pd.read_csv(reports / "tasks.csv")
     assert table["task"].unique().tolist() == list(TASKS)
     assert table.groupby("kind")["task"].nunique().tolist() == [len(TASKS)] * len(KINDS)
@@ -164,7 +164,7 @@ def test_no_table_has_a_number_that_has_no_meaning_for_its_task(reports: Path) -
         assert by_answer
         assert table.loc[["co2", "co2-permuted"], by_answer].isna().all(axis=None)
         assert table.loc[["reverse", "sort"], by_bits].isna().all(axis=None)
-    page = (reports / "appendix" / "results-by-cell-co2.md").read_text()
+    page = (reports / "appendix" / "results-by-ablation-co2.md").read_text()
     assert "xact match" not in page
     assert "Worth of order" in page
 
@@ -186,9 +186,9 @@ def test_the_first_screen_compares_and_stays_short(reports: Path) -> None:
         ("sort", "test_bits", "(allowed: restricted_steps, test_exact_match)"),
     ],
 )
-def test_cells_are_compared_in_what_has_a_meaning_for_their_task(first: str, of: str, allowed: str) -> None:
+def test_ablations_are_compared_in_what_has_a_meaning_for_their_task(first: str, of: str, allowed: str) -> None:
     pair = {"first": f"{first}-nope", "second": f"{first}-learned", "of": of}
-    with pytest.raises(Refused, match="has no meaning") as refusal:
+    with pytest.raises(UserError, match="has no meaning") as refusal:
         params(comparisons=[pair]).check()
     assert allowed in str(refusal.value)
 

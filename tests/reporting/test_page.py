@@ -10,12 +10,12 @@ import pytest
 from matplotlib.figure import Figure as Drawing
 
 from pipeline import files
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
 from pipeline.reporting import page
 from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.style import png
 from pipeline.stages import report
-from tests.reporting.synthetic import CEILING, Grid, cell, grid, params, runs, without_pictures, write
+from tests.reporting.synthetic import CEILING, Grid, ablation, grid, params, runs, without_pictures, write
 
 FIGURES = {
     "by_carries.png",
@@ -83,7 +83,7 @@ def assert_self_contained(html: str) -> None:
 
 def test_a_run_above_the_ceiling_turns_the_report_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pictures(monkeypatch)
-    made = {**cell("nope-causal", [0.99]), **cell("nope-full", [0.04, 0.5], attention="full")}
+    made = {**ablation("nope-causal", [0.99]), **ablation("nope-full", [0.04, 0.5], attention="full")}
     reports = written(made, tmp_path, monkeypatch)
     html, summary = (reports / "index.html").read_text(), (reports / "summary.md").read_text()
     assert '<div class="alarm" role="alert">' in html
@@ -92,37 +92,37 @@ def test_a_run_above_the_ceiling_turns_the_report_red(tmp_path: Path, monkeypatc
     assert summary.index("BUG IN") < summary.index("- Without positional encoding")
 
 
-def test_cells_no_longer_in_the_grid_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ablations_no_longer_in_the_grid_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pictures(monkeypatch)
-    write(cell("stale", [0.1]), tmp_path)
-    reports = written(cell("kept", [0.5]), tmp_path, monkeypatch)
+    write(ablation("stale", [0.1]), tmp_path)
+    reports = written(ablation("kept", [0.5]), tmp_path, monkeypatch)
     assert "stale" not in (reports / "summary.md").read_text() + (reports / "runs.csv").read_text()
 
 
-def test_a_cell_named_like_a_missing_value_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ablation_named_like_a_missing_value_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pictures(monkeypatch)
-    reports = written(cell("null", [0.5]), tmp_path, monkeypatch)
+    reports = written(ablation("null", [0.5]), tmp_path, monkeypatch)
     assert "`null`" in (reports / "summary.md").read_text()
     for table in ("symmetry.csv", "measurements/correlation.csv"):
         assert set(pd.read_csv(reports / table, keep_default_na=False)["ablation"]) == {"null"}
 
 
 def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = cell("a", [0.5, 0.6])
+    made = ablation("a", [0.5, 0.6])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refused, match=r"models/a/manifest.json: no such file; `python -m pipeline train a` makes it"):
+    with pytest.raises(UserError, match=r"models/a/manifest.json: no such file; `python -m pipeline train a` makes it"):
         report.run(params(made))
-    write(cell("a", [0.5]), tmp_path)
-    with pytest.raises(Refused, match=r"has the seeds \[111\], but params.yaml says \[111, 222\]"):
+    write(ablation("a", [0.5]), tmp_path)
+    with pytest.raises(UserError, match=r"has the seeds \[111\], but params.yaml says \[111, 222\]"):
         report.run(params(made))
     write(made, tmp_path)
     evaluation = tmp_path / "reports" / "evaluation" / "a"
     of = files.sealed(evaluation, made_by="").of
     files.write_csv(evaluation / "evaluation.csv", runs(made).drop(columns="optimizer"))
-    with pytest.raises(Refused, match=r"evaluation.csv: altered or truncated .* `python -m pipeline evaluate a`"):
+    with pytest.raises(UserError, match=r"evaluation.csv: altered or truncated .* `python -m pipeline evaluate a`"):
         report.run(params(made))
     files.seal(evaluation, of=of)
-    with pytest.raises(Refused, match="has no column 'optimizer'"):
+    with pytest.raises(UserError, match="has no column 'optimizer'"):
         report.run(params(made))
     assert not (tmp_path / "reports" / "index.html").exists()
 
@@ -139,7 +139,7 @@ def square() -> Drawing:
 
 def test_another_section_is_one_more_in_the_list() -> None:
     figure = Figure("exact_match", "what it shows", "", square)
-    section = page.Section("Symmetry", ["Words."], tables=[Table(["Cell", "n"], [["`a|b`", "3"]])])
+    section = page.Section("Symmetry", ["Words."], tables=[Table(["Ablation", "n"], [["`a|b`", "3"]])])
     whole = page.Page("Title", ["About."], ["Found."], figure, [section])
-    assert "## Symmetry\n\nWords.\n\n| Cell | n |\n| --- | ---: |\n| `a\\|b` | 3 |" in page.markdown(whole)
+    assert "## Symmetry\n\nWords.\n\n| Ablation | n |\n| --- | ---: |\n| `a\\|b` | 3 |" in page.markdown(whole)
     assert '<h2 id="symmetry">Symmetry</h2>' in page.html(whole, {"exact_match": png(square)})

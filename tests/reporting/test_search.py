@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from pipeline import cells as described
-from pipeline.params import Cell, read
+from pipeline import switches as described
+from pipeline.params import Ablation, read
 from pipeline.reporting import style
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.page import html, markdown
@@ -25,20 +25,20 @@ IMPORTANCES = {"layers": {"converged": 0.7, "residuals_kept": 0.9}, "residual_fr
 MEMBERS = 2
 WHOLE = ["trial", "members", "converged", "residuals_kept", "parameters", "given_up", "diverged", "repeats", "retries"]
 
-Trial = tuple[Cell, dict[str, Any]]
+Trial = tuple[Ablation, dict[str, Any]]
 """What was trained, and its row."""
 
 
 def trial(
     layers: int = 3, converged: int = 2, attention: tuple[int, ...] = (), mlp: tuple[int, ...] = (), **more: Any
 ) -> Trial:
-    """`more`: fields of the cell, or columns of the row."""
+    """`more`: fields of the ablation, or columns of the row."""
     switches = {name: more.pop(name) for name in ("heads", "width", "positional", "optimizer") if name in more}
     free = {"attention": list(attention), "mlp": list(mlp)}
-    cell = PARAMS.trial({"positional": "none", "layers": layers, "residual_free": free, **switches})
+    ablation = PARAMS.trial({"positional": "none", "layers": layers, "residual_free": free, **switches})
     row = {
         "state": "complete",
-        **described.columns(cell),
+        **described.columns(ablation),
         "members": MEMBERS,
         "converged": converged,
         "converged_share": converged / MEMBERS,
@@ -52,7 +52,7 @@ def trial(
         "repeats": None,
         "retries": None,
     }
-    return cell, row | more
+    return ablation, row | more
 
 
 def study(*trials: Trial, minimize: str = "residuals_kept", size: int | None = 340) -> Study:
@@ -61,8 +61,8 @@ def study(*trials: Trial, minimize: str = "residuals_kept", size: int | None = 3
     rows = [{"trial": number, **row} for number, (_, row) in enumerate(trials)]
     table = pd.DataFrame(rows, columns=names).astype(dict.fromkeys(WHOLE, "Int64"))
     params = PARAMS.model_copy(update={"search": PARAMS.search.model_copy(update={"minimize": minimize})})
-    cells = {n: cell for n, (cell, _) in enumerate(trials)}
-    return Study("search-1", params, table, cells, params.search.trials, size, IMPORTANCES)
+    ablations = {n: ablation for n, (ablation, _) in enumerate(trials)}
+    return Study("search-1", params, table, ablations, params.search.trials, size, IMPORTANCES)
 
 
 def told(found: Study) -> str:
@@ -123,7 +123,7 @@ def test_only_complete_trials_count_and_each_configuration_once(found: Study) ->
     known = found.evidence
     assert (known["state"] == "complete").all()
     assert known["repeats"].isna().all()
-    configurations = [(found.cells[n].model, found.cells[n].training) for n in known["trial"]]
+    configurations = [(found.ablations[n].model, found.ablations[n].training) for n in known["trial"]]
     assert all(configurations.count(one) == 1 for one in configurations)
     assert found.depths()["tried"].sum() == len(known)
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.reporting import survival
-from pipeline.reporting.grid import tables
-from tests.reporting.synthetic import CEILING, STEPS, Grid, ablations, cell, cells, grid, history, runs
+from pipeline.reporting.experiment import tables
+from tests.reporting.synthetic import CEILING, STEPS, Grid, ablation, ablations, grid, history, listed, runs
 
 SHARES = st.lists(st.integers(0, 2000).map(lambda right: right / 2000), min_size=1, max_size=12)
 CONTRACT = [
@@ -20,8 +20,8 @@ CONTRACT = [
 
 @given(shares=SHARES)
 @settings(max_examples=30)
-def test_a_cell_is_summed_up_by_its_runs(shares: list[float]) -> None:
-    summary = ablations(cell("a", shares)).iloc[0]
+def test_a_ablation_is_summed_up_by_its_runs(shares: list[float]) -> None:
+    summary = ablations(ablation("a", shares)).iloc[0]
     assert summary["runs"] == len(shares)
     assert summary["converged"] == sum(share >= 0.99 for share in shares)
     assert summary["converged_low"] <= summary["converged"] / summary["runs"] <= summary["converged_high"]
@@ -34,7 +34,7 @@ def test_a_cell_is_summed_up_by_its_runs(shares: list[float]) -> None:
 @given(shares=SHARES)
 @settings(max_examples=20)
 def test_a_breakdown_is_the_mean_over_the_runs(shares: list[float]) -> None:
-    made = runs(cell("a", shares))
+    made = runs(ablation("a", shares))
     for table, name in ((tables.by_place(made, "digit"), "digit"), (tables.by_stratum(made, "carries"), "carries")):
         for row in table.to_dict("records"):
             assert row["mean"] == pytest.approx(made[f"{name}_{row['key']}"].mean())
@@ -46,7 +46,7 @@ def test_the_columns_others_rely_on_come_first_in_the_order_of_the_grid() -> Non
     assert list(table["ablation"]) == list(grid())
 
 
-def test_only_order_blind_cells_have_a_ceiling() -> None:
+def test_only_order_blind_ablations_have_a_ceiling() -> None:
     table = ablations(grid()).set_index("ablation")
     assert set(table.index[table["order_blind_ceiling"].notna()]) == {"nope-full", "nope-causal-1-layer"}
     assert ablations(grid(), None)["order_blind_ceiling"].isna().all()
@@ -54,7 +54,7 @@ def test_only_order_blind_cells_have_a_ceiling() -> None:
 
 @pytest.mark.parametrize(("share", "above"), [(0.03, 0), (CEILING, 0), (0.06, 0), (0.09, 1)])
 def test_a_run_is_above_the_ceiling_only_beyond_chance(share: float, above: int) -> None:
-    summary = ablations({**cell("blind", [0.04, share], attention="full"), **cell("seeing", [0.99])})
+    summary = ablations({**ablation("blind", [0.04, share], attention="full"), **ablation("seeing", [0.99])})
     summary = summary.set_index("ablation")
     assert summary.loc["blind", "runs_above_ceiling"] == above
     assert pd.isna(summary.loc["seeing", "runs_above_ceiling"])
@@ -64,21 +64,21 @@ def test_many_order_blind_runs_are_allowed_their_lucky_one() -> None:
     lucky = 0.067  # p about 0.005: alone it is called a bug, among a hundred it is not
 
     def above(made: Grid) -> "pd.Series[bool]":
-        return tables.above_ceiling(cells(made), runs(made), "addition", CEILING)["above"]
+        return tables.above_ceiling(listed(made), runs(made), "addition", CEILING)["above"]
 
-    assert above(cell("b", [lucky], attention="full")).all()
-    assert not above(cell("b", [lucky, *[0.05] * 99], attention="full")).any()
+    assert above(ablation("b", [lucky], attention="full")).all()
+    assert not above(ablation("b", [lucky, *[0.05] * 99], attention="full")).any()
 
 
 def test_a_run_that_could_not_be_scored_answered_nothing() -> None:
-    made = cell("a", [1.0, 0.5])
+    made = ablation("a", [1.0, 0.5])
     table = runs(made)
     table.loc[1, "test_exact_match"] = np.nan
-    assert tables.ablations(cells(made), table, {"addition": None}, {})["test_exact_match_min"].item() == 0
+    assert tables.ablations(listed(made), table, {"addition": None}, {})["test_exact_match_min"].item() == 0
 
 
 def test_no_examples_in_a_stratum_is_no_row() -> None:
-    table = runs(cell("a", [0.5]))
+    table = runs(ablation("a", [0.5]))
     table["carries_3_examples"], table["carries_3"] = 0, np.nan
     assert list(tables.by_stratum(table, "carries")["key"]) == [0, 1, 2]
 
@@ -87,7 +87,7 @@ CONVERGED = st.lists(st.booleans(), min_size=1, max_size=12)
 
 
 def censored(converged: list[bool]) -> pd.DataFrame:
-    return runs(cell("a", [1.0 if done else 0.5 for done in converged]))
+    return runs(ablation("a", [1.0 if done else 0.5 for done in converged]))
 
 
 @given(CONVERGED)
@@ -104,8 +104,8 @@ def test_the_share_left_is_that_of_the_censored_runs(converged: list[bool]) -> N
 @given(CONVERGED)
 @settings(max_examples=20)
 def test_steps_are_a_mean_over_all_runs_up_to_the_budget(converged: list[bool]) -> None:
-    table = ablations(cell("a", [1.0 if done else 0.5 for done in converged])).iloc[0]
-    steps = runs(cell("a", [1.0 if done else 0.5 for done in converged]))["steps_to_converge"].fillna(STEPS)
+    table = ablations(ablation("a", [1.0 if done else 0.5 for done in converged])).iloc[0]
+    steps = runs(ablation("a", [1.0 if done else 0.5 for done in converged]))["steps_to_converge"].fillna(STEPS)
     assert table["restricted_steps"] == pytest.approx(steps.astype(float).mean())
     assert table["restricted_steps"] <= table["budget"] == STEPS
     if len(converged) > 1:
@@ -116,11 +116,11 @@ def test_a_diverged_run_does_not_leave_the_count() -> None:
     table = censored([True, True, False, False])
     table.loc[3, ["diverged", "steps"]] = [1, 100]
     assert survival.restricted_steps(table, STEPS).tolist()[2:] == [STEPS, STEPS]
-    assert tables.still_rising(table, history(cell("a", [1.0, 1.0, 0.5, 0.5]))).tolist()[3] == 0
+    assert tables.still_rising(table, history(ablation("a", [1.0, 1.0, 0.5, 0.5]))).tolist()[3] == 0
 
 
 def test_only_runs_that_did_not_converge_rise() -> None:
-    made = cell("a", [1.0, 0.5, 0.0])
+    made = ablation("a", [1.0, 0.5, 0.0])
     table, curves = runs(made), history(made)
     assert tables.still_rising(table, curves).tolist() == [0, 1, 0]
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 
 from pipeline import dataset
 from pipeline.dataset import Dataset
-from pipeline.params import PARAMS_FILE, Params, Search, checked, read
+from pipeline.params import PARAMS_FILE, Params, Search, parse, read
 from pipeline.search.study import VARIABLE
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
@@ -92,4 +92,4 @@ def changed(params: Params, *, space: dict[str, object] | None = None, **setting
     """The same with other settings of the search, and other fields in its space."""
     content = params.search.model_dump() | settings
     content["space"] = content["space"] | (space or {})
-    return params.model_copy(update={"search": checked(Search, content, "params.yaml: search")})
+    return params.model_copy(update={"search": parse(Search, content, "params.yaml: search")})

@@ -8,7 +8,7 @@ import pytest
 from pipeline.params import read
 from pipeline.stages import search
 from tests.engines.conftest import controller, slurm
-from tests.grid.conftest import changed
+from tests.repro.conftest import changed
 
 pytestmark = pytest.mark.faults
 

@@ -1,4 +1,4 @@
-"""The space of a study, and the cells in it."""
+"""The space of a study, and the ablations in it."""
 
 import itertools
 from typing import Any
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.params import Model, Params, Search, Training, checked
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
+from pipeline.params import Model, Params, Search, Training, parse
 from pipeline.search import space
 from tests.search.conftest import changed
 
@@ -44,17 +44,17 @@ def every_choice(params: Params) -> list[dict]:
 
 
 @given(chosen=spaces)
-def test_the_size_is_the_number_of_different_cells(smoke: Params, chosen: dict) -> None:
+def test_the_size_is_the_number_of_different_ablations(smoke: Params, chosen: dict) -> None:
     params = changed(smoke, space=chosen)
-    cells = {space.cell(params, choice).model_dump_json() for choice in every_choice(params)}
-    assert len(cells) == len(every_choice(params)) == space.size(params)
+    ablations = {space.ablation(params, choice).model_dump_json() for choice in every_choice(params)}
+    assert len(ablations) == len(every_choice(params)) == space.size(params)
 
 
 @given(chosen=spaces)
-def test_what_is_fixed_is_in_every_cell(smoke: Params, chosen: dict) -> None:
+def test_what_is_fixed_is_in_every_ablation(smoke: Params, chosen: dict) -> None:
     params = changed(smoke, space=chosen)
     for choice in every_choice(params):
-        model = space.cell(params, choice).model
+        model = space.ablation(params, choice).model
         assert model.layers in chosen["layers"]
         for sublayer, listed in chosen["residual_free"].items():
             for layer, fixed in enumerate(listed[: model.layers]):
@@ -67,7 +67,7 @@ def test_the_corners_are_in_the_space_and_hold_the_whole_transformer_of_each_dep
     params = changed(smoke, space=chosen)
     corners, everything = space.corners(params), every_choice(params)
     assert all(corner in everything for corner in corners)
-    assert {space.cell(params, corner).model.layers for corner in corners} == set(chosen["layers"])
+    assert {space.ablation(params, corner).model.layers for corner in corners} == set(chosen["layers"])
 
 
 def test_a_sampler_only_ever_suggests_what_is_in_the_space(smoke: Params) -> None:
@@ -113,10 +113,10 @@ def test_what_is_drawn_anew_is_in_the_space_and_was_not_seen(smoke: Params, chos
 )
 def test_any_field_can_be_searched(smoke: Params, field: str, values: list[Any]) -> None:
     params = changed(smoke, space={field: values})
-    cells = [space.cell(params, choice) for choice in every_choice(params)]
-    found = [getattr(cell.model, field, getattr(cell.training, field, None)) for cell in cells]
+    ablations = [space.ablation(params, choice) for choice in every_choice(params)]
+    found = [getattr(ablation.model, field, getattr(ablation.training, field, None)) for ablation in ablations]
     assert set(found) == set(values)
-    assert len({cell.model_dump_json() for cell in cells}) == space.size(params) == 2 * space.size(smoke)
+    assert len({ablation.model_dump_json() for ablation in ablations}) == space.size(params) == 2 * space.size(smoke)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     assert space.suggest(study.ask(), params)[field] in values
 
@@ -124,9 +124,9 @@ def test_any_field_can_be_searched(smoke: Params, field: str, values: list[Any])
 def test_without_the_number_of_layers_in_the_space_it_is_the_models(smoke: Params) -> None:
     content = smoke.search.model_dump()
     del content["space"]["layers"]
-    params = smoke.model_copy(update={"search": checked(Search, content, "params.yaml: search")})
+    params = smoke.model_copy(update={"search": parse(Search, content, "params.yaml: search")})
     assert space.size(params) == 2 ** (2 * smoke.model.layers)
-    assert {space.cell(params, choice).model.layers for choice in every_choice(params)} == {smoke.model.layers}
+    assert {space.ablation(params, choice).model.layers for choice in every_choice(params)} == {smoke.model.layers}
 
 
 def test_what_changes_a_trial_changes_the_study_and_nothing_else_does(smoke: Params) -> None:
@@ -175,8 +175,8 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(smoke: Params, key: str,
     for section in sections:
         place = place[section]
     place[last] = given
-    with pytest.raises(Refused) as refused:
-        smoke.model_copy(update={"search": checked(Search, content, "params.yaml: search")}).check()
+    with pytest.raises(UserError) as refused:
+        smoke.model_copy(update={"search": parse(Search, content, "params.yaml: search")}).check()
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 

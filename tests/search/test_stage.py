@@ -1,4 +1,4 @@
-"""The stage `search`: a study from its dataset to its page, and its best cells back into the grid."""
+"""The stage `search`: a study from its dataset to its page, and its best ablations back into the grid."""
 
 import json
 import shutil
@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.errors import UserError
 from pipeline.params import read
-from pipeline.refusal import Refused
 from pipeline.search.study import VARIABLE, open_study, storage_url
 from pipeline.stages import search
 from tests.search.conftest import small_study
@@ -81,7 +81,7 @@ def test_the_answer_quotes_what_fresh_seeds_made_of_it(searched: Path) -> None:
     for claim in again:
         row = found[found["trial"] == claim["source"]["where"]["trial"]].iloc[0]
         assert (claim["value"], claim["n"], claim["low"]) == (row["converged"], row["members"], row["converged_low"])
-    with pytest.raises(Refused, match=r"--confirm: trial 0 is not to be confirmed \(those that are: none\)"):
+    with pytest.raises(UserError, match=r"--confirm: trial 0 is not to be confirmed \(those that are: none\)"):
         search.run_confirmation(read(), 0)
 
 
@@ -98,7 +98,7 @@ def test_other_fresh_seeds_confirm_anew_and_no_trial_is_run_again(searched: Path
     assert answer(searched) == before
 
 
-def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(searched: Path) -> None:
+def test_promoted_ablations_are_in_the_grid_and_nothing_else_changes(searched: Path) -> None:
     ready = YAML(typ="safe").load(searched / "reports" / "search" / "ablations.yaml")
     before = read()
     search.promote(before, 2)
@@ -112,20 +112,20 @@ def test_promoted_cells_are_in_the_grid_and_nothing_else_changes(searched: Path)
     assert read() == after  # promoted already
 
 
-def test_a_name_that_another_cell_has_is_refused_and_nothing_written(searched: Path) -> None:
+def test_a_name_that_another_ablation_has_is_refused_and_nothing_written(searched: Path) -> None:
     best = next(iter(YAML(typ="safe").load(searched / "reports" / "search" / "ablations.yaml")))
     path = searched / "params.yaml"
     path.write_text(path.read_text().replace("ablations:", f"ablations:\n  {best}: {{task: reverse}}"))
     before = path.read_bytes()
-    with pytest.raises(Refused, match=f"ablations.{best}: is another cell than the study's"):
+    with pytest.raises(UserError, match=f"ablations.{best}: is another ablation than the study's"):
         search.promote(read(), 3)
     assert path.read_bytes() == before
 
 
 def test_without_a_study_there_is_nothing_to_promote(project: Path) -> None:
-    with pytest.raises(Refused, match=r"holds no study of this params.yaml; `python -m pipeline search` makes it"):
+    with pytest.raises(UserError, match=r"holds no study of this params.yaml; `python -m pipeline search` makes it"):
         search.promote(read(), 1)
     assert not (project / "reports").exists()
     open_study(read(), storage_url(read().search, search.FOLDER.resolve()))
-    with pytest.raises(Refused, match="no trial is complete; `python -m pipeline search` goes on"):
+    with pytest.raises(UserError, match="no trial is complete; `python -m pipeline search` goes on"):
         search.promote(read(), 1)

@@ -1,4 +1,4 @@
-"""A trial's cell, as an ablation, is the trial's cell."""
+"""A trial's ablation, as an ablation, is the trial's ablation."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from ruamel.yaml import YAML
 
-from pipeline.params import Ablation, Params
+from pipeline.params import Overrides, Params
 from pipeline.search import space
 from pipeline.search.stanza import line, stanza
 from tests.search.conftest import changed
@@ -16,7 +16,7 @@ WIDE = {"width": [8, 16, 32], "dropout": [0.0, 0.1], "learning_rate": [1e-05, 0.
 
 
 def as_ablation(params: Params, name: str, overrides: dict[str, Any]) -> Any:
-    return params.model_copy(update={"ablations": {name: Ablation(**overrides)}}).cell(name)
+    return params.model_copy(update={"ablations": {name: Overrides(**overrides)}}).ablation(name)
 
 
 @settings(max_examples=4)
@@ -25,13 +25,13 @@ def test_it_says_the_trials_configuration_and_each_has_its_own_name(smoke: Param
     params = changed(smoke, space=chosen | WIDE)
     named = {}
     for choice in every_choice(params):
-        cell = space.cell(params, choice)
-        name, overrides = stanza(cell, params)
+        ablation = space.ablation(params, choice)
+        name, overrides = stanza(ablation, params)
         again = as_ablation(params, name, YAML(typ="safe").load(line(name, overrides))[name])
         searched = params.search.space
-        assert again.model == cell.model
-        assert (again.dataset, again.task) == (cell.dataset, cell.task)
-        assert all(value == getattr(cell.training, key) for key, value in again.training if key in searched)
+        assert again.model == ablation.model
+        assert (again.dataset, again.task) == (ablation.dataset, ablation.task)
+        assert all(value == getattr(ablation.training, key) for key, value in again.training if key in searched)
         named[name] = choice
     assert len(named) == len(every_choice(params))
 
@@ -54,17 +54,17 @@ def test_it_says_the_trials_configuration_and_each_has_its_own_name(smoke: Param
 )
 def test_names_are_read_by_people(smoke: Params, free: dict, name: str, overrides: dict) -> None:
     params = changed(smoke, space={"width": [smoke.model.width]})
-    cell = params.trial({"positional": "none", "residual_free": free})
-    assert stanza(cell, params) == (name, {"task": "addition"} | overrides)
+    ablation = params.trial({"positional": "none", "residual_free": free})
+    assert stanza(ablation, params) == (name, {"task": "addition"} | overrides)
 
 
 def test_a_name_that_would_be_too_long_is_cut_and_still_its_own(smoke: Params) -> None:
     deep = {"layers": [32], "residual_free": {"attention": ["searched"] * 32, "mlp": ["searched"] * 32}}
     params = changed(smoke, space=deep)
-    cells = [
+    ablations = [
         params.trial({"layers": 32, "residual_free": {"attention": [*range(31)], "mlp": [last]}}) for last in (0, 1)
     ]
-    names = {stanza(cell, params)[0] for cell in cells}
+    names = {stanza(ablation, params)[0] for ablation in ablations}
     assert len(names) == 2
     for name in names:
         as_ablation(params, name, {"task": "addition"})

@@ -16,31 +16,31 @@ from pytorch_lightning import LightningModule, Trainer
 from sqlalchemy.engine import URL, make_url
 
 from pipeline.dataset import Dataset
-from pipeline.params import Cell, Params, Search
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
+from pipeline.params import Ablation, Params, Search
 from pipeline.search import objective, space, table
 from pipeline.search.objective import GiveUp, hopeless, train
 from pipeline.search.result import Curve, Result
 from pipeline.search.study import open_study, storage_url, wanted
 from pipeline.search.worker import work
-from pipeline.training import resume
+from pipeline.training import checkpoints
 from tests.search.conftest import changed
 
 
 class Counting:
-    """The real objective, and which cells it was asked for."""
+    """The real objective, and which ablations it was asked for."""
 
     def __init__(self) -> None:
-        self.cells: list[str] = []
+        self.ablations: list[str] = []
 
-    def __call__(self, cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
-        self.cells.append(cell.model_dump_json())
-        return train(cell, data, search)
+    def __call__(self, ablation: Ablation, data: Dataset, search: Search) -> tuple[Result, Curve]:
+        self.ablations.append(ablation.model_dump_json())
+        return train(ablation, data, search)
 
 
-def untrained(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
+def untrained(ablation: Ablation, data: Dataset, search: Search) -> tuple[Result, Curve]:
     """For tests of how a study is shared, not of what it finds."""
-    return Result(1, 0, cell.model.layers / 10, 0, 10, 1.0, 1.0, 0, 0), []
+    return Result(1, 0, ablation.model.layers / 10, 0, 10, 1.0, 1.0, 0, 0), []
 
 
 def test_a_study_gets_the_trials_it_wants_and_no_configuration_is_trained_twice(
@@ -53,9 +53,9 @@ def test_a_study_gets_the_trials_it_wants_and_no_configuration_is_trained_twice(
     found = table.trials(params, study)
     assert ran == len(found) == 14
     assert set(found["state"]) == {"complete"}
-    assert len(counting.cells) == len(set(counting.cells)) <= space.size(params) == 4
+    assert len(counting.ablations) == len(set(counting.ablations)) <= space.size(params) == 4
     repeated = found[found["repeats"].notna()]
-    assert len(repeated) == 14 - len(counting.cells)
+    assert len(repeated) == 14 - len(counting.ablations)
     for row in repeated.to_dict("records"):
         first = found.loc[int(row["repeats"])]
         for column in ("layers", "residual_free_attention", "residual_free_mlp", *Result.__dataclass_fields__):
@@ -78,9 +78,9 @@ def test_a_small_space_is_enumerated(cheap: Params, data: Dataset, url: URL) -> 
     study = open_study(params, url, seeded=True)
     work(params, study, url, data, train=untrained)
     found = table.trials(params, study)
-    cells = found[["layers", "residual_free_attention", "residual_free_mlp"]]
+    ablations = found[["layers", "residual_free_attention", "residual_free_mlp"]]
     assert len(found) == wanted(params) == space.size(params) == 20
-    assert not cells.duplicated().any()
+    assert not ablations.duplicated().any()
 
 
 def test_more_trials_go_on_with_the_same_study(cheap: Params, data: Dataset, url: URL) -> None:
@@ -105,7 +105,7 @@ def test_another_space_is_another_study_and_the_old_one_stays(cheap: Params, dat
 
 
 def test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it(cheap: Params, data: Dataset, url: URL) -> None:
-    def interrupted(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
+    def interrupted(ablation: Ablation, data: Dataset, search: Search) -> tuple[Result, Curve]:
         raise KeyboardInterrupt
 
     study = open_study(cheap, url, seeded=True)
@@ -143,7 +143,7 @@ def test_a_trial_that_was_stopped_goes_on_and_is_worth_the_same(
         work(params, study, where, data, train=partial(train, checkpoints=tmp_path / name))
         return study.trials[-1].user_attrs["result"] | {"curve": study.trials[-1].user_attrs["curve"]}
 
-    monkeypatch.setattr(resume, "SHARE", float("inf"))  # a checkpoint after every step
+    monkeypatch.setattr(checkpoints, "SHARE", float("inf"))  # a checkpoint after every step
     monkeypatch.setattr(objective, "GiveUp", Stopped)
     with pytest.raises(KeyboardInterrupt):
         result("stopped")
@@ -153,9 +153,9 @@ def test_a_trial_that_was_stopped_goes_on_and_is_worth_the_same(
 
 
 def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, data: Dataset, url: URL) -> None:
-    def quick(cell: Cell, data: Dataset, search: Search) -> tuple[Result, Curve]:
+    def quick(ablation: Ablation, data: Dataset, search: Search) -> tuple[Result, Curve]:
         time.sleep(0.02)
-        return untrained(cell, data, search)
+        return untrained(ablation, data, search)
 
     params = changed(cheap, trials=24)
     open_study(params, url)
@@ -191,11 +191,11 @@ def test_divergence_is_a_finite_result_and_a_broken_constraint(cheap: Params, da
 def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset) -> None:
     params = changed(cheap, steps=8, give_up_at=0.5, give_up_below=1.0)
     params = params.model_copy(update={"training": params.training.model_copy(update={"evaluate_every": 2})})
-    result, curve = train(space.cell(params, space.corners(params)[0]), data, params.search)
+    result, curve = train(space.ablation(params, space.corners(params)[0]), data, params.search)
     assert (result.given_up, result.steps) == (1, 4)
     assert [row["step"] for row in curve] == [2, 4]
     patient = changed(params, give_up_below=0.0)
-    assert train(space.cell(params, space.corners(params)[0]), data, patient.search)[0].steps == 8
+    assert train(space.ablation(params, space.corners(params)[0]), data, patient.search)[0].steps == 8
     assert hopeless([0.0, 0.019], 0.02)
     assert not hopeless([0.03, 0.0], 0.02)
     assert GiveUp(100, 0.5, 0.02).step == 50
@@ -214,7 +214,7 @@ def test_a_database_that_does_not_answer_is_refused_soon_and_without_the_passwor
     started = time.monotonic()
     for address in ("postgresql://me:secret@127.0.0.1:1/study", "sqlite:////proc/none/study.db"):
         where = storage_url(changed(cheap, storage=address).search, Path())
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(UserError) as refused:
             open_study(cheap, where)
         assert "secret" not in str(refused.value)
         assert "\n" not in str(refused.value)
@@ -227,7 +227,7 @@ def test_a_storage_of_another_version_is_refused(cheap: Params, url: URL) -> Non
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'v0.9.0.a'"))
     engine.dispose()
-    with pytest.raises(Refused, match="another version of Optuna"):
+    with pytest.raises(UserError, match="another version of Optuna"):
         open_study(cheap, url)
 
 

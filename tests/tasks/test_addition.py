@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.errors import UserError
 from pipeline.params import Task
-from pipeline.refusal import Refused
 from pipeline.tasks.addition import AdditionProblems, carries, length
 from tests.conftest import task
 
@@ -131,7 +131,7 @@ def test_strata_have_the_sizes_that_counting_every_problem_gives(digits: int) ->
     ],
 )
 def test_more_examples_than_exist_are_refused_with_the_numbers(chosen: dict[str, object], said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(UserError, match=said):
         AdditionProblems(task(**chosen)).splits()
 
 

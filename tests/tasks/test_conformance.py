@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from pipeline import dataset
+from pipeline.errors import UserError
 from pipeline.params import Params, Task
 from pipeline.params import task as section
-from pipeline.refusal import Refused
-from pipeline.reporting.grid.ceiling import ceiling
+from pipeline.reporting.experiment.ceiling import ceiling
 from pipeline.stages.evaluate import SCORES
 from pipeline.tasks import SPLITS, Problems
 from pipeline.tasks.catalogue import TASKS, problems
@@ -153,7 +153,7 @@ def test_more_examples_than_exist_are_refused_in_one_line(
     name: str, options: dict[str, object], chosen: Problems
 ) -> None:
     existing = len(_all(chosen)[0])
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         asked(name, options, SIZES | {"train": existing}).splits()
     assert "more examples asked for than exist" in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -171,10 +171,10 @@ def test_it_can_be_trained_and_scored(chosen: Problems, tmp_path: Path, smoke: P
     dataset.write(tmp_path, chosen)
     data = dataset.read(tmp_path, chosen.task)
     short = training(seeds=[1], steps=2, evaluate_every=2)
-    cell = smoke.cells()[0].model_copy(update={"task": chosen.task, "training": short})
-    trained = fit(cell, data)
+    ablation = smoke.all_ablations()[0].model_copy(update={"task": chosen.task, "training": short})
+    trained = fit(ablation, data)
     assert [row["diverged"] for row in trained.history] == [0]
-    member = Transformer(cell.model, vocabulary=len(data.vocabulary), length=data.length)
+    member = Transformer(ablation.model, vocabulary=len(data.vocabulary), length=data.length)
     member.load_state_dict(trained.weights[1])
     member.eval()
     columns = SCORES[chosen.task.scored_by](member, data, chosen)

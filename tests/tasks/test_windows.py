@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import dataset
+from pipeline.errors import UserError
 from pipeline.measurement.bits import bits
 from pipeline.params import Task
 from pipeline.params import task as section
-from pipeline.refusal import Refused
 from pipeline.tasks.catalogue import problems
 from pipeline.training.population import initialised
 from tests.conftest import model
@@ -85,7 +85,7 @@ def test_any_text_is_read_back_as_it_was_written(text: str, tmp_path: Path) -> N
     )
     try:
         drawn = problems(asked).splits()
-    except Refused:  # of too few different characters
+    except UserError:  # of too few different characters
         return
     dataset.write(tmp_path / "data", problems(asked))
     read = dataset.read(tmp_path / "data", asked)
@@ -158,7 +158,7 @@ def test_a_file_that_will_not_do_is_refused_in_one_line(
     tmp_path: Path,
 ) -> None:
     path = str(tmp_path / "missing") if content is None else file(content)
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         dataset.write(tmp_path / "data", problems(task(name, path=path, **options)))
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -166,5 +166,5 @@ def test_a_file_that_will_not_do_is_refused_in_one_line(
 
 
 def test_a_column_of_no_file_is_refused() -> None:
-    with pytest.raises(Refused, match="column: 'x' of which file"):
+    with pytest.raises(UserError, match="column: 'x' of which file"):
         task("series", column="x")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.params import task as section
-from pipeline.reporting.grid import ceiling as reported
+from pipeline.reporting.experiment import ceiling as reported
 from pipeline.tasks import Problems, digits
 from pipeline.tasks.catalogue import problems
 from pipeline.tasks.groups import ORDER, S3_TABLE, Z6_TABLE

@@ -10,8 +10,8 @@ from dvc.repo.experiments.queue.tempdir import _STANDALONE_TMP_DIR
 from dvc.repo.experiments.utils import EXEC_TMP_DIR
 
 import pipeline
+from pipeline.errors import UserError
 from pipeline.params import Tracking
-from pipeline.refusal import Refused
 from pipeline.tracking import BACKENDS, check, connect, of_workspace
 
 CODE = Path(pipeline.__file__).parent
@@ -56,7 +56,7 @@ def test_an_address_with_a_driver_is_served_as_one_without(scheme: str) -> None:
 @pytest.mark.parametrize("refuse", [check, connect])
 def test_an_address_that_nothing_serves_is_refused_in_a_line(refuse: object) -> None:
     assert callable(refuse)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(UserError) as refused:
         refuse(Tracking(uri="postgres://me:secret@host/db"))
     said = str(refused.value)
     assert "params.yaml: tracking.uri" in said

@@ -1,4 +1,4 @@
-"""Every back end keeps the same laws: those of a store, and those of a cell's runs in it. Real ones, no stand-ins."""
+"""Every back end keeps the same laws: those of a store, and those of an ablation's runs in it. Real ones, no stand-ins."""
 
 import os
 import subprocess
@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.params import Tracking
 from pipeline.tracking import BACKENDS, check, connect
-from pipeline.tracking.cells import end_killed, identity, sync
+from pipeline.tracking.ablations import end_killed, identity, sync
 from pipeline.tracking.machine import PROCESS, machine
-from tests.conftest import cell, task
+from tests.conftest import ablation, task
 from tests.tracking.conftest import URIS
 from tests.tracking.written import (
     CELL,
@@ -25,7 +25,7 @@ from tests.tracking.written import (
     live,
     runs,
     stop_after,
-    write_cell,
+    write_ablation,
     write_evaluation,
 )  # fmt: skip
 
@@ -115,12 +115,12 @@ def test_a_deleted_run_is_gone_and_no_other(store: Tracking) -> None:
     assert [run.id for run in opened.find("mine")] == [second]
 
 
-def test_a_cell_is_a_parent_with_a_child_per_seed(store: Tracking, tmp_path: Path) -> None:
-    assert sync(store, CELL, write_cell(tmp_path), write_evaluation(tmp_path)) == "added"
+def test_a_ablation_is_a_parent_with_a_child_per_seed(store: Tracking, tmp_path: Path) -> None:
+    assert sync(store, CELL, write_ablation(tmp_path), write_evaluation(tmp_path)) == "added"
     found = runs(store)
     assert set(found) == {None, *SEEDS}
     assert {run.status for run in found.values()} == {"FINISHED"}
-    assert (found[None].tags["role"], found[1].tags["role"]) == ("cell", "member")
+    assert (found[None].tags["role"], found[1].tags["role"]) == ("ablation", "member")
     assert (found[1].tags["converged"], found[2].tags["converged"]) == ("yes", "diverged")
     groups = {"ablation": CELL.name, "task": "addition", "positional": "none", "attention": "causal", "layers": "2"}
     groups |= {"residual_free_attention": "1", "residual_free_mlp": "1", "optimizer": "muon", "order_blind": "false"}
@@ -136,7 +136,7 @@ def test_a_cell_is_a_parent_with_a_child_per_seed(store: Tracking, tmp_path: Pat
 
 
 def test_what_is_not_a_number_is_left_out_of_the_curves(store: Tracking, tmp_path: Path) -> None:
-    sync(store, CELL, write_cell(tmp_path), None)
+    sync(store, CELL, write_ablation(tmp_path), None)
     shown = curves(store)
     assert shown[1, "train_loss"] == {4: 0.25, 8: 0.125}
     assert shown[2, "train_loss"] == {4: 0.25}
@@ -151,7 +151,7 @@ def test_shown_live_then_from_the_files_then_again_is_shown_once(store: Tracking
         for step in STEPS:
             watching.log_evaluation(evaluations(step))
         while_training = curves(store)
-        folder = write_cell(tmp_path)
+        folder = write_ablation(tmp_path)
         watching.record(folder)
     recorded = runs(store)
     assert {run.status for run in recorded.values()} == {"FINISHED"}
@@ -169,18 +169,18 @@ def test_shown_live_then_from_the_files_then_again_is_shown_once(store: Tracking
 
 
 def test_training_again_replaces_what_was_shown(store: Tracking, tmp_path: Path) -> None:
-    sync(store, CELL, write_cell(tmp_path), write_evaluation(tmp_path))
+    sync(store, CELL, write_ablation(tmp_path), write_evaluation(tmp_path))
     before = ids(store)
     with live(store) as watching:
         assert before.isdisjoint(ids(store))
-        watching.record(write_cell(tmp_path))
+        watching.record(write_ablation(tmp_path))
     assert len(runs(store)) == 3
 
 
 def test_altered_results_replace_those_shown(store: Tracking, tmp_path: Path) -> None:
-    sync(store, CELL, write_cell(tmp_path), write_evaluation(tmp_path))
+    sync(store, CELL, write_ablation(tmp_path), write_evaluation(tmp_path))
     before = ids(store)
-    folder = write_cell(tmp_path, weights=b"others")
+    folder = write_ablation(tmp_path, weights=b"others")
     assert sync(store, CELL, folder, write_evaluation(tmp_path)) == "added"
     after = ids(store)
     assert before.isdisjoint(after)
@@ -191,7 +191,7 @@ def test_altered_results_replace_those_shown(store: Tracking, tmp_path: Path) ->
 
 
 def test_an_evaluation_of_an_earlier_training_is_not_shown(store: Tracking, tmp_path: Path) -> None:
-    sync(store, CELL, write_cell(tmp_path), write_evaluation(tmp_path, of="another"))
+    sync(store, CELL, write_ablation(tmp_path), write_evaluation(tmp_path, of="another"))
     assert "test_exact_match" not in runs(store)[1].metrics
 
 
@@ -202,7 +202,7 @@ def test_files_complete_a_run_that_was_stopped(
     stop_after(store, evaluations(STEPS[0]), how)
     stopped = runs(store)
     assert {run.status for run in stopped.values()} == {status}
-    assert sync(store, CELL, write_cell(tmp_path), None) == "completed"
+    assert sync(store, CELL, write_ablation(tmp_path), None) == "completed"
     assert ids(store) == {run.id for run in stopped.values()}
     assert {run.status for run in runs(store).values()} == {"FINISHED"}
     assert curves(store)[1, "validation_exact_match"] == {4: 0.25, 8: 1.0}
@@ -210,14 +210,14 @@ def test_files_complete_a_run_that_was_stopped(
 
 def test_a_stopped_run_that_shows_something_else_is_replaced(store: Tracking, tmp_path: Path) -> None:
     stop_after(store, [row | {"validation_exact_match": 0.5} for row in evaluations(STEPS[0])], ZeroDivisionError)
-    assert sync(store, CELL, write_cell(tmp_path), None) == "added"
+    assert sync(store, CELL, write_ablation(tmp_path), None) == "added"
     assert curves(store)[1, "validation_exact_match"] == {4: 0.25, 8: 1.0}
 
 
 def test_a_long_history_is_shown_whole(store: Tracking, tmp_path: Path) -> None:
     """Of more steps than MLflow takes in a request."""
     history = [row | {"step": 4 * step} for step in range(1, 402) for row in evaluations(4)]
-    folder = write_cell(tmp_path, history=history)
+    folder = write_ablation(tmp_path, history=history)
     sync(store, CELL, folder, None)
     assert len(curves(store)[1, "gradient_norm"]) == 401
     assert sync(store, CELL, folder, None) == "already there"
@@ -225,9 +225,9 @@ def test_a_long_history_is_shown_whole(store: Tracking, tmp_path: Path) -> None:
 
 def test_runs_are_found_by_all_that_determines_their_result() -> None:
     others = [
-        cell("other", model_={"residual_free": [1]}),
-        cell(CELL.name, model_={"layers": 3, "residual_free": [1]}),
-        cell(CELL.name, model_={"residual_free": [1]}, steps=4),
+        ablation("other", model_={"residual_free": [1]}),
+        ablation(CELL.name, model_={"layers": 3, "residual_free": [1]}),
+        ablation(CELL.name, model_={"residual_free": [1]}, steps=4),
         CELL.model_copy(update={"dataset": "other"}),
         *(
             CELL.model_copy(update={"task": task(**change)})

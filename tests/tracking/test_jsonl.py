@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.params import Tracking
 from pipeline.tracking import Unreachable, connect
-from pipeline.tracking.cells import sync
-from tests.tracking.written import CELL, runs, write_cell
+from pipeline.tracking.ablations import sync
+from tests.tracking.written import CELL, runs, write_ablation
 
 
 @pytest.fixture
@@ -58,15 +58,15 @@ def test_several_processes_write_it_together(path: Path, log: Tracking) -> None:
 
 
 def test_it_is_only_appended_to(path: Path, log: Tracking, tmp_path: Path) -> None:
-    sync(log, CELL, write_cell(tmp_path), None)
+    sync(log, CELL, write_ablation(tmp_path), None)
     before = path.read_bytes()
-    sync(log, CELL, write_cell(tmp_path, weights=b"others"), None)
+    sync(log, CELL, write_ablation(tmp_path, weights=b"others"), None)
     assert path.read_bytes().startswith(before)
     assert len(runs(log)) == 3
 
 
 def test_a_place_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> None:
-    folder = write_cell(tmp_path)
+    folder = write_ablation(tmp_path)
     for place in (folder, folder / "config.json" / "runs.jsonl"):
         with pytest.raises(Unreachable, match="cannot be"):
             sync(Tracking(uri=f"jsonl:{place}"), CELL, folder, None)

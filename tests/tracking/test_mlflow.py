@@ -21,12 +21,12 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import files, tracking
-from pipeline.loaded import SHIPPED, load
+from pipeline.api import SHIPPED, load
 from pipeline.params import Tracking
 from pipeline.tracking import Unreachable
-from pipeline.tracking.cells import record, sync
-from pipeline.training.history import columns
-from tests.tracking.written import CELL, NAME, curves, evaluations, live, runs, write_cell, write_evaluation
+from pipeline.tracking.ablations import record, sync
+from pipeline.training.convergence import columns
+from tests.tracking.written import CELL, NAME, curves, evaluations, live, runs, write_ablation, write_evaluation
 
 
 def artifacts(settings: Tracking, run: str) -> set[str]:
@@ -35,7 +35,7 @@ def artifacts(settings: Tracking, run: str) -> set[str]:
 
 def test_the_pages_find_what_they_look_for(mlflow_store: Tracking, tmp_path: Path) -> None:
     with live(mlflow_store) as watching:
-        watching.record(write_cell(tmp_path))
+        watching.record(write_ablation(tmp_path))
     evaluation = write_evaluation(tmp_path)
     sync(mlflow_store, CELL, tmp_path / "models" / NAME, evaluation)
     client = MlflowClient(mlflow_store.uri)
@@ -55,21 +55,21 @@ def test_the_pages_find_what_they_look_for(mlflow_store: Tracking, tmp_path: Pat
     assert shown.read_bytes() == evaluation.read_bytes()
 
 
-def test_a_cell_is_a_model_that_mlflow_loads_from_wherever_the_folder_was_moved_to(
+def test_a_ablation_is_a_model_that_mlflow_loads_from_wherever_the_folder_was_moved_to(
     mlflow_store: Tracking, tmp_path: Path
 ) -> None:
-    folder, cell = Path(shutil.copytree(SHIPPED / NAME, tmp_path / "models" / NAME)), load(SHIPPED / NAME).cell
+    folder, ablation = Path(shutil.copytree(SHIPPED / NAME, tmp_path / "models" / NAME)), load(SHIPPED / NAME).ablation
     config = json.loads((folder / "config.json").read_text())
-    (seed,) = config["training"]["seeds"] = cell.training.seeds[:1]  # of all, one comes with the project
+    (seed,) = config["training"]["seeds"] = ablation.training.seeds[:1]  # of all, one comes with the project
     files.write_json(folder / "config.json", config)
     history = [evaluations(4)[0] | {"seed": seed}]
     files.write_csv(folder / "history.csv", pd.DataFrame(history, columns=columns()))
     files.seal(folder, of=NAME)
-    assert sync(mlflow_store, cell, folder, None) == "added"
-    assert sync(mlflow_store, cell, folder, None) == "already there"
+    assert sync(mlflow_store, ablation, folder, None) == "added"
+    assert sync(mlflow_store, ablation, folder, None) == "already there"
     moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
     there = mlflow_store.model_copy(update={"uri": f"sqlite:///{moved}/mlflow.db"})
-    assert sync(there, cell, moved / "models" / NAME, None) == "already there"
+    assert sync(there, ablation, moved / "models" / NAME, None) == "already there"
     client = MlflowClient(there.uri)
     (version,) = client.search_model_versions(f"name = '{NAME}'")
     (experiment,) = client.search_experiments(filter_string=f"name = '{there.experiment}'")
@@ -90,7 +90,7 @@ assert model.predict(pandas.DataFrame({{"prompt": ["123+456=", "321+456="]}})) =
 
 
 def test_a_deleted_experiment_is_restored(mlflow_store: Tracking, tmp_path: Path) -> None:
-    folder = write_cell(tmp_path)
+    folder = write_ablation(tmp_path)
     sync(mlflow_store, CELL, folder, None)
     client = MlflowClient(mlflow_store.uri)
     experiment = client.get_experiment_by_name(mlflow_store.experiment)
@@ -108,7 +108,7 @@ def test_the_run_that_an_mlflow_project_is_in_is_left_alone(
     outer = client.create_run("0")
     monkeypatch.setenv("MLFLOW_RUN_ID", outer.info.run_id)
     with live(mlflow_store) as watching:
-        watching.record(write_cell(tmp_path))
+        watching.record(write_ablation(tmp_path))
     assert len(runs(mlflow_store)) == 3
     assert not client.get_run(outer.info.run_id).data.params
 
@@ -193,7 +193,7 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     remote, process = server
-    folder, evaluation = write_cell(tmp_path), write_evaluation(tmp_path)
+    folder, evaluation = write_ablation(tmp_path), write_evaluation(tmp_path)
     for place in (remote, mlflow_store):
         assert sync(place, CELL, folder, evaluation) == "added"
         assert sync(place, CELL, folder, evaluation) == "already there"
@@ -230,7 +230,7 @@ def test_a_server_that_is_down_costs_seconds_and_a_line(
     port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dead = Tracking(uri=f"http://someone:secret@127.0.0.1:{port}", experiment="breaking-symmetry")
-    folder, evaluation = write_cell(tmp_path), write_evaluation(tmp_path)
+    folder, evaluation = write_ablation(tmp_path), write_evaluation(tmp_path)
     start = time.monotonic()
     with live(dead) as watching:
         watching.log_evaluation(evaluations(4))

@@ -1,4 +1,4 @@
-"""What the files of a trained cell say is read, or refused in one line."""
+"""What the files of a trained ablation say is read, or refused in one line."""
 
 import json
 from pathlib import Path
@@ -7,21 +7,21 @@ import pandas as pd
 import pytest
 
 from pipeline import files
-from pipeline.refusal import Refused
+from pipeline.errors import UserError
 from pipeline.tracking.trained import read
 from tests.conftest import model
-from tests.tracking.written import CELL, DATA, write_cell, write_evaluation
+from tests.tracking.written import CELL, DATA, write_ablation, write_evaluation
 
 
-def test_a_cell_is_read_as_it_was_trained(tmp_path: Path) -> None:
+def test_a_ablation_is_read_as_it_was_trained(tmp_path: Path) -> None:
     asked = CELL.model_copy(update={"model": model(layers=5)})
-    trained = read(write_cell(tmp_path), asked, None)
-    assert trained.cell == CELL
+    trained = read(write_ablation(tmp_path), asked, None)
+    assert trained.ablation == CELL
     assert trained.digests == DATA
 
 
 def test_a_members_numbers_are_those_of_the_evaluation_and_its_tasks_strata(tmp_path: Path) -> None:
-    folder, evaluation = write_cell(tmp_path), write_evaluation(tmp_path)
+    folder, evaluation = write_ablation(tmp_path), write_evaluation(tmp_path)
     table = pd.read_csv(evaluation)
     table.assign(verdict="words", empty=float("nan")).to_csv(evaluation, index=False)
     files.seal(evaluation.parent, of=files.sealed(folder, made_by="").seal)
@@ -33,25 +33,25 @@ def test_a_members_numbers_are_those_of_the_evaluation_and_its_tasks_strata(tmp_
 
 @pytest.mark.parametrize("missing", ["manifest.json", "config.json", "history.csv", "seed-2.safetensors"])
 def test_a_file_that_is_missing_is_refused(tmp_path: Path, missing: str) -> None:
-    folder = write_cell(tmp_path)
+    folder = write_ablation(tmp_path)
     (folder / missing).unlink()
-    with pytest.raises(Refused, match=f"{missing}: no such file"):
+    with pytest.raises(UserError, match=f"{missing}: no such file"):
         read(folder, CELL, None)
 
 
 @pytest.mark.parametrize("key", ["task", "model", "training", "dataset"])
 @pytest.mark.parametrize("damage", [None, 5, [], "word", {"odd": 1}])
 def test_a_configuration_of_another_version_is_refused_in_a_line(tmp_path: Path, key: str, damage: object) -> None:
-    folder = write_cell(tmp_path)
+    folder = write_ablation(tmp_path)
     config = json.loads((folder / "config.json").read_text())
     for other in (config | {key: damage}, {name: value for name, value in config.items() if name != key}):
         files.write_json(folder / "config.json", other)
         files.seal(folder, of=CELL.name)
-        with pytest.raises(Refused, match=r"config\.json: ") as refused:
+        with pytest.raises(UserError, match=r"config\.json: ") as refused:
             read(folder, CELL, None)
         assert len(str(refused.value).splitlines()) == 1
 
 
-def test_another_cells_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="is of nope-causal, not of another; make it again"):
-        read(write_cell(tmp_path), CELL.model_copy(update={"name": "another"}), None)
+def test_another_ablations_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is of nope-causal, not of another; make it again"):
+        read(write_ablation(tmp_path), CELL.model_copy(update={"name": "another"}), None)

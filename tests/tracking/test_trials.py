@@ -7,9 +7,9 @@ import pytest
 from pipeline.params import Tracking
 from pipeline.tracking import Run, connect
 from pipeline.tracking.trials import TrialRuns
-from tests.conftest import cell
+from tests.conftest import ablation
 
-CELL = cell("trial")
+CELL = ablation("trial")
 ATTRIBUTES = {
     "result": {"members": 2, "converged": 1, "residuals_kept": 4},
     "curve": [{"step": 4, "members_converged": 1, "validation_exact_match": 0.5}],

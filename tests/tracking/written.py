@@ -1,4 +1,4 @@
-"""The files of a trained cell, as the stages leave them, and what is shown of them."""
+"""The files of a trained ablation, as the stages leave them, and what is shown of them."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ import pytest
 from pipeline import files
 from pipeline.params import Tracking
 from pipeline.tracking import Run, connect
-from pipeline.tracking.cells import LiveRuns, identity
-from pipeline.training.history import History, columns
-from tests.conftest import cell
+from pipeline.tracking.ablations import LiveRuns, identity
+from pipeline.training.convergence import History, columns
+from tests.conftest import ablation
 
 NAME = "nope-causal"
 SEEDS = (1, 2)
 STEPS = (4, 8)
 DATA = {"train.csv": "a" * 64, "validation.csv": "b" * 64, "test.csv": "c" * 64}
-CELL = cell(NAME, model_={"residual_free": [1]}, seeds=list(SEEDS), converged_for=1)
+CELL = ablation(NAME, model_={"residual_free": [1]}, seeds=list(SEEDS), converged_for=1)
 
 
 def evaluations(step: int) -> History:
@@ -31,8 +31,8 @@ def evaluations(step: int) -> History:
     return rows
 
 
-def write_cell(project: Path, *, weights: bytes = b"weights", history: History | None = None) -> Path:
-    """A trained cell's files, as the stage `train` leaves them."""
+def write_ablation(project: Path, *, weights: bytes = b"weights", history: History | None = None) -> Path:
+    """A trained ablation's files, as the stage `train` leaves them."""
     folder = project / "models" / NAME
     rows = history or [row for step in STEPS for row in evaluations(step)]
     contents = {f"seed-{seed}.safetensors": weights + str(seed).encode() for seed in SEEDS}
@@ -55,7 +55,7 @@ def write_cell(project: Path, *, weights: bytes = b"weights", history: History |
 
 
 def write_evaluation(project: Path, *, exact: float = 0.9, of: str = "") -> Path:
-    """The cell's evaluation, as the stage `evaluate` leaves it; `of` another training than the last?"""
+    """The ablation's evaluation, as the stage `evaluate` leaves it; `of` another training than the last?"""
     rows = [
         {
             "ablation": NAME,
@@ -96,7 +96,7 @@ def stop_after(settings: Tracking, rows: History, how: type[BaseException]) -> N
 
 
 def runs(settings: Tracking) -> dict[int | None, Run]:
-    """The cell's runs by seed; None: its own. No two have the same."""
+    """The ablation's runs by seed; None: its own. No two have the same."""
     found = connect(settings).find(identity(CELL, DATA))
     shown = {int(run.tags["seed"]) if "seed" in run.tags else None: run for run in found}
     assert len(shown) == len(found)

@@ -9,24 +9,24 @@ import torch
 from pipeline import dataset, files
 from pipeline.dataset import Dataset
 from pipeline.measurement.bits import bits
-from pipeline.params import Cell
+from pipeline.params import Ablation
 from pipeline.params import task as section
 from pipeline.tasks.catalogue import problems
-from pipeline.training import resume
+from pipeline.training import checkpoints
+from pipeline.training.convergence import Convergence, ablation_curve, columns, kept_at, outcomes
 from pipeline.training.fit import fit
-from pipeline.training.history import Convergence, cell_curve, columns, kept_at, outcomes
 from pipeline.transformer.model import Transformer
-from tests.conftest import cell
-from tests.training.test_resume import Kill, Killed, going_on, same
+from tests.conftest import ablation
+from tests.training.test_checkpoints import Kill, Killed, going_on, same
 
 SIZES = {"train_size": 40, "validation_size": 20, "test_size": 20}
 TASK = section({"name": "series", "window": 6, "bins": 4, **SIZES}, "task")
 
 
-def few(**settings: object) -> Cell:
-    """A cell of so few examples that it soon learns them by heart."""
+def few(**settings: object) -> Ablation:
+    """An ablation of so few examples that it soon learns them by heart."""
     schedule = {"schedule": "constant", "steps": 60, "evaluate_every": 5, "learning_rate": 0.05}
-    made = cell("few", model_={"positional": "learned", "width": 32}, **(schedule | settings))
+    made = ablation("few", model_={"positional": "learned", "width": 32}, **(schedule | settings))
     return made.model_copy(update={"task": TASK})
 
 
@@ -61,7 +61,7 @@ def test_nobody_converges_where_no_number_says_when(data: Dataset) -> None:
     ends = outcomes(history, Convergence.of(few()))
     assert ends[["converged", "steps_to_converge"]].isna().all(axis=None)
     assert (ends["steps"] == 60).all()
-    assert list(cell_curve(history, Convergence.of(few()))) == ["step", "validation_bits"]
+    assert list(ablation_curve(history, Convergence.of(few()))) == ["step", "validation_bits"]
 
 
 def test_a_number_of_bits_says_who_has_converged_in_memory_as_in_a_file(data: Dataset, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_number_of_bits_says_who_has_converged_in_memory_as_in_a_file(data: Da
 def test_what_was_best_before_a_kill_is_not_forgotten(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "SHARE", float("inf"))
+    monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
     with pytest.raises(Killed):
         going_on(data, tmp_path, Kill(48), of=few())
     torch.manual_seed(7)

@@ -1,4 +1,4 @@
-"""Training a cell: what it writes is what it learned, whoever else trains beside it."""
+"""Training an ablation: what it writes is what it learned, whoever else trains beside it."""
 
 from pathlib import Path
 
@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 
 from pipeline import dataset
 from pipeline.dataset import Dataset
+from pipeline.errors import UserError
 from pipeline.params import read
-from pipeline.refusal import Refused
 from pipeline.tasks.catalogue import problems
-from pipeline.training import checkpoints, examples
-from pipeline.training.checkpoints import Trained
+from pipeline.training import artifact
+from pipeline.training import data as training_data
+from pipeline.training.artifact import Trained
+from pipeline.training.convergence import columns
 from pipeline.training.fit import fit
-from pipeline.training.history import columns
 from pipeline.training.module import snapshot_steps
 from pipeline.training.optimizers import OPTIMIZERS
-from tests.conftest import PRESETS, cell, easy, task
+from tests.conftest import PRESETS, ablation, easy, task
 
 GOLDEN = [2.3565, 2.3667, 2.2726, 2.2723]
 """Validation losses after 8 and 24 steps, for seeds 1 and 2 each."""
@@ -40,14 +41,14 @@ def weights_equal(one: Trained, other: Trained, seed: int) -> bool:
 
 def test_a_larger_budget_makes_a_run_longer_not_another_one(data: Dataset) -> None:
     """Where the learning rate has its own decay."""
-    short, long = (fit(cell(steps=steps, decay_steps=6), data).history for steps in (8, 16))
+    short, long = (fit(ablation(steps=steps, decay_steps=6), data).history for steps in (8, 16))
     assert long[: len(short)] == short
     assert len(long) == 2 * len(short)
 
 
 def test_under_slurm_every_process_trains_on_its_own(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as one rank of many, as Lightning would have it: here with the variables of the fourth task of eight."""
-    alone = fit(cell(), data)
+    alone = fit(ablation(), data)
     slurm = {
         "JOB_ID": 1,
         "JOB_NAME": "search",
@@ -59,14 +60,14 @@ def test_under_slurm_every_process_trains_on_its_own(data: Dataset, monkeypatch:
     }
     for name, value in {**slurm, "NNODES": 2, "NODELIST": "node[1-2]"}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    assert weights_equal(fit(cell(), data), alone, seed=1)
+    assert weights_equal(fit(ablation(), data), alone, seed=1)
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_starts(preset: str, tmp_path: Path) -> None:
-    """Two steps of its first and last cell on the CPU, on its own task (fewer rows), not compiled."""
+    """Two steps of its first and last ablation on the CPU, on its own task (fewer rows), not compiled."""
     params = read(PRESETS / f"{preset}.yaml")
-    for each in (params.cells()[0], params.cells()[-1]):
+    for each in (params.all_ablations()[0], params.all_ablations()[-1]):
         few = each.task.model_copy(update={"train_size": 200, "validation_size": 20, "test_size": 20})
         dataset.write(tmp_path / each.name, problems(few))
         rows = dataset.read(tmp_path / each.name, few)
@@ -89,7 +90,7 @@ def test_every_preset_starts(preset: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss_on", ["answer", "all"])
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_training_lowers_the_loss(data: Dataset, attention: str, loss_on: str, optimizer: str) -> None:
-    chosen = cell(
+    chosen = ablation(
         model_={"attention": attention, "positional": "learned"},
         loss_on=loss_on,
         optimizer=optimizer,
@@ -103,8 +104,8 @@ def test_training_lowers_the_loss(data: Dataset, attention: str, loss_on: str, o
     assert (last.to_numpy() < first.to_numpy()).all()
 
 
-def test_the_same_cell_gives_the_same_bits(data: Dataset) -> None:
-    one, other = fit(cell(), data), fit(cell(), data)
+def test_the_same_ablation_gives_the_same_bits(data: Dataset) -> None:
+    one, other = fit(ablation(), data), fit(ablation(), data)
     assert weights_equal(one, other, 1)
     assert weights_equal(one, other, 2)
     assert one.history == other.history
@@ -129,20 +130,20 @@ def test_a_member_that_converged_is_kept_as_it_was_then(tmp_path: Path) -> None:
 
 def test_how_validation_rows_are_grouped_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor how long their answers are."""
-    unpadded = cell(steps=4)
+    unpadded = ablation(steps=4)
     unpadded = unpadded.model_copy(update={"task": task(zero_pad=False)})
     dataset.write(tmp_path, problems(unpadded.task))
     data = dataset.read(tmp_path, unpadded.task)
     assert len({*data.rows["validation"].lengths}) > 1
     losses = []
     for at_once in (7, 1024):
-        monkeypatch.setattr(examples, "VALIDATION_ROWS", at_once)
+        monkeypatch.setattr(training_data, "VALIDATION_ROWS", at_once)
         losses.append(pd.DataFrame(fit(unpadded, data).history)["validation_loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
 def test_divergence_is_a_result_and_no_crash(data: Dataset) -> None:
-    chosen = cell(optimizer="adamw", learning_rate=1e30, gradient_clip=None, warmup_steps=0, steps=8)
+    chosen = ablation(optimizer="adamw", learning_rate=1e30, gradient_clip=None, warmup_steps=0, steps=8)
     trained = fit(chosen, data)
     history = pd.DataFrame(trained.history)
     assert history.diverged.any()
@@ -151,22 +152,22 @@ def test_divergence_is_a_result_and_no_crash(data: Dataset) -> None:
 
 
 def test_a_batch_larger_than_the_dataset_is_refused(data: Dataset) -> None:
-    with pytest.raises(Refused, match="batch_size: 1000 is more than the 200 training examples"):
-        fit(cell(batch_size=1000), data)
+    with pytest.raises(UserError, match="batch_size: 1000 is more than the 200 training examples"):
+        fit(ablation(batch_size=1000), data)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the accelerator")
 def test_an_accelerator_that_is_not_there_is_refused(data: Dataset) -> None:
-    with pytest.raises(Refused, match=r"training.accelerator: 'cuda' is not on this machine"):
-        fit(cell(accelerator="cuda"), data)
+    with pytest.raises(UserError, match=r"training.accelerator: 'cuda' is not on this machine"):
+        fit(ablation(accelerator="cuda"), data)
 
 
 def test_what_is_written_is_what_is_read(data: Dataset, tmp_path: Path) -> None:
-    chosen = cell(model_={"positional": "learned"})
+    chosen = ablation(model_={"positional": "learned"})
     trained = fit(chosen, data)
-    checkpoints.write(tmp_path / "cell", chosen, data, trained)
-    read_back = checkpoints.read(tmp_path / "cell", chosen, data)
-    assert read_back.cell == chosen
+    artifact.write(tmp_path / "ablation", chosen, data, trained)
+    read_back = artifact.read(tmp_path / "ablation", chosen, data)
+    assert read_back.ablation == chosen
     assert read_back.parameters == trained.parameters
     for seed, member in read_back.members.items():
         for name, value in member.named_parameters():
@@ -175,15 +176,15 @@ def test_what_is_written_is_what_is_read(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_snapshots_are_the_weights_along_the_way_and_change_nothing(data: Dataset, tmp_path: Path) -> None:
-    watched, alone = (fit(cell(steps=8, snapshots=count), data) for count in (2, 0))
+    watched, alone = (fit(ablation(steps=8, snapshots=count), data) for count in (2, 0))
     assert alone.snapshots == {}
     assert all(weights_equal(watched, alone, seed) for seed in (1, 2))
     steps = snapshot_steps(8, 2)
     assert set(watched.snapshots) == {(seed, step) for seed in (1, 2) for step in steps}
-    chosen = cell(steps=8, snapshots=2)
-    checkpoints.write(tmp_path / "cell", chosen, data, watched)
-    assert checkpoints.read(tmp_path / "cell", chosen, data).snapshots == {}
-    for key, member in checkpoints.read(tmp_path / "cell", chosen, data, snapshots=True).snapshots.items():
+    chosen = ablation(steps=8, snapshots=2)
+    artifact.write(tmp_path / "ablation", chosen, data, watched)
+    assert artifact.read(tmp_path / "ablation", chosen, data).snapshots == {}
+    for key, member in artifact.read(tmp_path / "ablation", chosen, data, snapshots=True).snapshots.items():
         for name, weight in member.named_parameters():
             assert torch.equal(weight, watched.snapshots[key][name].float())
 
@@ -197,28 +198,28 @@ def test_snapshots_lie_between_the_first_and_the_last_step(steps: int, count: in
 
 
 def test_altered_weights_are_refused(data: Dataset, tmp_path: Path) -> None:
-    chosen = cell()
-    checkpoints.write(tmp_path / "cell", chosen, data, fit(chosen, data))
-    path = tmp_path / "cell" / "seed-1.safetensors"
+    chosen = ablation()
+    artifact.write(tmp_path / "ablation", chosen, data, fit(chosen, data))
+    path = tmp_path / "ablation" / "seed-1.safetensors"
     content = bytearray(path.read_bytes())
     content[-3] ^= 4
     path.write_bytes(bytes(content))
-    with pytest.raises(Refused, match=r"seed-1.safetensors: altered or truncated"):
-        checkpoints.read(tmp_path / "cell", chosen, data)
+    with pytest.raises(UserError, match=r"seed-1.safetensors: altered or truncated"):
+        artifact.read(tmp_path / "ablation", chosen, data)
 
 
 def test_weights_of_another_dataset_are_refused(data: Dataset, tmp_path: Path) -> None:
-    chosen = cell()
-    checkpoints.write(tmp_path / "cell", chosen, data, fit(chosen, data))
+    chosen = ablation()
+    artifact.write(tmp_path / "ablation", chosen, data, fit(chosen, data))
     dataset.write(tmp_path / "data", problems(task(seed=2)))
-    with pytest.raises(Refused, match="another dataset"):
-        checkpoints.read(tmp_path / "cell", chosen, dataset.read(tmp_path / "data", task(seed=2)))
+    with pytest.raises(UserError, match="another dataset"):
+        artifact.read(tmp_path / "ablation", chosen, dataset.read(tmp_path / "data", task(seed=2)))
 
 
 def test_refactorings_leave_the_losses_alone(data: Dataset) -> None:
     """Golden values: a change that is not about numbers moves none of them. (A machine may round differently; when a
     change is about numbers, replace them.)"""
-    chosen = cell(
+    chosen = ablation(
         model_={"positional": "rotary", "dropout": 0.1, "residual_free": {"mlp": [1]}}, steps=24, evaluate_every=8
     )
     history = pd.DataFrame(fit(chosen, data).history)

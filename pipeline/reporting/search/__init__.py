@@ -1,1 +1,1 @@
-"""What a study found: tables, figures and claims from its trials and the cells that they trained."""
+"""What a study found: tables, figures and claims from its trials and the ablations that they trained."""

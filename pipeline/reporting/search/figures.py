@@ -89,7 +89,7 @@ def residual_map(study: Study) -> Figure:
 
 
 def _shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
-    """One panel: `k/n` in each cell, its share as its colour, grey where nothing was tried."""
+    """One panel: `k/n` in each ablation, its share as its colour, grey where nothing was tried."""
     solved, lacking = (np.zeros((deepest, 2), int) for _ in range(2))
     for row in counts.to_dict("records"):
         place = row["layer"], SUBLAYERS.index(row["sublayer"])

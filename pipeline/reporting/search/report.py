@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline import cells as grid
+from pipeline import switches
 from pipeline.params import Params
 from pipeline.reporting import sentences
 from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Record, Unit, Where, records
@@ -51,7 +51,7 @@ def _enough(study: Study, positional: str) -> Iterator[Claim]:
             "steps": study.steps_again(number),
             **own[sentence],
         }
-        words = {"encoding": grid.encoding(positional), "trial": number, "pattern": study.pattern(row)}
+        words = {"encoding": switches.positional_in_words(positional), "trial": number, "pattern": study.pattern(row)}
         more = {"least": {"what": figures.NAMES[study.minimized]}, "unsolved": {"score": study.score}}.get(sentence, {})
         yield Claim(sentence, estimates, words | more, place="lead")
 
@@ -143,7 +143,7 @@ def page(study: Study, found: Sequence[Claim], ready: Sequence[str]) -> Page:
             Section("By depth", tables=[_by_depth(study)]),
             Section("Which residual connections can go", connections, pictures[1:2]),
             Section("What the search was sensitive to", figures=pictures[2:]),
-            Section("Ready-made cells", [*ready_made, *(f"`{line}`" for line in ready)]),
+            Section("Ready-made ablations", [*ready_made, *(f"`{line}`" for line in ready)]),
         ]
     lead = [said(claim) for claim in found if claim.place == "lead"]
     verdicts = {title: [said(claim) for claim in found if claim.place == place] for place, title in VERDICTS.items()}
@@ -228,7 +228,7 @@ def _front(study: Study) -> Table:
 def _by_depth(study: Study) -> Table:
     rows = [
         [
-            grid.encoding(row["positional"]),
+            switches.positional_in_words(row["positional"]),
             *(str(row[name]) for name in ("layers", "tried", "solved")),
             f"{row['best_converged']}/{row['members']}",
             percent(row["best_score"]),

@@ -1,4 +1,4 @@
-"""What a study found, as tables, from its trials and the typed cells that they trained."""
+"""What a study found, as tables, from its trials and the typed ablations that they trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import cells as grid
+from pipeline import switches
 from pipeline.measurement.order_blind import is_order_blind
-from pipeline.params import Cell, Params
+from pipeline.params import Ablation, Params
 from pipeline.reporting.claims import Estimate, Lookup, Statistic, Where
 from pipeline.reporting.intervals import exact_interval, mean_of
 from pipeline.reporting.survival import restricted_steps
@@ -38,7 +38,7 @@ class Study(Lookup):
     params: Params
     trials: pd.DataFrame
     """A row per trial, as in `trials.csv`."""
-    cells: Mapping[int, Cell]
+    ablations: Mapping[int, Ablation]
     """Trial -> what it trained."""
     wanted: int
     """How many trials there are to be."""
@@ -58,12 +58,14 @@ class Study(Lookup):
     def evidence(self) -> pd.DataFrame:
         """The trials that count."""
         known = self.trials[(self.trials["state"] == "complete") & self.trials["repeats"].isna()].sort_values("trial")
-        configurations = [str((self.cells[trial].model, self.cells[trial].training)) for trial in known["trial"]]
+        configurations = [
+            str((self.ablations[trial].model, self.ablations[trial].training)) for trial in known["trial"]
+        ]
         return known[~pd.Series(configurations, index=known.index, dtype=str).duplicated()]
 
-    def cell(self, trial: Any) -> Cell:
+    def ablation(self, trial: Any) -> Ablation:
         """What a row of the trials trained."""
-        return self.cells[int(trial["trial"])]
+        return self.ablations[int(trial["trial"])]
 
     @property
     def exhausted(self) -> bool:
@@ -79,7 +81,7 @@ class Study(Lookup):
     @property
     def order_blind(self) -> pd.DataFrame:
         """The evidence that cannot know the order of its input, whatever it learns."""
-        blind = [is_order_blind(self.cells[trial].model) for trial in self.evidence["trial"]]
+        blind = [is_order_blind(self.ablations[trial].model) for trial in self.evidence["trial"]]
         return self.evidence[np.array(blind, bool)]
 
     def ranked(self, trials: pd.DataFrame | None = None, minimized: str | None = None) -> pd.DataFrame:
@@ -176,7 +178,7 @@ class Study(Lookup):
         for layers, tried in depths:
             for layer in range(int(tried["layers"].max()) if len(tried) else 0):
                 for sublayer in SUBLAYERS:
-                    free = (getattr(self.cells[trial].model.residual_free, sublayer) for trial in tried["trial"])
+                    free = (getattr(self.ablations[trial].model.residual_free, sublayer) for trial in tried["trial"])
                     without = tried[np.array([layer in layers_free for layers_free in free], bool)]
                     k, n = len(solved_of(without)), len(without)
                     rows.append([layers, layer, sublayer, n, k, *exact_interval(k, n)])
@@ -213,21 +215,21 @@ class Study(Lookup):
 
     def pattern(self, trial: Any) -> str:
         """What a trial trained, in words: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
-        cell = self.cell(trial)
-        missing = grid.missing(cell.model.residual_free)
-        return f"{plural(cell.model.layers, 'layer')}, {missing or 'every residual connection'}"
+        ablation = self.ablation(trial)
+        missing = switches.missing_residuals_in_words(ablation.model.residual_free)
+        return f"{plural(ablation.model.layers, 'layer')}, {missing or 'every residual connection'}"
 
     def settings(self, trial: Any) -> str:
         """Of a trial's other settings, those that the study varies: `, width 32, AdamW`; empty without any."""
-        cell, every = self.cell(trial), [self.cells[number] for number in self.evidence["trial"]]
+        ablation, every = self.ablation(trial), [self.ablations[number] for number in self.evidence["trial"]]
         words = []
         for name in self.params.search.plain:
             if name == "layers":
                 continue
-            switch = next((switch for switch in grid.SWITCHES if switch.field == name), None)
-            of = switch.of if switch else lambda cell, name=name: getattr(
-                cell.model if name in type(cell.model).model_fields else cell.training, name
+            switch = next((switch for switch in switches.SWITCHES if switch.field == name), None)
+            of = switch.value_of if switch else lambda ablation, name=name: getattr(
+                ablation.model if name in type(ablation.model).model_fields else ablation.training, name
             )  # fmt: skip
             if len({str(of(one)) for one in every}) > 1:
-                words.append(switch.words(of(cell)) if switch else f"{name.replace('_', ' ')} {of(cell)}")
+                words.append(switch.words(of(ablation)) if switch else f"{name.replace('_', ' ')} {of(ablation)}")
         return "".join(f", {text}" for text in words if text)

@@ -1,0 +1,137 @@
+"""What was measured: a line or a dot per member, as trained in colour, before training in grey."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.params import Ablation
+from pipeline.reporting import style
+from pipeline.reporting.experiment.evidence import initial, trained
+
+
+def moments(ablations: Sequence[Ablation], *, dashed: str = "", dotted: str = "", **how: Any) -> list[Line2D]:
+    """The legend of a figure of members, trained in colour and untrained in grey; `dashed`, `dotted`: what such lines
+    are, if there are any."""
+    handles = [*style.encodings(ablations, **how), Line2D([], [], color=style.GREY, label="before training", **how)]
+    if dashed:
+        handles.append(Line2D([], [], color=style.DARK, linestyle="--", linewidth=1.3, label=dashed))
+    if dotted:
+        handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.3, label=dotted))
+    return handles
+
+
+def lines(
+    table: pd.DataFrame,
+    ablations: Sequence[Ablation],
+    value: str,
+    *,
+    labels: tuple[str, str],
+    along: str = "depth",
+    reference: tuple[float, str] | None = None,
+    dashed: tuple[pd.DataFrame, str] | None = None,
+) -> Figure:
+    """A panel per ablation: the mean over its members as a line, from the least to the most as a band.
+
+    Args:
+        table: a row per member, moment and place along `along`.
+        labels: of the two axes.
+        reference: what there would be without anything to find, and how to call it; dotted.
+        dashed: a second such table, and what it is.
+    """
+    figure, panels = style.panel_per(ablations, 2.0)
+    for axes, ablation in zip(panels, ablations, strict=True):
+        for rows, how in ((table, "o-"), *([(dashed[0], "--")] if dashed else [])):
+            own = rows[rows["ablation"] == ablation.name]
+            for moment, color in ((initial(own), style.GREY), (trained(own), style.color(ablation))):
+                of_seeds = moment.groupby(along)[value].agg(["mean", "min", "max"]).astype(float)  # of none, too
+                axes.plot(of_seeds.index, of_seeds["mean"], how, color=color, linewidth=1.5, markersize=3)
+                if how == "o-":
+                    band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0}
+                    axes.fill_between(of_seeds.index, of_seeds["min"], of_seeds["max"], **band)
+        places = table.loc[table["ablation"] == ablation.name, along]
+        if len(places):
+            axes.set_xlim(places.min() - 0.2, places.max() + 0.2)
+        if reference:
+            axes.axhline(reference[0], color="black", linestyle=":", linewidth=1.3)
+    figure.supxlabel(labels[0], fontsize=11)
+    figure.supylabel(labels[1], fontsize=11)
+    words = {"dashed": dashed[1] if dashed else "", "dotted": reference[1] if reference else ""}
+    style.explain(figure, moments(ablations, marker="o", markersize=3, linewidth=1.3, **words))
+    return figure
+
+
+def along_training(
+    table: pd.DataFrame, ablations: Sequence[Ablation], value: str, *, label: str, log: bool = False
+) -> Figure:
+    """A panel per ablation, a line per member over its training, from initialisation to its last step. `log`: whether the
+    values, too, are drawn on a logarithmic axis."""
+    figure, panels = style.panel_per(ablations, 2.0)
+    for axes, ablation in zip(panels, ablations, strict=True):
+        for _, line in table[table["ablation"] == ablation.name].groupby("seed", sort=False):
+            ordered = line.sort_values("step")
+            axes.plot(
+                ordered["step"] + 1, ordered[value], "-o", color=style.color(ablation), markersize=3, linewidth=1.3
+            )
+        axes.set_xscale("log")
+        if log:
+            axes.set_yscale("log")
+    figure.supxlabel("Step + 1", fontsize=11)
+    figure.supylabel(label, fontsize=11)
+    style.explain(figure, style.encodings(ablations, marker="o", markersize=3, linewidth=1.3))
+    return figure
+
+
+def dots(
+    table: pd.DataFrame,
+    ablations: Sequence[Ablation],
+    value: str,
+    *,
+    label: str,
+    log: bool = False,
+    reference: tuple[float, str] | None = None,
+) -> Figure:
+    """A row per ablation, a dot per member. On a logarithmic axis what is 0 stands at the left edge. `reference`: a value
+    to mark, and how to call it."""
+    figure = Figure(figsize=(style.WIDTH, 1.6 + 0.31 * len(ablations)), layout="constrained")
+    axes = figure.subplots()
+    floor = 1e-18
+    for place, ablation in enumerate(ablations):
+        own = table[table["ablation"] == ablation.name]
+        for moment, color, shift in ((initial(own), style.GREY, 0.15), (trained(own), style.color(ablation), -0.15)):
+            shown = moment[value].clip(lower=floor) if log else moment[value]
+            axes.plot(shown, [place + shift] * len(shown), "o", color=color, markersize=5, alpha=0.8, clip_on=False)
+    if log:
+        axes.set(xscale="log", xlim=(floor, None))
+    if reference:
+        axes.axvline(reference[0], color="black", linestyle=":", linewidth=1.3)
+    style.row_per(ablations, axes)
+    axes.set_xlabel(label)
+    axes.grid(axis="y", color=style.LIGHT)
+    dotted = reference[1] if reference else ""
+    style.explain(figure, moments(ablations, dotted=dotted, marker="o", markersize=5, linestyle="none"))
+    return figure
+
+
+def slices(table: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
+    """How well the token at position j is read above position k: trained, after the last layer, mean over seeds."""
+    figure, panels = style.panel_per(ablations, 2.6, shared=False)
+    image = None
+    for axes, ablation in zip(panels, ablations, strict=True):
+        own = trained(table[(table["ablation"] == ablation.name) & (table["depth"] == ablation.model.layers)])
+        if own.empty:
+            axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
+            axes.set(xticks=[], yticks=[])
+            continue
+        values = own.pivot_table(index="position", columns="token_position", values="accuracy")
+        image = axes.imshow(values.to_numpy(), cmap="Blues", vmin=0, vmax=1)
+        ticks = np.arange(0, len(values), 4)
+        axes.set(xticks=ticks, yticks=ticks)
+    if image is not None:
+        figure.colorbar(image, ax=panels, shrink=min(1.0, 3 / figure.get_figheight()), label="Probe accuracy")
+    figure.supxlabel("Token that is read, by its position", fontsize=11)
+    figure.supylabel("Column that is read from, by its position", fontsize=11)
+    return figure

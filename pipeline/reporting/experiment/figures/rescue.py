@@ -1,0 +1,68 @@
+"""What stands in for a missing residual connection, and how much of its worth that gives back."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline import switches
+from pipeline.params.model import Substitute
+from pipeline.reporting import style
+from pipeline.reporting.experiment.rescue import Trio
+
+MARGIN = 0.15
+SHOWN = (-5.0, 2.0)
+"""The most of the axis that is drawn: an interval may be much wider."""
+IN_WORDS: dict[Substitute, str] = {
+    "backward": "the gradient's path alone",
+    "forward": "the row's own states",
+    "other-row": "another row's, same position",
+    "elsewhere": "another row's, other positions",
+    "slot-mean": "all rows' mean, same position",
+    "all-mean": "all rows' mean, all positions",
+    "noise": "noise of the same size",
+    "fade": "the connection, fading away",
+}
+"""Substitute -> what it gives the layer."""
+
+
+def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
+    """A panel per plain ablation, a row per substitute.
+
+    Args:
+        table: `ablation, rescue, rescue_low, rescue_high`, a row per ablation with a substitute.
+    """
+    sites = list(dict.fromkeys(one.plain.name for one in trios))
+    rows = max(sum(one.plain.name == site for one in trios) for site in sites)
+    figure = Figure(figsize=(style.WIDTH, 1.9 + 0.46 * rows), layout="constrained")
+    panels = figure.subplots(1, len(sites), squeeze=False, sharex=True)[0]
+    found = table.set_index("ablation")
+    drawn = found[["rescue", "rescue_low", "rescue_high"]].clip(*SHOWN)
+    limits = min(drawn.min().min(), 0.0) - MARGIN, max(drawn.max().max(), 1.0) + MARGIN
+    before: list[Substitute] = []
+    for axes, site in zip(panels, sites, strict=True):
+        own = [one for one in trios if one.plain.name == site]
+        for place, one in enumerate(own):
+            value, low, high = drawn.loc[one.substituted.name].to_numpy(float)
+            if low == low:  # there is an interval
+                axes.hlines(place, low, high, color=style.DARK, linewidth=1.5, zorder=2)
+            axes.plot(value, place, "D", color="#222222", markersize=6, zorder=3)
+        for at, name in ((0.0, ":"), (1.0, "--")):
+            axes.axvline(at, color="black", linestyle=name, linewidth=1.1, zorder=1)
+        instead = [one.substituted.model.residual_substitute for one in own]
+        labels = [f"{IN_WORDS[one]}\n({one})" for one in instead] if instead != before else []
+        axes.set_yticks(range(len(labels)), labels)
+        before = instead
+        axes.set_ylim(len(own) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(switches.missing_residuals_in_words(own[0].plain.model.residual_free), loc="left")
+        axes.set_xlim(*limits)
+    figure.supxlabel("Rescue: share of what the missing connection costs that is given back", fontsize=11)
+    handles = [
+        Line2D([], [], color="black", linestyle=":", linewidth=1.1, label="as without the connection"),
+        Line2D([], [], color="black", linestyle="--", linewidth=1.1, label="as with it"),
+        Line2D([], [], color=style.DARK, marker="D", markersize=6, linewidth=1.5, label="mean, 95% interval"),
+    ]
+    style.explain(figure, handles)
+    return figure

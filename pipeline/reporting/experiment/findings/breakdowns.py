@@ -1,0 +1,31 @@
+"""Where the errors are: per character of the answer, and per stratum of the task."""
+
+from functools import partial
+
+from pipeline.reporting.experiment import tables
+from pipeline.reporting.experiment.evidence import Evidence
+from pipeline.reporting.experiment.figures import outcomes
+from pipeline.reporting.experiment.finding import ANSWERS, Finding, section
+from pipeline.reporting.page import Figure
+
+
+@section("details", 20, "Where the errors are", scores=ANSWERS)
+def breakdowns(evidence: Evidence) -> Finding:
+    """A heat map for the places of the answer, and for each of the task's strata."""
+    problems = evidence.problems
+    place = tables.by_place(evidence.runs, problems.place)
+    names = [problems.places[key - 1] for key in sorted(set(place["key"]))]
+    kinds = [(problems.place, place, names, f"Answer {problems.place}, in the order produced")]
+    for stratum in problems.strata:
+        of_stratum = tables.by_stratum(evidence.runs, stratum)
+        kinds.append((stratum, of_stratum, list(map(str, sorted(set(of_stratum["key"])))), stratum.capitalize()))
+    figures = [
+        Figure(
+            f"by_{name}",
+            f"Share of right answers by ablation. {label}",
+            "Mean over seeds.",
+            partial(outcomes.heat_map, table, evidence.ablations, columns, label),
+        )
+        for name, table, columns, label in kinds
+    ]
+    return Finding(figures=figures)

@@ -1,0 +1,56 @@
+"""How much of what a missing residual connection costs is given back by what stands in for it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from pipeline import switches
+from pipeline.params import Ablation
+from pipeline.reporting.experiment.comparisons import by_seed, scores
+from pipeline.reporting.intervals import ratio_of_means
+
+COLUMNS = ("ablation", "plain", "whole", "budget", "seeds", "rescue", "rescue_low", "rescue_high")
+
+
+class Trio(NamedTuple):
+    """Three ablations that are alike but for one residual connection or more."""
+
+    substituted: Ablation
+    """Has something in its stead."""
+    plain: Ablation
+    """Lacks it."""
+    whole: Ablation
+    """Has it."""
+
+
+def trios(ablations: Sequence[Ablation]) -> list[Trio]:
+    """Every ablation with a substitute whose plain and whole twins the grid has, in the order of the plain ones."""
+    plain = [
+        (ablation, whole)
+        for ablation in filter(switches.lacks_residuals, ablations)
+        if (whole := switches.intact_counterpart(ablations, ablation))
+    ]
+    return [
+        Trio(ablation, lacking, whole)
+        for lacking, whole in plain
+        for ablation in ablations
+        if ablation != lacking
+        and ablation in switches.ablations_like(ablations, lacking, residual_substitute=ablation.model.residual_substitute)
+    ]
+
+
+def table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per trio: `rescue`, the steps that the substitute saves over the steps that the whole ablation saves, means
+    over the seeds that all three have of the steps to converge up to the `budget`, with Fieller's 95% interval (none
+    where the data do not tell the whole ablation from the plain one): 0 nothing is given back, 1 all."""
+    rows = []
+    for substituted, plain, whole in trios(ablations):
+        budget = min(ablation.training.steps for ablation in (substituted, plain, whole))
+        of = runs[runs["seed"].isin({*substituted.training.seeds} & {*plain.training.seeds} & {*whole.training.seeds})]
+        scored = scores("restricted_steps", of, budget)
+        saved, most = (by_seed(scored, plain.name, one.name) for one in (substituted, whole))
+        if len(saved):
+            names = (substituted.name, plain.name, whole.name)
+            rows.append([*names, budget, len(saved), *ratio_of_means(saved, most)])
+    return pd.DataFrame(rows, columns=list(COLUMNS))

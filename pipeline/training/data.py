@@ -1,0 +1,96 @@
+"""The data module: the dataset lives on the device as tensors, and a batch is a table of row numbers."""
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from pipeline.dataset import Dataset
+from pipeline.dataset.rows import Rows
+from pipeline.errors import UserError
+from pipeline.params import Training
+
+VALIDATION_ROWS = 1024
+"""Rows of one validation batch: bounds the memory of an evaluation."""
+
+
+class Examples(NamedTuple):
+    """Token rows, where predictions are read in them, and what they should be (`NOTHING`: nothing)."""
+
+    tokens: Int[Tensor, "rows length"]
+    positions: Int[Tensor, "rows reads"]
+    targets: Int[Tensor, "rows reads"]
+
+    def at(self, rows: Int[Tensor, "*index"]) -> "Examples":
+        """The examples at `rows`, in the shape of `rows`."""
+        return Examples(self.tokens[rows], self.positions[rows], self.targets[rows])
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same on `device`."""
+        return Examples(*(tensor.to(device) for tensor in self))
+
+
+def examples(rows: Rows, loss_on: str) -> Examples:
+    """The examples of a split: predictions of the answer, or of every token (`loss_on`).
+
+    The last token of a row is never an input: nothing is predicted from it.
+    """
+    answer = loss_on == "answer"
+    return Examples(
+        torch.from_numpy(rows.tokens[:, :-1].astype(np.int64)),
+        torch.from_numpy((rows.answer_positions if answer else rows.all_positions).astype(np.int64)),
+        torch.from_numpy((rows.answer_targets if answer else rows.all_targets).astype(np.int64)),
+    )
+
+
+class BatchOrder:
+    """Endless batches of row numbers `[member, batch]`: every member reads every epoch in an order of its own, which
+    depends on its seed alone. What does not fill a batch at the end of an epoch is left for the next shuffle."""
+
+    def __init__(self, rows: int, batch_size: int, seeds: list[int]) -> None:
+        if batch_size > rows:
+            raise UserError(f"training.batch_size: {batch_size} is more than the {rows} training examples")
+        self.rows, self.batch_size, self.seeds = rows, batch_size, seeds
+        self.start = 0
+        """How many batches were read before."""
+
+    def __iter__(self) -> Iterator[Int[Tensor, "member batch"]]:
+        return itertools.islice(self._batches(), self.start, None)
+
+    def _batches(self) -> Iterator[Int[Tensor, "member batch"]]:
+        generators = [np.random.default_rng(seed) for seed in self.seeds]
+        while True:
+            epoch = torch.from_numpy(np.stack([generator.permutation(self.rows) for generator in generators]))
+            for start in range(0, self.rows - self.batch_size + 1, self.batch_size):
+                yield epoch[:, start : start + self.batch_size]
+
+
+class InTurn:
+    """All row numbers, once, in batches of `VALIDATION_ROWS`. (A plain list Lightning would take for loaders.)"""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[Int[Tensor, " batch"]]:
+        return iter(torch.arange(self.rows).split(VALIDATION_ROWS))
+
+
+class ExamplesModule(LightningDataModule):
+    """Row numbers for Lightning's loops; the rows themselves are `training` and `validation`."""
+
+    def __init__(self, dataset: Dataset, training: Training) -> None:
+        super().__init__()
+        self.training = examples(dataset.rows["train"], training.loss_on)
+        self.validation = examples(dataset.rows["validation"], "answer")
+        self.order = BatchOrder(len(self.training.tokens), training.batch_size, training.seeds)
+
+    def train_dataloader(self) -> BatchOrder:
+        return self.order
+
+    def val_dataloader(self) -> InTurn:
+        return InTurn(len(self.validation.tokens))

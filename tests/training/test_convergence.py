@@ -1,0 +1,130 @@
+"""What the history says of each member, and that everybody agrees on when one has converged."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import dataset, files
+from pipeline.tasks.catalogue import problems
+from pipeline.training.convergence import Convergence, ablation_curve, columns, outcomes
+from pipeline.training.fit import fit
+from tests.conftest import easy
+
+RULE = Convergence(0.99, 200)
+
+
+def history(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
+    """From (seed, step, validation exact match, diverged)."""
+    records = [
+        {"seed": seed, "step": step, "validation_exact_match": exact, "diverged": diverged}
+        for seed, step, exact, diverged in rows
+    ]
+    return pd.DataFrame(records, columns=columns())
+
+
+def test_a_row_per_seed_in_order_of_appearance() -> None:
+    table = outcomes(history((7, 50, 0.1, 0), (3, 50, 0.2, 0), (7, 100, 0.3, 0), (3, 100, 0.4, 0)), RULE)
+    assert table["seed"].tolist() == [7, 3]
+    assert table["steps"].tolist() == [100, 100]
+    assert table["validation_exact_match"].tolist() == [0.3, 0.4]
+
+
+@pytest.mark.parametrize(("in_a_row", "converged"), [(1, 50), (2, 150), (3, 150), (4, None)])
+def test_a_run_converged_at_the_first_of_the_evaluations_in_a_row(in_a_row: int, converged: int | None) -> None:
+    """And that is not undone by a later, worse one."""
+    shares = {50: 0.99, 100: 0.98, 150: 0.99, 200: 1.0, 250: 0.99, 300: 0.5}
+    table = outcomes(
+        history(*((1, step, share, 0) for step, share in shares.items())), replace(RULE, in_a_row=in_a_row)
+    )
+    assert table["converged"].tolist() == [int(converged is not None)]
+    assert table["steps_to_converge"].astype("string").fillna("").tolist() == [str(converged or "")]
+    assert table[["steps", "validation_exact_match"]].to_numpy(float).tolist() == [[300, 0.5]]
+
+
+@given(runs=st.lists(st.lists(st.sampled_from([0.98, 0.99, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4))
+def test_runs_side_by_side_converge_as_each_alone(runs: list[list[float]]) -> None:
+    rule = replace(RULE, in_a_row=2)
+    together = rule.converged(np.array(runs).T)
+    assert together.T.tolist() == [rule.converged(run).tolist() for run in runs]
+    pairs = [np.convolve(np.array(run) >= 0.99, [1, 1])[:6] == 2 for run in runs]
+    assert (np.diff(together.astype(int), axis=0) >= 0).all()
+    assert together[-1].tolist() == [bool(pair.any()) for pair in pairs]
+
+
+@pytest.mark.parametrize("diverged", [0, 1])
+def test_a_member_that_never_converged_has_no_step(diverged: int) -> None:
+    table = outcomes(history((1, 50, 0.5, 0), (1, 100, 0.0, diverged)), RULE)
+    assert table.loc[0, "converged"] == 0
+    assert table["steps_to_converge"].isna().tolist() == [True]
+    assert table.loc[0, "diverged"] == diverged
+
+
+def test_steps_stay_whole_numbers_in_a_table_of_both_kinds() -> None:
+    table = outcomes(history((1, 50, 1.0, 0), (2, 50, 0.0, 0)), RULE)
+    assert table["steps_to_converge"].astype("string").fillna("").tolist() == ["50", ""]
+
+
+def test_members_do_not_feel_their_neighbours() -> None:
+    first, second = history((1, 50, 0.5, 0), (1, 100, 1.0, 0)), history((2, 50, 0.0, 1))
+    together = outcomes(pd.concat([first, second]), RULE)
+    alone = pd.concat([outcomes(one, RULE) for one in (first, second)], ignore_index=True)
+    pd.testing.assert_frame_equal(together, alone)
+
+
+@pytest.mark.parametrize(
+    ("at", "rows", "required"),
+    [(0.9, 10, 9), (0.07, 100, 7), (0.99, 1000, 990), (0.55, 20, 11), (0.29, 100, 29), (0.991, 1000, 991), (1.0, 7, 7),
+     (0.5, 3, 2), (1e-9, 1000, 1)],
+)  # fmt: skip
+def test_a_threshold_is_meant_as_it_is_written(at: float, rows: int, required: int) -> None:
+    """Though 0.55 * 20 is 11.000000000000002 in floating point, and 0.29 * 100 is 28.999999999999996."""
+    assert Convergence(at, rows).required == required
+
+
+thresholds = st.integers(1, 10_000).map(lambda numerator: numerator / 10_000)
+
+
+@given(at=thresholds, rows=st.integers(1, 100_000), data=st.data())
+def test_convergence_is_decided_on_counts_however_the_share_was_rounded(
+    at: float, rows: int, data: st.DataObject
+) -> None:
+    rule = Convergence(at, rows)
+    around = st.integers(max(0, rule.required - 2), min(rows, rule.required + 2))
+    right = data.draw(around | st.integers(0, rows))
+    share = right / rows
+    rounded = [share, float(np.float32(right) / np.float32(rows)), float(f"{share:.7g}")]
+    assert rule.right(rounded).tolist() == [right] * 3
+    assert rule.reached(rounded).tolist() == [Fraction(right, rows) >= Fraction(str(at))] * 3
+
+
+@given(at=thresholds, rows=st.integers(1, 100_000))
+def test_nothing_right_never_converges_and_everything_right_always(at: float, rows: int) -> None:
+    rule = Convergence(at, rows)
+    assert rule.reached([np.nan, 0.0, 1.0]).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("in_a_row", [1, 2])
+def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, tmp_path: Path) -> None:
+    """With a bar that lies between the members, so that one stops and the others go on; from memory and from a file."""
+    dataset.write(tmp_path, problems(easy().task))
+    data = dataset.read(tmp_path, easy().task)
+    every = easy(evaluate_every=10, converged_for=in_a_row)
+    before = [row["validation_exact_match"] for row in fit(every, data).history if row["step"] == 40]
+    chosen = easy(evaluate_every=10, converged_for=in_a_row, converged_at=round(max(before), 4))
+    learned = pd.DataFrame(fit(chosen, data).history)
+    files.write_csv(tmp_path / "history.csv", learned)
+    rule = Convergence.of(chosen)
+    for history in (learned, pd.read_csv(tmp_path / "history.csv")):
+        table, curve = outcomes(history, rule), ablation_curve(history, rule)
+        stopped = table["steps"] < 60  # where training itself found that members had converged
+        assert table["steps"].min() == 30 + 10 * in_a_row < table["steps"].max()
+        assert (table["steps_to_converge"] == table["steps"] - 10 * (in_a_row - 1))[stopped].all()
+        known = [int((table["steps_to_converge"] + 10 * (in_a_row - 1) <= step).sum()) for step in curve["step"]]
+        assert curve["members_converged"].tolist() == known
+        assert curve["validation_exact_match"].iloc[-1] == pytest.approx(table["validation_exact_match"].mean())
