@@ -26,14 +26,14 @@ from ruamel.yaml import YAML
 
 from pipeline import dataset
 from pipeline.measurement.cost import cost
-from pipeline.measurement.registry import Subject, random_rows
+from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.params import Ablation, read
 from pipeline.tasks.catalogue import problems
-from pipeline.training.data import ExamplesModule
+from pipeline.training.data import PopulationData
 from pipeline.training.module import member_losses
-from pipeline.training.optimizers import build, clip_gradients, gradient_norms
-from pipeline.training.population import Population, initialised
-from pipeline.training.processor import keep_memory
+from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms
+from pipeline.training.population import Population, initial_model
+from pipeline.training.processor import keep_freed_memory
 
 PROJECT = Path(__file__).parent.parent
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
@@ -76,7 +76,7 @@ def dataset_of(ablation: Ablation) -> dataset.Dataset:
 def step(rounds: int = 15) -> None:
     """A training step, per member, beside a plain loop and the rate of bare matrix products."""
     torch.set_num_threads(1)
-    keep_memory()
+    keep_freed_memory()
     data = dataset_of(chosen(1))
     runs = {f"stacked-{members}": stacked(chosen(members), data) for members in MEMBERS}
     runs["plain"] = plain(chosen(1), data)
@@ -84,8 +84,10 @@ def step(rounds: int = 15) -> None:
     runs["product"] = lambda: [a @ b for _ in range(100)]
     took = medians(runs, rounds)
     rate = 100 * 2 * 1408 * 192 * 192 / took["product"]
-    model = initialised(chosen(1).model, seed=0, **data.inputs)
-    subject = Subject(model, chosen(1), data.rows["validation"], random_rows(1, data.length, len(data.vocabulary)))
+    model = initial_model(chosen(1).model, seed=0, **data.inputs)
+    subject = MeasurementInput(
+        model, chosen(1), data.rows["validation"], random_rows(1, data.length, len(data.vocabulary))
+    )
     work = float(cost(subject)["flops_per_step"].item())
     line("plain loop, a member's step", f"{1e3 * took['plain']:.1f} ms", "step")
     for members in MEMBERS:
@@ -103,8 +105,12 @@ def stacked(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> C
     population = Population(
         ablation.model, ablation.training.seeds, compiled=ablation.training.compiled, **data.inputs
     ).to(device)
-    module = ExamplesModule(data, ablation.training)
-    optimizer, order, rows = build(population, ablation.training), iter(module.order), module.training.to(device)
+    module = PopulationData(data, ablation.training)
+    optimizer, order, rows = (
+        build_optimizer(population, ablation.training),
+        iter(module.order),
+        module.training.to(device),
+    )
 
     def one() -> None:
         optimizer.zero_grad()
@@ -122,7 +128,7 @@ def plain(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Cal
     """The plain loop's step."""
     alone, module = (
         Alone.of(ablation, len(data.vocabulary), data.length, device),
-        ExamplesModule(data, ablation.training),
+        PopulationData(data, ablation.training),
     )
     order, rows = iter(module.order), module.training.to(device)
     return lambda: alone.step(

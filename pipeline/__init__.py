@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.api import Answer, Loaded, load, trained
+    from pipeline.api import Answer, TrainedModel, load, trained_ablations
 
-__all__ = ["Answer", "Loaded", "load", "trained"]
+__all__ = ["Answer", "TrainedModel", "load", "trained_ablations"]
 
 
 def __getattr__(name: str) -> Any:

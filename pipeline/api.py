@@ -20,12 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline import files
-from pipeline.dataset import REFERENCE_ROWS
+from pipeline.dataset import DONOR_EXAMPLES
 from pipeline.dataset.rows import Rows, encode
 from pipeline.errors import UserError
 from pipeline.measurement.cache import run_with_cache
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.registry import Subject, random_rows
+from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.params import Ablation
 from pipeline.params.config import shorten, suggest
 from pipeline.stages import MODELS
@@ -54,7 +54,7 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Loaded:
+class TrainedModel:
     """A trained member, and what its tokens mean. Prompts are text; those of one call must be alike long, but for
     `predict`."""
 
@@ -121,10 +121,10 @@ class Loaded:
             text, end, _ = text.partition(self.problems.end) if self.problems.end else (text, "", "")
             yield Answer(text, probabilities[: len(text) + len(end)].prod().item())
 
-    def over_orders(self, prompt: str) -> pd.DataFrame:
+    def predict_all_orders(self, prompt: str) -> pd.DataFrame:
         """What it answers over the orders of the tokens before the prompt's last (`orders`): a row per answer, the
         commonest first: `answer, orders, example`."""
-        asked = orders(prompt)
+        asked = all_orders(prompt)
         table = pd.DataFrame({"answer": [answer.text for answer in self.predict(asked)], "example": asked})
         counted = table.groupby("answer", sort=False)["example"].agg(orders="size", example="first").reset_index()
         return counted.sort_values("orders", ascending=False, kind="stable", ignore_index=True)
@@ -166,7 +166,7 @@ class Loaded:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
         random = random_rows(RANDOM_ROWS, self.length, len(self.vocabulary))
         held_out = _rows("validation", self.problems, self.vocabulary, self.length, self.digests)
-        return asked.function(Subject(deepcopy(self.module).double(), self.ablation, held_out, random))
+        return asked.function(MeasurementInput(deepcopy(self.module).double(), self.ablation, held_out, random))
 
 
 def _listed(prompts: Sequence[str]) -> Sequence[str]:
@@ -191,7 +191,7 @@ def _rows(split: str, asked: Problems, vocabulary: list[str], length: int, diges
     return encode(table, vocabulary, asked.end, length=length + 1)
 
 
-def orders(prompt: str) -> list[str]:
+def all_orders(prompt: str) -> list[str]:
     """The prompt, and every other order of its tokens before the last; `MOST_ORDERS` drawn at random (always the same
     ones) where there are more."""
     earlier, last = prompt[:-1], prompt[-1:]
@@ -212,7 +212,7 @@ def _named(values: Tensor, **axes: Sequence[str] | None) -> xarray.DataArray:
     return xarray.DataArray(values.detach().numpy(), coords=named, dims=list(axes))
 
 
-def load(where: str | Path, *, seed: int | None = None) -> Loaded:
+def load(where: str | Path, *, seed: int | None = None) -> TrainedModel:
     """A trained member: of the ablation of that name (in `models/` here, then in the project's, then what the project
     ships), or of the folder `where`. `seed`: which; without, the first.
 
@@ -226,14 +226,14 @@ def load(where: str | Path, *, seed: int | None = None) -> Loaded:
     if chosen not in there.seeds:
         raise UserError(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, there.seeds)) or 'none'})")
     inputs: dict[str, Any] = {"vocabulary": len(there.vocabulary), "length": there.length}
-    if ablation.model.lends:
+    if ablation.model.uses_donors:
         drawn = _rows("train", asked, there.vocabulary, there.length, there.dataset)
-        inputs["reference"], _, _ = drawn.asked(slice(REFERENCE_ROWS))
+        inputs["reference"], _, _ = drawn.asked(slice(DONOR_EXAMPLES))
     module = there.member(artifact.weights(chosen), inputs)
-    return Loaded(ablation, chosen, module, there.vocabulary, there.length, asked, there.dataset)
+    return TrainedModel(ablation, chosen, module, there.vocabulary, there.length, asked, there.dataset)
 
 
-def trained() -> list[str]:
+def trained_ablations() -> list[str]:
     """The names of all ablations that `load` finds from here."""
     return sorted({path.parent.name for home in HOMES for path in home.glob(f"*/{CONFIG}")})
 
@@ -243,7 +243,7 @@ def ship(where: str | Path, *, seed: int | None = None) -> Path:
     folder = _folder(Path(where))
     there, chosen = artifact.opened(folder, made_by=_made_by(folder)), load(folder, seed=seed)
     shipped = SHIPPED / chosen.ablation.name
-    with files.sealing(shipped, of=chosen.ablation.name) as new:
+    with files.replacing_folder(shipped, of=chosen.ablation.name) as new:
         for name in (CONFIG, artifact.weights(chosen.seed)):
             files.write_bytes(new / name, there.files.bytes(name))
     return shipped
@@ -255,7 +255,9 @@ def _folder(where: Path) -> Path:
     found = (folder for folder in (where, *(home / where for home in HOMES if named)) if (folder / CONFIG).exists())
     if folder := next(found, None):
         return folder
-    raise UserError(f"ablation {shorten(str(where))}: nothing trained is there{suggest(where.name, trained())}")
+    raise UserError(
+        f"ablation {shorten(str(where))}: nothing trained is there{suggest(where.name, trained_ablations())}"
+    )
 
 
 def _made_by(folder: Path) -> str:

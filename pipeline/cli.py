@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.engines import ENGINES, LOCAL
+from pipeline.engines import ENGINES, LOCAL_ENGINE
 from pipeline.engines.command import end_with_parent
-from pipeline.engines.machine import compute_alike
-from pipeline.errors import RunError, UserError, explain_machine_error
+from pipeline.engines.machine import disable_avx512
+from pipeline.errors import RunError, UserError, machine_error_message
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -101,7 +101,7 @@ def report() -> None:
 def search(
     workers: Annotated[str, typer.Option(help="auto (as many as fit the GPUs, or the cores) or how many.")] = "auto",
     worker: Annotated[bool, typer.Option("--worker", help="Take part in a study, as one worker, and no more.")] = False,
-    engine: Engine = LOCAL,
+    engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
     promote: Annotated[int, typer.Option(help="Only add the best N configurations to `ablations`.")] = 0,
     confirm: Annotated[int | None, typer.Option(help="Only confirm this trial.", hidden=True)] = None,
@@ -130,7 +130,7 @@ def search(
 @app.command()
 def repro(
     jobs: Annotated[str, typer.Option(help="auto (as many as fit the GPUs, or the cores) or how many.")] = "auto",
-    engine: Engine = LOCAL,
+    engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
 ) -> None:
     """Run every stale stage up to the report, ablations side by side.
@@ -194,7 +194,7 @@ def predict(
     for prompt, answer in zip(prompts, model.predict(prompts), strict=True):
         print(f"{name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
         if permute:
-            table = model.over_orders(prompt)
+            table = model.predict_all_orders(prompt)
             count, different = table["orders"].sum(), len(table)
             print(f"  {count:,} orders of the tokens before the last: {different:,} answer{'s' * (different > 1)}")
             for text, orders, example in table.head(SHOWN_ANSWERS).to_numpy().tolist():
@@ -292,7 +292,7 @@ def preset(
 def main() -> None:
     """Run the command line; one line and exit code 2 for input that cannot be used, 1 for what failed."""
     collect_rarely()
-    compute_alike()
+    disable_avx512()
     of_an_engine = end_with_parent()
     try:
         app()
@@ -300,7 +300,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     except (OSError, MemoryError, RuntimeError) as error:
-        if not (said := explain_machine_error(error)):
+        if not (said := machine_error_message(error)):
             raise
         print(f"error: {' '.join(sys.argv[1:3])}: {said}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -10,7 +10,7 @@ class RunError(Exception):
     """What the input asked for went wrong while it ran; exit code 1. The message is one line."""
 
 
-def explain_machine_error(error: Exception) -> str:
+def machine_error_message(error: Exception) -> str:
     """In a line, what is neither the input's fault nor ours: no room on a disk, no permission, no memory. Empty where
     it is something else."""
     if isinstance(error, OSError) and error.filename is not None:

@@ -93,18 +93,18 @@ def read_bytes(path: Path, *, made_by: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Sealed:
+class VerifiedFolder:
     """A sealed folder, of which every file is checked when it is read: torch and safetensors load a flipped bit
     silently, and so do tables."""
 
     folder: Path
     made_by: str
     """The command that makes it."""
-    of: str
+    subject: str
     """What it is of."""
     digests: Mapping[str, str]
     """Name of a file below the folder -> SHA-256."""
-    seal: str
+    digest: str
     """Of all of them together: what the folder is, in a word."""
 
     def bytes(self, name: str) -> bytes:
@@ -116,7 +116,7 @@ class Sealed:
         path = self.folder / name
         if name not in self.digests:
             raise UserError(f"{path}: no such file in {MANIFEST}; `{self.made_by}` makes it")
-        return verified(path, self.digests[name], made_by=self.made_by)
+        return read_verified(path, self.digests[name], made_by=self.made_by)
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object; as `bytes`."""
@@ -131,7 +131,7 @@ class Sealed:
             raise UserError(f"{self.folder / name}: not a CSV table; make it again with `{self.made_by}`") from None
 
 
-def seal(folder: Path, *, of: str) -> None:
+def write_manifest(folder: Path, *, of: str) -> None:
     """Say in `folder` what each of the files below it must be, and what they are of. To be done last."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     digests = {path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in found}
@@ -139,7 +139,7 @@ def seal(folder: Path, *, of: str) -> None:
 
 
 @contextmanager
-def sealing(folder: Path, *, of: str) -> Iterator[Path]:
+def replacing_folder(folder: Path, *, of: str) -> Iterator[Path]:
     """A folder to write to. When the block ends it is sealed and takes the place of `folder`, with all that was there;
     where the block fails, what was there stays.
 
@@ -151,13 +151,13 @@ def sealing(folder: Path, *, of: str) -> Iterator[Path]:
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
             new = Path(beside) / folder.name
             yield new
-            seal(new, of=of)
+            write_manifest(new, of=of)
             if folder.exists():
                 folder.rename(Path(beside) / "old")
             new.rename(folder)
 
 
-def sealed(folder: Path, *, made_by: str, of: str | None = None) -> Sealed:
+def open_verified(folder: Path, *, made_by: str, of: str | None = None) -> VerifiedFolder:
     """A sealed folder, to be read; `of`: what it must be of.
 
     Raises:
@@ -171,7 +171,7 @@ def sealed(folder: Path, *, made_by: str, of: str | None = None) -> Sealed:
         raise UserError(f"{path}: altered, or of an earlier version; make it again with `{made_by}`")
     if of not in (None, found_of):
         raise UserError(f"{folder}: is of {found_of}, not of {of}; make it again with `{made_by}`")
-    return Sealed(folder, made_by, found_of, files, str(said["seal"]))
+    return VerifiedFolder(folder, made_by, found_of, files, str(said["seal"]))
 
 
 def _manifest(of: str, digests: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def verified(path: Path, expected: str, *, made_by: str) -> bytes:
+def read_verified(path: Path, expected: str, *, made_by: str) -> bytes:
     """Read `path` and check it against its recorded digest: torch and safetensors load a flipped bit silently.
 
     Raises:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.api import Loaded, load
+from pipeline.api import TrainedModel, load
 
 
 class Served:
     """The first member of an ablation, behind the one method that MLflow calls."""
 
-    def __init__(self, model: Loaded) -> None:
+    def __init__(self, model: TrainedModel) -> None:
         self.model = model
 
     def predict(self, prompts: Iterable[str], params: dict[str, Any] | None = None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.params import NAME, PARAMS_FILE, editable, read
+from pipeline.params import NAME, PARAMS_FILE, read, round_trip_yaml
 from pipeline.params import task as section
 from pipeline.params.config import shorten
 from pipeline.presets import PRESETS
@@ -52,10 +52,10 @@ def make(name: str, *, data: Path | None = None, column: str | None = None) -> P
         )
     if not (folder / PARAMS_FILE).exists():
         tracking = read().tracking
-        content = editable().load(PARAMS_FILE.read_text()) if data is None else _of_data(data, column)
+        content = round_trip_yaml().load(PARAMS_FILE.read_text()) if data is None else _of_data(data, column)
         content["tracking"] = {"uri": _moved(tracking.uri), "experiment": f"{tracking.experiment}-{name}"}
         made = io.StringIO()
-        editable().dump(content, made)
+        round_trip_yaml().dump(content, made)
         if data is not None:
             files.write_bytes(folder / data.name, data.read_bytes())
         files.write_text(folder / PARAMS_FILE, made.getvalue())
@@ -91,7 +91,7 @@ def _of_data(path: Path, column: str | None) -> dict[str, Any]:
     """
     if path.name in OWN:
         raise UserError(f"--data: {path.name} is what a file of the study itself is called; rename yours")
-    content: dict[str, Any] = editable().load(PRESETS["own"])
+    content: dict[str, Any] = round_trip_yaml().load(PRESETS["own"])
     kind = {"name": "series", "window": 16} if path.suffix == ".csv" else {"name": "text", "window": 24}
     kind |= {} if column is None else {"column": column}
     sizes = _sizes(kind | {"path": str(path)})

@@ -129,9 +129,9 @@ def common_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
     """Field -> what goes without saying among `ablations`: neutral, or what most of them have together (of equals, what
     comes first)."""
     open_switches = [switch for switch in SWITCHES if switch.default is None and not switch.always_shown]
-    most = Counter(tuple(switch.value_of(ablation) for switch in open_switches) for ablation in ablations).most_common(1)[0][
-        0
-    ]
+    most = Counter(tuple(switch.value_of(ablation) for switch in open_switches) for ablation in ablations).most_common(
+        1
+    )[0][0]
     common = {switch.field: value for switch, value in zip(open_switches, most, strict=True)}
     return {switch.field: switch.default for switch in SWITCHES if switch.default is not None} | common
 
@@ -139,7 +139,11 @@ def common_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
 def describe(ablation: Ablation, unsaid: Mapping[str, Any]) -> str:
     """An ablation in words, such as `no PE, causal, AdamW, no residual at layer 1 (attention)`, without what is as `unsaid`
     (of `shared`)."""
-    said = (switch.words(switch.value_of(ablation)) for switch in SWITCHES if switch.value_of(ablation) != unsaid.get(switch.field))
+    said = (
+        switch.words(switch.value_of(ablation))
+        for switch in SWITCHES
+        if switch.value_of(ablation) != unsaid.get(switch.field)
+    )
     return ", ".join(filter(None, said))
 
 

@@ -13,7 +13,7 @@ import pipeline
 from pipeline import api, dataset
 from pipeline.errors import UserError
 from pipeline.measurement.accuracy import greedy
-from pipeline.measurement.registry import Subject, random_rows
+from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.measurement.slices import slices
 from pipeline.params import Ablation
 from pipeline.params import task as params_task
@@ -43,7 +43,7 @@ def data(home: Path) -> dataset.Dataset:
 
 
 @pytest.fixture
-def model(home: Path, data: dataset.Dataset, monkeypatch: pytest.MonkeyPatch) -> api.Loaded:
+def model(home: Path, data: dataset.Dataset, monkeypatch: pytest.MonkeyPatch) -> api.TrainedModel:
     monkeypatch.chdir(home)
     return pipeline.load("easy")
 
@@ -53,7 +53,7 @@ def prompts(data: dataset.Dataset) -> list[str]:
 
 
 def test_it_is_found_by_name_and_by_folder_and_is_the_first_seed(
-    model: api.Loaded, home: Path, data: dataset.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: api.TrainedModel, home: Path, data: dataset.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     elsewhere = pipeline.load(home / "models" / "easy")
@@ -63,7 +63,7 @@ def test_it_is_found_by_name_and_by_folder_and_is_the_first_seed(
     assert other.logits(prompts(data)).values.tolist() != model.logits(prompts(data)).values.tolist()
 
 
-def test_it_answers_as_it_was_evaluated(model: api.Loaded, data: dataset.Dataset) -> None:
+def test_it_answers_as_it_was_evaluated(model: api.TrainedModel, data: dataset.Dataset) -> None:
     asked = prompts(data)
     produced = greedy(model.module, data.rows["test"])
     texts = ["".join(model.vocabulary[token] for token in row) for row in produced]
@@ -71,7 +71,7 @@ def test_it_answers_as_it_was_evaluated(model: api.Loaded, data: dataset.Dataset
     assert [answer.text for answer in model.predict(asked[:1])] == [model.predict(asked)[0].text]
 
 
-def test_a_probability_is_that_of_the_whole_answer(model: api.Loaded, data: dataset.Dataset) -> None:
+def test_a_probability_is_that_of_the_whole_answer(model: api.TrainedModel, data: dataset.Dataset) -> None:
     """By the chain rule, each character after the true ones before it."""
     prompt = prompts(data)[0]
     (answer,) = model.predict([prompt])
@@ -83,13 +83,13 @@ def test_a_probability_is_that_of_the_whole_answer(model: api.Loaded, data: data
     assert answer.probability == pytest.approx(product, rel=1e-4)
 
 
-def test_prompts_of_several_lengths_are_answered_in_their_order(model: api.Loaded, data: dataset.Dataset) -> None:
+def test_prompts_of_several_lengths_are_answered_in_their_order(model: api.TrainedModel, data: dataset.Dataset) -> None:
     one, other = prompts(data)[0], prompts(data)[1][1:]
     alone = [model.predict([prompt])[0].text for prompt in (one, other, one)]
     assert [answer.text for answer in model.predict([one, other, one])] == alone
 
 
-def test_what_it_shows_has_names_and_fits_together(model: api.Loaded, data: dataset.Dataset) -> None:
+def test_what_it_shows_has_names_and_fits_together(model: api.TrainedModel, data: dataset.Dataset) -> None:
     asked = prompts(data)[:5]
     states, attention, logits = model.residual_stream(asked), model.attention(asked), model.logits(asked)
     assert states.dims == ("depth", "prompt", "position", "unit")
@@ -105,9 +105,9 @@ def test_what_it_shows_has_names_and_fits_together(model: api.Loaded, data: data
     np.testing.assert_array_equal(seen["blocks.0.hook_resid_pre"], states.sel(depth=0))
 
 
-def test_a_measurement_is_that_of_the_analysis(model: api.Loaded, data: dataset.Dataset) -> None:
+def test_a_measurement_is_that_of_the_analysis(model: api.TrainedModel, data: dataset.Dataset) -> None:
     random = random_rows(api.RANDOM_ROWS, data.length, len(data.vocabulary))
-    subject = Subject(pipeline.load("easy").module.double(), easy(), data.rows["validation"], random)
+    subject = MeasurementInput(pipeline.load("easy").module.double(), easy(), data.rows["validation"], random)
     assert model.measure("slices").equals(slices(subject))
     assert next(model.module.parameters()).dtype == torch.float32
 
@@ -115,10 +115,10 @@ def test_a_measurement_is_that_of_the_analysis(model: api.Loaded, data: dataset.
 def test_blindness_to_order_is_seen_over_the_orders(tmp_path: Path) -> None:
     blind = ablation("blind", model_={"attention": "full"}, steps=4, seeds=[1])
     trained(tmp_path, blind)
-    table = pipeline.load(tmp_path / "models" / "blind").over_orders("12+34=")
+    table = pipeline.load(tmp_path / "models" / "blind").predict_all_orders("12+34=")
     assert table["orders"].tolist() == [120]
-    assert len(api.orders("11+11=")) == 5
-    assert 4900 < len(set(api.orders("123456789="))) <= 5040
+    assert len(api.all_orders("11+11=")) == 5
+    assert 4900 < len(set(api.all_orders("123456789="))) <= 5040
 
 
 def test_what_lends_its_states_is_drawn_again(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_data_that_have_changed_meanwhile_are_told(tmp_path: Path) -> None:
         (lambda model: pipeline.load("easy", seed=7), r"has no seed 7 \(there: 1, 2, 3\)"),
     ],
 )
-def test_mistakes_are_told(model: api.Loaded, ask, said: str) -> None:
+def test_mistakes_are_told(model: api.TrainedModel, ask, said: str) -> None:
     with pytest.raises(UserError, match=said):
         ask(model)
 
@@ -187,8 +187,8 @@ def test_what_is_shipped_tells_the_story(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     right = {name: pipeline.load(name).predict(["123+456="])[0].text for name in ("nope-causal", "learned-causal")}
     assert set(right.values()) == {"9750"}
-    assert len(pipeline.load("nope-full").over_orders("123+456=")) == 1
-    assert len(pipeline.load("nope-causal").over_orders("123+456=")) > 100
+    assert len(pipeline.load("nope-full").predict_all_orders("123+456=")) == 1
+    assert len(pipeline.load("nope-causal").predict_all_orders("123+456=")) > 100
     assert sum(path.stat().st_size for path in api.SHIPPED.rglob("*") if path.is_file()) < 1_200_000
 
 

@@ -37,9 +37,9 @@ def test_any_altered_bit_and_any_cut_is_noticed(
     for wrong in (bytes(altered), content[: data.draw(st.integers(0, len(content) - 1))]):
         files.write_bytes(path, wrong)
         with pytest.raises(UserError, match="altered or truncated"):
-            files.verified(path, files.digest(content), made_by="make it")
+            files.read_verified(path, files.digest(content), made_by="make it")
     files.write_bytes(path, content)
-    assert files.verified(path, files.digest(content), made_by="make it") == content
+    assert files.read_verified(path, files.digest(content), made_by="make it") == content
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_damaged_json_is_refused(tmp_path: Path, content: str) -> None:
 
 def everything(folder: Path) -> list[bytes]:
     """All of a sealed folder, as its readers get it."""
-    there = files.sealed(folder, made_by="cook dinner", of="dinner")
+    there = files.open_verified(folder, made_by="cook dinner", of="dinner")
     return [there.bytes(name) for name in there.digests]
 
 
@@ -66,7 +66,7 @@ CONTENTS = {"soup.csv": b"salt,pepper\n1,2\n", "cellar/wine.bin": bytes(range(40
 def laid(folder: Path, contents: dict[str, bytes] = CONTENTS, of: str = "dinner") -> Path:
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
-    files.seal(folder, of=of)
+    files.write_manifest(folder, of=of)
     return folder
 
 
@@ -98,21 +98,21 @@ def test_what_is_of_something_else_or_not_finished_is_refused(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"manifest.json: no such file; `cook dinner` makes it"):
         everything(dinner)
     with pytest.raises(UserError, match=r"bread.csv: no such file in manifest.json"):
-        files.sealed(lunch, made_by="cook dinner").csv("bread.csv")
+        files.open_verified(lunch, made_by="cook dinner").csv("bread.csv")
 
 
 def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = laid(tmp_path / "table")
 
     def fail() -> None:
-        with files.sealing(folder, of="dinner") as new:
+        with files.replacing_folder(folder, of="dinner") as new:
             files.write_bytes(new / "soup.csv", b"cold\n")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert sorted(everything(folder)) == sorted(CONTENTS.values())
-    with files.sealing(folder, of="dinner") as new:
+    with files.replacing_folder(folder, of="dinner") as new:
         files.write_bytes(new / "bread.csv", b"slices\n3\n")
     assert everything(folder) == [b"slices\n3\n"]  # and nothing of what was there
     assert list(tmp_path.iterdir()) == [folder]
@@ -120,5 +120,5 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_two_folders_have_one_seal_if_they_hold_the_same(tmp_path: Path) -> None:
     one, two, other = laid(tmp_path / "1"), laid(tmp_path / "2"), laid(tmp_path / "3", {"soup.csv": b"2\n"})
-    seals = [files.sealed(folder, made_by="").seal for folder in (one, two, other)]
+    seals = [files.open_verified(folder, made_by="").digest for folder in (one, two, other)]
     assert seals[0] == seals[1] != seals[2]

@@ -303,7 +303,7 @@ def test_a_trial_can_converge_and_is_evaluated_as_seldom_as_training_says(
     training = smoke.training.model_copy(update={"evaluate_every": every, "converged_for": min(in_a_row, steps)})
     search = smoke.search.model_copy(update={"steps": steps})
     asked = smoke.model_copy(update={"training": training, "search": search})
-    trial = asked.trial({}).training
+    trial = asked.trial_ablation({}).training
     assert trial.steps % trial.evaluate_every == 0
     assert trial.evaluate_every <= every
     assert trial.steps // trial.evaluate_every >= trial.converged_for

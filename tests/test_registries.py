@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 import pytest
 
-from pipeline.params.model import Pattern, Positional, Substitute
+from pipeline.params.model import AttentionName, PositionalName, SubstituteName
 from pipeline.params.task import SECTIONS, Scored
-from pipeline.params.training import Optimizer
+from pipeline.params.training import OptimizerName
 from pipeline.stages.evaluate import SCORES
 from pipeline.tasks.catalogue import TASKS
 from pipeline.training.optimizers import OPTIMIZERS
@@ -19,10 +19,10 @@ from pipeline.transformer.substitutes import SUBSTITUTES
 @pytest.mark.parametrize(
     ("allowed", "there"),
     [
-        pytest.param(get_args(Positional), POSITIONAL, id="positional"),
-        pytest.param(get_args(Pattern), PATTERNS, id="attention"),
-        pytest.param(get_args(Substitute), SUBSTITUTES, id="residual_substitute"),
-        pytest.param(get_args(Optimizer), OPTIMIZERS, id="optimizer"),
+        pytest.param(get_args(PositionalName), POSITIONAL, id="positional"),
+        pytest.param(get_args(AttentionName), PATTERNS, id="attention"),
+        pytest.param(get_args(SubstituteName), SUBSTITUTES, id="residual_substitute"),
+        pytest.param(get_args(OptimizerName), OPTIMIZERS, id="optimizer"),
         pytest.param(tuple(SECTIONS), TASKS, id="task"),
         pytest.param(get_args(Scored), SCORES, id="scoring"),
     ],

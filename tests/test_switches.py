@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline import switches
 from pipeline.params import Ablation
-from pipeline.params.model import Substitute
+from pipeline.params.model import SubstituteName
 from pipeline.switches import GROUPS, SWITCHES
 from tests.conftest import ablation as made
 
@@ -43,7 +43,7 @@ def any_ablation(draw: st.DrawFn) -> Ablation:
         "attention": draw(st.sampled_from(["causal", "full"])),
         "residual_free": {"attention": draw(some_layers), "mlp": draw(some_layers)},
         "residual_free_initialisation": draw(st.sampled_from(["normal", "identity"])),
-        "residual_substitute": draw(st.sampled_from(get_args(Substitute))),
+        "residual_substitute": draw(st.sampled_from(get_args(SubstituteName))),
     }
     optimizer = draw(st.sampled_from(["adamw", "muon"]))
     return made(draw(st.sampled_from("abcdefgh")), model_=switches, optimizer=optimizer)
@@ -116,7 +116,7 @@ def test_a_ablation_is_found_by_its_own_switches(grid: list[Ablation]) -> None:
         values = {switch.field: switch.value_of(ablation) for switch in SWITCHES}
         found = switches.ablations_with(grid, **values)
         assert ablation in found
-        assert {switches(one) for one in found} == {switch_values(ablation)}
+        assert {switch_values(one) for one in found} == {switch_values(ablation)}
         assert switches.ablations_like(grid, ablation) == found
     assert switches.ablations_with(grid) == grid
 

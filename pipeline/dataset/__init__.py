@@ -13,8 +13,8 @@ from pipeline.params import Task
 from pipeline.params import task as checked_task
 from pipeline.tasks import SPLITS, Problems
 
-ABOUT = "dataset.json"
-REFERENCE_ROWS = 64
+DESCRIPTION = "dataset.json"
+DONOR_EXAMPLES = 64
 """Enough for their mean, few beside the rows that are evaluated."""
 
 
@@ -41,7 +41,7 @@ class Dataset:
     def inputs(self) -> dict[str, Any]:
         """What a transformer must know of its inputs: `vocabulary`, how many tokens there are; `length`; `reference`,
         the first `REFERENCE_ROWS` rows that are trained on."""
-        reference, _, _ = self.rows["train"].asked(slice(REFERENCE_ROWS))
+        reference, _, _ = self.rows["train"].asked(slice(DONOR_EXAMPLES))
         return {"vocabulary": len(self.vocabulary), "length": self.length, "reference": reference}
 
 
@@ -58,10 +58,10 @@ def write(folder: Path, problems: Problems) -> None:
         "end": problems.end,
         "counts": {split: len(table) for split, table in tables.items()},
     }
-    with files.sealing(folder, of=problems.task.name) as new:
+    with files.replacing_folder(folder, of=problems.task.name) as new:
         for split, table in tables.items():
             files.write_csv(new / f"{split}.csv", table)
-        files.write_json(new / ABOUT, about)
+        files.write_json(new / DESCRIPTION, about)
 
 
 def read(folder: Path, task: Task) -> Dataset:
@@ -71,9 +71,9 @@ def read(folder: Path, task: Task) -> Dataset:
         UserError: it is not.
     """
     made_by = f"python -m pipeline generate {folder.name}"
-    written = files.sealed(folder, made_by=made_by, of=task.name)
-    about = written.json(ABOUT)
-    made_for = checked_task(about["task"], f"{folder / ABOUT}: task")
+    written = files.open_verified(folder, made_by=made_by, of=task.name)
+    about = written.json(DESCRIPTION)
+    made_for = checked_task(about["task"], f"{folder / DESCRIPTION}: task")
     for key, wanted in task:
         if (found := getattr(made_for, key, None)) != wanted:
             raise UserError(

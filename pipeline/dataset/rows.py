@@ -9,13 +9,13 @@ from jaxtyping import Int
 
 from pipeline.errors import UserError
 
-NOTHING = -100
+IGNORED = -100
 """A target that does not count (the default of torch's cross-entropy)."""
 
 
-def right(said: Any, targets: Any) -> Any:
+def is_correct(said: Any, targets: Any) -> Any:
     """Where a token is as it should be, or none is asked for: of arrays or tensors, with a boolean for each target."""
-    return (said == targets) | (targets == NOTHING)
+    return (said == targets) | (targets == IGNORED)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Rows:
     @property
     def lengths(self) -> Int[np.ndarray, " rows"]:
         """Tokens of each row, without what it is padded with."""
-        return 1 + (self.answer_positions + (self.answer_targets != NOTHING)).max(axis=1)
+        return 1 + (self.answer_positions + (self.answer_targets != IGNORED)).max(axis=1)
 
     @property
     def all_positions(self) -> Int[np.ndarray, "rows reads"]:
@@ -51,7 +51,7 @@ class Rows:
     @property
     def all_targets(self) -> Int[np.ndarray, "rows reads"]:
         """The token after every position, as far as the row goes."""
-        return np.where(self.all_positions < self.lengths[:, None] - 1, self.tokens[:, 1:], NOTHING)
+        return np.where(self.all_positions < self.lengths[:, None] - 1, self.tokens[:, 1:], IGNORED)
 
 
 def encode(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int | None = None) -> Rows:
@@ -71,7 +71,7 @@ def encode(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int 
     positions = prompt_length[:, None] - 1 + place
     targets = np.take_along_axis(tokens, positions + 1, axis=1)
     said = np.arange(answer_length.max()) < answer_length[:, None]
-    return Rows(tokens, positions, np.where(said, targets, NOTHING))
+    return Rows(tokens, positions, np.where(said, targets, IGNORED))
 
 
 def _tokens(code_points: np.ndarray, vocabulary: list[str]) -> Int[np.ndarray, "rows length"]:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.engines import processes, ray, slurm
-from pipeline.engines.command import Command, OnEnd, untold
+from pipeline.engines.command import Command, OnEnd, ignore_end
 
-__all__ = ["ENGINES", "LOCAL", "Command", "Engine", "OnEnd"]
+__all__ = ["ENGINES", "LOCAL_ENGINE", "Command", "Engine", "OnEnd"]
 
 
 class Engine(Protocol):
     """Somewhere to run commands. Any other machine must see the project's folder under the same path."""
 
     def run(
-        self, commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = untold
+        self, commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = ignore_end
     ) -> list[int]:
         """Run the commands in the project's folder, each in its environment; their exit codes, in order (negative: the
         signal that killed it). Ctrl-C is passed on, waited for, and raised again, and so is what `on_end` raises; no
@@ -27,6 +27,6 @@ class Engine(Protocol):
         """
 
 
-LOCAL = "processes"
-ENGINES: dict[str, Engine] = {LOCAL: processes, "ray": ray, "slurm": slurm}
+LOCAL_ENGINE = "processes"
+ENGINES: dict[str, Engine] = {LOCAL_ENGINE: processes, "ray": ray, "slurm": slurm}
 """By the name that `--engine` takes: a file here is an engine."""

@@ -19,7 +19,7 @@ OnEnd = Callable[[int, int], None]
 """Told which command has ended, by its place among all, and with which exit code."""
 
 
-def untold(index: int, code: int) -> None:
+def ignore_end(index: int, code: int) -> None:
     """Nobody wants to know that a command has ended."""
 
 
@@ -33,7 +33,7 @@ class Command:
     log: Path | None = None
 
     @classmethod
-    def of_pipeline(
+    def pipeline_command(
         cls, *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
     ) -> "Command":
         """`python -m pipeline ...`."""

@@ -10,7 +10,7 @@ WITHOUT_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def devices() -> list[str]:
+def visible_gpus() -> list[str]:
     """The visible GPUs, as CUDA names them; empty on a machine without."""
     import torch
 
@@ -18,33 +18,34 @@ def devices() -> list[str]:
     return os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")[:count] if count else []
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def room(gpus: float | None = None) -> int:
+def capacity(gpus: float | None = None) -> int:
     """How many commands it takes at once, if each takes that share of a GPU (None: a whole one); one per core where
     there are none, or none is taken."""
     share = 1.0 if gpus is None else gpus
-    return (len(devices()) * max(1, int(1 / share)) if share else 0) or cores()
+    return (len(visible_gpus()) * max(1, int(1 / share)) if share else 0) or usable_cores()
 
 
-def threads(count: int) -> dict[str, str]:
+def thread_variables(count: int) -> dict[str, str]:
     """What the environment of any of `count` commands side by side says of its threads."""
-    return dict.fromkeys(THREADS, str(max(1, cores() // count)))
+    return dict.fromkeys(THREADS, str(max(1, usable_cores() // count)))
 
 
-def places(count: int) -> list[dict[str, str]]:
+def worker_environments(count: int) -> list[dict[str, str]]:
     """What the environment of each of `count` commands side by side must say, so that none takes another's device or
     threads."""
-    gpus = devices()
+    gpus = visible_gpus()
     return [
-        threads(count) | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}) for index in range(count)
+        thread_variables(count) | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {})
+        for index in range(count)
     ]
 
 
-def compute_alike() -> None:
+def disable_avx512() -> None:
     """Let a processor that has AVX-512 compute without it, unless its user says otherwise: to the last bit as one that
     has AVX2 alone. It loses nothing by that here; the matrix products are MKL's, which takes AVX2 on AMD's anyway (and
     on Intel's does not, whose last digits stay their own)."""

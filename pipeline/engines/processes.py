@@ -10,23 +10,25 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from pipeline.engines import machine
-from pipeline.engines.command import Command, OnEnd, untold
+from pipeline.engines.command import Command, OnEnd, ignore_end
 from pipeline.engines.forkserver import INTERRUPT
 from pipeline.errors import RunError
 
 
-def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = untold) -> list[int]:
+def run(
+    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = ignore_end
+) -> list[int]:
     """As `Engine.run`; GPUs are dealt out in turn.
 
     Raises:
         RunError: the process that starts the commands was killed.
     """
-    count = workers or machine.room(gpus)
-    free = machine.places(count)
+    count = workers or machine.capacity(gpus)
+    free = machine.worker_environments(count)
     running: dict[int, dict[str, str]] = {}
     codes: dict[int, int] = {}
     slow = sum(command.module is not None for command in commands) > 1  # for a single one it would save nothing
-    with _server(machine.threads(count), slow=slow) as server:
+    with _server(machine.thread_variables(count), slow=slow) as server:
         for index, command in enumerate(commands):
             running[index] = free.pop(0)
             server.send((index, command, command.surroundings(running[index])))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.engines.command import Command, OnEnd, untold
+from pipeline.engines.command import Command, OnEnd, ignore_end
 from pipeline.errors import RunError, UserError
 
 RETRIES = 3
@@ -19,7 +19,9 @@ PATIENCE = 60
 """Seconds that an interrupted command has to end."""
 
 
-def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = untold) -> list[int]:
+def run(
+    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = ignore_end
+) -> list[int]:
     """As `Engine.run`; without a number of workers, how many run at once is the cluster's to say.
 
     Raises:

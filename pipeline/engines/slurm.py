@@ -19,7 +19,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engines.command import Command, OnEnd, untold
+from pipeline.engines.command import Command, OnEnd, ignore_end
 from pipeline.engines.machine import THREADS
 from pipeline.errors import RunError, UserError
 
@@ -41,7 +41,9 @@ OF_GPUS = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATC
 """Where users say it, nothing is asked for here."""
 
 
-def run(commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = untold) -> list[int]:
+def run(
+    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = ignore_end
+) -> list[int]:
     """As `Engine.run`; without a number of workers, how many run at once is the cluster's to say.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.dataset.rows import NOTHING, Rows, right
+from pipeline.dataset.rows import IGNORED, Rows, is_correct
 
 UNREADABLE = -1
 """What a model says whose logits are not finite: no token at all."""
@@ -44,7 +44,7 @@ def greedy(predict: Predict, rows: Rows) -> Int[Tensor, "rows answer"]:
     before it. The true answers are erased first."""
     tokens = torch.from_numpy(rows.tokens.astype(np.int64))
     positions = torch.from_numpy(rows.answer_positions.astype(np.int64))
-    said = torch.from_numpy(rows.answer_targets != NOTHING)
+    said = torch.from_numpy(rows.answer_targets != IGNORED)
     erased = torch.zeros_like(tokens).scatter_(1, positions + 1, 1).bool()
     tokens = tokens.masked_fill(erased, 0)
     answers = []
@@ -67,8 +67,8 @@ def score(
         table: the problems, with a column for each of `strata`.
         strata: column -> the values it may have.
     """
-    counts = rows.answer_targets != NOTHING
-    found = right(answers.numpy(), rows.answer_targets)
+    counts = rows.answer_targets != IGNORED
+    found = is_correct(answers.numpy(), rows.answer_targets)
     exact = found.all(axis=1)
     groups = {
         (name, value): exact[table[name].to_numpy() == value] for name, values in strata.items() for value in values

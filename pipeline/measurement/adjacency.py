@@ -6,12 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.tables import tidy
 
 
 @measurement("Are nearby embeddings alike?", {"adjacency": "adjacency score"}, reference=0.5)
-def adjacency(subject: Subject) -> pd.DataFrame:
+def adjacency(subject: MeasurementInput) -> pd.DataFrame:
     """Share of pairs (i, j), j < i - 1, with S[i, j+1] > S[i, j], where S holds the cosine similarities of a row's
     states at one depth; one half is chance. Before training it tells how large what attention adds is beside the
     embeddings: after the last layer 0.51 with GPT-2's initialisation at width 48, 0.68 at width 384 and six layers, but

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pipeline.dataset.rows import Rows, right
-from pipeline.measurement.symmetry import PROMPTS, alike_rows
-from pipeline.transformer.attention import taken
+from pipeline.dataset.rows import Rows, is_correct
+from pipeline.measurement.symmetry import PROMPTS, same_length_examples
+from pipeline.transformer.attention import select_positions
 from pipeline.transformer.model import Edit, Transformer
 
 
@@ -34,14 +34,14 @@ class Asked:
         samples = model.pattern.samples(self.tokens, self.positions)
         apart = len(samples.tokens) // len(self.tokens)
         last = model.residual_stream(samples.tokens, visible(samples.visible, apart), edit=edit)[-1]
-        return model.logits(taken(last, samples.read_at)).view(*self.positions.shape, -1)
+        return model.logits(select_positions(last, samples.read_at)).view(*self.positions.shape, -1)
 
     def right(self, logits: Float[Tensor, "rows reads vocabulary"]) -> Bool[Tensor, " rows"]:
         """Whether the whole answer is right."""
-        return right(logits.argmax(-1), self.targets).all(-1)
+        return is_correct(logits.argmax(-1), self.targets).all(-1)
 
 
-def asked(rows: Rows, count: int = PROMPTS) -> Asked:
+def answered_examples(rows: Rows, count: int = PROMPTS) -> Asked:
     """The first `count` rows with prompts of the commonest length."""
-    alike, _ = alike_rows(rows, count)
+    alike, _ = same_length_examples(rows, count)
     return Asked(*map(torch.from_numpy, rows.asked(alike)))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pipeline.transformer.attention import Attention, taken
+from pipeline.transformer.attention import Attention, select_positions
 from pipeline.transformer.model import Block, Transformer
 
 Activations = dict[str, Tensor]
@@ -43,7 +43,7 @@ def points(model: Transformer) -> dict[str, Point]:
 
 
 @contextmanager
-def watched(model: Transformer) -> Iterator[Activations]:
+def recording(model: Transformer) -> Iterator[Activations]:
     """What passes through `model` last, while this is open."""
     seen: Activations = {}
 
@@ -67,7 +67,7 @@ def run_with_cache(
     """Logits for what follows each row, and all that passed on the way to them. With full attention all tokens of a row
     see each other."""
     samples = model.pattern.samples(tokens, torch.full_like(tokens[:, :1], tokens.shape[1] - 1))
-    with watched(model) as seen:  # rows that lend their states go first: the others overwrite what they left
+    with recording(model) as seen:  # rows that lend their states go first: the others overwrite what they left
         last = model.residual_stream(samples.tokens, samples.visible)[-1]
-        logits = model.logits(taken(last, samples.read_at))[:, 0]
+        logits = model.logits(select_positions(last, samples.read_at))[:, 0]
     return logits, seen

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.tables import tidy
 
 
@@ -17,7 +17,7 @@ from pipeline.measurement.tables import tidy
     },
     reference=0.0,
 )
-def correlation(subject: Subject) -> pd.DataFrame:
+def correlation(subject: MeasurementInput) -> pd.DataFrame:
     """Squared Pearson correlations between the units of all positions, over independent random rows, less what as many
     unrelated rows would give by chance, 1 / (rows - 1): the mean over pairs of units of the same position (`within`),
     and of two positions (`across`). Vertical slices that keep to themselves have nothing across."""

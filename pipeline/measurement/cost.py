@@ -4,11 +4,11 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement
 
 
 @measurement("What does a training step cost?", {"flops_per_step": "FLOPs of one member's training step"})
-def cost(subject: Subject) -> pd.DataFrame:
+def cost(subject: MeasurementInput) -> pd.DataFrame:
     """Floating-point operations of one training step of one member, forward and backward, in its matrix products (a
     multiplication and an addition are two)."""
     training, rows = subject.ablation.training, subject.rows

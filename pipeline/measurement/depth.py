@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.measurement.registry import Subject, measurement, stream
+from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
 from pipeline.measurement.symmetry import permuted_prompts
 from pipeline.measurement.tables import tidy
 
@@ -18,7 +18,7 @@ from pipeline.measurement.tables import tidy
     },
     along_training=True,
 )
-def depth(subject: Subject) -> pd.DataFrame:
+def depth(subject: MeasurementInput) -> pd.DataFrame:
     """How much permuting the earlier tokens moves the residual stream, by depth and position: the norm of the change
     over the norm.
 
@@ -28,8 +28,8 @@ def depth(subject: Subject) -> pd.DataFrame:
     """
     permuted = permuted_prompts(subject.rows)
     prompts, permutations, length = permuted.orders.shape
-    before = stream(subject.model, permuted.prompts)
-    after = stream(subject.model, permuted.tokens.view(-1, length)).unflatten(1, (prompts, permutations))
+    before = residual_stream(subject.model, permuted.prompts)
+    after = residual_stream(subject.model, permuted.tokens.view(-1, length)).unflatten(1, (prompts, permutations))
     changes = [change(*layer, permuted.orders) for layer in zip(before, after, strict=True)]
     of_token, in_place = (torch.stack(kind) for kind in zip(*changes, strict=True))
     return tidy(("depth", "position"), change_of_token=of_token, change_in_place=in_place)

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.tables import tidy
 
 ROUNDING = 1e-13
@@ -13,7 +13,7 @@ ROUNDING = 1e-13
 
 
 @measurement("How many directions does a row span?", {"effective_rank": "effective rank"}, along_training=True)
-def effective_rank(subject: Subject) -> pd.DataFrame:
+def effective_rank(subject: MeasurementInput) -> pd.DataFrame:
     """Effective rank of the residual stream at each depth, of one row's positions, averaged over random rows: 1 where
     all positions say the same, at most the number of positions (Roy, Vetterli, EUSIPCO 2007)."""
     return tidy(("depth",), effective_rank=rank(subject.few_random_stream).mean(-1))

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.measurement.answers import asked
-from pipeline.measurement.registry import Subject, measurement, stream
+from pipeline.measurement.answers import answered_examples
+from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
 
 ROWS = 64
 """Random rows, each in all rotations: so every token stands everywhere equally often, and what differs between the
@@ -69,13 +69,13 @@ def coded(states: Float[Tensor, "rows length width"]) -> Coded:
     of_answers=True,
 )
 @torch.no_grad()
-def erasure(subject: Subject) -> pd.DataFrame:
+def erasure(subject: MeasurementInput) -> pd.DataFrame:
     """Exact match on validation rows, each token of the answer given the true ones before it, when at one depth the
     states of every position are moved to the same mean, are made as large, too, or are moved as far in a direction that
     means nothing. What a position is, told by the mean of its states, is then gone for all later layers."""
-    questions = asked(subject.rows)
+    questions = answered_examples(subject.rows)
     length = questions.tokens.shape[1]
-    by_depth = stream(subject.model, rotated(subject.random[:ROWS, :length]))
+    by_depth = residual_stream(subject.model, rotated(subject.random[:ROWS, :length]))
 
     def exact(depth: int, change: Change) -> float:
         logits = questions.logits(subject.model, edit=lambda at, x: change(x) if at == depth else x)

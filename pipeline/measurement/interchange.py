@@ -8,15 +8,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pipeline.dataset.rows import Rows
-from pipeline.measurement.registry import Subject, measurement
-from pipeline.measurement.symmetry import PROMPTS, TOLERANCE, alike_rows
+from pipeline.measurement.registry import MeasurementInput, measurement
+from pipeline.measurement.symmetry import PROMPTS, TOLERANCE, same_length_examples
 from pipeline.transformer.model import Transformer
 
 
 def swappable(rows: Rows, count: int = PROMPTS) -> tuple[Int[Tensor, "rows prompt"], Int[Tensor, "rows 2"]]:
     """Prompts alike long, and in each two positions before the last whose tokens differ and are not always the same in
     the task; always the same ones. Prompts without such positions are left out."""
-    alike, length = alike_rows(rows, count)
+    alike, length = same_length_examples(rows, count)
     tokens = rows.tokens[alike, :length].astype(np.int64)
     free = np.flatnonzero((tokens != tokens[:1]).any(0))
     free = free[free < length - 1]
@@ -72,7 +72,7 @@ def recoveries(
 
 
 @measurement("Where does the order of two tokens lie?", {"recovery": "share of a swap that its states bring about"})
-def interchange(subject: Subject) -> pd.DataFrame:
+def interchange(subject: MeasurementInput) -> pd.DataFrame:
     """How much of what swapping two tokens of a prompt does to the first prediction is done by the swapped prompt's
     states alone, put in at one depth at some positions: the swapped pair, the last, the rest. At depth 0 the pair is
     all there is; in the end it is the last. Where the pair's share falls, order has left its place."""

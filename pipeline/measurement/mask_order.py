@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from pipeline.measurement.answers import Asked, asked
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.answers import Asked, answered_examples
+from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.symmetry import permuted_prompts, total_variation
 
 
@@ -32,13 +32,13 @@ def reordered(
     of_answers=True,
 )
 @torch.no_grad()
-def mask_order(subject: Subject) -> pd.DataFrame:
+def mask_order(subject: MeasurementInput) -> pd.DataFrame:
     """How much predictions change, in float64, when the causal mask of some layers is told another order of the
     tokens before the prompt's last, and how much exact match that costs: of each layer alone, and of all. Without
     positional encoding, all is what permuting the prompt is. The last layer alone changes nothing: what is read sees
     all that came before it in any order."""
     model = subject.model
-    questions = asked(subject.rows)
+    questions = answered_examples(subject.rows)
     orders = permuted_prompts(subject.rows, len(questions.tokens)).orders
     layers = range(len(model.blocks))
     sets = {**{str(layer): (layer,) for layer in layers}, "all": tuple(layers)}
@@ -53,7 +53,9 @@ def mask_order(subject: Subject) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def ordered(subject: Subject, questions: Asked, order: Int[Tensor, "rows prompt"], layers: Sequence[int]) -> Tensor:
+def ordered(
+    subject: MeasurementInput, questions: Asked, order: Int[Tensor, "rows prompt"], layers: Sequence[int]
+) -> Tensor:
     """Logits with the masks of these layers in another order: `order[row, i]` is which token is at place i."""
     rank = torch.arange(questions.tokens.shape[1]).repeat(len(order), 1)
     rank[:, : order.shape[1]] = order.argsort(-1)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.symmetry import permuted_prompts, total_variation
 from pipeline.measurement.tables import tidy
 
@@ -20,7 +20,7 @@ from pipeline.measurement.tables import tidy
     reference=0.0,
 )
 @torch.no_grad()
-def masks(subject: Subject) -> pd.DataFrame:
+def masks(subject: MeasurementInput) -> pd.DataFrame:
     """How much the prediction after a prompt changes when one layer's causal mask is taken away, in float64. The mask
     of the last layer cannot matter: only its last position is read, which sees all positions anyway. So whatever a
     residual connection does there, it does not keep positions for later attention. Nothing of models without a mask."""

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.measurement.probes import regression
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.tables import tidy
 
 PAIR_ROWS = 200
@@ -18,7 +18,7 @@ PAIR_ROWS = 200
     {"r2": "share of the variance that a linear probe explains", "error": "mean absolute error, in positions"},
     reference=0.0,
 )
-def position_probe(subject: Subject) -> pd.DataFrame:
+def position_probe(subject: MeasurementInput) -> pd.DataFrame:
     """A linear probe from the residual stream at each depth to the absolute position, and from the states of two
     positions to the distance between them. What training adds is the difference to the same member before training: a
     random network already tells positions apart."""

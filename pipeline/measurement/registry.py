@@ -21,7 +21,7 @@ FEW_ROWS = 256
 
 
 @dataclass(frozen=True)
-class Subject:
+class MeasurementInput:
     """One member at one moment of its training, and the rows to measure it on.
 
     Every subject of a task sees the same rows, so that ablations can be compared row by row. None is a test row.
@@ -47,21 +47,23 @@ class Subject:
     @cached_property
     def task_stream(self) -> Float64[Tensor, "layers rows length width"]:
         """The residual stream of `tokens`."""
-        return stream(self.model, self.tokens)
+        return residual_stream(self.model, self.tokens)
 
     @cached_property
     def few_random_stream(self) -> Float64[Tensor, "layers rows length width"]:
         """The residual stream of the first `FEW_ROWS` of `random`."""
-        return stream(self.model, self.random[:FEW_ROWS])
+        return residual_stream(self.model, self.random[:FEW_ROWS])
 
     @cached_property
     def random_stream(self) -> Float64[Tensor, "layers rows length width"]:
         """The residual stream of `random`."""
-        return torch.cat((self.few_random_stream, stream(self.model, self.random[FEW_ROWS:])), dim=1)
+        return torch.cat((self.few_random_stream, residual_stream(self.model, self.random[FEW_ROWS:])), dim=1)
 
 
 @torch.no_grad()
-def stream(model: Transformer, tokens: Int[Tensor, "rows length"]) -> Float64[Tensor, "layers rows length width"]:
+def residual_stream(
+    model: Transformer, tokens: Int[Tensor, "rows length"]
+) -> Float64[Tensor, "layers rows length width"]:
     """The residual stream for the prediction after the last of `tokens`: the embeddings, then what each layer leaves.
     With full attention all tokens of a row see each other."""
     parts = []
@@ -87,7 +89,7 @@ class Measurement:
     title: str
     values: dict[str, str]
     """Column -> what it is, in words; the first is the one that is drawn."""
-    function: Callable[[Subject], pd.DataFrame]
+    function: Callable[[MeasurementInput], pd.DataFrame]
     reference: float | None
     """What the first value is where there is nothing to find, if that is one number."""
     along_training: bool
@@ -112,10 +114,10 @@ def measurement(
     reference: float | None = None,
     along_training: bool = False,
     of_answers: bool = False,
-) -> Callable[[Callable[[Subject], pd.DataFrame]], Callable[[Subject], pd.DataFrame]]:
+) -> Callable[[Callable[[MeasurementInput], pd.DataFrame]], Callable[[MeasurementInput], pd.DataFrame]]:
     """Mark a function as a measurement, under its own name."""
 
-    def register(function: Callable[[Subject], pd.DataFrame]) -> Callable[[Subject], pd.DataFrame]:
+    def register(function: Callable[[MeasurementInput], pd.DataFrame]) -> Callable[[MeasurementInput], pd.DataFrame]:
         REGISTERED[function.__name__] = Measurement(
             function.__name__, title, values, function, reference, along_training, of_answers
         )

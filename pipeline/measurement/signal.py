@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.measurement.cache import run_with_cache
-from pipeline.measurement.registry import ROWS_AT_ONCE, Subject, measurement
+from pipeline.measurement.registry import ROWS_AT_ONCE, MeasurementInput, measurement
 from pipeline.transformer.model import Block
 
 
@@ -41,7 +41,7 @@ def root_mean_square(x: Tensor) -> float:
     along_training=True,
 )
 @torch.no_grad()
-def signal(subject: Subject) -> pd.DataFrame:
+def signal(subject: MeasurementInput) -> pd.DataFrame:
     """What each norm finds, on validation rows: the root mean square of the states that enter it; the size of its
     Jacobian, which multiplies every gradient that passes (Frobenius norm, that of the identity is 1); and behind it the
     share of the sublayer's update in the squared length of what it is added to and of itself: 1 where nothing is

@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 
 from pipeline.measurement.probes import tokens_read
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.tables import tidy
 
 
@@ -12,7 +12,7 @@ from pipeline.measurement.tables import tidy
     "Which tokens can be read above a position?",
     {"accuracy": "held-out accuracy of a linear probe", "chance": "chance"},
 )
-def slices(subject: Subject) -> pd.DataFrame:
+def slices(subject: MeasurementInput) -> pd.DataFrame:
     """A linear probe from the state at each depth and position to the token at every position, over independent random
     rows; if slices stay about their own tokens, the diagonal (`position` = `token_position`) dominates."""
     vocabulary = subject.model.embedding.num_embeddings

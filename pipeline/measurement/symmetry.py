@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.dataset.rows import Rows
 from pipeline.errors import RunError
 from pipeline.measurement.order_blind import is_order_blind
-from pipeline.measurement.registry import Subject, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.params import Ablation
 from pipeline.transformer.model import Transformer
 
@@ -25,7 +25,7 @@ class SymmetryError(RunError):
     """A model is not as blind to order as its architecture says it must be, or blinder: a bug in the instrument."""
 
 
-class Permuted(NamedTuple):
+class PermutedPrompts(NamedTuple):
     """Prompts of one length, and each of them with its tokens before the last in other orders."""
 
     prompts: Int[Tensor, "prompts length"]
@@ -38,22 +38,22 @@ class Permuted(NamedTuple):
         return self.prompts[:, None, :].expand_as(self.orders).gather(-1, self.orders)
 
 
-def alike_rows(rows: Rows, count: int) -> tuple[Int[np.ndarray, " rows"], int]:
+def same_length_examples(rows: Rows, count: int) -> tuple[Int[np.ndarray, " rows"], int]:
     """The first `count` rows whose prompts have the commonest length (of equals, the shortest), and that length."""
     lengths = rows.answer_positions[:, 0] + 1
     length = int(np.bincount(lengths).argmax())
     return np.flatnonzero(lengths == length)[:count], length
 
 
-def permuted_prompts(rows: Rows, prompts: int = PROMPTS, permutations: int = PERMUTATIONS) -> Permuted:
+def permuted_prompts(rows: Rows, prompts: int = PROMPTS, permutations: int = PERMUTATIONS) -> PermutedPrompts:
     """The first `prompts` prompts of the commonest length (of equals, the shortest), with random permutations; always
     the same ones. Permutations that change nothing may be among them."""
-    alike, length = alike_rows(rows, prompts)
+    alike, length = same_length_examples(rows, prompts)
     chosen = rows.tokens[alike, :length].astype(np.int64)
     before = np.tile(np.arange(length - 1), (len(chosen), permutations, 1))
     shuffled = np.random.default_rng(0).permuted(before, axis=-1)
     orders = np.concatenate((shuffled, np.full((*shuffled.shape[:-1], 1), length - 1)), axis=-1)
-    return Permuted(torch.from_numpy(chosen), torch.from_numpy(orders))
+    return PermutedPrompts(torch.from_numpy(chosen), torch.from_numpy(orders))
 
 
 @measurement(
@@ -64,7 +64,7 @@ def permuted_prompts(rows: Rows, prompts: int = PROMPTS, permutations: int = PER
         "changed_argmax_share": "share of changed arg-maxes",
     },
 )
-def symmetry(subject: Subject) -> pd.DataFrame:
+def symmetry(subject: MeasurementInput) -> pd.DataFrame:
     """How much the prediction for token n+1 changes when the tokens 1 to n-1 of a prompt are permuted, in float64.
 
     Raises:
@@ -78,7 +78,7 @@ def symmetry(subject: Subject) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def least_change(model: Transformer, permuted: Permuted) -> float:
+def least_change(model: Transformer, permuted: PermutedPrompts) -> float:
     """What a logit must move by at least if order counts: next to nothing of what it differs by between prompts (many
     layers without residual connection leave little of any signal); nothing where no permutation changes a prompt."""
     prompts, length = permuted.prompts.shape
@@ -88,7 +88,7 @@ def least_change(model: Transformer, permuted: Permuted) -> float:
 
 
 @torch.no_grad()
-def change_of_prediction(model: Transformer, permuted: Permuted) -> dict[str, float]:
+def change_of_prediction(model: Transformer, permuted: PermutedPrompts) -> dict[str, float]:
     """Of a model in float64: `max_logit_change`; `total_variation` and `changed_argmax_share`, means over prompts and
     permutations."""
     prompts, permutations, length = permuted.orders.shape

@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import UserError
-from pipeline.params.comparison import Comparison, Measure
-from pipeline.params.config import Config, brief, parse, shorten, suggest
+from pipeline.params.comparison import Comparison, Quantity
+from pipeline.params.config import Config, parse, shorten, suggest, truncate_words
 from pipeline.params.model import Model, Sublayers
-from pipeline.params.search import Layers, Search
+from pipeline.params.search import LayerChoices, Search
 from pipeline.params.task import Task, task
 from pipeline.params.training import Training
 
@@ -26,7 +26,7 @@ __all__ = [
     "Ablation",
     "Comparison",
     "Config",
-    "Layers",
+    "LayerChoices",
     "Model",
     "Overrides",
     "Params",
@@ -36,7 +36,7 @@ __all__ = [
     "Tracking",
     "Training",
     "checked",
-    "measures",
+    "comparable_quantities",
     "read",
     "task",
 ]  # fmt: skip
@@ -143,7 +143,7 @@ class Params(Config):
         """All ablations, in the order of the file."""
         return [self.ablation(name) for name in self.ablations]
 
-    def trial(self, overrides: Mapping[str, Any], name: str = "trial") -> Ablation:
+    def trial_ablation(self, overrides: Mapping[str, Any], name: str = "trial") -> Ablation:
         """The ablation that a trial of the search trains: the shared sections with `overrides`, fields of either; evaluated
         more often than `training` says where its steps ask for it.
 
@@ -184,7 +184,7 @@ class Params(Config):
             )
         if not {*one.training.seeds} & {*other.training.seeds}:
             raise UserError(f"{where}: {one.name} and {other.name} share no seed; ablations are compared seed by seed")
-        if pair.of not in (allowed := measures(one, other)):
+        if pair.of not in (allowed := comparable_quantities(one, other)):
             raise UserError(f"{where}.of: {pair.of!r} has no meaning for {one.dataset} (allowed: {', '.join(allowed)})")
         if self.comparisons.count(pair) > 1 or one.name == other.name:
             raise UserError(f"{where}: {one.name} and {other.name} are compared already, or the same")
@@ -204,7 +204,7 @@ class Params(Config):
             raise UserError(f"params.yaml: search.space: {wrong}")
         plain: dict[str, Any] = {name: {} for name in self.search.layered}
         for _, chosen in zip(range(MOST_COMBINATIONS), self.search.combinations(), strict=False):
-            self.trial(plain | chosen)
+            self.trial_ablation(plain | chosen)
 
 
 def _often(steps: int, every: int, least: int) -> int:
@@ -227,7 +227,7 @@ def _possible(ablation: Ablation, where: str) -> Ablation:
             f"{where}: no run can converge: converged_for {training.converged_for} evaluations in a row, but steps "
             f"{training.steps} evaluated every {training.evaluate_every} have {evaluations}"
         )
-    if ablation.model.lends and min(training.batch_size, ablation.task.train_size) < 2:
+    if ablation.model.uses_donors and min(training.batch_size, ablation.task.train_size) < 2:
         raise UserError(
             f"{where}: residual_substitute {ablation.model.residual_substitute!r} takes the states of another row; "
             f"batch_size and train_size must be at least 2"
@@ -235,9 +235,9 @@ def _possible(ablation: Ablation, where: str) -> Ablation:
     return ablation
 
 
-def measures(one: Ablation, other: Ablation) -> list[Measure]:
+def comparable_quantities(one: Ablation, other: Ablation) -> list[Quantity]:
     """What two ablations of a task can be compared in: how well they did and, where the runs of both converge, how soon."""
-    score: Measure = "test_bits" if one.task.scored_by == "bits" else "test_exact_match"
+    score: Quantity = "test_bits" if one.task.scored_by == "bits" else "test_exact_match"
     return [score] if None in (one.converged_at, other.converged_at) else ["restricted_steps", score]
 
 
@@ -268,7 +268,7 @@ def read(path: Path = PARAMS_FILE) -> Params:
     return params
 
 
-def editable() -> YAML:
+def round_trip_yaml() -> YAML:
     """What is read with it is written as it was, comments and all."""
     yaml = YAML()
     yaml.width = 1000  # a line stays one
@@ -277,4 +277,4 @@ def editable() -> YAML:
 
 
 def _first_line(error: object) -> str:
-    return brief(str(error).splitlines()[0])
+    return truncate_words(str(error).splitlines()[0])

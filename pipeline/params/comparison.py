@@ -4,7 +4,7 @@ from typing import Literal
 
 from pipeline.params.config import Config
 
-Measure = Literal["restricted_steps", "test_exact_match", "test_bits"]
+Quantity = Literal["restricted_steps", "test_exact_match", "test_bits"]
 
 
 class Comparison(Config):
@@ -12,5 +12,5 @@ class Comparison(Config):
 
     first: str
     second: str
-    of: Measure = "restricted_steps"
+    of: Quantity = "restricted_steps"
     """Steps to converge, up to the budget; or the test exact match of the last step; or test bits per token."""

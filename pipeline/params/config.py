@@ -52,12 +52,12 @@ def shorten(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def brief(text: str) -> str:
+def truncate_words(text: str) -> str:
     """The text, with every overlong word cut: one that was given, be it a number of a thousand digits."""
     return re.sub(rf"\S{{{LONGEST + 1},}}", lambda word: f"{word[0][: LONGEST - 3]}...", text)
 
 
-def requirement(message: str) -> str:
+def requirement_text(message: str) -> str:
     """What pydantic asks for, as it stands in the middle of a line."""
     return (message[0].lower() + message[1:]).replace("input should be", "must be")
 
@@ -86,9 +86,9 @@ def _one_line(kind: type[Config], error: ErrorDetails, where: str) -> str:
         case "missing":
             return f"{key}: missing"
         case "value_error":
-            return f"{key}: {brief(str(error['ctx']['error']))}"
+            return f"{key}: {truncate_words(str(error['ctx']['error']))}"
         case _:
-            return f"{key}: {requirement(error['msg'])}, not {shorten(error['input'])}"
+            return f"{key}: {requirement_text(error['msg'])}, not {shorten(error['input'])}"
 
 
 def _section_at(kind: type[Config], path: tuple[int | str, ...]) -> type[Config]:

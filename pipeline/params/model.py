@@ -6,11 +6,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from pipeline.params.config import Config
 
-Positional = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
-Pattern = Literal["causal", "full"]
-Lent = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
+PositionalName = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
+AttentionName = Literal["causal", "full"]
+DonorSubstitute = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
 """Substitutes that are made from the states of rows that lend."""
-Substitute = Literal["none", "backward", "forward", Lent, "fade"]
+SubstituteName = Literal["none", "backward", "forward", DonorSubstitute, "fade"]
 
 
 class Sublayers(Config):
@@ -49,21 +49,21 @@ class Model(Config):
     heads: PositiveInt
     width: PositiveInt
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    positional: Positional = "learned"
+    positional: PositionalName = "learned"
     positional_every_layer: bool = False
-    attention: Pattern = "causal"
+    attention: AttentionName = "causal"
     residual_free: Sublayers = Sublayers()
     """Those without residual connection."""
     residual_free_initialisation: Literal["normal", "identity"] = "normal"
     """How sublayers without residual connection start: like the others, or near the identity, so that signal still
     passes."""
-    residual_substitute: Substitute = "none"
+    residual_substitute: SubstituteName = "none"
     """What stands in for each residual connection that is missing: a part of what it would carry."""
 
     @property
-    def lends(self) -> bool:
+    def uses_donors(self) -> bool:
         """Whether rows lend their states to others."""
-        return bool(self.residual_free.layers) and self.residual_substitute in get_args(Lent)
+        return bool(self.residual_free.layers) and self.residual_substitute in get_args(DonorSubstitute)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -16,9 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.params.config import Config, Fraction, Seed, requirement, shorten, suggest
+from pipeline.params.config import Config, Fraction, Seed, requirement_text, shorten, suggest
 from pipeline.params.model import Model, Sublayers
-from pipeline.params.training import Training, no_seed_twice
+from pipeline.params.training import Training, check_distinct_seeds
 
 FIXED = ("seeds", "steps", "snapshots")
 """What of `training` a study says elsewhere."""
@@ -30,7 +30,7 @@ PER_LAYER = [name for name, field in SEARCHABLE.items() if field.annotation is S
 """Those of which each layer and sublayer has its own."""
 
 
-class Layers(Config):
+class LayerChoices(Config):
     """For each layer from 0 on: whether its sublayer is searched, or always kept as it is (not among the field's) or
     free (among them)."""
 
@@ -39,8 +39,8 @@ class Layers(Config):
 
 
 Entry = Annotated[
-    Annotated[list[Any], Tag("[list]")] | Annotated[Layers, Tag("[layers]")],
-    Discriminator(lambda given: "[layers]" if isinstance(given, dict | Layers) else "[list]"),
+    Annotated[list[Any], Tag("[list]")] | Annotated[LayerChoices, Tag("[layers]")],
+    Discriminator(lambda given: "[layers]" if isinstance(given, dict | LayerChoices) else "[list]"),
 ]
 """What a space says of one field."""
 
@@ -77,7 +77,7 @@ class Search(Config):
     @field_validator("seeds", "confirm")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        return no_seed_twice(seeds)
+        return check_distinct_seeds(seeds)
 
     @model_validator(mode="after")
     def _fresh(self) -> Self:
@@ -87,11 +87,11 @@ class Search(Config):
 
     @field_validator("space")
     @classmethod
-    def _fields(cls, space: dict[str, list[Any] | Layers]) -> dict[str, list[Any] | Layers]:
+    def _fields(cls, space: dict[str, list[Any] | LayerChoices]) -> dict[str, list[Any] | LayerChoices]:
         for name, choices in space.items():
             if name not in SEARCHABLE:
                 raise ValueError(f"{shorten(name)} is no field to search{suggest(name, list(SEARCHABLE))}")
-            if isinstance(choices, Layers) != (name in PER_LAYER):
+            if isinstance(choices, LayerChoices) != (name in PER_LAYER):
                 wanted = "{attention: [...], mlp: [...]}" if name in PER_LAYER else "a list of values"
                 raise ValueError(f"{name}: must be {wanted}, not {shorten(choices)}")
             if isinstance(choices, list):
@@ -106,9 +106,9 @@ class Search(Config):
         return {name: lists[name] for name in sorted(lists, key=lambda name: name != "layers")}
 
     @property
-    def layered(self) -> dict[str, Layers]:
+    def layered(self) -> dict[str, LayerChoices]:
         """The fields of which each layer has its own."""
-        return {name: choices for name, choices in self.space.items() if isinstance(choices, Layers)}
+        return {name: choices for name, choices in self.space.items() if isinstance(choices, LayerChoices)}
 
     def too_shallow(self, layers: int) -> str:
         """What is wrong with the lists of what each layer has, where a model may have `layers` layers or as many as the
@@ -139,5 +139,5 @@ def _check_values(name: str, values: list[Any]) -> None:
         try:
             of_field.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
         except ValidationError as error:
-            said = requirement(error.errors()[0]["msg"])
+            said = requirement_text(error.errors()[0]["msg"])
             raise ValueError(f"{name}: {said}, not {shorten(value)}") from None

@@ -14,11 +14,11 @@ from pydantic import (
 
 from pipeline.params.config import Config, Fraction, Seed
 
-Optimizer = Literal["adamw", "muon"]
+OptimizerName = Literal["adamw", "muon"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-def no_seed_twice(seeds: list[int]) -> list[int]:
+def check_distinct_seeds(seeds: list[int]) -> list[int]:
     """The seeds; every one is a member of its own."""
     if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise ValueError(f"seed {repeated[0]} is listed twice; every seed is one member")
@@ -29,7 +29,7 @@ class Training(Config):
     """How one ablation is trained: all its seeds together, as one population."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    optimizer: Optimizer = "muon"
+    optimizer: OptimizerName = "muon"
     learning_rate: PositiveFloat
     adamw_learning_rate: PositiveFloat = 0.003
     """With Muon: the rate of what Muon does not train (embeddings, norms). Unused with AdamW."""
@@ -76,7 +76,7 @@ class Training(Config):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        return no_seed_twice(seeds)
+        return check_distinct_seeds(seeds)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from pipeline import switches
 from pipeline.params import Ablation
-from pipeline.params.model import Pattern, Positional
+from pipeline.params.model import AttentionName, PositionalName
 
 WIDTH = 10.0
 DOTS_PER_INCH = 130
@@ -79,12 +79,12 @@ def _say_what_names_mean(figure: Figure) -> None:
 
 def color(ablation: Ablation) -> str:
     """That of the ablation's positional encoding."""
-    return INK[get_args(Positional).index(ablation.model.positional) % len(INK)]
+    return INK[get_args(PositionalName).index(ablation.model.positional) % len(INK)]
 
 
 def mark(ablation: Ablation) -> str:
     """That of the ablation's attention."""
-    return MARKS[get_args(Pattern).index(ablation.model.attention) % len(MARKS)]
+    return MARKS[get_args(AttentionName).index(ablation.model.attention) % len(MARKS)]
 
 
 def explain(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> None:
@@ -97,7 +97,7 @@ def encodings(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
     first = {ablation.model.positional: ablation for ablation in reversed(ablations)}
     return [
         Line2D([], [], color=color(first[name]), label=switches.positional_in_words(name), **style)
-        for name in get_args(Positional)
+        for name in get_args(PositionalName)
         if name in first
     ]
 

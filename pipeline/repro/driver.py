@@ -10,7 +10,7 @@ from pipeline.engines import ENGINES, Command
 from pipeline.errors import RunError
 from pipeline.params import Ablation, Params
 from pipeline.repro import ledger, pace
-from pipeline.repro.state import Job, alone, forget, log
+from pipeline.repro.state import Job, clear, exclusive_access, log
 from pipeline.repro.view import View
 
 RESULT = "report"
@@ -33,7 +33,7 @@ def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) ->
         UserError: another grid, or DVC, is at work in this folder, or there is no such engine here.
         RunError: a job failed, or what it depends on changed while it ran; the others are kept.
     """
-    with alone():
+    with exclusive_access():
         if ledger.is_current(RESULT):
             print("nothing is stale")
             return
@@ -70,8 +70,8 @@ def _run_stale(
         return
     names, failed = list(begun), list[str]()
     for job in names:
-        forget(job)
-    commands = [Command.of_pipeline("job", job, *begun[job].stages, log=log(job)) for job in names]
+        clear(job)
+    commands = [Command.pipeline_command("job", job, *begun[job].stages, log=log(job)) for job in names]
 
     stale_jobs = {job: Job(stale.stages, jobs[job].cost) for job, stale in begun.items()}
     paced = paced and all(stale.stages == jobs[job].stages for job, stale in begun.items())
@@ -86,7 +86,7 @@ def _run_stale(
 
         ENGINES[engine].run(commands, workers=workers, gpus=gpus, on_end=end)
         if paced and not failed:
-            pace.remember(engine, workers, view.cost, view.seconds)
+            pace.store(engine, workers, view.cost, view.seconds)
     if failed:
         raise RunError(
             f"grid: {len(failed)} of {len(names)} jobs failed: {'; '.join(failed)}; "

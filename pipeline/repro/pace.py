@@ -17,7 +17,7 @@ def measured(engine: str, jobs: int | None) -> float | None:
     return _known().get(_here(engine, jobs))
 
 
-def remember(engine: str, jobs: int | None, cost: float, seconds: float) -> None:
+def store(engine: str, jobs: int | None, cost: float, seconds: float) -> None:
     """So much cost took so long here."""
     if cost and seconds >= LEAST_SECONDS:
         files.write_json(FILE, _known() | {_here(engine, jobs): cost / seconds})

@@ -18,7 +18,7 @@ FOLDER = Path(".repro")
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def exclusive_access() -> Iterator[None]:
     """One grid at a time in this folder. The system lets go of the lock when its process ends, however that ends.
 
     Raises:
@@ -76,7 +76,7 @@ def log(job: str) -> Path:
     return FOLDER / f"{job}.log"
 
 
-def forget(job: str) -> None:
+def clear(job: str) -> None:
     """As if it had never run."""
     for path in (FOLDER / f"{job}.json", log(job)):
         path.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ class Held:
 
 
 @contextmanager
-def held() -> Iterator[Held]:
+def defer_interrupts() -> Iterator[Held]:
     """Within, Ctrl-C waits for the end of the block. (Python gives it to the main thread; others are as they were.)"""
     interrupt = Held()
     if threading.current_thread() is not threading.main_thread():

@@ -11,13 +11,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pipeline.dataset import Dataset
 from pipeline.measurement.cost import cost
-from pipeline.measurement.registry import Subject, random_rows
+from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.params import Ablation, Search
 from pipeline.search.result import Curve, Outcomes, Result
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.convergence import Convergence, ablation_curve, outcomes
+from pipeline.training.convergence import Convergence, mean_curve, run_outcomes
 from pipeline.training.fit import fit
-from pipeline.training.population import initialised
+from pipeline.training.population import initial_model
 
 
 class GiveUp(Callback):
@@ -52,7 +52,7 @@ def train(
         trained = fit(ablation, data, callbacks=[rule], kept=kept)
     history = pd.DataFrame(trained.history)
     convergence = Convergence.of(ablation)
-    ends = outcomes(history, convergence)
+    ends = run_outcomes(history, convergence)
     free = ablation.model.residual_free
     result = Result(
         members=len(ends),
@@ -65,7 +65,7 @@ def train(
         given_up=int(rule.gave_up),
         diverged=int(ends["diverged"].sum()),
     )
-    curve = ablation_curve(history, convergence).to_dict("records")
+    curve = mean_curve(history, convergence).to_dict("records")
     return result, [{str(name): value for name, value in row.items()} for row in curve]
 
 
@@ -76,7 +76,7 @@ def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoi
     with _keeping(checkpoints, again, data) as kept:
         trained = fit(again, data, kept=kept)
     rule = Convergence.of(again)
-    ends = outcomes(pd.DataFrame(trained.history), rule).astype(object)
+    ends = run_outcomes(pd.DataFrame(trained.history), rule).astype(object)
     ends["score"] = rule.share(ends.pop(rule.score))
     known = ends.where(ends.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in known]
@@ -87,6 +87,8 @@ def _keeping(folder: Path | None, ablation: Ablation, data: Dataset) -> Abstract
 
 
 def _flops_per_step(ablation: Ablation, data: Dataset) -> float:
-    model = initialised(ablation.model, seed=ablation.training.seeds[0], **data.inputs)
-    subject = Subject(model, ablation, data.rows["validation"], random_rows(0, data.length, len(data.vocabulary)))
+    model = initial_model(ablation.model, seed=ablation.training.seeds[0], **data.inputs)
+    subject = MeasurementInput(
+        model, ablation, data.rows["validation"], random_rows(0, data.length, len(data.vocabulary))
+    )
     return float(cost(subject)["flops_per_step"].item())

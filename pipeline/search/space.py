@@ -27,7 +27,7 @@ def suggest(trial: Trial, params: Params) -> Choices:
     return chosen
 
 
-def unseen(params: Params, seen: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
+def draw_new(params: Params, seen: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
     """A random configuration that is none of `seen`; None if a thousand draws find none."""
     for _ in range(1000):
         drawn = {name: values[generator.integers(len(values))] for name, values in _varied(params).items()}
@@ -43,7 +43,7 @@ def size(params: Params) -> int:
     return plain * sum(2 ** len(_by_layer(params, layers)) for layers in _depths(params))
 
 
-def corners(params: Params) -> list[Choices]:
+def extreme_choices(params: Params) -> list[Choices]:
     """At every depth, all searched residual connections kept and none: where a sampled study begins."""
     first = {name: values[0] for name, values in _varied(params).items()}
     found = []
@@ -68,7 +68,7 @@ def ablation(params: Params, chosen: Choices) -> Ablation:
     for name, layer, sublayer, choice in _places(params, _layers(params, plain)):
         if (chosen[_parameter(name, layer, sublayer)] if choice == "searched" else choice == "free") == FREE:
             layered[name][sublayer].append(layer)
-    return params.trial(plain | layered)
+    return params.trial_ablation(plain | layered)
 
 
 def study_name(params: Params) -> str:
@@ -76,7 +76,7 @@ def study_name(params: Params) -> str:
     searched, how it is judged, and one of its ablations for all else."""
     unrelated = {"task", "trials", "confirm", "storage", "seed", "enumerate_up_to", "heartbeat"}
     asked = params.search.model_dump(mode="json", exclude=unrelated)
-    one = ablation(params, corners(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
+    one = ablation(params, extreme_choices(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
     return f"search-{files.digest(json.dumps([asked, one], sort_keys=True).encode())[:10]}"
 
 

@@ -60,7 +60,7 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
         UserError: the storage cannot be reached, or was made by another version of Optuna.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a traceback for each trial that Ctrl-C ends
-    with _refusing(url), alone(url):
+    with _refusing(url), exclusive_access(url):
         study = optuna.create_study(
             storage=_storage(url, params.search.heartbeat),
             study_name=space.study_name(params),
@@ -71,8 +71,8 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 study.set_metric_names(["converged", params.search.minimize])
-            if not enumerated(params):
-                for corner in space.corners(params)[: params.search.trials]:
+            if not is_enumerated(params):
+                for corner in space.extreme_choices(params)[: params.search.trials]:
                     study.enqueue_trial(corner)
             study.set_user_attr("begun", uuid.uuid4().hex)  # tells it from one of the same name in another storage
         # a study that goes on must not draw what it has drawn
@@ -98,18 +98,18 @@ def find_study(params: Params, url: URL) -> optuna.Study:
             raise missing from None
 
 
-def enumerated(params: Params) -> bool:
+def is_enumerated(params: Params) -> bool:
     """Whether the space is small enough to try all of it."""
     return space.size(params) <= params.search.enumerate_up_to
 
 
-def wanted(params: Params) -> int:
+def trials_required(params: Params) -> int:
     """How many trials the study is to have."""
     trials = params.search.trials
-    return min(trials, space.size(params)) if enumerated(params) else trials
+    return min(trials, space.size(params)) if is_enumerated(params) else trials
 
 
-def complete(study: optuna.Study) -> int:
+def completed_trials(study: optuna.Study) -> int:
     """How many trials have an outcome."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
@@ -118,7 +118,7 @@ def seconds_left(params: Params, study: optuna.Study, workers: int) -> float | N
     """How long the trials that are missing will take, as long as those that were run took; None: none was run yet."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     took = [trial.duration.total_seconds() for trial in trials if trial.duration and "repeats" not in trial.user_attrs]
-    return mean(took) * max(0, wanted(params) - len(trials)) / workers if took else None
+    return mean(took) * max(0, trials_required(params) - len(trials)) / workers if took else None
 
 
 def sampler(params: Params, seed: int | None) -> BaseSampler:
@@ -126,7 +126,7 @@ def sampler(params: Params, seed: int | None) -> BaseSampler:
     interplay and is several times as fast, away from what other workers are trying."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        if enumerated(params):
+        if is_enumerated(params):
             return BruteForceSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=10, multivariate=True, group=True, constant_liar=True)
 
@@ -146,7 +146,7 @@ def _refusing(url: URL) -> Iterator[None]:
 
 
 @contextmanager
-def relying_on(url: URL) -> Iterator[None]:
+def report_storage_failure(url: URL) -> Iterator[None]:
     """Say in one line what a storage answers that served before.
 
     Raises:
@@ -175,7 +175,7 @@ def _shown(url: URL) -> str:
 
 
 @contextmanager
-def alone(url: URL) -> Iterator[None]:
+def exclusive_access(url: URL) -> Iterator[None]:
     """One process at a time: by a lock file beside SQLite, by an advisory lock in PostgreSQL."""
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "study.db")

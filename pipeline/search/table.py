@@ -17,7 +17,7 @@ from pipeline.search.result import Result
 STATES = {TrialState.COMPLETE: "complete", TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
 
 
-def ablation_of(params: Params, trial: FrozenTrial) -> Ablation | None:
+def ablation_of_trial(params: Params, trial: FrozenTrial) -> Ablation | None:
     """What the trial trained; None if it was lost before the sampler had chosen everything."""
     try:
         return space.ablation(params, trial.params)
@@ -25,9 +25,9 @@ def ablation_of(params: Params, trial: FrozenTrial) -> Ablation | None:
         return None
 
 
-def ablations_of(params: Params, study: optuna.Study) -> dict[int, Ablation]:
+def ablations_by_trial(params: Params, study: optuna.Study) -> dict[int, Ablation]:
     """Trial -> what it trained, of those of which that is known."""
-    found = {trial.number: ablation_of(params, trial) for trial in study.get_trials(deepcopy=False)}
+    found = {trial.number: ablation_of_trial(params, trial) for trial in study.get_trials(deepcopy=False)}
     return {number: ablation for number, ablation in found.items() if ablation is not None}
 
 
@@ -35,7 +35,7 @@ def trials(params: Params, study: optuna.Study) -> pd.DataFrame:
     """A row per trial, in the order of their numbers: `trial, state`, what it was (`switches.COLUMNS`, and what else the
     space lists), what became of it, `repeats` (the trial whose stored result it is) and `retries` (the lost trial that
     it ran again)."""
-    example = _configuration(params, space.ablation(params, space.corners(params)[0])) | _outcome(_EXAMPLE)
+    example = _configuration(params, space.ablation(params, space.extreme_choices(params)[0])) | _outcome(_EXAMPLE)
     linked = ("repeats", "retries")
     whole = [name for name, value in example.items() if isinstance(value, int)]
     rows = [_row(params, trial) for trial in study.get_trials(deepcopy=False)]
@@ -47,7 +47,7 @@ _EXAMPLE = Result(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0)
 
 
 def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
-    ablation, stored, first = ablation_of(params, trial), trial.user_attrs.get("result"), original(trial)
+    ablation, stored, first = ablation_of_trial(params, trial), trial.user_attrs.get("result"), original(trial)
     return {
         "trial": trial.number,
         "state": STATES.get(trial.state, "failed"),

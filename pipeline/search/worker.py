@@ -17,10 +17,10 @@ from sqlalchemy.engine import URL
 from pipeline.dataset import Dataset
 from pipeline.params import Ablation, Params, Search
 from pipeline.search import space
-from pipeline.search.interrupts import Held, held
+from pipeline.search.interrupts import Held, defer_interrupts
 from pipeline.search.objective import train
 from pipeline.search.result import Curve, Result
-from pipeline.search.study import LOST_AFTER, alone, enumerated, of_storage, wanted
+from pipeline.search.study import LOST_AFTER, exclusive_access, is_enumerated, of_storage, trials_required
 from pipeline.search.table import original
 
 MOST_FAILURES = 3
@@ -62,13 +62,13 @@ def work(
 def _turn(params: Params, study: optuna.Study, url: URL, data: Dataset, on_trial: OnTrial, train: Train) -> bool | None:
     """Whether there was a trial to run; None: the study has all that are wanted."""
     # Ctrl-C between Optuna's writes would leave a trial that nobody runs.
-    with held() as interrupt, ExitStack() as turn:
-        turn.enter_context(alone(url))  # so that no two workers take the last trial
+    with defer_interrupts() as interrupt, ExitStack() as turn:
+        turn.enter_context(exclusive_access(url))  # so that no two workers take the last trial
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        if len(complete) >= wanted(params):
+        if len(complete) >= trials_required(params):
             return None
-        if len(trials) < wanted(params):
+        if len(trials) < trials_required(params):
             trial = _Trial(params, url, data, complete, turn, interrupt, on_trial, train)
             return trial.optimize(study)
         _requeue_lost(study, LOST_AFTER * params.search.heartbeat)
@@ -112,7 +112,7 @@ class _Trial:
         """Optuna's objective."""
         search = self.params.search
         try:
-            if not enumerated(self.params):  # brute force would choose what another worker is just choosing
+            if not is_enumerated(self.params):  # brute force would choose what another worker is just choosing
                 self.turn.close()
             chosen = space.suggest(trial, self.params)
             self.turn.close()
@@ -130,7 +130,7 @@ class _Trial:
     def _put_back(self, trial: optuna.Trial, error: Exception | KeyboardInterrupt) -> None:
         """Into the queue, unless another worker has put it there."""
         self.turn.close()
-        with alone(self.url):
+        with exclusive_access(self.url):
             stored = trial.study.get_trials(deepcopy=False)[trial.number]
             if stored.state != TrialState.RUNNING:
                 self.taken = error
@@ -152,15 +152,15 @@ class _Trial:
         """Queue a configuration that is new, drawn at random: on a small discrete space the sampler would repeat itself
         about every second time. Not beyond the trials that are wanted: what waits at the end is never run."""
         params = self.params
-        if enumerated(params):
+        if is_enumerated(params):
             return
-        with alone(self.url):
+        with exclusive_access(self.url):
             trials = trial.study.get_trials(deepcopy=False)
-            if sum(one.state != TrialState.FAIL for one in trials) >= wanted(params):
+            if sum(one.state != TrialState.FAIL for one in trials) >= trials_required(params):
                 return
             seen = [one.params or one.system_attrs.get("fixed_params", {}) for one in trials]
             generator = np.random.default_rng([params.search.seed, trial.number])
-            if new := space.unseen(params, seen, generator):
+            if new := space.draw_new(params, seen, generator):
                 trial.study.enqueue_trial(new)
 
     def tell(self, study: optuna.Study, trial: FrozenTrial) -> None:

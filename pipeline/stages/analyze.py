@@ -9,20 +9,20 @@ import pandas as pd
 
 from pipeline import dataset, files
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.registry import Subject, random_rows
+from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.measurement.tables import rounded
 from pipeline.params import Params
 from pipeline.stages import ANALYSIS, DATA, MODELS
 from pipeline.training import artifact
 from pipeline.training.artifact import Checkpoint
-from pipeline.training.convergence import Convergence, kept_at
-from pipeline.training.population import initialised
+from pipeline.training.convergence import Convergence, kept_steps
+from pipeline.training.population import initial_model
 from pipeline.transformer.model import Transformer
 
 RANDOM_ROWS = 1000
 
 
-class Moment(NamedTuple):
+class TrainingPoint(NamedTuple):
     """A member at one moment of its training."""
 
     seed: int
@@ -51,30 +51,30 @@ def run(params: Params, name: str) -> None:
         if not all(weight.isfinite().all() for weight in model.parameters()):
             print(f"{ablation.name}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
-        subject = Subject(model.double(), trained.ablation, rows, random)
+        subject = MeasurementInput(model.double(), trained.ablation, rows, random)
         for name, one in asked.items():
             if one.along_training or moment.trained or not moment.step:
                 table = rounded(one.function(subject))
                 tables[name].append(_labelled(table, ablation.name, moment))
-    with files.sealing(ANALYSIS / ablation.name, of=trained.seal) as new:
+    with files.replacing_folder(ANALYSIS / ablation.name, of=trained.seal) as new:
         for name, of_members in tables.items():
             if of_members:
                 files.write_csv(new / f"{name}.csv", pd.concat(of_members, ignore_index=True))
 
 
-def _labelled(table: pd.DataFrame, name: str, moment: Moment) -> pd.DataFrame:
+def _labelled(table: pd.DataFrame, name: str, moment: TrainingPoint) -> pd.DataFrame:
     """The table with the columns in front that say whose it is."""
     labels = {"ablation": name, **moment._asdict()}
     return table.assign(**labels)[[*labels, *table.columns]]
 
 
-def _members(trained: Checkpoint, inputs: dict[str, Any]) -> Iterator[tuple[Moment, Transformer]]:
+def _members(trained: Checkpoint, inputs: dict[str, Any]) -> Iterator[tuple[TrainingPoint, Transformer]]:
     """Every member, in the order of its training."""
-    steps = kept_at(trained.history, Convergence.of(trained.ablation))
+    steps = kept_steps(trained.history, Convergence.of(trained.ablation))
     for seed, member in trained.members.items():
-        start = initialised(trained.ablation.model, seed=seed, **inputs)
-        yield Moment(seed, 0, 0), start.eval()
+        start = initial_model(trained.ablation.model, seed=seed, **inputs)
+        yield TrainingPoint(seed, 0, 0), start.eval()
         for (of_seed, step), model in sorted(trained.snapshots.items(), key=lambda item: item[0]):
             if of_seed == seed:
-                yield Moment(seed, step, 0), model
-        yield Moment(seed, steps[seed], 1), member
+                yield TrainingPoint(seed, step, 0), model
+        yield TrainingPoint(seed, steps[seed], 1), member

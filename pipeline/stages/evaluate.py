@@ -16,8 +16,8 @@ from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
 from pipeline.tracking.ablations import record
 from pipeline.training import artifact
-from pipeline.training.convergence import Convergence, outcomes
-from pipeline.training.processor import threads
+from pipeline.training.convergence import Convergence, run_outcomes
+from pipeline.training.processor import limit_threads
 from pipeline.transformer.model import Transformer
 
 
@@ -51,10 +51,10 @@ def run(params: Params, name: str) -> None:
     data = dataset.read(DATA / asked.dataset, asked.task)
     trained = artifact.read(MODELS / name, asked, data)
     ablation, task = trained.ablation, problems(asked.task)
-    learned = outcomes(trained.history, Convergence.of(ablation)).set_index("seed")
+    learned = run_outcomes(trained.history, Convergence.of(ablation)).set_index("seed")
     records = []
     for seed, member in trained.members.items():
-        with torch.inference_mode(), threads(ablation.training.threads):
+        with torch.inference_mode(), limit_threads(ablation.training.threads):
             scored = SCORES[ablation.task.scored_by](member, data, task)
         records.append(
             {"ablation": name, "seed": seed, "task": ablation.dataset, **switches.columns(ablation)}
@@ -63,6 +63,6 @@ def run(params: Params, name: str) -> None:
             | scored
         )
     folder = EVALUATION / name
-    with files.sealing(folder, of=trained.seal) as new:
+    with files.replacing_folder(folder, of=trained.seal) as new:
         files.write_csv(new / TESTED, pd.DataFrame(records))
     record(params.tracking, asked, MODELS / name, folder / TESTED)

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.training.convergence import outcomes
+from pipeline.training.convergence import run_outcomes
 from pipeline.training.module import PopulationModule
 
 REFRESH_SECONDS = 0.5
@@ -91,6 +91,6 @@ def converged(module: LightningModule) -> str:
     assert isinstance(module, PopulationModule)
     if module.convergence.at is None:
         return ""
-    ends = outcomes(pd.DataFrame(module.history), module.convergence) if module.history else None
+    ends = run_outcomes(pd.DataFrame(module.history), module.convergence) if module.history else None
     reached = 0 if ends is None else int(ends["converged"].sum())
     return f"converged {reached}/{len(module.ablation.training.seeds)}"

@@ -109,14 +109,16 @@ def _shown(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
     return [ablation for _, members in groups for ablation in members]
 
 
-def _model(ablation: Ablation) -> files.Sealed:
+def _model(ablation: Ablation) -> files.VerifiedFolder:
     """What the ablation was trained to; its other files are of this very training."""
-    return files.sealed(MODELS / ablation.name, made_by=f"python -m pipeline train {ablation.name}", of=ablation.name)
+    return files.open_verified(
+        MODELS / ablation.name, made_by=f"python -m pipeline train {ablation.name}", of=ablation.name
+    )
 
 
-def _evaluation(ablation: Ablation, model: files.Sealed) -> pd.DataFrame:
+def _evaluation(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
     command = f"python -m pipeline evaluate {ablation.name}"
-    table = files.sealed(EVALUATION / ablation.name, made_by=command, of=model.seal).csv(TESTED)
+    table = files.open_verified(EVALUATION / ablation.name, made_by=command, of=model.digest).csv(TESTED)
     scores = [f"{split}_{ablation.task.scored_by}" for split in ("validation", "test")]
     if missing := [column for column in (*tables.REQUIRED, *scores) if column not in table]:
         raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
@@ -125,10 +127,12 @@ def _evaluation(ablation: Ablation, model: files.Sealed) -> pd.DataFrame:
     return table.assign(ablation=ablation.name, task=ablation.dataset, **switches.columns(ablation))
 
 
-def _measured(models: Mapping[str, files.Sealed]) -> dict[str, pd.DataFrame]:
+def _measured(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
     """Measurement -> its table over all ablations; an ablation whose members all diverged has none."""
     analyses = {
-        ablation: files.sealed(ANALYSIS / ablation, made_by=f"python -m pipeline analyze {ablation}", of=model.seal)
+        ablation: files.open_verified(
+            ANALYSIS / ablation, made_by=f"python -m pipeline analyze {ablation}", of=model.digest
+        )
         for ablation, model in models.items()
     }
     found = {}
@@ -143,7 +147,7 @@ def _measured(models: Mapping[str, files.Sealed]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _history(ablation: Ablation, model: files.Sealed) -> pd.DataFrame:
+def _history(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
     table = model.csv("history.csv")
     _check_seeds(table, ablation, str(MODELS / ablation.name))
     table.insert(0, "ablation", ablation.name)

@@ -17,21 +17,21 @@ from ruamel.yaml import YAML
 from sqlalchemy.engine import URL
 
 from pipeline import dataset, files
-from pipeline.engines import ENGINES, LOCAL, Command, machine
+from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, machine
 from pipeline.errors import RunError, UserError
-from pipeline.params import PARAMS_FILE, Ablation, Overrides, Params, editable, parse
+from pipeline.params import PARAMS_FILE, Ablation, Overrides, Params, parse, round_trip_yaml
 from pipeline.search import confirmation, space, stanza, table
 from pipeline.search.result import Result
 from pipeline.search.study import (
     VARIABLE,
-    alone,
-    complete,
+    completed_trials,
+    exclusive_access,
     find_study,
     open_study,
-    relying_on,
+    report_storage_failure,
     seconds_left,
     storage_url,
-    wanted,
+    trials_required,
 )
 from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 
@@ -56,26 +56,26 @@ def run(params: Params, *, workers: int | None, engine: str, gpus: float | None)
     data = _data(params)
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url, seeded=True)
-    count = workers or machine.room(gpus)
+    count = workers or machine.capacity(gpus)
     left = seconds_left(params, study, count)
     print(
-        f"study {study.study_name}: {complete(study)} of {wanted(params)} trials, in "
+        f"study {study.study_name}: {completed_trials(study)} of {trials_required(params)} trials, in "
         f"{url.render_as_string(hide_password=True)}; "
         f"{'the first will say how long they take' if left is None else f'about {left / 60:.0f} min of trials left'}"
     )
     from pipeline.reporting.wording import listed
 
-    alone_here = count == 1 and engine == LOCAL  # workers take seconds to start
+    alone_here = count == 1 and engine == LOCAL_ENGINE  # workers take seconds to start
     storage = {VARIABLE: url.render_as_string(hide_password=False)}
 
     def start(commands: Sequence[Sequence[str]]) -> None:
-        every = [Command.of_pipeline("search", *arguments, environment=storage) for arguments in commands]
+        every = [Command.pipeline_command("search", *arguments, environment=storage) for arguments in commands]
         ENGINES[engine].run(every, workers=count, gpus=gpus)
 
-    with relying_on(url):
-        if complete(study) < wanted(params):
+    with report_storage_failure(url):
+        if completed_trials(study) < trials_required(params):
             _work(params, study, url, data) if alone_here else start([["--worker"]] * count)
-        if complete(study) >= wanted(params) and (trials := _told(params, study).unconfirmed):
+        if completed_trials(study) >= trials_required(params) and (trials := _told(params, study).unconfirmed):
             print(f"confirmation of trials {listed([str(one) for one in trials])} with fresh seeds", file=sys.stderr)
             if alone_here:
                 for trial in trials:
@@ -89,7 +89,7 @@ def run_worker(params: Params) -> None:
     """Take part in a study, from any machine that sees its storage, until it is complete."""
     url = storage_url(params.search, FOLDER.resolve())
     study = open_study(params, url)
-    with relying_on(url):
+    with report_storage_failure(url):
         ran = _work(params, study, url, _data(params))
     print(f"worker: {ran} trials", file=sys.stderr)
 
@@ -102,7 +102,7 @@ def run_confirmation(params: Params, trial: int) -> None:
     """
     url = storage_url(params.search, FOLDER.resolve())
     study = find_study(params, url)
-    with relying_on(url):
+    with report_storage_failure(url):
         if trial not in (missing := _told(params, study).unconfirmed):
             raise UserError(f"--confirm: trial {trial} is not to be confirmed (those that are: {missing or 'none'})")
         confirm(params, study, trial, _data(params))
@@ -118,7 +118,7 @@ def confirm(params: Params, study: optuna.Study, trial: int, data: dataset.Datas
     """Train a trial's ablation again with fresh seeds; the storage keeps what became of them."""
     from pipeline.search import objective
 
-    ablation = table.ablations_of(params, study)[trial]
+    ablation = table.ablations_by_trial(params, study)[trial]
     confirmation.store(study, trial, objective.confirm(ablation, data, params.search.confirm, checkpoints=KEPT))
 
 
@@ -128,16 +128,16 @@ def finish(params: Params, study: optuna.Study, url: URL) -> None:
     Raises:
         RunError: trials are missing.
     """
-    ablations = table.ablations_of(params, study)
-    with alone(url):  # the first of many machines to come here does it
+    ablations = table.ablations_by_trial(params, study)
+    with exclusive_access(url):  # the first of many machines to come here does it
         runs = _runs(params, study)  # as the workers left them
         for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
             runs.show(trial.number, ablations[trial.number], trial.user_attrs, trial.values)
     told = replace(_told(params, study), importances=table.importances(study))
     _write(told)
-    if (done := complete(study)) < wanted(params):
+    if (done := completed_trials(study)) < trials_required(params):
         raise RunError(
-            f"search: {done} of {wanted(params)} trials are complete, the workers are gone; the same command goes on"
+            f"search: {done} of {trials_required(params)} trials are complete, the workers are gone; the same command goes on"
         )
     if missing := told.unconfirmed:
         raise RunError(f"search: trials {missing} are not confirmed, the workers are gone; the same command goes on")
@@ -163,7 +163,7 @@ def promote(params: Params, best: int) -> None:
     if taken := sorted(name for name in there if params.ablation(name) != asked.ablation(name)):
         raise UserError(f"{PARAMS_FILE}: ablations.{taken[0]}: is another ablation than the study's; rename it")
     new = {name: overrides for name, overrides in chosen.items() if name not in there}
-    yaml = editable()
+    yaml = round_trip_yaml()
     content = yaml.load(PARAMS_FILE.read_text())
     content["ablations"].update(new)
     buffer = io.StringIO()
@@ -177,9 +177,11 @@ def _told(params: Params, study: optuna.Study) -> "Study":
     """The study as its report is written from it."""
     from pipeline.reporting.search.study import Study
 
-    trials, ablations = table.trials(params, study), table.ablations_of(params, study)
+    trials, ablations = table.trials(params, study), table.ablations_by_trial(params, study)
     confirmed = confirmation.stored(study, list(ablations), params.search.confirm)
-    return Study(study.study_name, params, trials, ablations, wanted(params), space.size(params), confirmed=confirmed)
+    return Study(
+        study.study_name, params, trials, ablations, trials_required(params), space.size(params), confirmed=confirmed
+    )
 
 
 def _best(told: "Study", count: int) -> list[tuple[str, dict[str, Any]]]:
@@ -237,14 +239,14 @@ def _work(params: Params, study: optuna.Study, url: URL, data: dataset.Dataset) 
     from pipeline.search.objective import train
     from pipeline.search.worker import work
 
-    with alone(url):  # so that there is one parent
+    with exclusive_access(url):  # so that there is one parent
         runs = _runs(params, study)
 
     def tell(trial: optuna.trial.FrozenTrial, ablation: Ablation) -> None:
         runs.show(trial.number, ablation, trial.user_attrs, trial.values)
         result = Result(**trial.user_attrs["result"])
         print(
-            f"trial {trial.number} ({wanted(params)} wanted): {plural(ablation.model.layers, 'layer')}, "
+            f"trial {trial.number} ({trials_required(params)} wanted): {plural(ablation.model.layers, 'layer')}, "
             f"{plural(result.residuals_kept, 'residual connection')}, converged {result.converged}/{result.members}, "
             f"score {result.score:.3f}{', known already' * ('repeats' in trial.user_attrs)}",
             file=sys.stderr,

@@ -130,7 +130,7 @@ def name_call() -> None:
             import_module(f"{__name__}.mlflow").name_call(os.environ["MLFLOW_RUN_ID"])
 
 
-def of_workspace(path: Path) -> Path:
+def workspace_path(path: Path) -> Path:
     """The absolute path. One in the copy of the workspace where `dvc exp run --temp` works, which DVC removes with all
     that is in it, is the same one in the workspace itself."""
     return Path(re.sub(r"/\.dvc/tmp/exps/(standalone/)?[^/]+/", "/", str(path.resolve())))
@@ -155,16 +155,16 @@ class BestEffort:
 
 def warn(error: Exception, later: str) -> None:
     """Say in one line that the results are not shown, and not in danger; `later`: when they will be."""
-    print(f"warning: not tracked ({reason(error)}); the results are in the files, {later}", file=sys.stderr)
+    print(f"warning: not tracked ({first_line(error)}); the results are in the files, {later}", file=sys.stderr)
 
 
-def reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What an error says, in a line."""
     said = str(error).strip() or type(error).__name__
-    return without_password(said.splitlines()[0])[:200]
+    return hide_password(said.splitlines()[0])[:200]
 
 
-def without_password(text: str) -> str:
+def hide_password(text: str) -> str:
     """The text, with who logs in to an address hidden."""
     return re.sub(r"://[^/\s]*@", "://***@", text)
 

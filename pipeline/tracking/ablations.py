@@ -20,7 +20,7 @@ from pipeline.params import Ablation, Tracking
 from pipeline.tracking import BestEffort, Run, Store, connect
 from pipeline.tracking.machine import is_gone, machine, user
 from pipeline.tracking.trained import TrainedAblation, curves, read, rows
-from pipeline.training.convergence import Convergence, History, ablation_curve
+from pipeline.training.convergence import Convergence, History, mean_curve
 
 TRAINED, EVALUATED = "trained", "evaluated"
 """Tags: the digest of the files that a run shows in full. Written last."""
@@ -28,7 +28,7 @@ Runs = dict[int | None, Run]
 """Seed -> its run; None -> the ablation's own."""
 
 
-def identity(ablation: Ablation, digests: Mapping[str, str]) -> str:
+def result_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
     """What an ablation's runs are found by: the digest of all that determines its result."""
     # without defaults: a switch that is new, and off, makes no other ablation
     said = [
@@ -55,7 +55,7 @@ class LiveRuns(BestEffort):
         with self.attempt():
             self.store = connect(self.settings)
             end_killed(self.store)
-            for old in self.store.find(identity(self.ablation, self.digests)):
+            for old in self.store.find(result_digest(self.ablation, self.digests)):
                 self.store.delete(old.id)
             self.runs = _created(self.store, self.ablation, self.digests, machine())
             self.store.watch(self.runs[None].id)
@@ -70,7 +70,7 @@ class LiveRuns(BestEffort):
             shown = ("step", *curves(self.ablation))
             for row in evaluation:
                 self.store.curve(self.runs[row["seed"]].id, [{name: row[name] for name in shown}])
-            so_far = ablation_curve(pd.DataFrame(self.history), Convergence.of(self.ablation))
+            so_far = mean_curve(pd.DataFrame(self.history), Convergence.of(self.ablation))
             self.store.curve(self.runs[None].id, rows(so_far.tail(1)))
 
     def record(self, folder: Path) -> None:
@@ -148,7 +148,7 @@ def _completed(store: Store, trained: TrainedAblation, seed: int | None, run: Ru
 
 def _existing(store: Store, trained: TrainedAblation) -> Runs:
     """The runs of the ablation. If they are not complete, or show another training's results, all are deleted."""
-    found = store.find(identity(trained.ablation, trained.digests))
+    found = store.find(result_digest(trained.ablation, trained.digests))
     runs: Runs = {int(run.tags["seed"]) if "seed" in run.tags else None: run for run in found}
     whole = len(runs) == len(found) and set(runs) == {None, *trained.ablation.training.seeds}
     if whole and all(_shows(store, trained, seed, run) for seed, run in runs.items()):
@@ -181,7 +181,7 @@ def _created(store: Store, ablation: Ablation, digests: Mapping[str, str], extra
     tags = {
         "user": user(),
         "source": f"python -m pipeline train {ablation.name}",
-        "identity": identity(ablation, digests),
+        "identity": result_digest(ablation, digests),
         "ablation": ablation.name,
         "task": ablation.dataset,
         **switches.tags(ablation),

@@ -15,7 +15,7 @@ from filelock import FileLock
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.params import Tracking
-from pipeline.tracking import Run, Unreachable, finite, of_workspace, reason
+from pipeline.tracking import Run, Unreachable, finite, first_line, workspace_path
 
 LOCK_SECONDS = 60
 
@@ -96,7 +96,7 @@ class JsonlStore:
                 torn = file.read() not in (b"", b"\n")  # a killed writer left half a line: close it, no one reads it
                 file.write(b"\n" * torn + line.encode() + b"\n")
         except OSError as error:
-            raise Unreachable(f"{self.path} cannot be written: {reason(error)}") from None
+            raise Unreachable(f"{self.path} cannot be written: {first_line(error)}") from None
 
     def _events(self) -> Iterator[dict[str, Any]]:
         try:
@@ -104,7 +104,7 @@ class JsonlStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise Unreachable(f"{self.path} cannot be read: {reason(error)}") from None
+            raise Unreachable(f"{self.path} cannot be read: {first_line(error)}") from None
         for line in lines:
             try:
                 yield json.loads(line)
@@ -129,4 +129,4 @@ def serve(settings: Tracking, port: int) -> None:
 
 
 def _file(settings: Tracking) -> Path:
-    return of_workspace(Path(settings.uri.removeprefix("jsonl:")))
+    return workspace_path(Path(settings.uri.removeprefix("jsonl:")))

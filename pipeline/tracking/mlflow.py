@@ -49,7 +49,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.params import Tracking
-from pipeline.tracking import Run, Unreachable, finite, of_workspace, reason, without_password
+from pipeline.tracking import Run, Unreachable, finite, first_line, hide_password, workspace_path
 
 LOCK_SECONDS = 60
 ARTIFACTS = "mlartifacts"
@@ -165,7 +165,7 @@ class MlflowStore:
             self.client.create_registered_model(own)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise Unreachable(f"MLflow at {without_password(self.uri)} gave up: {reason(error)}") from None
+                raise Unreachable(f"MLflow at {hide_password(self.uri)} gave up: {first_line(error)}") from None
         return own
 
     def watch(self, run: str) -> None:
@@ -202,7 +202,7 @@ class MlflowStore:
         try:
             return request(*what, **more)
         except (MlflowException, OSError) as error:  # those of requests are OSErrors
-            raise Unreachable(f"MLflow at {without_password(self.uri)} gave up: {reason(error)}") from None
+            raise Unreachable(f"MLflow at {hide_password(self.uri)} gave up: {first_line(error)}") from None
 
 
 def _run(run: Any) -> Run:
@@ -242,7 +242,7 @@ def open_store(settings: Tracking) -> MlflowStore:
                 _made(database)
             return _opened(settings.model_copy(update={"uri": _address(settings)}), artifacts)
     except Exception as error:  # mlflow, SQLAlchemy and requests each have their own
-        raise Unreachable(f"no MLflow at {without_password(settings.uri)}: {reason(error)}") from None
+        raise Unreachable(f"no MLflow at {hide_password(settings.uri)}: {first_line(error)}") from None
 
 
 def _made(database: Path) -> None:
@@ -257,7 +257,7 @@ def _made(database: Path) -> None:
 def _database(settings: Tracking) -> Path | None:
     """The file of a SQLite store."""
     path = settings.uri.removeprefix("sqlite:///")
-    return of_workspace(Path(path.partition("?")[0])) if path != settings.uri else None
+    return workspace_path(Path(path.partition("?")[0])) if path != settings.uri else None
 
 
 def _address(settings: Tracking) -> str:
@@ -315,7 +315,7 @@ def serve(settings: Tracking, port: int) -> None:
         f"#/experiments/{store.experiment}/runs?workflowType=machine_learning"  # or it opens on pages about chat bots
     )
     if store.uri.startswith("http"):
-        print(f"The runs: {without_password(store.uri).rstrip('/')}/{runs}")
+        print(f"The runs: {hide_password(store.uri).rstrip('/')}/{runs}")
         return
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.params import Ablation
 from pipeline.reporting.intervals import exact_interval
 from pipeline.training import artifact
-from pipeline.training.convergence import Convergence, ablation_curve, columns, outcomes
+from pipeline.training.convergence import Convergence, history_columns, mean_curve, run_outcomes
 
 MEMBER_METRICS = ("converged", "diverged", "steps", "steps_to_converge", "test_exact_match", "test_bits")
 
@@ -47,7 +47,7 @@ class TrainedAblation:
     def curve(self, seed: int | None) -> list[Row]:
         """A row per evaluation: its `step`, and what was measured."""
         if seed is None:
-            return rows(ablation_curve(self.history, Convergence.of(self.ablation)))
+            return rows(mean_curve(self.history, Convergence.of(self.ablation)))
         return rows(self.history.loc[self.history["seed"] == seed, ["step", *curves(self.ablation)]])
 
     def metrics(self, seed: int | None) -> dict[str, float]:
@@ -90,7 +90,7 @@ class TrainedAblation:
 
 def curves(ablation: Ablation) -> list[str]:
     """Those of a member: all that its history says of an evaluation, but for whose and when it is."""
-    return [name for name in columns(ablation.task.scored_by) if name not in ("seed", "step", "diverged")]
+    return [name for name in history_columns(ablation.task.scored_by) if name not in ("seed", "step", "diverged")]
 
 
 def rows(table: pd.DataFrame) -> list[Row]:
@@ -106,15 +106,17 @@ def read(folder: Path, ablation: Ablation, evaluation: Path | None) -> TrainedAb
         UserError: a file is missing or damaged.
     """
     there = artifact.opened(folder, of=ablation.name)
-    history, seal = there.history, there.files.seal
+    history, seal = there.history, there.files.digest
     if missing := [name for name in there.files.digests if not (folder / name).is_file()]:
         raise UserError(f"{folder / missing[0]}: no such file; `{there.files.made_by}` makes it")
     if evaluation is not None and evaluation.exists():
-        tested = files.sealed(evaluation.parent, made_by=f"python -m pipeline evaluate {ablation.name}")
-        if tested.of == seal:
+        tested = files.open_verified(evaluation.parent, made_by=f"python -m pipeline evaluate {ablation.name}")
+        if tested.subject == seal:
             table = tested.csv(evaluation.name)
-            return TrainedAblation(folder, there.ablation, there.dataset, history, table, seal, evaluation, tested.seal)
-    learned = outcomes(history, Convergence.of(there.ablation))
+            return TrainedAblation(
+                folder, there.ablation, there.dataset, history, table, seal, evaluation, tested.digest
+            )
+    learned = run_outcomes(history, Convergence.of(there.ablation))
     return TrainedAblation(folder, there.ablation, there.dataset, history, learned, seal)
 
 

@@ -15,7 +15,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.params import Ablation, Model, Training, parse
 from pipeline.params import task as checked_task
-from pipeline.training.convergence import History, columns
+from pipeline.training.convergence import History, history_columns
 from pipeline.transformer.model import Transformer
 
 CONFIG, HISTORY = "config.json", "history.csv"
@@ -40,7 +40,7 @@ class Trained:
 class Written:
     """What a trained ablation's files say, before its weights are read."""
 
-    files: files.Sealed
+    files: files.VerifiedFolder
     ablation: Ablation
     """As it was trained."""
     vocabulary: list[str]
@@ -110,8 +110,8 @@ def write(folder: Path, ablation: Ablation, dataset: Dataset, trained: Trained) 
         "parameters": trained.parameters,
         "dataset": {"name": ablation.dataset, "digests": dataset.digests},
     }
-    history = pd.DataFrame(trained.history, columns=columns(ablation.task.scored_by))
-    with files.sealing(folder, of=ablation.name) as new:
+    history = pd.DataFrame(trained.history, columns=history_columns(ablation.task.scored_by))
+    with files.replacing_folder(folder, of=ablation.name) as new:
         for seed, tensors in trained.weights.items():
             files.write_bytes(new / weights(seed), safetensors.torch.save(tensors))
         for (seed, step), tensors in trained.snapshots.items():
@@ -127,11 +127,11 @@ def opened(folder: Path, *, made_by: str = "", of: str | None = None) -> Written
     Raises:
         UserError: the folder is not there, not whole, of another ablation, or of an earlier version.
     """
-    sealed = files.sealed(folder, made_by=made_by or f"python -m pipeline train {folder.name}", of=of)
+    sealed = files.open_verified(folder, made_by=made_by or f"python -m pipeline train {folder.name}", of=of)
     config, where = sealed.json(CONFIG), str(folder / CONFIG)
     try:
         ablation = Ablation(
-            name=sealed.of,
+            name=sealed.subject,
             dataset=config["dataset"]["name"],
             task=checked_task(config["task"], f"{where}: task"),
             model=parse(Model, config["model"], f"{where}: model"),
@@ -159,7 +159,7 @@ def read(folder: Path, ablation: Ablation, dataset: Dataset, *, snapshots: bool 
         for name in (there.files.digests if snapshots else ())
         if name.startswith(f"{SNAPSHOTS}/")
     }
-    return Checkpoint(there.ablation, there.parameters, there.files.seal, there.history, members, along)
+    return Checkpoint(there.ablation, there.parameters, there.files.digest, there.history, members, along)
 
 
 def _seed_and_step(name: str) -> tuple[int, int]:

@@ -31,7 +31,7 @@ RUN = ("training", "transformer", "dataset", "params", "tasks")
 """The folders of code that decide what a training gives."""
 
 
-def identity(ablation: Ablation, digests: Mapping[str, str]) -> str:
+def training_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
     """What a checkpoint must be of to be gone on from: the ablation, the dataset's files, the code, and torch."""
     code = [files.digest(path.read_bytes()) for part in RUN for path in sorted((CODE / part).rglob("*.py"))]
     said = [ablation.model_dump(mode="json"), dict(digests), code, torch.__version__]
@@ -48,7 +48,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, ablation: Ablation, digests: Mapping[str, str]) -> None:
-        name = identity(ablation, digests)
+        name = training_digest(ablation, digests)
         self.ablation, self.folder = folder, folder / name
         self.lock = FileLock(folder / f"{name}.lock")
         self.mine = False
@@ -81,7 +81,7 @@ class Checkpoints:
         """Of the checkpoint after that many steps."""
         return self.folder / f"step-{step:09d}.ckpt"
 
-    def forget(self) -> None:
+    def remove_old(self) -> None:
         """All but the newest."""
         for path in self._all()[:-KEPT]:
             for one in (_digest(path), path):
@@ -117,7 +117,7 @@ class DurableIO(CheckpointIO):
         files.write_text(_digest(Path(path)), files.digest(buffer.getvalue()))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        content = io.BytesIO(files.verified(Path(path), _digest(Path(path)).read_text(), made_by="train"))
+        content = io.BytesIO(files.read_verified(Path(path), _digest(Path(path)).read_text(), made_by="train"))
         loaded: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
         return loaded
 
@@ -142,7 +142,7 @@ class KeepCheckpoints(Callback):
             return
         try:
             trainer.save_checkpoint(self.checkpoints.path(step))
-            self.checkpoints.forget()
+            self.checkpoints.remove_old()
         except OSError as error:
             self.failed = True
             _warn(self.checkpoints.folder, error)

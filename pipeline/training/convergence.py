@@ -17,7 +17,7 @@ History = list[dict[str, Any]]
 """What training says of itself: one row per seed and evaluation, with the columns of `history.csv`."""
 
 
-def columns(scored_by: Scored = "exact_match") -> list[str]:
+def history_columns(scored_by: Scored = "exact_match") -> list[str]:
     """The columns of `history.csv`: a row per seed and evaluation."""
     losses, score = ("train_loss", "validation_loss"), f"validation_{scored_by}"
     return ["seed", "step", *losses, score, "gradient_norm", "learning_rate", "diverged"]
@@ -76,7 +76,7 @@ class Convergence:
         return np.logical_or.accumulate(found)
 
 
-def outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
+def run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """One row per seed, in order of appearance: `seed, steps, converged, steps_to_converge, diverged,
     validation_exact_match` (the last two as of the member's last evaluation), or `validation_bits`, of its best one.
 
@@ -103,7 +103,7 @@ def outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(whole, "Int64"))
 
 
-def kept_at(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:
+def kept_steps(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:
     """Seed -> the step after which its weights are kept: its last, or where bits count, that of its best evaluation
     (the last, if none gave a number)."""
     kept = history.drop_duplicates("seed", keep="last")
@@ -113,7 +113,7 @@ def kept_at(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:
     return dict(zip(kept["seed"], kept["step"].astype(int), strict=True))
 
 
-def ablation_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
+def mean_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """A row per `step`: how many `members_converged` as far as is known by then (where that has a meaning), and their
     mean score, in which a member that has stopped counts as it was when it did."""
     scores = history.pivot(index="step", columns="seed", values=convergence.score).ffill()

@@ -70,7 +70,7 @@ class BatchOrder:
                 yield epoch[:, start : start + self.batch_size]
 
 
-class InTurn:
+class ValidationBatches:
     """All row numbers, once, in batches of `VALIDATION_ROWS`. (A plain list Lightning would take for loaders.)"""
 
     def __init__(self, rows: int) -> None:
@@ -80,7 +80,7 @@ class InTurn:
         return iter(torch.arange(self.rows).split(VALIDATION_ROWS))
 
 
-class ExamplesModule(LightningDataModule):
+class PopulationData(LightningDataModule):
     """Row numbers for Lightning's loops; the rows themselves are `training` and `validation`."""
 
     def __init__(self, dataset: Dataset, training: Training) -> None:
@@ -92,5 +92,5 @@ class ExamplesModule(LightningDataModule):
     def train_dataloader(self) -> BatchOrder:
         return self.order
 
-    def val_dataloader(self) -> InTurn:
-        return InTurn(len(self.validation.tokens))
+    def val_dataloader(self) -> ValidationBatches:
+        return ValidationBatches(len(self.validation.tokens))

@@ -14,9 +14,9 @@ from pipeline.params import Ablation
 from pipeline.training.artifact import Trained
 from pipeline.training.checkpoints import Checkpoints, DurableIO, KeepCheckpoints
 from pipeline.training.convergence import History
-from pipeline.training.data import ExamplesModule
+from pipeline.training.data import PopulationData
 from pipeline.training.module import PopulationModule
-from pipeline.training.processor import keep_memory, threads
+from pipeline.training.processor import keep_freed_memory, limit_threads
 
 
 def fit(
@@ -34,7 +34,7 @@ def fit(
         UserError: the accelerator is not there, or the batch is larger than the dataset.
     """
     training = ablation.training
-    data = ExamplesModule(dataset, training)
+    data = PopulationData(dataset, training)
     module = PopulationModule(
         ablation,
         data,
@@ -62,12 +62,12 @@ def fit(
         )
     except (MisconfigurationException, ModuleNotFoundError):  # the latter, for what the accelerator needs
         raise UserError(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
-    keep_memory()
+    keep_freed_memory()
     last = kept.last if kept else None
     if last:
         print(f"{ablation.name}: goes on at step {int(last.stem.removeprefix('step-'))}", file=sys.stderr)
     try:
-        with threads(training.threads):
+        with limit_threads(training.threads):
             trainer.fit(module, data, ckpt_path=last)
     except (SystemExit, RuntimeError):
         # Lightning answers Ctrl-C with an exit; in the middle of vmap, it stumbles over its own tidying up

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from pipeline.dataset.rows import NOTHING, right
+from pipeline.dataset.rows import IGNORED, is_correct
 from pipeline.params import Ablation
 from pipeline.training.convergence import Convergence, History
-from pipeline.training.data import ExamplesModule
-from pipeline.training.optimizers import build, clip_gradients, gradient_norms, learning_rate_factor
+from pipeline.training.data import PopulationData
+from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms, learning_rate_factor
 from pipeline.training.population import Population
 
 KEPT = ("history", "finished", "best", "snapshots", "loss_sum", "norm_sum", "steps_since")
@@ -28,18 +28,18 @@ def member_losses(
     """Mean cross-entropy (nats per predicted token) of each member; targets of `NOTHING` do not count."""
     targets = targets.expand(logits.shape[:-1])
     losses = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), reduction="none")
-    return losses.view(len(logits), -1).sum(1) / (targets != NOTHING).flatten(1).sum(1)
+    return losses.view(len(logits), -1).sum(1) / (targets != IGNORED).flatten(1).sum(1)
 
 
-def rows_right(
+def answers_correct(
     logits: Float[Tensor, "member batch reads vocabulary"], targets: Int[Tensor, "batch reads"]
 ) -> Bool[Tensor, "member batch"]:
     """Whether every answer token is the arg-max given the true ones before it, which is what greedy decoding
     produces: the first wrong arg-max would be its first wrong token."""
-    return right(logits.argmax(-1), targets).all(-1) & logits.isfinite().all(-1).all(-1)
+    return is_correct(logits.argmax(-1), targets).all(-1) & logits.isfinite().all(-1).all(-1)
 
 
-def as_written(values: Float[Tensor, " member"]) -> Float[Tensor, " member"]:
+def rounded_as_in_history(values: Float[Tensor, " member"]) -> Float[Tensor, " member"]:
     """With the seven digits that a table has, so that who reads it decides what was decided here."""
     return torch.tensor([float(f"{value:.7g}") for value in values.tolist()], dtype=torch.float64)
 
@@ -67,7 +67,7 @@ class PopulationModule(LightningModule):
     def __init__(
         self,
         ablation: Ablation,
-        data: ExamplesModule,
+        data: PopulationData,
         *,
         inputs: dict[str, Any],
         on_evaluation: Callable[[History], None] = lambda rows: None,
@@ -92,7 +92,7 @@ class PopulationModule(LightningModule):
         """What a checkpoint says, if one is gone on from."""
 
     def configure_optimizers(self) -> Any:
-        optimizer = build(self.population, self.ablation.training)
+        optimizer = build_optimizer(self.population, self.ablation.training)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, self.ablation.training)
         )
@@ -161,10 +161,10 @@ class PopulationModule(LightningModule):
     def validation_step(self, rows: Int[Tensor, " batch"], batch_index: int) -> None:
         tokens, positions, targets = self.validation_rows.at(rows)
         logits = self.population(tokens, positions)
-        tokens_said = (targets != NOTHING).sum()
+        tokens_said = (targets != IGNORED).sum()
         self.validation_loss += member_losses(logits, targets) * tokens_said
         self.validation_tokens += tokens_said
-        self.validation_right += rows_right(logits, targets).sum(1)
+        self.validation_right += answers_correct(logits, targets).sum(1)
 
     def on_validation_epoch_end(self) -> None:
         count = len(self.validation_rows.tokens)
@@ -181,7 +181,7 @@ class PopulationModule(LightningModule):
             .double()
         )
         diverged = ~(train_loss + loss).isfinite()
-        score = right if self.convergence.scored_by == "exact_match" else as_written(loss / math.log(2))
+        score = right if self.convergence.scored_by == "exact_match" else rounded_as_in_history(loss / math.log(2))
         optimizer: Any = self.optimizers()
         rows = [
             {

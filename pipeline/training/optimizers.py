@@ -115,7 +115,7 @@ def orthogonalised(
     return x
 
 
-class Parts(NamedTuple):
+class ParametersByKind(NamedTuple):
     """A population's parameters by kind."""
 
     hidden: list[nn.Parameter]
@@ -126,9 +126,9 @@ class Parts(NamedTuple):
     """Scales and shifts of the norms, on which no weight decay acts."""
 
 
-def parts(population: Population) -> Parts:
+def parameters_by_kind(population: Population) -> ParametersByKind:
     """The parameters of a population, by kind."""
-    found = Parts([], [], [])
+    found = ParametersByKind([], [], [])
     for name, parameter in population.weights.items():
         matrix = parameter.ndim == 3
         kind = found.hidden if matrix and name.startswith("blocks.") else found.embeddings if matrix else found.vectors
@@ -136,9 +136,9 @@ def parts(population: Population) -> Parts:
     return found
 
 
-def adamw_alone(population: Population, training: Training) -> torch.optim.Optimizer:
+def adamw_only(population: Population, training: Training) -> torch.optim.Optimizer:
     """AdamW for everything."""
-    hidden, embeddings, vectors = parts(population)
+    hidden, embeddings, vectors = parameters_by_kind(population)
     return torch.optim.AdamW(
         [
             {"params": hidden + embeddings, "weight_decay": training.weight_decay},
@@ -153,7 +153,7 @@ def adamw_alone(population: Population, training: Training) -> torch.optim.Optim
 
 def muon_with_adamw(population: Population, training: Training) -> torch.optim.Optimizer:
     """Muon for the hidden matrices, AdamW for the rest."""
-    hidden, embeddings, vectors = parts(population)
+    hidden, embeddings, vectors = parameters_by_kind(population)
     decay = training.weight_decay
     rest = {"algorithm": "adamw", "lr": training.adamw_learning_rate, "betas": training.betas}
     return MuonAdamW(
@@ -166,13 +166,13 @@ def muon_with_adamw(population: Population, training: Training) -> torch.optim.O
 
 
 OPTIMIZERS: dict[str, Callable[[Population, Training], torch.optim.Optimizer]] = {
-    "adamw": adamw_alone,
+    "adamw": adamw_only,
     "muon": muon_with_adamw,
 }
 """`training.optimizer` -> what it builds. The state of each parameter leads with the member axis, where it has one."""
 
 
-def build(population: Population, training: Training) -> torch.optim.Optimizer:
+def build_optimizer(population: Population, training: Training) -> torch.optim.Optimizer:
     """The optimizer of an ablation."""
     return OPTIMIZERS[training.optimizer](population, training)
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from pipeline.params import Model
-from pipeline.transformer.dropout import hashed
+from pipeline.transformer.dropout import hash64
 from pipeline.transformer.model import Transformer
 
 
-def initialised(config: Model, *, seed: int, **inputs: Any) -> Transformer:
+def initial_model(config: Model, *, seed: int, **inputs: Any) -> Transformer:
     """The member that `seed` stands for, before training: the same whether it is built alone or in company. `inputs`:
     what a transformer must know of them."""
     with torch.random.fork_rng(devices=[]):
@@ -40,7 +40,7 @@ class Population(nn.Module):
     def __init__(self, config: Model, seeds: Sequence[int], *, compiled: bool = False, **inputs: Any) -> None:
         super().__init__()
         self.compiled = torch.compile(self._together, mode="reduce-overhead", fullgraph=True) if compiled else None
-        members = [initialised(config, seed=seed, **inputs) for seed in seeds]
+        members = [initial_model(config, seed=seed, **inputs) for seed in seeds]
         # The skeleton lends its code and its constant tables; its own weights are never used.
         self.skeleton = members[0].requires_grad_(False)
         self.names = [name for name, _ in self.skeleton.named_parameters()]
@@ -95,8 +95,8 @@ class Population(nn.Module):
         return functional_call(self.skeleton, own, (tokens, positions))
 
     def _keys(self, step: int) -> dict[str, Tensor]:
-        stream = hashed(hashed(self.member_seeds) + step) if self.keys else self.member_seeds
-        return {name: hashed(stream + place) for place, name in enumerate(self.keys)}
+        stream = hash64(hash64(self.member_seeds) + step) if self.keys else self.member_seeds
+        return {name: hash64(stream + place) for place, name in enumerate(self.keys)}
 
     @torch.no_grad()
     def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer | None = None) -> None:

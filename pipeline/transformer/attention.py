@@ -25,7 +25,7 @@ class Samples(NamedTuple):
     read_at: Int[Tensor, "samples reads"]
 
 
-def taken(
+def select_positions(
     x: Shaped[Tensor, "*#samples length rest"], at: Int[Tensor, "*#samples places"] | None
 ) -> Shaped[Tensor, "... _ rest"]:
     """What stands at the places `at` of each sample; everything where that is None."""
@@ -102,10 +102,10 @@ class Attention(nn.Module):
         for_query = for_query * math.sqrt(self.heads / x.shape[-1])  # they are fewer than the queries
         query, key, value = (
             F.linear(source, weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [batch, heads, places, units]
-            for source, weight in ((taken(x, at), for_query), (x, for_key), (x, for_value))
+            for source, weight in ((select_positions(x, at), for_query), (x, for_key), (x, for_value))
         )
         # Keys come before queries: a softmax along so short a last axis takes four times as long.
         scores = positional.rotate(key) @ positional.rotate(query, at).mT
-        scores = scores + taken(bias.mT, at if at is None else at[:, None]).mT
+        scores = scores + select_positions(bias.mT, at if at is None else at[:, None]).mT
         pattern = self.pattern(scores.softmax(dim=-2).mT)
         return self.output((pattern @ value).transpose(1, 2).flatten(-2))

@@ -21,7 +21,7 @@ def _shift_right(x: Int[Tensor, "*shape"], bits: int) -> Int[Tensor, "*shape"]:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def hashed(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+def hash64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): int64 to int64, each bit of the input moves half of the output."""
     x = x * _STEP
     x = (x ^ _shift_right(x, 30)) * _MIX_1
@@ -32,7 +32,7 @@ def hashed(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 def uniform(key: Int[Tensor, ""], shape: Sequence[int], device: torch.device) -> Float[Tensor, "..."]:
     """Numbers in [0, 1), a pure function of the key and of their place."""
     place = torch.arange(math.prod(shape), device=device).view(*shape)
-    return _shift_right(hashed(place + key), 40) / float(1 << 24)
+    return _shift_right(hash64(place + key), 40) / float(1 << 24)
 
 
 class KeyedDropout(nn.Module):

@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pipeline.params import Model
-from pipeline.transformer.attention import PATTERNS, Attention, taken
+from pipeline.transformer.attention import PATTERNS, Attention, select_positions
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
-from pipeline.transformer.substitutes import SUBSTITUTES, Lenders, Substituted
+from pipeline.transformer.substitutes import SUBSTITUTES, Donors, Substituted
 
 Edit = Callable[[int, Float[Tensor, "batch _ width"]], Float[Tensor, "batch _ width"]]
 """Depth (layers passed) and the states there -> the states with which it goes on."""
@@ -58,14 +58,14 @@ class Sublayer(nn.Module):
         self.substitute = Substituted(instead) if instead else None
 
     def forward(
-        self, x: Float[Tensor, "batch length width"], lenders: Lenders, **context: Tensor | None
+        self, x: Float[Tensor, "batch length width"], lenders: Donors, **context: Tensor | None
     ) -> Float[Tensor, "batch _ width"]:
         """`context`: what the transformation is told; if that is `at`, it answers for these places alone. `lenders`:
         for what stands in for the residual connection."""
         update, at = self.dropout(self.transformation(self.norm(x), **context)), context.get("at")
         if self.residual:
-            return taken(x, at) + update
-        return taken(self.substitute(x, lenders), at) + update if self.substitute else update
+            return select_positions(x, at) + update
+        return select_positions(self.substitute(x, lenders), at) + update if self.substitute else update
 
 
 class Block(nn.Module):
@@ -79,7 +79,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length width"],
-        entering: Callable[[Tensor], Lenders],
+        entering: Callable[[Tensor], Donors],
         bias: Float[Tensor, "#batch #heads length length"],
         at: Int[Tensor, "batch places"] | None = None,
     ) -> Float[Tensor, "batch _ width"]:
@@ -112,7 +112,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         free = config.residual_free
-        self.lends = config.lends
+        self.lends = config.uses_donors
         if self.lends and reference is None:
             raise ValueError(f"residual_substitute {config.residual_substitute} needs reference rows")
         self.register_buffer("reference", torch.as_tensor(reference) if self.lends else None, persistent=False)
@@ -180,9 +180,9 @@ class Transformer(nn.Module):
         stream = [x]
         states: list[Tensor] = []  # not list[Tensor](), which torch.compile does not know
 
-        def entering(x: Tensor) -> Lenders:
+        def entering(x: Tensor) -> Donors:
             states.append(x.detach())
-            return Lenders(reference[len(states) - 1] if reference else None, apart)
+            return Donors(reference[len(states) - 1] if reference else None, apart)
 
         for layer, block in enumerate(self.blocks):
             if layer and self.positional_every_layer:
@@ -191,7 +191,7 @@ class Transformer(nn.Module):
             x = edit(layer + 1, block(x, entering, biases[layer], at))
             stream.append(x)
         if self.lends:
-            stream[-1] = taken(stream[-1], read_at)
+            stream[-1] = select_positions(stream[-1], read_at)
         return stream, states
 
     @torch.no_grad()

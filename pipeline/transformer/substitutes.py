@@ -20,7 +20,7 @@ States = Float[Tensor, "#rows _ width"]
 """Of as many positions as the lenders have, or one that is meant for all."""
 
 
-class Lent(NamedTuple):
+class DonorStates(NamedTuple):
     """States that enter the sublayer, without gradient."""
 
     every: Float[Tensor, "lenders length width"]
@@ -29,7 +29,7 @@ class Lent(NamedTuple):
     """Of the row that lends to each row."""
 
 
-class Lenders(NamedTuple):
+class Donors(NamedTuple):
     """Who lends."""
 
     reference: Float[Tensor, "lenders length width"] | None
@@ -37,13 +37,13 @@ class Lenders(NamedTuple):
     apart: int
     """Then each to the one that comes so many before it: as many samples are of one row."""
 
-    def lent(self, x: Float[Tensor, "rows length width"]) -> Lent:
+    def states_for(self, x: Float[Tensor, "rows length width"]) -> DonorStates:
         """To rows whose states are `x`."""
         every = x.detach() if self.reference is None else self.reference
-        return Lent(every, every.roll(-self.apart, 0) if self.reference is None else every[:1])
+        return DonorStates(every, every.roll(-self.apart, 0) if self.reference is None else every[:1])
 
 
-class Moment(NamedTuple):
+class SubstituteContext(NamedTuple):
     """What a substitute may know beside states."""
 
     key: Int[Tensor, ""]
@@ -54,42 +54,42 @@ class Moment(NamedTuple):
     """0 when training begins, 1 from its middle on."""
 
 
-Substitute = Callable[[Float[Tensor, "rows length width"], Lent, Moment], States]
+Substitute = Callable[[Float[Tensor, "rows length width"], DonorStates, SubstituteContext], States]
 
 
-def backward(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> States:
+def backward(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
     """The path of the gradient, no content."""
     return x - x.detach()
 
 
-def forward(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> States:
+def forward(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
     """All content, no path for the gradient."""
     return x.detach()
 
 
-def other_row(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> States:
+def other_row(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
     """Another row's state at the same position: real states of the slot, wrong tokens."""
     return lent.other
 
 
-def elsewhere(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> States:
+def elsewhere(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
     """Another row's state at a position that is drawn per row: real states, wrong slot and wrong tokens."""
     rows, length = len(x) if moment.fresh else 1, lent.other.shape[-2]
     position = (uniform(moment.key, (rows, 1, 1), x.device) * length).long()
     return lent.other.take_along_dim(position, dim=-2)
 
 
-def slot_mean(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> States:
+def slot_mean(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
     """The mean over rows, by position: the slot alone, at the network's own scale."""
     return lent.every.mean(0, keepdim=True)
 
 
-def all_mean(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> States:
+def all_mean(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
     """The mean over rows and positions, one vector: the sham of `slot_mean`."""
     return lent.every.mean((0, 1), keepdim=True)
 
 
-def noise(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> States:
+def noise(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
     """Gaussian, with the root mean square of the states: scale alone."""
     shape = (len(x) if moment.fresh else 1, *lent.other.shape[-2:])
     radius, angle = uniform(moment.key, (2, *shape), x.device).to(x.dtype)
@@ -97,7 +97,7 @@ def noise(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> 
     return normal * lent.every.square().mean().sqrt()
 
 
-def fade(x: Float[Tensor, "rows length width"], lent: Lent, moment: Moment) -> States:
+def fade(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
     """A residual connection that fades away over the first half of training; evaluated is what then remains."""
     return (1.0 - moment.faded) * x
 
@@ -128,7 +128,7 @@ class Substituted(nn.Module):
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("faded", torch.zeros(()), persistent=False)
 
-    def forward(self, x: Float[Tensor, "rows length width"], lenders: Lenders) -> States:
-        over = Moment(torch.ones_like(self.key), False, torch.ones_like(self.faded))
-        now = Moment(self.key, True, self.faded) if self.training else over
-        return self.substitute(x, lenders.lent(x), now)[..., : x.shape[-2], :]
+    def forward(self, x: Float[Tensor, "rows length width"], lenders: Donors) -> States:
+        over = SubstituteContext(torch.ones_like(self.key), False, torch.ones_like(self.faded))
+        now = SubstituteContext(self.key, True, self.faded) if self.training else over
+        return self.substitute(x, lenders.states_for(x), now)[..., : x.shape[-2], :]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import dataset, files
-from pipeline.dataset.rows import NOTHING, encode
+from pipeline.dataset.rows import IGNORED, encode
 from pipeline.errors import UserError
 from pipeline.params import task as params_task
 from pipeline.tasks.catalogue import problems
@@ -25,10 +25,10 @@ def test_rows_say_what_the_text_says(texts: list[tuple[str, str]], end: str) -> 
     for row, (prompt, answer) in enumerate(texts):
         text = prompt + answer + end
         assert "".join(VOCABULARY[token] for token in rows.tokens[row, : len(text)]) == text
-        targets = rows.answer_targets[row][rows.answer_targets[row] != NOTHING]
+        targets = rows.answer_targets[row][rows.answer_targets[row] != IGNORED]
         assert "".join(VOCABULARY[token] for token in targets) == answer + end
         assert rows.answer_positions[row, 0] == len(prompt) - 1
-        after = rows.all_targets[row][rows.all_targets[row] != NOTHING]
+        after = rows.all_targets[row][rows.all_targets[row] != IGNORED]
         assert "".join(VOCABULARY[token] for token in after) == text[1:]
 
 

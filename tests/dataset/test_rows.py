@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset.rows import NOTHING, encode
+from pipeline.dataset.rows import IGNORED, encode
 
 VOCABULARY = list("$+=abc")
 words = st.text(alphabet="abc+=", min_size=1, max_size=6)
@@ -18,9 +18,9 @@ def test_a_row_by_hand() -> None:
     rows = encode(pd.DataFrame({"prompt": ["ab=", "b="], "answer": ["ca", "c"]}), VOCABULARY, "$")
     assert rows.tokens.tolist() == [[3, 4, 2, 5, 3, 0], [4, 2, 5, 0, 0, 0]]
     assert rows.answer_positions.tolist() == [[2, 3, 4], [1, 2, 2]]
-    assert rows.answer_targets.tolist() == [[5, 3, 0], [5, 0, NOTHING]]
+    assert rows.answer_targets.tolist() == [[5, 3, 0], [5, 0, IGNORED]]
     assert rows.all_positions.tolist() == [[0, 1, 2, 3, 4]] * 2
-    assert rows.all_targets.tolist() == [[4, 2, 5, 3, 0], [2, 5, 0, NOTHING, NOTHING]]
+    assert rows.all_targets.tolist() == [[4, 2, 5, 3, 0], [2, 5, 0, IGNORED, IGNORED]]
 
 
 @given(table=tables, end=st.sampled_from(["", "$"]), more=st.integers(0, 5))
@@ -33,13 +33,13 @@ def test_padding_changes_neither_positions_nor_targets(table: pd.DataFrame, end:
     assert (longer.answer_positions == rows.answer_positions).all()
     assert (longer.answer_targets == rows.answer_targets).all()
     assert (longer.all_targets[:, : longest - 1] == rows.all_targets).all()
-    assert (longer.all_targets[:, longest - 1 :] == NOTHING).all()
+    assert (longer.all_targets[:, longest - 1 :] == IGNORED).all()
 
 
 @given(table=tables, end=st.sampled_from(["", "$"]))
 def test_answer_targets_are_the_targets_of_all_positions_seen_at_the_answer(table: pd.DataFrame, end: str) -> None:
     rows = encode(table, VOCABULARY, end)
-    counts = rows.answer_targets != NOTHING
+    counts = rows.answer_targets != IGNORED
     seen = np.take_along_axis(rows.all_targets, rows.answer_positions, axis=1)
     assert (seen == rows.answer_targets)[counts].all()
     last = rows.answer_positions.max(axis=1, keepdims=True)

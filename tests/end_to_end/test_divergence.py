@@ -39,7 +39,7 @@ def test_a_run_that_diverges_is_told_and_spoils_no_other(
     dataset.write(Path("data/addition"), problems(params.task("addition")))
     rows = dataset.read(Path("data/addition"), params.task("addition"))
     healthy = fit(params.ablation("one-of-two"), rows).history
-    initialised = population.initialised
+    initialised = population.initial_model
 
     def sick(config: Model, *, seed: int, **inputs: int) -> Transformer:
         model = initialised(config, seed=seed, **inputs)

@@ -10,7 +10,7 @@ from pipeline import dataset, tracking
 from pipeline.params import Params, read
 from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.catalogue import TASKS, problems
-from pipeline.tracking.ablations import identity
+from pipeline.tracking.ablations import result_digest
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.positional import POSITIONAL
@@ -54,7 +54,7 @@ def shown(params: Params, name: str) -> list[tracking.Run]:
     """The runs of an ablation, as its back end has them."""
     ablation = params.ablation(name)
     digests = dataset.read(Path("data") / ablation.dataset, ablation.task).digests
-    return tracking.connect(params.tracking).find(identity(ablation, digests))
+    return tracking.connect(params.tracking).find(result_digest(ablation, digests))
 
 
 def test_every_name_goes_through_the_whole_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,13 @@ def test_no_place_takes_anothers_threads_nor_more_than_its_turn_of_the_gpus(
 ) -> None:
     monkeypatch.setattr(machine, "devices", lambda: gpus)
     monkeypatch.setattr(machine, "cores", lambda: 8)
-    places = machine.places(count)
+    places = machine.worker_environments(count)
     assert len(places) == count
     assert sum(int(place["OMP_NUM_THREADS"]) for place in places) <= max(8, count)
     turns = [place.get("CUDA_VISIBLE_DEVICES") for place in places]
     assert {turns.count(gpu) for gpu in gpus} <= {count // max(1, len(gpus)), -(-count // max(1, len(gpus)))}
     assert set(turns) <= set(gpus or [None])
-    assert machine.room() == (len(gpus) or 8)
+    assert machine.capacity() == (len(gpus) or 8)
 
 
 @pytest.mark.parametrize(
@@ -49,5 +49,5 @@ def test_avx512_is_left_alone_where_it_is(
     monkeypatch.setattr(os, "environ", dict(said))
     if flags is not None:
         machine.CPUINFO.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbogomips\t: 5200\n\n")
-    machine.compute_alike()
+    machine.disable_avx512()
     assert os.environ == expected

@@ -74,7 +74,7 @@ def test_a_fork_is_as_if_it_had_been_started_and_ends_as_a_python_does(
     assert "LookupError: lost" in said
 
     forked, log = json.loads(Path("told").read_text()), Path("log").read_text()
-    started = {**os.environ, **machine.threads(1), "MINE": "yes"}
+    started = {**os.environ, **machine.thread_variables(1), "MINE": "yes"}
     fresh = subprocess.run(command.arguments, env=started, capture_output=True, text=True, start_new_session=True)
     assert forked == json.loads(Path("told").read_text())
     assert log == fresh.stdout == "from a thread\nat exit"
@@ -83,7 +83,7 @@ def test_a_fork_is_as_if_it_had_been_started_and_ends_as_a_python_does(
     assert not forked["cuda"]
 
     # who wants other threads has them, of which a fork would know nothing: libraries read how many when imported
-    assert forked["threads"] == machine.cores()  # not what our own environment says
+    assert forked["threads"] == machine.usable_cores()  # not what our own environment says
     assert json.loads(Path("other").read_text())["threads"] == 1
 
 

@@ -20,7 +20,7 @@ Run = Callable[..., tuple[int, str]]
 def forks(folder: Path, module: str = "pipeline") -> Iterator[Run]:
     """Runs `python -m pipeline ...` (or another module, of `folder`) in `folder`: `run(*arguments, after, seconds)`
     gives its exit code and what it said; it is killed so many seconds after it has said something."""
-    log, place = folder / "log", machine.threads(1)
+    log, place = folder / "log", machine.thread_variables(1)
     with chdir(folder), processes._server(place, slow=True) as server:
         (parent,) = (child for child in psutil.Process().children() if "serve(" in " ".join(child.cmdline()))
 

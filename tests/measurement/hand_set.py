@@ -5,9 +5,9 @@ import pandas as pd
 import torch
 
 from pipeline.dataset.rows import Rows, encode
-from pipeline.measurement.registry import Subject, random_rows
+from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.tasks.catalogue import problems
-from pipeline.training.population import initialised
+from pipeline.training.population import initial_model
 from pipeline.transformer.model import Transformer
 from tests.conftest import ablation, model, task
 
@@ -23,10 +23,10 @@ def rows(count: int = 100) -> Rows:
 
 def subject(
     transformer: Transformer, *, count: int = 400, length: int = LENGTH, of: Rows | None = None, **switches: object
-) -> Subject:
+) -> MeasurementInput:
     """A subject around a model of these switches; `of`: other rows than `rows()`."""
     random = random_rows(count, length, VOCABULARY)
-    return Subject(transformer.double(), ablation("hand-set", model_=switches), of or rows(), random)
+    return MeasurementInput(transformer.double(), ablation("hand-set", model_=switches), of or rows(), random)
 
 
 def short_rows() -> Rows:
@@ -37,7 +37,7 @@ def short_rows() -> Rows:
 def untrained(seed: int = 0, length: int = 16, **switches: object) -> Transformer:
     """As a member starts."""
     inputs = {"vocabulary": VOCABULARY, "length": length, "reference": random_rows(6, length, VOCABULARY)}
-    return initialised(model(**switches), seed=seed, **inputs).eval()
+    return initial_model(model(**switches), seed=seed, **inputs).eval()
 
 
 @torch.no_grad()

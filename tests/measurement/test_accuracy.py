@@ -11,8 +11,8 @@ from pipeline import dataset
 from pipeline.dataset.rows import Rows, encode
 from pipeline.measurement.accuracy import greedy, score
 from pipeline.tasks.catalogue import problems
-from pipeline.training.module import rows_right
-from pipeline.training.population import initialised
+from pipeline.training.module import answers_correct
+from pipeline.training.population import initial_model
 from tests.conftest import model, task
 
 VOCABULARY = list("$=abc")
@@ -70,7 +70,7 @@ def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str
     asked = task()
     dataset.write(tmp_path, problems(asked))
     data = dataset.read(tmp_path, asked).rows["test"]
-    member = initialised(model(attention=attention), vocabulary=12, length=data.tokens.shape[1] - 1, seed=0).eval()
+    member = initial_model(model(attention=attention), vocabulary=12, length=data.tokens.shape[1] - 1, seed=0).eval()
     with torch.inference_mode():
         answers = greedy(member, data)
         tokens, targets = data.tokens.copy(), data.answer_targets.copy()
@@ -79,7 +79,7 @@ def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str
         np.put_along_axis(tokens, data.answer_positions + 1, targets, axis=1)
         forced = Rows(tokens, data.answer_positions, targets)
         logits = member(torch.from_numpy(tokens[:, :-1]), torch.from_numpy(data.answer_positions))
-        teacher = rows_right(logits[None], torch.from_numpy(targets))[0]
+        teacher = answers_correct(logits[None], torch.from_numpy(targets))[0]
         decoded = (greedy(member, forced).numpy() == targets).all(axis=1)
     assert teacher.numpy().tolist() == decoded.tolist()
     assert teacher[half].all()

@@ -23,8 +23,8 @@ from pipeline.stages import analyze
 from pipeline.tasks.catalogue import problems
 from pipeline.training import artifact
 from pipeline.training.artifact import Trained
-from pipeline.training.convergence import columns
-from pipeline.training.population import initialised
+from pipeline.training.convergence import history_columns
+from pipeline.training.population import initial_model
 
 PROJECT = Path(__file__).parent.parent.parent
 CELLS = {"knows-order": "causal", "order-blind": "full"}
@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Pat
         dataset.write(data, problems(ablation.task))
         rows = dataset.read(data, ablation.task)
         weights = large(ablation.model, rows)
-        history = [dict.fromkeys(columns(), 0) | {"seed": 1, "step": 100}]
+        history = [dict.fromkeys(history_columns(), 0) | {"seed": 1, "step": 100}]
         members = Trained({1: weights}, history, parameters=1, snapshots={(1, 50): weights})
         artifact.write(folder / "models" / ablation.name, ablation, rows, members)
     return folder
@@ -70,7 +70,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Pat
 
 def large(config: Model, rows: Dataset) -> dict[str, Tensor]:
     """Weights about as large as trained ones."""
-    start = initialised(config, vocabulary=len(rows.vocabulary), length=rows.length, seed=0).state_dict()
+    start = initial_model(config, vocabulary=len(rows.vocabulary), length=rows.length, seed=0).state_dict()
     noise = torch.Generator().manual_seed(0)
     return {name: weight + 0.2 * torch.randn(weight.shape, generator=noise) for name, weight in start.items()}
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.measurement.answers import asked
+from pipeline.measurement.answers import answered_examples
 from pipeline.measurement.erasure import coded, erasure, rotated
 from pipeline.measurement.interchange import interchange, places, recoveries, swappable
 from pipeline.measurement.mask_order import mask_order, ordered, reordered
-from pipeline.measurement.registry import stream
+from pipeline.measurement.registry import residual_stream
 from pipeline.measurement.symmetry import permuted_prompts
 from tests.measurement.hand_set import numbers, rows, short_rows, subject, untrained
 
@@ -23,7 +23,7 @@ def large(**switches: object):
         for weight in made.parameters():
             if weight.ndim == 2:
                 weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
-    return subject(made, length=len(asked(rows()).tokens[0]), **switches)
+    return subject(made, length=len(answered_examples(rows()).tokens[0]), **switches)
 
 
 def test_every_query_sees_as_many_keys_as_the_one_in_its_place_did() -> None:
@@ -38,7 +38,7 @@ def test_every_query_sees_as_many_keys_as_the_one_in_its_place_did() -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_without_encoding_a_mask_in_another_order_in_every_layer_is_the_prompt_in_that_order(layers: int) -> None:
     seen = large(layers=layers)
-    questions, permuted = asked(seen.rows), permuted_prompts(seen.rows)
+    questions, permuted = answered_examples(seen.rows), permuted_prompts(seen.rows)
     order = permuted.orders[:, 0]
     told = ordered(seen, questions, order, range(layers))
     moved = questions.tokens.clone()
@@ -127,7 +127,7 @@ def test_in_all_rotations_every_token_stands_everywhere_equally_often() -> None:
 def test_a_learned_table_is_erased_exactly() -> None:
     """At depth 0, where it is all that says where a token is: the prompt becomes a set."""
     seen = large(layers=2, positional="learned", attention="full")
-    states = coded(stream(seen.model, rotated(seen.random[:20]))[0])
+    states = coded(residual_stream(seen.model, rotated(seen.random[:20]))[0])
     permuted = permuted_prompts(seen.rows)
     length = permuted.prompts.shape[1]
     states = type(states)(states.mean[:length], states.size[:length])
@@ -144,8 +144,8 @@ def test_a_learned_table_is_erased_exactly() -> None:
 
 def test_without_encoding_and_mask_there_is_nothing_to_erase() -> None:
     seen = large(layers=3, attention="full")
-    questions = asked(seen.rows)
-    by_depth = stream(seen.model, rotated(seen.random[:10]))
+    questions = answered_examples(seen.rows)
+    by_depth = residual_stream(seen.model, rotated(seen.random[:10]))
     plain = questions.logits(seen.model)
     for depth, states in enumerate(by_depth):
         position = coded(states)
@@ -174,6 +174,6 @@ def test_exact_match_is_a_share_and_untouched_is_the_models_own() -> None:
     assert list(table["depth"]) == [0, 1, 2]
     values = table.drop(columns="depth").to_numpy()
     assert ((values >= 0) & (values <= 1)).all()
-    questions = asked(seen.rows)
+    questions = answered_examples(seen.rows)
     own = questions.right(seen.model(questions.tokens, questions.positions)).double().mean().item()
     assert np.unique(table["untouched"]) == [own]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pipeline.measurement.registry import ROWS_AT_ONCE, Subject
+from pipeline.measurement.registry import ROWS_AT_ONCE, MeasurementInput
 from pipeline.measurement.signal import jacobian_size, root_mean_square, signal
 from pipeline.transformer.attention import Samples
 from pipeline.transformer.substitutes import SUBSTITUTES
@@ -78,6 +78,6 @@ class Alone:
 
 def test_watching_leaves_no_trace() -> None:
     made = untrained(layers=2)
-    seen: Subject = subject(made, length=16)
+    seen: MeasurementInput = subject(made, length=16)
     assert signal(seen).equals(signal(seen))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in made.modules())

@@ -10,7 +10,7 @@ from pipeline.dataset.rows import encode
 from pipeline.measurement import adjacency, correlation, effective_rank, masks
 from pipeline.measurement.cost import cost
 from pipeline.tasks.catalogue import problems
-from pipeline.training.population import initialised
+from pipeline.training.population import initial_model
 from pipeline.transformer.positional import EMBEDDING_SCALE
 from tests.conftest import model, task
 from tests.measurement.hand_set import LENGTH, counting, numbers, silent, subject, uniform, untrained
@@ -67,7 +67,7 @@ def test_before_training_adjacency_tells_how_much_attention_writes_beside_the_em
     rows = torch.randint(0, 13, (100, 12), generator=torch.Generator().manual_seed(0))
     found = []
     for seed in (1, 2, 3):
-        made = initialised(config, vocabulary=13, length=12, seed=seed)
+        made = initial_model(config, vocabulary=13, length=12, seed=seed)
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
             for part in made.modules() if linear == "torch" else ():

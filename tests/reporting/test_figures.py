@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pipeline.params.model import Pattern, Positional
+from pipeline.params.model import AttentionName, PositionalName
 from pipeline.reporting import style
 from pipeline.reporting.experiment import tables
 from pipeline.reporting.experiment.figures import across, outcomes
@@ -149,8 +149,8 @@ def test_a_member_that_never_was_scored_is_drawn() -> None:
 
 def test_every_encoding_and_pattern_has_a_look_of_its_own() -> None:
     for kind, names, look in (
-        ("positional", get_args(Positional), style.color),
-        ("attention", get_args(Pattern), style.mark),
+        ("positional", get_args(PositionalName), style.color),
+        ("attention", get_args(AttentionName), style.mark),
     ):
         looks = {look(listed(ablation("a", [0.5], **{kind: name}))[0]) for name in names}
         assert len(looks) == len(names)

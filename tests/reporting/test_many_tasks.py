@@ -87,11 +87,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = evaluation(ablation)
         score = f"validation_{ablation.task.scored_by}"
         files.write_csv(model / "history.csv", table[["seed", score]].assign(step=100, train_loss=1.0))
-        files.seal(model, of=ablation.name)
+        files.write_manifest(model, of=ablation.name)
         files.write_csv(tested / "evaluation.csv", table)
         for one in (tested, measured):
             one.mkdir(parents=True, exist_ok=True)
-            files.seal(one, of=files.sealed(model, made_by="").seal)
+            files.write_manifest(one, of=files.open_verified(model, made_by="").digest)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         report.run(chosen)

@@ -117,11 +117,11 @@ def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch
         report.run(params(made))
     write(made, tmp_path)
     evaluation = tmp_path / "reports" / "evaluation" / "a"
-    of = files.sealed(evaluation, made_by="").of
+    of = files.open_verified(evaluation, made_by="").subject
     files.write_csv(evaluation / "evaluation.csv", runs(made).drop(columns="optimizer"))
     with pytest.raises(UserError, match=r"evaluation.csv: altered or truncated .* `python -m pipeline evaluate a`"):
         report.run(params(made))
-    files.seal(evaluation, of=of)
+    files.write_manifest(evaluation, of=of)
     with pytest.raises(UserError, match="has no column 'optimizer'"):
         report.run(params(made))
     assert not (tmp_path / "reports" / "index.html").exists()

@@ -35,7 +35,7 @@ def trial(
     """`more`: fields of the ablation, or columns of the row."""
     switches = {name: more.pop(name) for name in ("heads", "width", "positional", "optimizer") if name in more}
     free = {"attention": list(attention), "mlp": list(mlp)}
-    ablation = PARAMS.trial({"positional": "none", "layers": layers, "residual_free": free, **switches})
+    ablation = PARAMS.trial_ablation({"positional": "none", "layers": layers, "residual_free": free, **switches})
     row = {
         "state": "complete",
         **described.columns(ablation),

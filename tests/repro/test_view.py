@@ -32,10 +32,10 @@ def test_a_grid_says_at_its_start_how_long_it_takes_if_one_ran_here(
         with View(jobs, pace.measured("processes", 2)):
             return capsys.readouterr().err
 
-    pace.remember("processes", 2, 1.0, 10.0)  # too short to tell
+    pace.store("processes", 2, 1.0, 10.0)  # too short to tell
     assert said() == "to run: one, two; the first will say how long that takes\n"
-    pace.remember("processes", 2, 3000.0, 300.0)
-    pace.remember("processes", 1, 1500.0, 300.0)
+    pace.store("processes", 2, 3000.0, 300.0)
+    pace.store("processes", 1, 1500.0, 300.0)
     assert said() == "to run: one, two; about 3 min left\n"
     pace.FILE.write_text('{"damaged": ')
     assert pace.measured("processes", 2) is None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.search.interrupts import held
+from pipeline.search.interrupts import defer_interrupts
 
 
 def ctrl_c() -> None:
@@ -25,7 +25,7 @@ def test_it_waits_for_the_end_of_the_block() -> None:
     done = []
 
     def block() -> None:
-        with held():
+        with defer_interrupts():
             ctrl_c()
             ctrl_c()
             done.append("all")
@@ -39,7 +39,7 @@ def test_it_comes_at_once_where_it_is_heard(before: bool) -> None:
     done = []
 
     def block() -> None:
-        with held() as interrupt:
+        with defer_interrupts() as interrupt:
             if before:
                 ctrl_c()
             done.append("before")
@@ -53,7 +53,7 @@ def test_it_comes_at_once_where_it_is_heard(before: bool) -> None:
 
 def test_afterwards_all_is_as_it_was() -> None:
     handler = signal.getsignal(signal.SIGINT)
-    with held() as interrupt, interrupt.heard():
+    with defer_interrupts() as interrupt, interrupt.heard():
         pass
     assert signal.getsignal(signal.SIGINT) is handler
     assert interrupted(ctrl_c)
@@ -61,7 +61,7 @@ def test_afterwards_all_is_as_it_was() -> None:
 
 def test_a_return_from_the_block_is_interrupted_too() -> None:
     def leave() -> None:
-        with held():
+        with defer_interrupts():
             ctrl_c()
             return
 

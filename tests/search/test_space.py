@@ -65,7 +65,7 @@ def test_what_is_fixed_is_in_every_ablation(smoke: Params, chosen: dict) -> None
 @given(chosen=spaces)
 def test_the_corners_are_in_the_space_and_hold_the_whole_transformer_of_each_depth(smoke: Params, chosen: dict) -> None:
     params = changed(smoke, space=chosen)
-    corners, everything = space.corners(params), every_choice(params)
+    corners, everything = space.extreme_choices(params), every_choice(params)
     assert all(corner in everything for corner in corners)
     assert {space.ablation(params, corner).model.layers for corner in corners} == set(chosen["layers"])
 
@@ -94,10 +94,10 @@ def test_what_is_drawn_anew_is_in_the_space_and_was_not_seen(smoke: Params, chos
     params = changed(smoke, space=chosen)
     everything = every_choice(params)
     seen = everything[: number % len(everything)]
-    drawn = space.unseen(params, seen, np.random.default_rng(number))
+    drawn = space.draw_new(params, seen, np.random.default_rng(number))
     assert drawn in everything
     assert drawn not in seen
-    assert space.unseen(params, everything, np.random.default_rng(number)) is None
+    assert space.draw_new(params, everything, np.random.default_rng(number)) is None
 
 
 @pytest.mark.parametrize(

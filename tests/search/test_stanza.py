@@ -54,7 +54,7 @@ def test_it_says_the_trials_configuration_and_each_has_its_own_name(smoke: Param
 )
 def test_names_are_read_by_people(smoke: Params, free: dict, name: str, overrides: dict) -> None:
     params = changed(smoke, space={"width": [smoke.model.width]})
-    ablation = params.trial({"positional": "none", "residual_free": free})
+    ablation = params.trial_ablation({"positional": "none", "residual_free": free})
     assert stanza(ablation, params) == (name, {"task": "addition"} | overrides)
 
 
@@ -62,7 +62,8 @@ def test_a_name_that_would_be_too_long_is_cut_and_still_its_own(smoke: Params) -
     deep = {"layers": [32], "residual_free": {"attention": ["searched"] * 32, "mlp": ["searched"] * 32}}
     params = changed(smoke, space=deep)
     ablations = [
-        params.trial({"layers": 32, "residual_free": {"attention": [*range(31)], "mlp": [last]}}) for last in (0, 1)
+        params.trial_ablation({"layers": 32, "residual_free": {"attention": [*range(31)], "mlp": [last]}})
+        for last in (0, 1)
     ]
     names = {stanza(ablation, params)[0] for ablation in ablations}
     assert len(names) == 2

@@ -21,7 +21,7 @@ from pipeline.params import Ablation, Params, Search
 from pipeline.search import objective, space, table
 from pipeline.search.objective import GiveUp, hopeless, train
 from pipeline.search.result import Curve, Result
-from pipeline.search.study import open_study, storage_url, wanted
+from pipeline.search.study import open_study, storage_url, trials_required
 from pipeline.search.worker import work
 from pipeline.training import checkpoints
 from tests.search.conftest import changed
@@ -79,7 +79,7 @@ def test_a_small_space_is_enumerated(cheap: Params, data: Dataset, url: URL) -> 
     work(params, study, url, data, train=untrained)
     found = table.trials(params, study)
     ablations = found[["layers", "residual_free_attention", "residual_free_mlp"]]
-    assert len(found) == wanted(params) == space.size(params) == 20
+    assert len(found) == trials_required(params) == space.size(params) == 20
     assert not ablations.duplicated().any()
 
 
@@ -191,11 +191,11 @@ def test_divergence_is_a_finite_result_and_a_broken_constraint(cheap: Params, da
 def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset) -> None:
     params = changed(cheap, steps=8, give_up_at=0.5, give_up_below=1.0)
     params = params.model_copy(update={"training": params.training.model_copy(update={"evaluate_every": 2})})
-    result, curve = train(space.ablation(params, space.corners(params)[0]), data, params.search)
+    result, curve = train(space.ablation(params, space.extreme_choices(params)[0]), data, params.search)
     assert (result.given_up, result.steps) == (1, 4)
     assert [row["step"] for row in curve] == [2, 4]
     patient = changed(params, give_up_below=0.0)
-    assert train(space.ablation(params, space.corners(params)[0]), data, patient.search)[0].steps == 8
+    assert train(space.ablation(params, space.extreme_choices(params)[0]), data, patient.search)[0].steps == 8
     assert hopeless([0.0, 0.019], 0.02)
     assert not hopeless([0.03, 0.0], 0.02)
     assert GiveUp(100, 0.5, 0.02).step == 50

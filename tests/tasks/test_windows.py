@@ -16,7 +16,7 @@ from pipeline.measurement.bits import bits
 from pipeline.params import Task
 from pipeline.params import task as section
 from pipeline.tasks.catalogue import problems
-from pipeline.training.population import initialised
+from pipeline.training.population import initial_model
 from tests.conftest import model
 
 SIZES = {"train_size": 40, "validation_size": 10, "test_size": 10}
@@ -59,7 +59,7 @@ def test_who_is_blind_to_order_loses_nothing_by_the_twin(
         asked = task(name, twin=twin)
         dataset.write(tmp_path / str(twin), problems(asked))
         data = dataset.read(tmp_path / str(twin), asked)
-        member = initialised(model(layers=3, **switches), seed=1, **data.inputs).double().eval()
+        member = initial_model(model(layers=3, **switches), seed=1, **data.inputs).double().eval()
         with torch.inference_mode():
             told.append(bits(member, data.rows["test"]))
     assert torch.allclose(*told, rtol=0, atol=1e-12) == blind

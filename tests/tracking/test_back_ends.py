@@ -12,7 +12,7 @@ from dvc.repo.experiments.utils import EXEC_TMP_DIR
 import pipeline
 from pipeline.errors import UserError
 from pipeline.params import Tracking
-from pipeline.tracking import BACKENDS, check, connect, of_workspace
+from pipeline.tracking import BACKENDS, check, connect, workspace_path
 
 CODE = Path(pipeline.__file__).parent
 
@@ -45,7 +45,7 @@ def test_to_check_an_address_imports_no_back_end() -> None:
 @pytest.mark.parametrize("where", [_STANDALONE_TMP_DIR, EXEC_TMP_DIR])
 def test_what_dvc_runs_in_a_copy_is_shown_in_the_workspace(tmp_path: Path, where: str) -> None:
     copy = tmp_path / ".dvc" / "tmp" / where / "tmpabc123"
-    assert of_workspace(copy / "mlflow.db") == tmp_path / "mlflow.db"
+    assert workspace_path(copy / "mlflow.db") == tmp_path / "mlflow.db"
 
 
 @pytest.mark.parametrize("scheme", BACKENDS)

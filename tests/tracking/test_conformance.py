@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.params import Tracking
 from pipeline.tracking import BACKENDS, check, connect
-from pipeline.tracking.ablations import end_killed, identity, sync
+from pipeline.tracking.ablations import end_killed, result_digest, sync
 from pipeline.tracking.machine import PROCESS, machine
 from tests.conftest import ablation, task
 from tests.tracking.conftest import URIS
@@ -234,6 +234,6 @@ def test_runs_are_found_by_all_that_determines_their_result() -> None:
             for change in ({"seed": 2}, {"digits": 3}, {"reverse": False})
         ),
     ]
-    assert len({identity(one, DATA) for one in [CELL, *others]} | {identity(CELL, {"train.csv": "d"})}) == 9
+    assert len({result_digest(one, DATA) for one in [CELL, *others]} | {result_digest(CELL, {"train.csv": "d"})}) == 9
     said = CELL.model_copy(update={"model": CELL.model.model_copy(update={"dropout": 0.0})})
-    assert identity(CELL, DATA) == identity(said, DATA)  # the default, said
+    assert result_digest(CELL, DATA) == result_digest(said, DATA)  # the default, said

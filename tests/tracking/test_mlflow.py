@@ -25,7 +25,7 @@ from pipeline.api import SHIPPED, load
 from pipeline.params import Tracking
 from pipeline.tracking import Unreachable
 from pipeline.tracking.ablations import record, sync
-from pipeline.training.convergence import columns
+from pipeline.training.convergence import history_columns
 from tests.tracking.written import CELL, NAME, curves, evaluations, live, runs, write_ablation, write_evaluation
 
 
@@ -63,8 +63,8 @@ def test_a_ablation_is_a_model_that_mlflow_loads_from_wherever_the_folder_was_mo
     (seed,) = config["training"]["seeds"] = ablation.training.seeds[:1]  # of all, one comes with the project
     files.write_json(folder / "config.json", config)
     history = [evaluations(4)[0] | {"seed": seed}]
-    files.write_csv(folder / "history.csv", pd.DataFrame(history, columns=columns()))
-    files.seal(folder, of=NAME)
+    files.write_csv(folder / "history.csv", pd.DataFrame(history, columns=history_columns()))
+    files.write_manifest(folder, of=NAME)
     assert sync(mlflow_store, ablation, folder, None) == "added"
     assert sync(mlflow_store, ablation, folder, None) == "already there"
     moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))

@@ -24,7 +24,7 @@ def test_a_members_numbers_are_those_of_the_evaluation_and_its_tasks_strata(tmp_
     folder, evaluation = write_ablation(tmp_path), write_evaluation(tmp_path)
     table = pd.read_csv(evaluation)
     table.assign(verdict="words", empty=float("nan")).to_csv(evaluation, index=False)
-    files.seal(evaluation.parent, of=files.sealed(folder, made_by="").seal)
+    files.write_manifest(evaluation.parent, of=files.open_verified(folder, made_by="").digest)
     metrics = read(folder, CELL, evaluation).metrics(1)
     own = {"converged", "diverged", "steps", "steps_to_converge", "test_exact_match"}
     assert set(metrics) == own | {"place_1", "stratum_0"}
@@ -46,7 +46,7 @@ def test_a_configuration_of_another_version_is_refused_in_a_line(tmp_path: Path,
     config = json.loads((folder / "config.json").read_text())
     for other in (config | {key: damage}, {name: value for name, value in config.items() if name != key}):
         files.write_json(folder / "config.json", other)
-        files.seal(folder, of=CELL.name)
+        files.write_manifest(folder, of=CELL.name)
         with pytest.raises(UserError, match=r"config\.json: ") as refused:
             read(folder, CELL, None)
         assert len(str(refused.value).splitlines()) == 1

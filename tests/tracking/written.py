@@ -8,8 +8,8 @@ import pytest
 from pipeline import files
 from pipeline.params import Tracking
 from pipeline.tracking import Run, connect
-from pipeline.tracking.ablations import LiveRuns, identity
-from pipeline.training.convergence import History, columns
+from pipeline.tracking.ablations import LiveRuns, result_digest
+from pipeline.training.convergence import History, history_columns
 from tests.conftest import ablation
 
 NAME = "nope-causal"
@@ -27,7 +27,9 @@ def evaluations(step: int) -> History:
         diverged = seed == 2 and step == 8
         exact = {4: 0.25, 8: 1.0}[step] if seed == 1 else 0.0
         loss = nan if diverged else 1 / step
-        rows.append(dict(zip(columns(), (seed, step, loss, loss, exact, loss, 0.01, int(diverged)), strict=True)))
+        rows.append(
+            dict(zip(history_columns(), (seed, step, loss, loss, exact, loss, 0.01, int(diverged)), strict=True))
+        )
     return rows
 
 
@@ -38,7 +40,7 @@ def write_ablation(project: Path, *, weights: bytes = b"weights", history: Histo
     contents = {f"seed-{seed}.safetensors": weights + str(seed).encode() for seed in SEEDS}
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
-    files.write_csv(folder / "history.csv", pd.DataFrame(rows, columns=columns()))
+    files.write_csv(folder / "history.csv", pd.DataFrame(rows, columns=history_columns()))
     config = {
         "ablation": NAME,
         "task": CELL.task.model_dump(mode="json"),
@@ -50,7 +52,7 @@ def write_ablation(project: Path, *, weights: bytes = b"weights", history: Histo
         "dataset": {"name": CELL.dataset, "digests": DATA},
     }
     files.write_json(folder / "config.json", config)
-    files.seal(folder, of=NAME)
+    files.write_manifest(folder, of=NAME)
     return folder
 
 
@@ -75,7 +77,7 @@ def write_evaluation(project: Path, *, exact: float = 0.9, of: str = "") -> Path
     ]
     path = project / "reports" / "evaluation" / NAME / "evaluation.csv"
     files.write_csv(path, pd.DataFrame(rows))
-    files.seal(path.parent, of=of or files.sealed(project / "models" / NAME, made_by="").seal)
+    files.write_manifest(path.parent, of=of or files.open_verified(project / "models" / NAME, made_by="").digest)
     return path
 
 
@@ -97,7 +99,7 @@ def stop_after(settings: Tracking, rows: History, how: type[BaseException]) -> N
 
 def runs(settings: Tracking) -> dict[int | None, Run]:
     """The ablation's runs by seed; None: its own. No two have the same."""
-    found = connect(settings).find(identity(CELL, DATA))
+    found = connect(settings).find(result_digest(CELL, DATA))
     shown = {int(run.tags["seed"]) if "seed" in run.tags else None: run for run in found}
     assert len(shown) == len(found)
     return shown

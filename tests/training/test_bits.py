@@ -13,7 +13,7 @@ from pipeline.params import Ablation
 from pipeline.params import task as section
 from pipeline.tasks.catalogue import problems
 from pipeline.training import checkpoints
-from pipeline.training.convergence import Convergence, ablation_curve, columns, kept_at, outcomes
+from pipeline.training.convergence import Convergence, history_columns, kept_steps, mean_curve, run_outcomes
 from pipeline.training.fit import fit
 from pipeline.transformer.model import Transformer
 from tests.conftest import ablation
@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_every_member_is_kept_as_it_was_at_its_best_evaluation(data: Dataset, tmp_path: Path) -> None:
     trained = fit(few(), data)
     history = pd.DataFrame(trained.history)
-    ends = outcomes(history, Convergence.of(few())).set_index("seed")
+    ends = run_outcomes(history, Convergence.of(few())).set_index("seed")
     last = history.groupby("seed")["validation_bits"].last()
     for seed, weights in trained.weights.items():
         member = Transformer(few().model, **data.inputs)
@@ -49,19 +49,19 @@ def test_every_member_is_kept_as_it_was_at_its_best_evaluation(data: Dataset, tm
         assert kept == pytest.approx(ends.loc[seed, "validation_bits"], rel=1e-5)
         assert kept == pytest.approx(history.loc[history["seed"] == seed, "validation_bits"].min(), rel=1e-5)
         assert kept < last[seed] - 0.1  # which is worse: by then it had learned them by heart
-        step = kept_at(history, Convergence.of(few()))[seed]
+        step = kept_steps(history, Convergence.of(few()))[seed]
         at = history[(history["seed"] == seed) & (history["step"] == step)]
         assert kept == pytest.approx(at["validation_bits"].item(), rel=1e-5)
         assert step < 60
-    assert list(history.columns) == columns("bits")
+    assert list(history.columns) == history_columns("bits")
 
 
 def test_nobody_converges_where_no_number_says_when(data: Dataset) -> None:
     history = pd.DataFrame(fit(few(), data).history)
-    ends = outcomes(history, Convergence.of(few()))
+    ends = run_outcomes(history, Convergence.of(few()))
     assert ends[["converged", "steps_to_converge"]].isna().all(axis=None)
     assert (ends["steps"] == 60).all()
-    assert list(ablation_curve(history, Convergence.of(few()))) == ["step", "validation_bits"]
+    assert list(mean_curve(history, Convergence.of(few()))) == ["step", "validation_bits"]
 
 
 def test_a_number_of_bits_says_who_has_converged_in_memory_as_in_a_file(data: Dataset, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_number_of_bits_says_who_has_converged_in_memory_as_in_a_file(data: Da
     history = pd.DataFrame(fit(chosen, data).history)
     files.write_csv(tmp_path / "history.csv", history)
     for one in (history, pd.read_csv(tmp_path / "history.csv")):
-        ends = outcomes(one, Convergence.of(chosen)).set_index("seed")
+        ends = run_outcomes(one, Convergence.of(chosen)).set_index("seed")
         assert ends.loc[best.idxmin(), "converged"] == 1
         assert ends.loc[best.idxmin(), "steps_to_converge"] == ends.loc[best.idxmin(), "steps"] < 60
         assert ends.loc[best.idxmax(), "converged"] == 0

@@ -156,11 +156,13 @@ def test_half_a_checkpoint_is_none(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_another_ablation_dataset_or_code_has_other_checkpoints(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = [checkpoints.identity(CELL, data.digests)]
-    known += [checkpoints.identity(easy(optimizer="muon", snapshots=3, **other), data.digests) for other in OTHERS]
-    known.append(checkpoints.identity(CELL, {**data.digests, "train.csv": "another"}))
+    known = [checkpoints.training_digest(CELL, data.digests)]
+    known += [
+        checkpoints.training_digest(easy(optimizer="muon", snapshots=3, **other), data.digests) for other in OTHERS
+    ]
+    known.append(checkpoints.training_digest(CELL, {**data.digests, "train.csv": "another"}))
     monkeypatch.setattr(checkpoints, "RUN", checkpoints.RUN[1:])
-    known.append(checkpoints.identity(CELL, data.digests))
+    known.append(checkpoints.training_digest(CELL, data.digests))
     assert len(set(known)) == 5
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import dataset, files
 from pipeline.tasks.catalogue import problems
-from pipeline.training.convergence import Convergence, ablation_curve, columns, outcomes
+from pipeline.training.convergence import Convergence, history_columns, mean_curve, run_outcomes
 from pipeline.training.fit import fit
 from tests.conftest import easy
 
@@ -25,11 +25,11 @@ def history(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
         {"seed": seed, "step": step, "validation_exact_match": exact, "diverged": diverged}
         for seed, step, exact, diverged in rows
     ]
-    return pd.DataFrame(records, columns=columns())
+    return pd.DataFrame(records, columns=history_columns())
 
 
 def test_a_row_per_seed_in_order_of_appearance() -> None:
-    table = outcomes(history((7, 50, 0.1, 0), (3, 50, 0.2, 0), (7, 100, 0.3, 0), (3, 100, 0.4, 0)), RULE)
+    table = run_outcomes(history((7, 50, 0.1, 0), (3, 50, 0.2, 0), (7, 100, 0.3, 0), (3, 100, 0.4, 0)), RULE)
     assert table["seed"].tolist() == [7, 3]
     assert table["steps"].tolist() == [100, 100]
     assert table["validation_exact_match"].tolist() == [0.3, 0.4]
@@ -39,7 +39,7 @@ def test_a_row_per_seed_in_order_of_appearance() -> None:
 def test_a_run_converged_at_the_first_of_the_evaluations_in_a_row(in_a_row: int, converged: int | None) -> None:
     """And that is not undone by a later, worse one."""
     shares = {50: 0.99, 100: 0.98, 150: 0.99, 200: 1.0, 250: 0.99, 300: 0.5}
-    table = outcomes(
+    table = run_outcomes(
         history(*((1, step, share, 0) for step, share in shares.items())), replace(RULE, in_a_row=in_a_row)
     )
     assert table["converged"].tolist() == [int(converged is not None)]
@@ -59,21 +59,21 @@ def test_runs_side_by_side_converge_as_each_alone(runs: list[list[float]]) -> No
 
 @pytest.mark.parametrize("diverged", [0, 1])
 def test_a_member_that_never_converged_has_no_step(diverged: int) -> None:
-    table = outcomes(history((1, 50, 0.5, 0), (1, 100, 0.0, diverged)), RULE)
+    table = run_outcomes(history((1, 50, 0.5, 0), (1, 100, 0.0, diverged)), RULE)
     assert table.loc[0, "converged"] == 0
     assert table["steps_to_converge"].isna().tolist() == [True]
     assert table.loc[0, "diverged"] == diverged
 
 
 def test_steps_stay_whole_numbers_in_a_table_of_both_kinds() -> None:
-    table = outcomes(history((1, 50, 1.0, 0), (2, 50, 0.0, 0)), RULE)
+    table = run_outcomes(history((1, 50, 1.0, 0), (2, 50, 0.0, 0)), RULE)
     assert table["steps_to_converge"].astype("string").fillna("").tolist() == ["50", ""]
 
 
 def test_members_do_not_feel_their_neighbours() -> None:
     first, second = history((1, 50, 0.5, 0), (1, 100, 1.0, 0)), history((2, 50, 0.0, 1))
-    together = outcomes(pd.concat([first, second]), RULE)
-    alone = pd.concat([outcomes(one, RULE) for one in (first, second)], ignore_index=True)
+    together = run_outcomes(pd.concat([first, second]), RULE)
+    alone = pd.concat([run_outcomes(one, RULE) for one in (first, second)], ignore_index=True)
     pd.testing.assert_frame_equal(together, alone)
 
 
@@ -121,7 +121,7 @@ def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, tmp_path
     files.write_csv(tmp_path / "history.csv", learned)
     rule = Convergence.of(chosen)
     for history in (learned, pd.read_csv(tmp_path / "history.csv")):
-        table, curve = outcomes(history, rule), ablation_curve(history, rule)
+        table, curve = run_outcomes(history, rule), mean_curve(history, rule)
         stopped = table["steps"] < 60  # where training itself found that members had converged
         assert table["steps"].min() == 30 + 10 * in_a_row < table["steps"].max()
         assert (table["steps_to_converge"] == table["steps"] - 10 * (in_a_row - 1))[stopped].all()

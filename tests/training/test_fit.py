@@ -17,7 +17,7 @@ from pipeline.tasks.catalogue import problems
 from pipeline.training import artifact
 from pipeline.training import data as training_data
 from pipeline.training.artifact import Trained
-from pipeline.training.convergence import columns
+from pipeline.training.convergence import history_columns
 from pipeline.training.fit import fit
 from pipeline.training.module import snapshot_steps
 from pipeline.training.optimizers import OPTIMIZERS
@@ -99,7 +99,7 @@ def test_training_lowers_the_loss(data: Dataset, attention: str, loss_on: str, o
         evaluate_every=20,
     )
     history = pd.DataFrame(fit(chosen, data).history)
-    assert list(history.columns) == columns()
+    assert list(history.columns) == history_columns()
     first, last = (history[history.step == step].validation_loss for step in (20, 40))
     assert (last.to_numpy() < first.to_numpy()).all()
 

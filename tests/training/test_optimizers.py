@@ -12,7 +12,7 @@ from pipeline.training.optimizers import (
     OPTIMIZERS,
     PRECISION,
     MuonAdamW,
-    build,
+    build_optimizer,
     clip_gradients,
     gradient_norms,
     learning_rate_factor,
@@ -64,7 +64,7 @@ def test_what_is_orthogonalised_has_singular_values_near_one(seed: int) -> None:
 def test_the_rest_is_trained_by_adamw() -> None:
     settings = training(adamw_learning_rate=0.01, weight_decay=0.3)
     population = Population(model(), [1, 2], vocabulary=5, length=6)
-    optimizer = build(population, settings)
+    optimizer = build_optimizer(population, settings)
     embedding = population.weights["embedding.weight"]
     reference = nn.Parameter(embedding.detach().clone())
     adamw = torch.optim.AdamW([reference], lr=0.01, betas=settings.betas, weight_decay=0.3)
@@ -80,7 +80,7 @@ def test_the_rest_is_trained_by_adamw() -> None:
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_every_weight_is_trained_once_and_norms_do_not_decay(optimizer: str) -> None:
     population = Population(model(positional="learned"), [1], vocabulary=5, length=6)
-    groups = build(population, training(optimizer=optimizer)).param_groups
+    groups = build_optimizer(population, training(optimizer=optimizer)).param_groups
     trained = [parameter for group in groups for parameter in group["params"]]
     assert sorted(map(id, trained)) == sorted(map(id, population.stacked))
     for group in groups:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.training.optimizers import OPTIMIZERS, build, clip_gradients, gradient_norms
-from pipeline.training.population import Population, initialised
+from pipeline.training.optimizers import OPTIMIZERS, build_optimizer, clip_gradients, gradient_norms
+from pipeline.training.population import Population, initial_model
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import model, training
 
@@ -31,7 +31,7 @@ def test_stacked_members_compute_what_each_computes_alone(attention: str, substi
     tokens, positions = (torch.stack(kind) for kind in zip(*(rows(seed) for seed in range(3)), strict=True))
     stacked, shared = population(tokens, positions), population(tokens[0], positions[0])
     for place, seed in enumerate((3, 1, 4)):
-        alone = initialised(config, seed=seed, **SHAPE).train(population.training)
+        alone = initial_model(config, seed=seed, **SHAPE).train(population.training)
         torch.testing.assert_close(stacked[place], alone(tokens[place], positions[place]))
         torch.testing.assert_close(shared[place], alone(tokens[0], positions[0]))
 
@@ -61,7 +61,7 @@ def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float, sub
 
     def trained(seeds: list[int]) -> Population:
         population = Population(config, seeds, **SHAPE).train()
-        optimiser = build(population, settings)
+        optimiser = build_optimizer(population, settings)
         for step in range(4):
             one_step(population, optimiser, seeds, step)
         return population
@@ -90,7 +90,7 @@ def test_members_drop_by_their_own_stream() -> None:
 def test_letting_members_go_changes_nothing_for_the_others(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
     whole, reduced = (Population(model(), [1, 2, 3], **SHAPE) for _ in range(2))
-    whole_optimizer, reduced_optimizer = build(whole, settings), build(reduced, settings)
+    whole_optimizer, reduced_optimizer = build_optimizer(whole, settings), build_optimizer(reduced, settings)
     for step in range(2):
         one_step(whole, whole_optimizer, [1, 2, 3], step)
         one_step(reduced, reduced_optimizer, [1, 2, 3], step)
@@ -111,7 +111,7 @@ def test_a_member_that_diverges_spoils_no_bit_of_another(optimizer: str) -> None
     sick, healthy = (Population(model(), [1, 2], **SHAPE) for _ in range(2))
     with torch.no_grad():
         sick.stacked[0][0] = torch.nan
-    sick_optimizer, healthy_optimizer = build(sick, settings), build(healthy, settings)
+    sick_optimizer, healthy_optimizer = build_optimizer(sick, settings), build_optimizer(healthy, settings)
     for step in range(3):
         one_step(sick, sick_optimizer, [1, 2], step)
         one_step(healthy, healthy_optimizer, [1, 2], step)

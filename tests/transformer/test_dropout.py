@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.transformer.dropout import KeyedDropout, hashed
+from pipeline.transformer.dropout import KeyedDropout, hash64
 
 
 @settings(max_examples=20)
@@ -21,7 +21,7 @@ def test_the_share_dropped_and_the_mean_are_right(key: int, probability: float) 
 def test_a_key_owns_its_mask_and_different_keys_are_independent() -> None:
     dropout, masks = KeyedDropout(0.5), []
     for key in (1, 2, 1):
-        dropout.key = hashed(torch.tensor(key))
+        dropout.key = hash64(torch.tensor(key))
         masks.append(dropout(torch.ones(20_000)) == 0)
     assert torch.equal(masks[0], masks[2])
     assert abs((masks[0] == masks[1]).float().mean().item() - 0.5) < 0.02
@@ -34,5 +34,5 @@ def test_evaluation_drops_nothing() -> None:
 
 def test_the_hash_is_splitmix64() -> None:
     """First outputs of SplitMix64 seeded with 0, as published with the algorithm."""
-    first = [value % 2**64 for value in hashed(torch.tensor([1, 2, 3])).tolist()]
+    first = [value % 2**64 for value in hash64(torch.tensor([1, 2, 3])).tolist()]
     assert first == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]

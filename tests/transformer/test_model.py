@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.measurement.effective_rank import rank
 from pipeline.params import Model
-from pipeline.params.model import Lent
+from pipeline.params.model import DonorSubstitute
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.model import Transformer
 from pipeline.transformer.positional import POSITIONAL
@@ -112,7 +112,7 @@ def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tenso
 
 
 @settings(max_examples=40)
-@given(config=configurations(without=get_args(Lent)))
+@given(config=configurations(without=get_args(DonorSubstitute)))
 def test_predictions_and_gradients_are_those_of_a_textbook_decoder(config: Model) -> None:
     """To rounding, in float64, from prefixes of three lengths, asked for in no order."""
     transformer, asked = built(config), (5, 8, 2)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.params.model import Lent
-from pipeline.transformer.substitutes import SUBSTITUTES, Lenders, Substituted
+from pipeline.params.model import DonorSubstitute
+from pipeline.transformer.substitutes import SUBSTITUTES, Donors, Substituted
 from tests.conftest import model
 from tests.transformer.test_model import VOCABULARY, after, built, rows
 
@@ -26,7 +26,7 @@ def made(name: str, x: Tensor, *, key: int = 1, faded: float = 0.0, apart: int =
     module = Substituted(substitute).double().train()
     module.key += key
     module.faded += faded
-    return module(x, Lenders(None, apart)).expand_as(x)
+    return module(x, Donors(None, apart)).expand_as(x)
 
 
 @pytest.mark.parametrize("name", ["forward", "other-row", "elsewhere", "slot-mean", "all-mean"])
@@ -112,7 +112,7 @@ def test_forward_predicts_what_the_whole_network_would() -> None:
 
 
 @pytest.mark.parametrize("attention", ["causal", "full"])
-@pytest.mark.parametrize("name", get_args(Lent))
+@pytest.mark.parametrize("name", get_args(DonorSubstitute))
 def test_in_training_no_sample_is_lent_its_own_row(name: str, attention: str) -> None:
     """The gradient aside, a row's prediction does not change with its own states but through itself: with the attention
     and the MLP silent, nothing of a row is left in what it predicts."""

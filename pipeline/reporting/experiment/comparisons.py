@@ -17,8 +17,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from pipeline import switches
-from pipeline.params import Ablation, Comparison, measures
-from pipeline.params.comparison import Measure
+from pipeline.params import Ablation, Comparison, comparable_quantities
+from pipeline.params.comparison import Quantity
 from pipeline.reporting import survival
 from pipeline.reporting.claims import rows_at
 from pipeline.reporting.experiment import tables
@@ -64,9 +64,9 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
         _row(
             measure, ablations[first], ablations[second], of_runs(measure, _budget(ablations[first], ablations[second]))
         )
-        for measure in get_args(Measure)
+        for measure in get_args(Quantity)
         for first, second in every
-        if measure in measures(ablations[first], ablations[second])
+        if measure in comparable_quantities(ablations[first], ablations[second])
         if measure != "restricted_steps"
         or (ablations[first], ablations[second]) in asked
         or _reached(ablations[first], ablations[second], evidence.runs)
@@ -191,7 +191,9 @@ def wholes(ablations: Sequence[Ablation]) -> Sequence[Pair]:
 def one_layer_each(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     """Those of `wholes` that lack both connections of a single layer, the first first: of the causal decoder without
     positional encoding that is otherwise as most ablations are."""
-    usual = switches.ablations_with(ablations, **(switches.common_values(ablations) | {"positional": "none", "attention": "causal"}))
+    usual = switches.ablations_with(
+        ablations, **(switches.common_values(ablations) | {"positional": "none", "attention": "causal"})
+    )
     found = [
         (ablation, whole)
         for ablation, whole in wholes(ablations)

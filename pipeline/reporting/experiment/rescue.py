@@ -36,7 +36,8 @@ def trios(ablations: Sequence[Ablation]) -> list[Trio]:
         for lacking, whole in plain
         for ablation in ablations
         if ablation != lacking
-        and ablation in switches.ablations_like(ablations, lacking, residual_substitute=ablation.model.residual_substitute)
+        and ablation
+        in switches.ablations_like(ablations, lacking, residual_substitute=ablation.model.residual_substitute)
     ]
 
 

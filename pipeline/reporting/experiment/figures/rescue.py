@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pipeline import switches
-from pipeline.params.model import Substitute
+from pipeline.params.model import SubstituteName
 from pipeline.reporting import style
 from pipeline.reporting.experiment.rescue import Trio
 
 MARGIN = 0.15
 SHOWN = (-5.0, 2.0)
 """The most of the axis that is drawn: an interval may be much wider."""
-IN_WORDS: dict[Substitute, str] = {
+IN_WORDS: dict[SubstituteName, str] = {
     "backward": "the gradient's path alone",
     "forward": "the row's own states",
     "other-row": "another row's, same position",
@@ -40,7 +40,7 @@ def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
     found = table.set_index("ablation")
     drawn = found[["rescue", "rescue_low", "rescue_high"]].clip(*SHOWN)
     limits = min(drawn.min().min(), 0.0) - MARGIN, max(drawn.max().max(), 1.0) + MARGIN
-    before: list[Substitute] = []
+    before: list[SubstituteName] = []
     for axes, site in zip(panels, sites, strict=True):
         own = [one for one in trios if one.plain.name == site]
         for place, one in enumerate(own):

@@ -22,7 +22,10 @@ def masks(evidence: Evidence) -> Finding | None:
     claims = []
     for ablation in evidence.base(positional="none", attention="causal")[:1]:
         first, last = 0, ablation.model.layers - 1
-        lacking = next(iter(switches.ablations_like(evidence.ablations, ablation, residual_free=switches.both_sublayers(last))), None)
+        lacking = next(
+            iter(switches.ablations_like(evidence.ablations, ablation, residual_free=switches.both_sublayers(last))),
+            None,
+        )
         estimates = {
             "last": evidence.mean("masks", "max_logit_change", "logit", ablation, layer=last),
             "first": evidence.mean("masks", "max_logit_change", "logit", ablation, layer=first),

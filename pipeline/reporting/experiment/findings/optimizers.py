@@ -22,7 +22,11 @@ def optimizers(evidence: Evidence) -> Finding | None:
                 "other_converged": evidence.converged(other),
                 "other_rising": evidence.rising(other),
             },
-            {"muon": muon.name, "other": other.name, "optimizer": switches.optimizer_in_words(other.training.optimizer)},
+            {
+                "muon": muon.name,
+                "other": other.name,
+                "optimizer": switches.optimizer_in_words(other.training.optimizer),
+            },
         )
         for muon, other in pairs
     ]
