@@ -1,7 +1,7 @@
 """What an ablation is, said once: its switches in order, each with its columns, its words and what question it answers.
 
-Tables, tags, figures and sentences ask here, and here alone an ablation is told from another. Ablations are typed everywhere; a
-table names them, and what it says of their switches is for people.
+Tables, tags, figures and sentences ask here, and here alone an ablation is told from another. Ablations are typed
+everywhere; a table names them, and what it says of their switches is for people.
 """
 
 from collections import Counter
@@ -14,7 +14,8 @@ from pipeline.params import Ablation, Model, Sublayers, Training
 Columns = dict[str, int | str]
 
 GROUPS = ("Positional encoding and mask", "Size", "Residual connections", "Optimizer")
-"""What an ablation may vary first of all, in the order in which ablations are shown. An ablation belongs to the last that applies."""
+"""The groups of switches, in the order in which ablations are shown. An ablation belongs to the last group in which it
+varies."""
 ENCODING, SIZE, RESIDUAL, OPTIMIZER = GROUPS
 
 
@@ -37,7 +38,7 @@ class Switch:
         return getattr(getattr(ablation, self.section), self.field)
 
     def columns(self, ablation: Ablation) -> Columns:
-        """The ablation's value as columns of a table: yes and no as 1 and 0, a sublayer by its layers, such as `0 2`."""
+        """The ablation's value as columns of a table: yes and no as 1 and 0, a sublayer by its layers: `0 2`."""
         value = self.value_of(ablation)
         if isinstance(value, Sublayers):
             return {f"{self.field}_{sublayer}": " ".join(map(str, layers)) for sublayer, layers in value}
@@ -87,16 +88,11 @@ def optimizer_in_words(name: str) -> str:
 
 SWITCHES = (
     Switch("model", "positional", ENCODING, positional_in_words, always_shown=True),
-    Switch("model", "positional_every_layer", ENCODING, lambda on: "PE at every layer" * on, default=False),
     Switch("model", "attention", ENCODING, str, always_shown=True),
     Switch("model", "layers", SIZE, lambda count: f"{count} layer{'s' * (count != 1)}"),
     Switch("model", "heads", SIZE, lambda count: f"{count} head{'s' * (count != 1)}"),
     Switch("model", "width", SIZE, lambda width: f"width {width}"),
     Switch("model", "residual_free", RESIDUAL, missing_residuals_in_words, default=Sublayers()),
-    Switch(
-        "model", "residual_free_initialisation", RESIDUAL, lambda start: f"{start} start" * (start != "normal"),
-        default="normal",
-    ),
     Switch(
         "model", "residual_substitute", RESIDUAL, lambda name: f"{name} instead" * (name != "none"), default="none"
     ),
@@ -137,8 +133,8 @@ def common_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
 
 
 def describe(ablation: Ablation, unsaid: Mapping[str, Any]) -> str:
-    """An ablation in words, such as `no PE, causal, AdamW, no residual at layer 1 (attention)`, without what is as `unsaid`
-    (of `shared`)."""
+    """An ablation in words, such as `no PE, causal, AdamW, no residual at layer 1 (attention)`, without what is as
+    `unsaid` (of `shared`)."""
     said = (
         switch.words(switch.value_of(ablation))
         for switch in SWITCHES
@@ -170,8 +166,8 @@ def ablations_with(ablations: Iterable[Ablation], **values: object) -> list[Abla
 
 
 def ablations_like(ablations: Iterable[Ablation], ablation: Ablation, **changes: object) -> list[Ablation]:
-    """The ablations of the same task that are what `ablation` is, but for `changes`: in their switches and, where the optimizer
-    is the same, in all else but the seeds, and for how long and how closely watched they are trained."""
+    """The ablations of the same task that are what `ablation` is, but for `changes`: in their switches and, where the
+    optimizer is the same, in all else but the seeds, and for how long and how closely watched they are trained."""
     values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | changes
 
     def alike(one: Ablation) -> bool:
@@ -186,11 +182,7 @@ def _unswitched(ablation: Ablation) -> tuple[Any, ...]:
     return ablation.model.model_dump(exclude=switched), ablation.training.model_dump(exclude=counted | switched)
 
 
-INTACT: dict[str, Any] = {
-    "residual_free": Sublayers(),
-    "residual_free_initialisation": "normal",
-    "residual_substitute": "none",
-}
+INTACT: dict[str, Any] = {"residual_free": Sublayers(), "residual_substitute": "none"}
 """The switches of an ablation that lacks no residual connection."""
 
 
@@ -201,21 +193,9 @@ def is_intact(ablation: Ablation) -> bool:
 
 def lacks_residuals(ablation: Ablation) -> bool:
     """Whether the ablation lacks residual connections, and has nothing that makes up for them."""
-    return not is_intact(ablation) and ablation.model == ablation.model.model_copy(
-        update=INTACT | {"residual_free": ablation.model.residual_free}
-    )
-
-
-def is_control(ablation: Ablation) -> bool:
-    """Whether the ablation lacks residual connections and starts near the identity there."""
-    return not is_intact(ablation) and ablation.model.residual_free_initialisation == "identity"
+    return not is_intact(ablation) and ablation.model.residual_substitute == "none"
 
 
 def intact_counterpart(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
     """The same ablation with every residual connection, where the grid has it."""
     return next(iter(ablations_like(ablations, ablation, **INTACT)), None)
-
-
-def control(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
-    """The same residual-free ablation, started near the identity, where the grid has it; a whole one has none."""
-    return next(filter(is_control, ablations_like(ablations, ablation, residual_free_initialisation="identity")), None)

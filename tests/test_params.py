@@ -41,7 +41,6 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         (("model", "layers"), 0, "model.layers: must be greater than or equal to 1, not 0"),
         (("model", "heads"), 3, "heads: 3 does not divide width"),
         (("model", "positional"), "lerned", "model.positional: must be 'none', 'learned'"),
-        (("model", "positional_every_layer"), True, "only learned and sinusoidal"),
         (("model", "residual_free"), [7], "there is no layer 7 (attention); the layers are 0 to"),
         (
             ("model", "residual_free"),
@@ -131,7 +130,6 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
             "search.space: residual_free.attention: has 1 entries, one a layer, but layers goes up to 2",
         ),
         (("search", "space", "heads"), [2, 3], "search.space: heads: 3 does not divide width 16"),
-        (("search", "space", "positional_every_layer"), [False, True], "only learned and sinusoidal"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, path: tuple[str, ...], value: Any, said: str) -> None:

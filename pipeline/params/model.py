@@ -50,13 +50,9 @@ class Model(Config):
     width: PositiveInt
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     positional: PositionalName = "learned"
-    positional_every_layer: bool = False
     attention: AttentionName = "causal"
     residual_free: Sublayers = Sublayers()
     """Those without residual connection."""
-    residual_free_initialisation: Literal["normal", "identity"] = "normal"
-    """How sublayers without residual connection start: like the others, or near the identity, so that signal still
-    passes."""
     residual_substitute: SubstituteName = "none"
     """What stands in for each residual connection that is missing: a part of what it would carry."""
 
@@ -76,11 +72,6 @@ class Model(Config):
             )
         if self.positional == "sinusoidal" and self.width % 2:
             raise ValueError(f"positional: sinusoidal needs an even width, not {self.width}")
-        if self.positional_every_layer and self.positional not in ("learned", "sinusoidal"):
-            raise ValueError(
-                f"positional_every_layer: only learned and sinusoidal encodings are added to the residual "
-                f"stream; positional is {self.positional}"
-            )
         for name, value in self:
             for sublayer, layers in value if isinstance(value, Sublayers) else ():
                 if beyond := [layer for layer in layers if layer >= self.layers]:

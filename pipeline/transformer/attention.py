@@ -59,8 +59,6 @@ class Full:
         return Samples(prefixes, inside[:, None, :].expand(-1, length, -1), last)
 
 
-SELF = 2.0
-"""The own score of a position that leans to itself is the square of this, times the root of a head's units."""
 PATTERNS: dict[str, Pattern] = {"causal": Causal(), "full": Full()}
 
 
@@ -78,14 +76,6 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width, bias=False)
         self.pattern = nn.Identity()  # where whoever watches sees how much every query draws from every key
         self.positional = (positional,)  # in a tuple: shared by all layers, owned (and listed) by the transformer
-
-    @torch.no_grad()
-    def lean_to_identity(self, scale: float) -> None:
-        """Let every position attend to itself, and hand on `scale` times what it sees there. About 97 % of the weight
-        is on the own position then, so that there is something left to learn from."""
-        identity = torch.eye(self.output.in_features)
-        self.query_key_value.weight += torch.cat((SELF * identity, SELF * identity, identity))
-        self.output.weight.copy_(scale * identity)
 
     def forward(
         self,

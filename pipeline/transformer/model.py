@@ -31,14 +31,6 @@ class MLP(nn.Module):
         self.activation = nn.GELU()
         self.output = nn.Linear(4 * width, width, bias=False)
 
-    @torch.no_grad()
-    def lean_to_identity(self, scale: float) -> None:
-        """Let half of the units make up `scale` times the identity: gelu(x) - gelu(-x) = x."""
-        width = self.output.out_features
-        identity = torch.eye(width)
-        self.input.weight[: 2 * width] = torch.cat((identity, -identity))
-        self.output.weight[:, : 2 * width] = scale * torch.cat((identity, -identity), dim=1)
-
     def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         return self.output(self.activation(self.input(x)))
 
@@ -117,7 +109,6 @@ class Transformer(nn.Module):
             raise ValueError(f"residual_substitute {config.residual_substitute} needs reference rows")
         self.register_buffer("reference", torch.as_tensor(reference) if self.lends else None, persistent=False)
         self.pattern = PATTERNS[config.attention]
-        self.positional_every_layer = config.positional_every_layer
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.positional = POSITIONAL[config.positional](length, config.width, config.heads)
         self.dropout = KeyedDropout(config.dropout)
@@ -136,18 +127,11 @@ class Transformer(nn.Module):
         self._initialise(config)
 
     def _initialise(self, config: Model) -> None:
-        """GPT-2's: normal weights, those that write to the residual stream smaller the deeper the network. If so
-        configured, what lets the signal pass where there is no residual connection, as large as it is: a
-        sublayer sees it normalised, so that an identity would make it as many times larger as the embeddings are
-        small."""
+        """GPT-2's: normal weights, those that write to the residual stream smaller the deeper the network."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 writes = name.endswith("output.weight")
                 nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * config.layers) if writes else 1.0))
-        if config.residual_free_initialisation == "identity":
-            for sublayer in self.modules():
-                if isinstance(sublayer, Sublayer) and not sublayer.residual:
-                    sublayer.transformation.lean_to_identity(EMBEDDING_SCALE)
 
     def residual_stream(
         self,
@@ -185,8 +169,6 @@ class Transformer(nn.Module):
             return Donors(reference[len(states) - 1] if reference else None, apart)
 
         for layer, block in enumerate(self.blocks):
-            if layer and self.positional_every_layer:
-                x = self.positional.add(x)
             at = read_at if layer == len(self.blocks) - 1 and not self.lends else None
             x = edit(layer + 1, block(x, entering, biases[layer], at))
             stream.append(x)

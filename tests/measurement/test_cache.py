@@ -12,7 +12,7 @@ SWITCHES = [
     {},
     {"attention": "full"},
     {"positional": "rotary"},
-    {"positional": "learned", "positional_every_layer": True},
+    {"positional": "learned"},
     {"residual_free": [1]},
     {"residual_free": [0], "residual_substitute": "other-row"},
 ]

@@ -29,7 +29,6 @@ architectures = st.integers(1, 4).flatmap(
             "residual_free": st.fixed_dictionaries(
                 {name: st.sets(st.integers(0, layers - 1)).map(sorted) for name in ("attention", "mlp")}
             ),
-            "residual_free_initialisation": st.sampled_from(["normal", "identity"]),
             "residual_substitute": st.sampled_from(list(SUBSTITUTES)),
         }
     )

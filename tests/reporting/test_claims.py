@@ -176,7 +176,6 @@ def test_names_mean_nothing() -> None:
         ("nope-causal-2-layers", "layers_needed"),
         ("nope-causal-no-residual-2", "residual_connections"),
         ("nope-causal-adamw", "optimizers"),
-        ("nope-causal-no-residual-1-identity", "trainability"),
     ],
 )
 def test_other_results_make_other_claims(name: str, finding: str) -> None:

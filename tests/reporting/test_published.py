@@ -82,9 +82,7 @@ def test_layers_are_paired_by_role(layers: int) -> None:
         {"residual_free": {"attention": [1]}},
         {"residual_free": {"mlp": [1]}},
         {"residual_free": [0, 5]},
-        {"residual_free": [1], "residual_free_initialisation": "identity"},
         {"layers": 1},
-        {"positional": "learned", "positional_every_layer": True},
     ],
 )
 def test_what_was_not_published_has_no_counterpart(other: dict[str, object]) -> None:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.measurement.effective_rank import rank
 from pipeline.params import Model
 from pipeline.params.model import DonorSubstitute
 from pipeline.transformer.attention import PATTERNS
@@ -44,11 +43,9 @@ def after(*positions: int) -> Tensor:
 def configurations(draw: st.DrawFn, without: Sequence[str] = ()) -> Model:
     layers = draw(st.integers(1, 3))
     some_layers = st.lists(st.integers(0, layers - 1), unique=True)
-    positional = draw(st.sampled_from(sorted(POSITIONAL)))
     return model(
         layers=layers,
-        positional=positional,
-        positional_every_layer=positional in ("learned", "sinusoidal") and draw(st.booleans()),
+        positional=draw(st.sampled_from(sorted(POSITIONAL))),
         attention=draw(st.sampled_from(sorted(PATTERNS))),
         residual_free={"attention": draw(some_layers), "mlp": draw(some_layers)},
         residual_substitute=draw(st.sampled_from([name for name in SUBSTITUTES if name not in without])),
@@ -96,8 +93,6 @@ def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tenso
 
     x = transformer.positional.add(transformer.embedding(prefixes))
     for layer, block in enumerate(transformer.blocks):
-        if layer and config.positional_every_layer:
-            x = transformer.positional.add(x)
         attention, mlp = block.attention.transformation, block.mlp.transformation
         heads = attention.query_key_value(block.attention.norm(x)).view(batch, length, 3, config.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
@@ -148,11 +143,6 @@ def test_relative_encodings_see_distances_only(positional: str) -> None:
     assert not torch.allclose(scores[..., 0, 0], scores[..., 0, 1])
 
 
-def test_learned_positions_can_be_added_at_every_layer() -> None:
-    once, every = (built(model(positional="learned", positional_every_layer=again)) for again in (False, True))
-    assert not torch.allclose(once(rows(), after(8)), every(rows(), after(8)))
-
-
 @pytest.mark.parametrize("sublayer", ["attention", "mlp"])
 def test_without_a_residual_connection_nothing_bypasses_the_sublayer(sublayer: str) -> None:
     """Silencing the sublayer's output erases the stream exactly where its residual connection is missing."""
@@ -181,34 +171,3 @@ def test_embeddings_are_tied_and_counted_once() -> None:
     assert sum(parameter.numel() for parameter in transformer.parameters()) == (
         VOCABULARY * 16 + 12 * 16 * 16 + 3 * 2 * 16
     )
-
-
-@pytest.mark.parametrize("free", [{"attention": [1]}, {"mlp": [1]}, [0], [1], [2], [0, 1]], ids=str)
-def test_an_identity_start_keeps_the_scale_and_the_rank_of_the_stream(free: object) -> None:
-    """Where there is no residual connection, as if there were one; normal weights keep neither."""
-    tokens = torch.randint(12, (100, 11), generator=torch.Generator().manual_seed(0))
-    visible = torch.ones(1, 11, 11, dtype=torch.bool).tril()
-    ends = {}
-    for name, switches in {
-        "whole": {},
-        "identity": {"residual_free": free, "residual_free_initialisation": "identity"},
-        "normal": {"residual_free": free},
-    }.items():
-        torch.manual_seed(1)
-        transformer = Transformer(model(layers=3, width=48, heads=4, **switches), vocabulary=12, length=11).double()
-        last = transformer.residual_stream(tokens, visible)[-1]
-        ends[name] = last.square().mean().sqrt().item(), rank(last).mean().item()
-    scales, ranks = ({name: end[place] / ends["whole"][place] for name, end in ends.items()} for place in (0, 1))
-    assert 0.8 < scales["identity"] < 1.25
-    assert 0.9 < ranks["identity"] < 1.1
-    assert not 0.5 < scales["normal"] < 2.0 or ranks["normal"] < 0.8
-
-
-def test_an_identity_start_leaves_sublayers_with_residual_connection_alone() -> None:
-    weights = []
-    for start in ("normal", "identity"):
-        torch.manual_seed(1)
-        config = model(layers=2, residual_free={"attention": [], "mlp": [1]}, residual_free_initialisation=start)
-        weights.append(dict(Transformer(config, vocabulary=12, length=8).named_parameters()))
-    differing = {name for name, weight in weights[0].items() if not torch.equal(weight, weights[1][name])}
-    assert differing == {f"blocks.1.mlp.transformation.{end}.weight" for end in ("input", "output")}

@@ -1,7 +1,7 @@
 """Ablations compared seed by seed: runs that share a seed share their data order, so differences say more than means.
 
-Every comparison of the report stands here: which ablations, in what. A later table or sentence looks it up. Only those that
-`params.yaml` declares get a p-value; all others describe.
+Every comparison of the report stands here: which ablations, in what. A later table or sentence looks it up. Only those
+that `params.yaml` declares get a p-value; all others describe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,6 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
         *encodings(evidence),
         *choices(evidence),
         *lacking,
-        *controls(evidence.ablations),
         *optimizers(evidence.ablations),
     ]
     every = list(dict.fromkeys((one.name, other.name) for one, other in [*asked, *all_pairs]))
@@ -126,7 +125,7 @@ def _row(measure: str, first: Ablation, second: Ablation, scored: pd.DataFrame) 
 
 
 def scores(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
-    """What is compared: a row per seed, a column per ablation; NaN where an ablation lacks the seed or has no such score.
+    """What is compared: a row per seed, a column per ablation; NaN where an ablation lacks the seed or the score.
     `table`: a row per member. `budget`: that of `restricted_steps`."""
     values = {
         "restricted_steps": lambda runs: survival.restricted_steps(runs, budget),
@@ -203,15 +202,6 @@ def one_layer_each(ablations: Sequence[Ablation]) -> Sequence[Pair]:
         and len(ablation.model.residual_free.layers) == 1
     ]
     return sorted(found, key=lambda pair: pair[0].model.residual_free.layers)
-
-
-def controls(ablations: Sequence[Ablation]) -> Sequence[Pair]:
-    """Each control (identity start) with the residual-free ablation that starts normally."""
-    return [
-        (control, ablation)
-        for ablation in filter(switches.lacks_residuals, ablations)
-        if (control := switches.control(ablations, ablation))
-    ]
 
 
 def optimizers(ablations: Sequence[Ablation]) -> Sequence[Pair]:
