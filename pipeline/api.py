@@ -28,6 +28,7 @@ from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.params import Ablation
 from pipeline.params.config import shorten, suggest
+from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import MODELS
 from pipeline.stages.analyze import RANDOM_ROWS
 from pipeline.tasks import Problems
@@ -74,8 +75,8 @@ class TrainedModel:
         """The prompts as the model reads them.
 
         Raises:
-            UserError: there are none, or a text in place of a list; one is empty, has a character that the model does not
-                know, is longer than what it was trained on, or not as long as the first.
+            UserError: there are none, or a text in place of a list; one is empty, has a character that the model
+            does not know, is longer than what it was trained on, or not as long as the first.
         """
         if not _listed(prompts):
             raise UserError("prompts: the list is empty")
@@ -162,7 +163,7 @@ class TrainedModel:
         if name not in measurements():
             raise UserError(f"measurement {shorten(name)}: there is none{suggest(name, measurements())}")
         asked = measurements()[name]
-        if asked.of_answers and self.ablation.task.scored_by != "exact_match":
+        if asked.of_answers and self.ablation.task.score != EXACT_MATCH:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
         random = random_rows(RANDOM_ROWS, self.length, len(self.vocabulary))
         held_out = _rows("validation", self.problems, self.vocabulary, self.length, self.digests)

@@ -6,9 +6,8 @@ from typing import Any, get_args
 import pytest
 
 from pipeline.params.model import AttentionName, PositionalName, SubstituteName
-from pipeline.params.task import SECTIONS, Scored
+from pipeline.params.task import SECTIONS
 from pipeline.params.training import OptimizerName
-from pipeline.stages.evaluate import SCORES
 from pipeline.tasks.catalogue import TASKS
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
@@ -24,7 +23,6 @@ from pipeline.transformer.substitutes import SUBSTITUTES
         pytest.param(get_args(SubstituteName), SUBSTITUTES, id="residual_substitute"),
         pytest.param(get_args(OptimizerName), OPTIMIZERS, id="optimizer"),
         pytest.param(tuple(SECTIONS), TASKS, id="task"),
-        pytest.param(get_args(Scored), SCORES, id="scoring"),
     ],
 )
 def test_what_may_be_named_is_what_there_is(allowed: tuple[str, ...], there: Mapping[str, Any]) -> None:

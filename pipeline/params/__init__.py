@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.params.comparison import Comparison, Quantity
 from pipeline.params.config import Config, parse, shorten, suggest, truncate_words
 from pipeline.params.model import Model, Sublayers
+from pipeline.params.score import BITS
 from pipeline.params.search import LayerChoices, Search
 from pipeline.params.task import Task, task
 from pipeline.params.training import Training
@@ -74,9 +75,8 @@ class Ablation(Config):
 
     @property
     def converged_at(self) -> float | None:
-        """The score at which an evaluation counts, as its task is scored; None where none does."""
-        of = {"exact_match": self.training.converged_at, "bits": self.training.converged_at_bits}
-        return of[self.task.scored_by]
+        """The score that an evaluation must reach to count towards convergence; None where no score is enough."""
+        return self.task.score.threshold(self.training)
 
     def resolved(self) -> dict[str, Any]:
         """The ablation as plain values."""
@@ -144,8 +144,8 @@ class Params(Config):
         return [self.ablation(name) for name in self.ablations]
 
     def trial_ablation(self, overrides: Mapping[str, Any], name: str = "trial") -> Ablation:
-        """The ablation that a trial of the search trains: the shared sections with `overrides`, fields of either; evaluated
-        more often than `training` says where its steps ask for it.
+        """The ablation that a trial of the search trains: the shared sections with `overrides`, fields of either;
+        evaluated more often than `training` says where its steps ask for it.
 
         Raises:
             UserError: they make no valid ablation.
@@ -236,8 +236,9 @@ def _possible(ablation: Ablation, where: str) -> Ablation:
 
 
 def comparable_quantities(one: Ablation, other: Ablation) -> list[Quantity]:
-    """What two ablations of a task can be compared in: how well they did and, where the runs of both converge, how soon."""
-    score: Quantity = "test_bits" if one.task.scored_by == "bits" else "test_exact_match"
+    """What two ablations of a task can be compared in: how well they did and, where the runs of both converge, how
+    soon."""
+    score: Quantity = "test_bits" if one.task.score == BITS else "test_exact_match"
     return [score] if None in (one.converged_at, other.converged_at) else ["restricted_steps", score]
 
 

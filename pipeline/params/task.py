@@ -8,16 +8,13 @@ from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 from pipeline.errors import UserError
 from pipeline.params.config import Config, Seed, parse, shorten, suggest
-
-Scored = Literal["exact_match", "bits"]
-"""What success is. `exact_match`: a problem has one right answer, and every character of it counts. `bits`: what comes
-next has a distribution, and counts by the bits per token that it takes to tell it."""
+from pipeline.params.score import BITS, EXACT_MATCH, Score
 
 
 class Task(Config):
     """What every task has: its name, how many examples of it there are, and the seed they are drawn with."""
 
-    scored_by: ClassVar[Scored] = "exact_match"
+    score: ClassVar[Score] = EXACT_MATCH
     name: str
     train_size: PositiveInt
     validation_size: PositiveInt
@@ -140,7 +137,7 @@ class Z6(Elements, Twin):
 class Windows(Task):
     """Windows of a long sequence, and the token after each."""
 
-    scored_by: ClassVar[Scored] = "bits"
+    score: ClassVar[Score] = BITS
     path: Annotated[str, Field(min_length=1)] | None = None
     """The file that holds the sequence. None: one that comes with the libraries."""
     window: Annotated[int, Field(ge=2, le=1024)]

@@ -33,7 +33,7 @@ class GiveUp(Callback):
         rule: Any = module.convergence
         if trainer.global_step < self.step or trainer.should_stop or not history:
             return
-        if hopeless(rule.share([row[rule.score] for row in history]), self.below):
+        if hopeless(rule.score.share([row[rule.column] for row in history]), self.below):
             self.gave_up = trainer.global_step < trainer.max_steps
             trainer.should_stop = True
 
@@ -57,7 +57,7 @@ def train(
     result = Result(
         members=len(ends),
         converged=int(ends["converged"].sum()),
-        score=float(convergence.share(ends[convergence.score]).mean()),
+        score=float(convergence.score.share(ends[convergence.column]).mean()),
         residuals_kept=2 * ablation.model.layers - len(free.attention) - len(free.mlp),
         parameters=trained.parameters,
         flops=_flops_per_step(ablation, data) * float(ends["steps"].sum()),
@@ -77,7 +77,7 @@ def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoi
         trained = fit(again, data, kept=kept)
     rule = Convergence.of(again)
     ends = run_outcomes(pd.DataFrame(trained.history), rule).astype(object)
-    ends["score"] = rule.share(ends.pop(rule.score))
+    ends["score"] = rule.score.share(ends.pop(rule.column))
     known = ends.where(ends.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in known]
 

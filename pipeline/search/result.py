@@ -16,7 +16,7 @@ class Result:
     members: int
     converged: int
     score: float
-    """On validation, in [0, 1] (`Convergence.share`): mean over members, at their last step."""
+    """On validation, in [0, 1] (`Score.share`): mean over members, at their last step."""
     residuals_kept: int
     parameters: int
     flops: float

@@ -12,6 +12,7 @@ from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.measurement.tables import rounded
 from pipeline.params import Params
+from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import ANALYSIS, DATA, MODELS
 from pipeline.training import artifact
 from pipeline.training.artifact import Checkpoint
@@ -44,7 +45,7 @@ def run(params: Params, name: str) -> None:
     trained = artifact.read(MODELS / name, ablation, data, snapshots=True)
     rows = data.rows["validation"]
     random = random_rows(RANDOM_ROWS, data.length, len(data.vocabulary))
-    answered = ablation.task.scored_by == "exact_match"
+    answered = ablation.task.score == EXACT_MATCH
     asked = {name: one for name, one in measurements().items() if answered or not one.of_answers}
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in asked}
     for moment, model in _members(trained, data.inputs):

@@ -10,7 +10,7 @@ from pipeline.dataset import Dataset
 from pipeline.measurement import accuracy
 from pipeline.measurement.bits import bits
 from pipeline.params import Params
-from pipeline.params.task import Scored
+from pipeline.params.score import BITS, EXACT_MATCH, Score
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
 from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
@@ -34,9 +34,9 @@ def bits_per_token(member: Transformer, data: Dataset, task: Problems) -> dict[s
     return {"test_bits": of_rows.mean().item(), "test_examples": len(of_rows)}
 
 
-SCORES: dict[Scored, Callable[[Transformer, Dataset, Problems], dict[str, float]]] = {
-    "exact_match": exact_match,
-    "bits": bits_per_token,
+SCORES: dict[Score, Callable[[Transformer, Dataset, Problems], dict[str, float]]] = {
+    EXACT_MATCH: exact_match,
+    BITS: bits_per_token,
 }
 """What a task is scored by -> the columns of `runs.csv` that say how a member did."""
 
@@ -55,7 +55,7 @@ def run(params: Params, name: str) -> None:
     records = []
     for seed, member in trained.members.items():
         with torch.inference_mode(), limit_threads(ablation.training.threads):
-            scored = SCORES[ablation.task.scored_by](member, data, task)
+            scored = SCORES[ablation.task.score](member, data, task)
         records.append(
             {"ablation": name, "seed": seed, "task": ablation.dataset, **switches.columns(ablation)}
             | {"parameters": trained.parameters}

@@ -81,8 +81,8 @@ def state(module: LightningModule) -> str:
     if not module.history:
         return "loss -"
     last = {row["seed"]: row for row in module.history}.values()
-    loss, score = (sum(row[name] for row in last) / len(last) for name in ("validation_loss", rule.score))
-    said = (f"loss {loss:.3f}", f"{rule.scored_by.replace('_', ' ')} {score:.3f}", converged(module))
+    loss, score = (sum(row[name] for row in last) / len(last) for name in ("validation_loss", rule.column))
+    said = (f"loss {loss:.3f}", f"{rule.score.words} {score:.3f}", converged(module))
     return ", ".join(filter(None, said))
 
 

@@ -1,4 +1,5 @@
-"""Stage `report`: every ablation's evaluation, history and measurements in; tables, figures, claims and the page out."""
+"""Stage `report`: every ablation's evaluation, history and measurements in; tables, figures, claims and the page
+out."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,7 @@ def _model(ablation: Ablation) -> files.VerifiedFolder:
 def _evaluation(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
     command = f"python -m pipeline evaluate {ablation.name}"
     table = files.open_verified(EVALUATION / ablation.name, made_by=command, of=model.digest).csv(TESTED)
-    scores = [f"{split}_{ablation.task.scored_by}" for split in ("validation", "test")]
+    scores = [ablation.task.score.column(split) for split in ("validation", "test")]
     if missing := [column for column in (*tables.REQUIRED, *scores) if column not in table]:
         raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
     _check_seeds(table, ablation, str(EVALUATION / ablation.name))
@@ -157,6 +158,7 @@ def _history(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
 def _check_seeds(table: pd.DataFrame, ablation: Ablation, where: str) -> None:
     if set(table["seed"]) != set(ablation.training.seeds):
         raise UserError(
-            f"{where}: has the seeds {sorted(set(table['seed']))}, but params.yaml says {sorted(ablation.training.seeds)}; "
+            f"{where}: has the seeds {sorted(set(table['seed']))}, but params.yaml says "
+            f"{sorted(ablation.training.seeds)}; "
             f"`python -m pipeline repro` trains what is missing"
         )

@@ -137,7 +137,8 @@ def finish(params: Params, study: optuna.Study, url: URL) -> None:
     _write(told)
     if (done := completed_trials(study)) < trials_required(params):
         raise RunError(
-            f"search: {done} of {trials_required(params)} trials are complete, the workers are gone; the same command goes on"
+            f"search: {done} of {trials_required(params)} trials are complete, the workers are gone; the same "
+            f"command goes on"
         )
     if missing := told.unconfirmed:
         raise RunError(f"search: trials {missing} are not confirmed, the workers are gone; the same command goes on")
@@ -217,7 +218,7 @@ def _data(params: Params) -> dataset.Dataset:
         UserError: there is no such dataset, or nothing says when a member has converged on it.
     """
     asked, task = params.search.task, params.task(params.search.task)
-    if task.scored_by == "bits" and params.training.converged_at_bits is None:
+    if task.score.threshold(params.training) is None:
         raise UserError(
             f"search.task: {asked} is scored by bits per token; say at how many a member has converged "
             f"(training.converged_at_bits)"

@@ -1,7 +1,7 @@
 """The runs of an ablation: a parent, and a child per seed.
 
-`LiveRuns` draws curves while an ablation trains; `sync` makes the runs agree with what lies on the disk, as often as one
-likes. Runs are found again by the ablation's identity, which is known before training and afterwards.
+`LiveRuns` draws curves while an ablation trains; `sync` makes the runs agree with what lies on the disk, as often
+as one likes. Runs are found again by the ablation's identity, which is known before training and afterwards.
 """
 
 import json
@@ -39,7 +39,8 @@ def result_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
 
 
 class LiveRuns(BestEffort):
-    """The runs of an ablation while it trains. Use as a context; leaving it by an exception marks them killed or failed.
+    """The runs of an ablation while it trains. Use as a context; leaving it by an exception marks them killed or
+    failed.
 
     Earlier runs of the same identity are deleted: the files that they showed are replaced.
     """
@@ -162,7 +163,7 @@ def _shows(store: Store, trained: TrainedAblation, seed: int | None, run: Run) -
     """Whether what the run shows, be it all or not, is what the files say."""
     if TRAINED in run.tags:
         return run.tags[TRAINED] == trained.trained
-    score = Convergence.of(trained.ablation).score
+    score = Convergence.of(trained.ablation).column
     truth = {row["step"]: row[score] for row in trained.curve(seed)}
     return all(
         step in truth and math.isclose(value, truth[step], rel_tol=1e-5, abs_tol=1e-9)
@@ -171,8 +172,9 @@ def _shows(store: Store, trained: TrainedAblation, seed: int | None, run: Run) -
 
 
 def _points(store: Store, ablation: Ablation, run: Run) -> dict[int, float]:
-    """The evaluations that the run shows, by the score of the ablation's task: what it is compared with the files by."""
-    score = Convergence.of(ablation).score
+    """The evaluations that the run shows, by the score of the ablation's task: what it is compared with the files
+    by."""
+    score = Convergence.of(ablation).column
     return store.points(run.id, score) if score in run.metrics else {}
 
 

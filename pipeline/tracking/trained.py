@@ -21,7 +21,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainedAblation:
-    """A trained ablation, as far as its files were written. What a run shows is asked for by seed; None: the ablation's own."""
+    """A trained ablation, as far as its files were written. What a run shows is asked for by seed; None: the
+    ablation's own."""
 
     folder: Path
     ablation: Ablation
@@ -76,7 +77,7 @@ class TrainedAblation:
         """Two sentences of Markdown."""
         rule, runs, said = Convergence.of(self.ablation), len(self.outcomes), []
         if rule.at is not None:
-            score = {"exact_match": "exact match of at least", "bits": "bits per token of at most"}[rule.scored_by]
+            score = f"{rule.score.words} of at {'least' if rule.score.higher_is_better else 'most'}"
             converged = int(self.outcomes["converged"].sum())
             said.append(f"**{converged} of {runs} seeds converged** (validation {score} {rule.at}).")
         if "test_exact_match" in self.outcomes:
@@ -90,7 +91,7 @@ class TrainedAblation:
 
 def curves(ablation: Ablation) -> list[str]:
     """Those of a member: all that its history says of an evaluation, but for whose and when it is."""
-    return [name for name in history_columns(ablation.task.scored_by) if name not in ("seed", "step", "diverged")]
+    return [name for name in history_columns(ablation.task.score) if name not in ("seed", "step", "diverged")]
 
 
 def rows(table: pd.DataFrame) -> list[Row]:

@@ -110,7 +110,7 @@ def write(folder: Path, ablation: Ablation, dataset: Dataset, trained: Trained) 
         "parameters": trained.parameters,
         "dataset": {"name": ablation.dataset, "digests": dataset.digests},
     }
-    history = pd.DataFrame(trained.history, columns=history_columns(ablation.task.scored_by))
+    history = pd.DataFrame(trained.history, columns=history_columns(ablation.task.score))
     with files.replacing_folder(folder, of=ablation.name) as new:
         for seed, tensors in trained.weights.items():
             files.write_bytes(new / weights(seed), safetensors.torch.save(tensors))
@@ -144,8 +144,8 @@ def opened(folder: Path, *, made_by: str = "", of: str | None = None) -> Written
 
 
 def read(folder: Path, ablation: Ablation, dataset: Dataset, *, snapshots: bool = False) -> Checkpoint:
-    """Read what `ablation` was trained to and check it: it must be whole, unaltered, and trained on `dataset`. How it was
-    trained is what its files say. `snapshots`: those too.
+    """Read what `ablation` was trained to and check it: it must be whole, unaltered, and trained on `dataset`. How
+    it was trained is what its files say. `snapshots`: those too.
 
     Raises:
         UserError: something is missing, truncated or altered, or the dataset is another.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.dataset.rows import IGNORED, is_correct
 from pipeline.params import Ablation
+from pipeline.params.score import EXACT_MATCH
 from pipeline.training.convergence import Convergence, History
 from pipeline.training.data import PopulationData
 from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms, learning_rate_factor
@@ -181,7 +182,7 @@ class PopulationModule(LightningModule):
             .double()
         )
         diverged = ~(train_loss + loss).isfinite()
-        score = right if self.convergence.scored_by == "exact_match" else rounded_as_in_history(loss / math.log(2))
+        score = right if self.convergence.score == EXACT_MATCH else rounded_as_in_history(loss / math.log(2))
         optimizer: Any = self.optimizers()
         rows = [
             {
@@ -189,7 +190,7 @@ class PopulationModule(LightningModule):
                 "step": self.global_step,
                 "train_loss": train_loss[place].item(),
                 "validation_loss": loss[place].item(),
-                self.convergence.score: score[place].item(),
+                self.convergence.column: score[place].item(),
                 "gradient_norm": gradient_norm[place].item(),
                 "learning_rate": optimizer.param_groups[0]["lr"],
                 "diverged": int(diverged[place]),
@@ -202,7 +203,7 @@ class PopulationModule(LightningModule):
         self.history += rows
         self.scores.append(np.full(len(self.ablation.training.seeds), np.nan))
         self.scores[-1][self.active] = score
-        if self.convergence.scored_by == "bits":
+        if not self.convergence.score.higher_is_better:
             self._keep_the_best()
         converged = torch.from_numpy(self.convergence.converged(self.scores)[-1][self.active])
         self._let_go(diverged | (converged if self.ablation.training.stop_when_converged else False), optimizer)

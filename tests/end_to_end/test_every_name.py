@@ -78,6 +78,6 @@ def test_every_name_goes_through_the_whole_pipeline(tmp_path: Path, monkeypatch:
     told = "".join(path.read_text() for path in [Path("reports/summary.md"), *Path("reports/appendix").iterdir()])
     assert all(f"`{name}`" in told for name in params.ablations)
     assert all(f"({name})" in told for name in params.tasks)  # the report tells the tasks apart
-    scores = {name: params.task(name).scored_by for name in params.tasks}
+    scores = {name: params.task(name).score.name for name in params.tasks}
     assert all(Path("reports/figures", f"{name}-{score}.png").exists() for name, score in scores.items())
     assert len({run.tags["ablation"] for name in params.ablations for run in shown(params, name)}) == len(runs)

@@ -85,7 +85,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder / part / ablation.name for part in (report.MODELS, report.EVALUATION, report.ANALYSIS)
         )
         table = evaluation(ablation)
-        score = f"validation_{ablation.task.scored_by}"
+        score = ablation.task.score.column("validation")
         files.write_csv(model / "history.csv", table[["seed", score]].assign(step=100, train_loss=1.0))
         files.write_manifest(model, of=ablation.name)
         files.write_csv(tested / "evaluation.csv", table)

@@ -11,6 +11,7 @@ from pipeline import dataset
 from pipeline.errors import UserError
 from pipeline.params import Params, Task
 from pipeline.params import task as section
+from pipeline.params.score import BITS
 from pipeline.reporting.experiment.ceiling import ceiling
 from pipeline.stages.evaluate import SCORES
 from pipeline.tasks import SPLITS, Problems
@@ -97,7 +98,7 @@ def test_the_vocabulary_is_sorted_and_holds_every_character(chosen: Problems) ->
 
 def test_there_is_a_place_for_every_character_of_the_longest_answer_and_its_end(chosen: Problems) -> None:
     assert len(chosen.end) <= 1
-    listed = everything(chosen) if chosen.task.scored_by == "bits" else _all(chosen)[0]
+    listed = everything(chosen) if chosen.task.score == BITS else _all(chosen)[0]
     longest = listed["answer"].str.len().max()
     assert len(chosen.places) == longest + len(chosen.end)
     assert len(set(chosen.places)) == len(chosen.places)
@@ -120,7 +121,7 @@ def test_strata_hold_the_values_they_declare(chosen: Problems) -> None:
 
 def _all(chosen: Problems) -> tuple[pd.DataFrame, np.ndarray]:
     found = chosen.enumerated()
-    if chosen.task.scored_by == "bits":
+    if chosen.task.score == BITS:
         assert found is None
         pytest.skip("nobody knows all that could be")
     assert found is not None, "too many problems to list under the options in OPTIONS"
@@ -177,9 +178,9 @@ def test_it_can_be_trained_and_scored(chosen: Problems, tmp_path: Path, smoke: P
     member = Transformer(ablation.model, vocabulary=len(data.vocabulary), length=data.length)
     member.load_state_dict(trained.weights[1])
     member.eval()
-    columns = SCORES[chosen.task.scored_by](member, data, chosen)
+    columns = SCORES[chosen.task.score](member, data, chosen)
     assert columns["test_examples"] == SIZES["test"]
-    if chosen.task.scored_by == "bits":
+    if chosen.task.score == BITS:
         assert 0 < columns["test_bits"] < 20
         return
     strata = [f"{name}_{value}" for name, values in chosen.strata.items() for value in values]

@@ -11,6 +11,7 @@ from pipeline.dataset import Dataset
 from pipeline.measurement.bits import bits
 from pipeline.params import Ablation
 from pipeline.params import task as section
+from pipeline.params.score import BITS
 from pipeline.tasks.catalogue import problems
 from pipeline.training import checkpoints
 from pipeline.training.convergence import Convergence, history_columns, kept_steps, mean_curve, run_outcomes
@@ -53,7 +54,7 @@ def test_every_member_is_kept_as_it_was_at_its_best_evaluation(data: Dataset, tm
         at = history[(history["seed"] == seed) & (history["step"] == step)]
         assert kept == pytest.approx(at["validation_bits"].item(), rel=1e-5)
         assert step < 60
-    assert list(history.columns) == history_columns("bits")
+    assert list(history.columns) == history_columns(BITS)
 
 
 def test_nobody_converges_where_no_number_says_when(data: Dataset) -> None:

@@ -1,7 +1,6 @@
 """What the history says of each member, and that everybody agrees on when one has converged."""
 
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -75,38 +74,6 @@ def test_members_do_not_feel_their_neighbours() -> None:
     together = run_outcomes(pd.concat([first, second]), RULE)
     alone = pd.concat([run_outcomes(one, RULE) for one in (first, second)], ignore_index=True)
     pd.testing.assert_frame_equal(together, alone)
-
-
-@pytest.mark.parametrize(
-    ("at", "rows", "required"),
-    [(0.9, 10, 9), (0.07, 100, 7), (0.99, 1000, 990), (0.55, 20, 11), (0.29, 100, 29), (0.991, 1000, 991), (1.0, 7, 7),
-     (0.5, 3, 2), (1e-9, 1000, 1)],
-)  # fmt: skip
-def test_a_threshold_is_meant_as_it_is_written(at: float, rows: int, required: int) -> None:
-    """Though 0.55 * 20 is 11.000000000000002 in floating point, and 0.29 * 100 is 28.999999999999996."""
-    assert Convergence(at, rows).required == required
-
-
-thresholds = st.integers(1, 10_000).map(lambda numerator: numerator / 10_000)
-
-
-@given(at=thresholds, rows=st.integers(1, 100_000), data=st.data())
-def test_convergence_is_decided_on_counts_however_the_share_was_rounded(
-    at: float, rows: int, data: st.DataObject
-) -> None:
-    rule = Convergence(at, rows)
-    around = st.integers(max(0, rule.required - 2), min(rows, rule.required + 2))
-    right = data.draw(around | st.integers(0, rows))
-    share = right / rows
-    rounded = [share, float(np.float32(right) / np.float32(rows)), float(f"{share:.7g}")]
-    assert rule.right(rounded).tolist() == [right] * 3
-    assert rule.reached(rounded).tolist() == [Fraction(right, rows) >= Fraction(str(at))] * 3
-
-
-@given(at=thresholds, rows=st.integers(1, 100_000))
-def test_nothing_right_never_converges_and_everything_right_always(at: float, rows: int) -> None:
-    rule = Convergence(at, rows)
-    assert rule.reached([np.nan, 0.0, 1.0]).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("in_a_row", [1, 2])

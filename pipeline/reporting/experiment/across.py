@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipeline import switches
 from pipeline.params import Ablation
+from pipeline.params.score import BITS
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.reporting.experiment.figures import across as drawn
@@ -38,12 +39,14 @@ def many(evidence: Sequence[Evidence]) -> bool:
 
 
 def kind(evidence: Evidence, ablation: Ablation) -> str:
-    """What an ablation is, said without what most ablations of its task share: the same words for the same idea on any task."""
+    """What an ablation is, said without what most ablations of its task share: the same words for the same idea on
+    any task."""
     return switches.describe(ablation, switches.common_values(evidence.ablations))
 
 
 def matrix(evidence: Sequence[Evidence]) -> pd.DataFrame:
-    """A row per task and kind of ablation: how many of its `runs` converged with the exact interval of their share, or the
+    """A row per task and kind of ablation: how many of its `runs` converged with the exact interval of their share,
+    or the
     mean test bits per token with its t interval; the order-blind `ceiling` of the task. `shade`: how good that is, from
     0 to 1: the share that converged, or where the bits lie between the worst and the best ablation of a task and its
     twin."""
@@ -101,7 +104,8 @@ def finding(evidence: Sequence[Evidence]) -> Finding:
     figure = Figure(
         "tasks",
         "What became of each kind of ablation on each task: runs that converged, or bits per token",
-        "A row is a task, below it its twin, in which order is worth nothing; a column is a kind of ablation. k/n: runs "
+        "A row is a task, below it its twin, in which order is worth nothing; a column is a kind of ablation. k/n: "
+        "runs "
         "that learned the task within their budget; a number with a point: test bits per token. The darker, the "
         "better: the share of runs, or where the bits lie between the worst and the best on a task and its twin. "
         "Right: the most that can be had without order, where it can be enumerated.",
@@ -126,7 +130,7 @@ def _entry(found: Estimate | None) -> str:
 
 
 def _by_bits(evidence: Evidence) -> bool:
-    return evidence.problems.task.scored_by == "bits"
+    return evidence.problems.task.score == BITS
 
 
 def _ablation(evidence: Evidence, **switches: object) -> Ablation | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline import switches
 from pipeline.params import Ablation
-from pipeline.params.task import Scored
+from pipeline.params.score import SCORES, Score
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.comparisons import one_layer_each
 from pipeline.reporting.experiment.evidence import Evidence
@@ -23,9 +23,6 @@ CHAPTERS: dict[Chapter, str] = {
     "details": "Details",
 }
 """In the order of the page, with their titles."""
-ANSWERS: tuple[Scored] = ("exact_match",)
-BITS: tuple[Scored] = ("bits",)
-"""What a task may be scored by, for sections that have nothing to say of others."""
 LINES = "Line: mean over seeds, band: from the least to the most; in colour as trained."
 DOTS = "A dot per seed, in colour as trained."
 PANELS = 12
@@ -55,7 +52,7 @@ class Registered:
     title: str
     tells: Sequence[str]
     """The measurements that it tells of; one that no section tells of gets one of its own."""
-    scores: Collection[Scored]
+    scores: Collection[Score]
     """It tells of tasks that are scored by one of these."""
     find: Callable[[Evidence], Finding | None]
     """None where the grid has nothing to say about it."""
@@ -71,7 +68,7 @@ def section(
     title: str,
     *,
     tells: Sequence[str] = (),
-    scores: Collection[Scored] = (*ANSWERS, *BITS),
+    scores: Collection[Score] = SCORES,
 ) -> Callable[[Callable[[Evidence], Finding | None]], Callable[[Evidence], Finding | None]]:
     """Mark a function as a section of the report, under the name of its file."""
 
@@ -148,7 +145,8 @@ About = Callable[[Ablation, Ablation], Mapping[str, Estimate | None]]
 def by_layer(
     ablations: Sequence[Ablation], about: About, *, optional: Collection[str] = ()
 ) -> tuple[dict[str, Estimate | None], list[tuple[str, str]]]:
-    """What is to be said of each ablation that lacks the connections of one layer, beside the same ablation with all: the
+    """What is to be said of each ablation that lacks the connections of one layer, beside the same ablation with
+    all: the
     numbers of `about`, each called `at_<layer>_<its name>`, and for each layer `at_<layer>` and which it is in words. A
     layer of which a number is missing that is not `optional` is left out."""
     estimates: dict[str, Estimate | None] = {}

@@ -56,7 +56,7 @@ def findings(
     chapters: Collection[Chapter] = tuple(CHAPTERS),
 ) -> Iterator[Told]:
     """All there is to tell on one task in these chapters, in the order of the page. `prefix`: of its figures' names."""
-    of_task = [section for section in sections() if evidence.problems.task.scored_by in section.scores]
+    of_task = [section for section in sections() if evidence.problems.task.score in section.scores]
     told = {name for section in of_task for name in section.tells}
     generic = [one for name, one in measurements.items() if name not in told]
     for chapter in chapters:

@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from pipeline import switches
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation
+from pipeline.params.score import BITS
 from pipeline.reporting.experiment.published import for_ablation
 from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval, mean_of
 from pipeline.reporting.survival import restricted_steps
@@ -69,7 +70,7 @@ def ablations(
                 "ablation": ablation.name,
                 "runs": len(own),
                 **(_converged(own) if converges else {}),
-                **(_bits(own) if ablation.task.scored_by == "bits" else _exact_match(own)),
+                **(_bits(own) if ablation.task.score == BITS else _exact_match(own)),
                 "order_blind_ceiling": ceilings[ablation.dataset] if len(checked) else None,
                 "runs_above_ceiling": int(checked["above"].sum()) if len(checked) else None,
                 "ceiling_p_value": float(checked["p_value"].min()) if len(checked) else None,
@@ -177,8 +178,8 @@ def above_ceiling(ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, 
 
 
 def by_place(runs: pd.DataFrame, place: str) -> pd.DataFrame:
-    """How often each character of the answer is right: `ablation, key, mean` over the runs of an ablation, places counted
-    from 1 in the order they are produced."""
+    """How often each character of the answer is right: `ablation, key, mean` over the runs of an ablation, places
+    counted from 1 in the order they are produced."""
     return _means(runs, {key: runs[f"{place}_{key}"] for key in _numbered(runs, place)})
 
 

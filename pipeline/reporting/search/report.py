@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline import switches
 from pipeline.params import Params
+from pipeline.params.score import BITS
 from pipeline.reporting import sentences
 from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Record, Unit, Where, records
 from pipeline.reporting.page import Figure, Page, Section, Table
@@ -69,7 +70,7 @@ def _blind(study: Study) -> Iterator[Claim]:
     """What cannot know the order: that it never converged, or that something leaks; of a task with right answers that
     depend on the order."""
     task, blind = study.params.task(study.params.search.task), study.order_blind
-    if task.scored_by == "bits" or not task.order_counts:
+    if task.score == BITS or not task.order_counts:
         return
     for _, trial in blind[blind["converged"] > 0].iterrows():
         converged = study.converged({"trial": int(trial["trial"])})
@@ -113,7 +114,7 @@ def _course(study: Study) -> Claim:
 
 def _rule(params: Params) -> str:
     """From what an evaluation counts."""
-    if params.task(params.search.task).scored_by == "bits":
+    if params.task(params.search.task).score == BITS:
         return f"bits per token were at most {params.training.converged_at_bits}"
     return f"exact match was at least {percent(params.training.converged_at)}"
 

@@ -75,8 +75,7 @@ class Study(Lookup):
     @property
     def score(self) -> str:
         """What a score between 0 and 1 is, in words."""
-        of = {"exact_match": "exact match", "bits": "probability of the next token"}
-        return of[self.params.task(self.params.search.task).scored_by]
+        return self.params.task(self.params.search.task).score.share_words
 
     @property
     def order_blind(self) -> pd.DataFrame:

@@ -3,17 +3,19 @@
 from functools import partial
 
 from pipeline import switches
+from pipeline.params.score import BITS
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.finding import BITS, Column, Finding, by_ablation, diverged, section
+from pipeline.reporting.experiment.finding import Column, Finding, by_ablation, diverged, section
 from pipeline.reporting.page import Figure
 from pipeline.reporting.wording import brief
 
 
-@section("results", 0, "Results by ablation", scores=BITS)
+@section("results", 0, "Results by ablation", scores=[BITS])
 def bits(evidence: Evidence) -> Finding:
-    """The table of all ablations with what the twin takes more, the main figure, and the ablations that tell the story."""
+    """The table of all ablations with what the twin takes more, the main figure, and the ablations that tell the
+    story."""
     usual = switches.common_values(evidence.ablations)
     worth = [ablation for ablation in evidence.ablations if evidence.order_value(ablation)]
     columns: dict[str, Column] = {"Test bits per token": evidence.bits}

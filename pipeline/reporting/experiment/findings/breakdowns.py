@@ -2,14 +2,15 @@
 
 from functools import partial
 
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.experiment import tables
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.finding import ANSWERS, Finding, section
+from pipeline.reporting.experiment.finding import Finding, section
 from pipeline.reporting.page import Figure
 
 
-@section("details", 20, "Where the errors are", scores=ANSWERS)
+@section("details", 20, "Where the errors are", scores=[EXACT_MATCH])
 def breakdowns(evidence: Evidence) -> Finding:
     """A heat map for the places of the answer, and for each of the task's strata."""
     problems = evidence.problems

@@ -4,17 +4,18 @@ from functools import partial
 
 from pipeline import switches
 from pipeline.params import Ablation
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.finding import ANSWERS, Finding, by_ablation, section
+from pipeline.reporting.experiment.finding import Finding, by_ablation, section
 from pipeline.reporting.page import Figure
 
 CURVE = 4
 """Fewer depths are no curve."""
 
 
-@section("questions", 30, "How many layers does the causal mask need to tell the order?", scores=ANSWERS)
+@section("questions", 30, "How many layers does the causal mask need to tell the order?", scores=[EXACT_MATCH])
 def layers_needed(evidence: Evidence) -> Finding | None:
     """Causal ablations without positional encoding that differ in the number of layers alone, the shallowest first."""
     depths = sorted({ablation.model.layers for ablation in evidence.ablations})

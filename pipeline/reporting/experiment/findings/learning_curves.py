@@ -8,12 +8,14 @@ from pipeline.reporting.experiment.finding import Finding, by_panel, section
 @section("details", 10, "Learning curves")
 def learning_curves(evidence: Evidence) -> Finding:
     """A panel per ablation."""
-    score = {"exact_match": "exact match", "bits": "bits per token"}[scored_by := evidence.problems.task.scored_by]
+    score = evidence.problems.task.score
     figure = by_panel(
         evidence,
         "learning_curves",
-        f"Validation {score} over training steps, by ablation",
-        f"Validation {score}, a line per seed, to its last evaluation (a run that has converged may stop there).",
-        lambda ablations: outcomes.learning_curves(evidence.history, ablations, f"validation_{scored_by}", score),
+        f"Validation {score.words} over training steps, by ablation",
+        f"Validation {score.words}, a line per seed, to its last evaluation (a run that has converged may stop there).",
+        lambda ablations: outcomes.learning_curves(
+            evidence.history, ablations, score.column("validation"), score.words
+        ),
     )
     return Finding(figures=[figure])

@@ -1,13 +1,14 @@
 """Is the result one of the optimizer?"""
 
 from pipeline import switches
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment import comparisons
 from pipeline.reporting.experiment.evidence import Evidence
-from pipeline.reporting.experiment.finding import ANSWERS, Finding, differences, section
+from pipeline.reporting.experiment.finding import Finding, differences, section
 
 
-@section("questions", 50, "Does the optimizer matter?", scores=ANSWERS)
+@section("questions", 50, "Does the optimizer matter?", scores=[EXACT_MATCH])
 def optimizers(evidence: Evidence) -> Finding | None:
     """Ablations that differ in the optimizer alone (and in its own learning rate)."""
     pairs = comparisons.optimizers(evidence.ablations)

@@ -1,17 +1,19 @@
 """Our ablations beside the runs found in the authors' public notebooks."""
 
 from pipeline.params import Ablation
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim, Estimate, IntervalKind, Unit
 from pipeline.reporting.experiment import published as runs
 from pipeline.reporting.experiment.comparisons import one_layer_each
 from pipeline.reporting.experiment.evidence import Evidence
-from pipeline.reporting.experiment.finding import ANSWERS, Finding, by_ablation, section
+from pipeline.reporting.experiment.finding import Finding, by_ablation, section
 from pipeline.reporting.wording import NOTHING, listed, percent, sure
 
 
-@section("details", 30, "Beside the published runs", scores=ANSWERS)
+@section("details", 30, "Beside the published runs", scores=[EXACT_MATCH])
 def published(evidence: Evidence) -> Finding | None:
-    """A row for each ablation that has published runs, and which layer's residual connections cost most, there and here."""
+    """A row for each ablation that has published runs, and which layer's residual connections cost most, there and
+    here."""
     ablations = [ablation for ablation in evidence.ablations if _theirs(evidence, ablation)]
     if not ablations:
         return None

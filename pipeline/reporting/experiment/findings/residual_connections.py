@@ -4,13 +4,14 @@ from functools import partial
 
 from pipeline import switches
 from pipeline.params import Ablation
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment import comparisons
 from pipeline.reporting.experiment.evidence import Evidence
-from pipeline.reporting.experiment.finding import ANSWERS, Finding, by_ablation, by_layer, differences, section
+from pipeline.reporting.experiment.finding import Finding, by_ablation, by_layer, differences, section
 
 
-@section("questions", 40, "What do residual connections have to do with it?", scores=ANSWERS)
+@section("questions", 40, "What do residual connections have to do with it?", scores=[EXACT_MATCH])
 def residual_connections(evidence: Evidence) -> Finding | None:
     """The ablations that lack any, and each beside the same ablation with all of them. Controls are told of apart."""
     lacking = [ablation for ablation in evidence.ablations if not switches.is_intact(ablation)]

@@ -4,15 +4,16 @@ from functools import partial
 
 from pipeline import switches
 from pipeline.params import Ablation, Training
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.finding import ANSWERS, Finding, by_ablation, diverged, section
+from pipeline.reporting.experiment.finding import Finding, by_ablation, diverged, section
 from pipeline.reporting.page import Figure
 from pipeline.reporting.wording import brief, interval, percent
 
 
-@section("results", 0, "Results by ablation", scores=ANSWERS)
+@section("results", 0, "Results by ablation", scores=[EXACT_MATCH])
 def results(evidence: Evidence) -> Finding:
     """The table of all ablations, the main figure, and an alarm for every ablation that knows more than it can."""
     usual = switches.common_values(evidence.ablations)
@@ -51,7 +52,8 @@ def results(evidence: Evidence) -> Finding:
     figures = [
         Figure(
             "steps",
-            "Steps to converge of every run by ablation, up to the budget, and how many runs of each ablation converged",
+            "Steps to converge of every run by ablation, up to the budget, and how many runs of each ablation "
+            "converged",
             "A mark is a run (seed): where it converged, or at the end of its budget (a triangle where it was still "
             "getting better, a cross where not). Bar: the mean up to the budget with its t 95% interval. Right: how "
             "many runs converged, with the exact 95% interval of their share.",

@@ -4,11 +4,12 @@ from functools import partial
 
 from pipeline import switches
 from pipeline.params import Ablation
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment import rescue
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.reporting.experiment.figures import rescue as drawn
-from pipeline.reporting.experiment.finding import ANSWERS, Finding, by_ablation, section
+from pipeline.reporting.experiment.finding import Finding, by_ablation, section
 from pipeline.reporting.page import Figure
 
 
@@ -16,7 +17,7 @@ from pipeline.reporting.page import Figure
     "questions",
     50,
     "What does a residual connection give: position, content, or a path to learn by?",
-    scores=ANSWERS,
+    scores=[EXACT_MATCH],
 )
 def substitutes(evidence: Evidence) -> Finding | None:
     """Each ablation with a substitute beside the same ablation without one and the one with the connection itself."""

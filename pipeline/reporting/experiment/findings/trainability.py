@@ -1,12 +1,13 @@
 """Does a network without residual connections fail because position is lost, or because it is hard to train?"""
 
 from pipeline import switches
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.experiment import comparisons
 from pipeline.reporting.experiment.evidence import Evidence
-from pipeline.reporting.experiment.finding import ANSWERS, Column, Finding, by_ablation, section
+from pipeline.reporting.experiment.finding import Column, Finding, by_ablation, section
 
 
-@section("mechanism", 60, "Or is it only trainability?", tells=["effective_rank"], scores=ANSWERS)
+@section("mechanism", 60, "Or is it only trainability?", tells=["effective_rank"], scores=[EXACT_MATCH])
 def trainability(evidence: Evidence) -> Finding | None:
     """Effective rank of each ablation with missing residual connections beside its intact counterpart."""
     if all(map(switches.is_intact, evidence.ablations)):

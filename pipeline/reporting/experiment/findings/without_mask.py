@@ -1,12 +1,13 @@
 """What is left without the causal mask?"""
 
 from pipeline import switches
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment.evidence import Evidence
-from pipeline.reporting.experiment.finding import ANSWERS, Finding, section
+from pipeline.reporting.experiment.finding import Finding, section
 
 
-@section("questions", 20, "What is left without the causal mask?", scores=ANSWERS)
+@section("questions", 20, "What is left without the causal mask?", scores=[EXACT_MATCH])
 def without_mask(evidence: Evidence) -> Finding | None:
     """The ablations with full attention, without positional encoding and with a learned one."""
     full = evidence.base(attention="full")

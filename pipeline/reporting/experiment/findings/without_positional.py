@@ -3,11 +3,12 @@
 from functools import partial
 
 from pipeline import switches
+from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment import comparisons
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.finding import ANSWERS, Column, Finding, by_ablation, by_panel, differences, section
+from pipeline.reporting.experiment.finding import Column, Finding, by_ablation, by_panel, differences, section
 
 
 @section(
@@ -15,7 +16,7 @@ from pipeline.reporting.experiment.finding import ANSWERS, Column, Finding, by_a
     10,
     "Does a causal decoder without positional encoding learn the task?",
     tells=["cost"],
-    scores=ANSWERS,
+    scores=[EXACT_MATCH],
 )
 def without_positional(evidence: Evidence) -> Finding | None:
     """Ablations of the usual size without and with positional encoding, in outcome, steps and cost."""
