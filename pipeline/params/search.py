@@ -60,7 +60,6 @@ class Search(Config):
     confirm: list[Seed] = Field(default_factory=list)
     """Fresh seeds with which the configurations that the answer names are trained again, since the best of many looks
     better than it is."""
-    minimize: Literal["residuals_kept", "parameters", "flops"] = "residuals_kept"
     give_up_at: Fraction = 0.5
     """A trial is hopeless, and stopped, when after this share of its steps ..."""
     give_up_below: Fraction = 0.02

@@ -32,6 +32,7 @@ class Result:
         """Of the members."""
         return self.converged / self.members
 
-    def values(self, minimize: str) -> tuple[float, float]:
-        """To maximise: members converged, ties broken by their mean score. To minimise: `minimize`."""
-        return (self.converged + self.score) / (self.members + 1), float(getattr(self, minimize))
+    @property
+    def values(self) -> tuple[float, float]:
+        """To maximise: members converged, ties broken by their mean score. To minimise: residual connections kept."""
+        return (self.converged + self.score) / (self.members + 1), float(self.residuals_kept)

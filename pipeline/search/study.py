@@ -70,7 +70,7 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
         if "begun" not in study.user_attrs:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                study.set_metric_names(["converged", params.search.minimize])
+                study.set_metric_names(["converged", "residuals_kept"])
             if not is_enumerated(params):
                 for corner in space.extreme_choices(params)[: params.search.trials]:
                     study.enqueue_trial(corner)

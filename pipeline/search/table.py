@@ -32,9 +32,9 @@ def ablations_by_trial(params: Params, study: optuna.Study) -> dict[int, Ablatio
 
 
 def trials(params: Params, study: optuna.Study) -> pd.DataFrame:
-    """A row per trial, in the order of their numbers: `trial, state`, what it was (`switches.COLUMNS`, and what else the
-    space lists), what became of it, `repeats` (the trial whose stored result it is) and `retries` (the lost trial that
-    it ran again)."""
+    """A row per trial, in order of their numbers: `trial, state`, its configuration (`switches.COLUMNS` and the other
+    fields that the space lists), its result, `repeats` (the trial whose stored result it has) and `retries` (the lost
+    trial that it ran again)."""
     example = _configuration(params, space.ablation(params, space.extreme_choices(params)[0])) | _outcome(_EXAMPLE)
     linked = ("repeats", "retries")
     whole = [name for name, value in example.items() if isinstance(value, int)]
@@ -83,7 +83,7 @@ def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # scikit-learn comes along
 
     found: dict[str, dict[str, float]] = {}
-    for index, objective in enumerate(study.metric_names or ("converged", "minimized")):
+    for index, objective in enumerate(study.metric_names or ()):
         sign = -1.0 if index == 0 else 1.0  # the evaluator looks for low values
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on few trials, and that it looks for low values, which it is given

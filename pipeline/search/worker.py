@@ -110,7 +110,6 @@ class _Trial:
 
     def run(self, trial: optuna.Trial) -> tuple[float, float]:
         """Optuna's objective."""
-        search = self.params.search
         try:
             if not is_enumerated(self.params):  # brute force would choose what another worker is just choosing
                 self.turn.close()
@@ -125,7 +124,7 @@ class _Trial:
         except (KeyboardInterrupt, StorageInternalError, UpdateFinishedTrialError) as error:
             self._put_back(trial, error)
             raise
-        return result.values(search.minimize)
+        return result.values
 
     def _put_back(self, trial: optuna.Trial, error: Exception | KeyboardInterrupt) -> None:
         """Into the queue, unless another worker has put it there."""

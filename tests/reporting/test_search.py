@@ -55,14 +55,13 @@ def trial(
     return ablation, row | more
 
 
-def study(*trials: Trial, minimize: str = "residuals_kept", size: int | None = 340) -> Study:
+def study(*trials: Trial, size: int | None = 340) -> Study:
     """As it comes from the storage: whole numbers that may be missing."""
     names = ["trial", *trial()[1]]
     rows = [{"trial": number, **row} for number, (_, row) in enumerate(trials)]
     table = pd.DataFrame(rows, columns=names).astype(dict.fromkeys(WHOLE, "Int64"))
-    params = PARAMS.model_copy(update={"search": PARAMS.search.model_copy(update={"minimize": minimize})})
     ablations = {n: ablation for n, (ablation, _) in enumerate(trials)}
-    return Study("search-1", params, table, ablations, params.search.trials, size, IMPORTANCES)
+    return Study("search-1", PARAMS, table, ablations, PARAMS.search.trials, size, IMPORTANCES)
 
 
 def told(found: Study) -> str:
@@ -186,11 +185,10 @@ def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
         (BUSY, ["shallowest", "sparsest", "blind"]),
     ],
 )
-@pytest.mark.parametrize("minimized", ["residuals_kept", "parameters", "flops"])
-def test_any_study_makes_a_page(made: tuple[Trial, ...], leads: list[str], minimized: str) -> None:
-    found = study(*made, minimize=minimized)
+def test_any_study_makes_a_page(made: tuple[Trial, ...], leads: list[str]) -> None:
+    found = study(*made)
     claims = report.claims(found)
-    assert [claim.sentence for claim in claims if claim.place == "lead" and claim.sentence != "least"] == leads
+    assert [claim.sentence for claim in claims if claim.place == "lead"] == leads
     page, images = report.page(found, claims, ["a: {}"]), report.images(found)
     assert "<html" in html(page, images)
     named = {figure.name for part in page.sections for figure in part.figures} | {page.figure.name}
@@ -246,7 +244,6 @@ def test_what_a_study_varies_is_said_of_each_trial() -> None:
     "draw",
     [
         lambda: figures.pareto(study(*BUSY)),
-        lambda: figures.pareto(study(*BUSY, minimize="parameters")),
         lambda: figures.residual_map(study(*BUSY)),
         lambda: figures.importances(IMPORTANCES),
     ],

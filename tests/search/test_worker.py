@@ -203,7 +203,7 @@ def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset) -
 
 def test_the_first_value_orders_by_members_converged_then_by_exact_match() -> None:
     def value(converged: int, exact_match: float) -> float:
-        return Result(4, converged, exact_match, 3, 10, 1.0, 1.0, 0, 0).values("residuals_kept")[0]
+        return Result(4, converged, exact_match, 3, 10, 1.0, 1.0, 0, 0).values[0]
 
     ordered = [value(converged, exact) for converged in range(5) for exact in (0.0, 0.3, 1.0)]
     assert ordered == sorted(ordered)

@@ -18,7 +18,6 @@ from pipeline.reporting.wording import plural
 MARKS = "osDphH8P"
 INK = ("#666666", "#C44E00", "#0072B2", "#00805C", "#8E4585", "#7A5C00", "#3A86B8", "#000000")
 """By depth; dark enough for white figures on them."""
-NAMES = {"residuals_kept": "residual connections kept", "parameters": "parameters", "flops": "training FLOPs"}
 PANELS = 5
 """How many depths stand side by side."""
 LARGEST = 18.0
@@ -26,22 +25,22 @@ LARGEST = 18.0
 
 
 def pareto(study: Study) -> Figure:
-    """Share converged against what is minimised: a mark per result and depth, with how many configurations had it
-    (where more than one), marks of the same result side by side; and the front."""
+    """Share converged against residual connections kept, with the Pareto front.
+
+    A mark per result and depth shows the number of configurations; marks of one result stand side by side."""
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
-    known, minimized = study.evidence, study.minimized
-    results = known.groupby([minimized, "converged_share", "layers"]).size().reset_index(name="count")
-    by_result = results.groupby([minimized, "converged_share"])["layers"]
-    low, high = _range(results[minimized])
+    known = study.evidence
+    results = known.groupby(["residuals_kept", "converged_share", "layers"]).size().reset_index(name="count")
+    by_result = results.groupby(["residuals_kept", "converged_share"])["layers"]
+    kept = results["residuals_kept"].astype(float)
+    low, high = (kept.min() - 0.5, kept.max() + 0.5) if len(kept) else (0.0, 1.0)
     side_by_side = by_result.transform("size")
     unit = (WIDTH - 1) * 72 / (high - low)  # points
-    gap = 1.25 * LARGEST / unit
-    if minimized == "residuals_kept" and len(results):  # so that no mark reaches the next number
-        gap = min(gap, 0.9 / float(side_by_side.max()))
+    gap = min(1.25 * LARGEST / unit, 0.9 / max(side_by_side, default=1))  # no mark reaches the next number
     size = min(LARGEST, gap * unit / 1.25)
     aside = by_result.rank() - (side_by_side + 1) / 2
-    results["place"] = results[minimized].astype(float) + gap * aside
+    results["place"] = kept + gap * aside
     for index, (layers, rows) in enumerate(results.groupby("layers")):
         style: dict[str, Any] = {"marker": MARKS[index % len(MARKS)], "color": INK[index % len(INK)], "linewidths": 0}
         axes.scatter(rows["place"], rows["converged_share"], s=size**2, clip_on=False, zorder=3, **style)
@@ -49,23 +48,18 @@ def pareto(study: Study) -> Figure:
         for place, share, count in zip(rows["place"], rows["converged_share"], rows["count"], strict=True):
             if count > 1 and size >= 7 * len(str(count)) + 1:  # there is room
                 axes.text(place, share, str(count), color="white", ha="center", va="center_baseline", zorder=4)
-    front = study.pareto_front().drop_duplicates([minimized, "converged_share"])
+    front = study.pareto_front().drop_duplicates(["residuals_kept", "converged_share"])
     if len(front):
-        reach = [*front[minimized].astype(float), high], [*front["converged_share"], front["converged_share"].iloc[-1]]
+        reach = (
+            [*front["residuals_kept"].astype(float), high],
+            [*front["converged_share"], front["converged_share"].iloc[-1]],
+        )
         axes.step(*reach, where="post", color="black", linewidth=1.3, label="front", zorder=2)
         figure.legend(loc="outside upper center", ncols=5, frameon=False)
-    axes.set(xlabel=title(minimized), ylabel="Members converged", xlim=(low, high), ylim=(-0.12, 1.12))
+    axes.set(xlabel="Residual connections kept", ylabel="Members converged", xlim=(low, high), ylim=(-0.12, 1.12))
     axes.set_yticks(SHARE, SHARES)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
-
-
-def _range(values: "pd.Series[float]") -> tuple[float, float]:
-    if values.empty:
-        return 0.0, 1.0
-    least, most = float(values.min()), float(values.max())
-    margin = 0.5 if most - least <= 20 else (most - least) / 20
-    return least - margin, most + margin
 
 
 def residual_map(study: Study) -> Figure:
@@ -113,7 +107,7 @@ def importances(found: Mapping[str, Mapping[str, float]]) -> Figure:
     for index, objective in enumerate(objectives):
         places = np.arange(len(found)) + (index - (len(objectives) - 1) / 2) * 0.36
         values = [by_objective.get(objective, 0.0) for by_objective in found.values()]
-        label = "members converged" if objective == "converged" else NAMES.get(objective, objective)
+        label = "members converged" if objective == "converged" else "residual connections kept"
         bars = axes.barh(places, values, height=0.34, color=("#0072B2", "#E69F00", "#666666")[index % 3], label=label)
         axes.bar_label(bars, labels=[f"{value:.2f}" for value in values], padding=3)
     axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found])
@@ -121,8 +115,3 @@ def importances(found: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set(xlabel="Importance (PED-ANOVA); those for one objective sum to 1", xlim=(0, 1.08))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
-
-
-def title(minimized: str) -> str:
-    """What is minimized, as a heading."""
-    return NAMES[minimized][0].upper() + NAMES[minimized][1:]

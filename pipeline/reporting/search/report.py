@@ -44,7 +44,6 @@ def _enough(study: Study, positional: str) -> Iterator[Claim]:
             "unsolved": {"mean": of_trial("score", "share"), "tried": tried},
             "shallowest": {name: of_depth(name) for name in ("layers", "tried", "solved")},
             "sparsest": {"kept": of_trial("residuals_kept", "count"), "tried": tried, "solved": solved},
-            "least": {"least": of_trial(study.minimized, "count")},
         }
         estimates = {
             "converged": study.converged({"trial": number}),
@@ -53,8 +52,9 @@ def _enough(study: Study, positional: str) -> Iterator[Claim]:
             **own[sentence],
         }
         words = {"encoding": switches.positional_in_words(positional), "trial": number, "pattern": study.pattern(row)}
-        more = {"least": {"what": figures.NAMES[study.minimized]}, "unsolved": {"score": study.score}}.get(sentence, {})
-        yield Claim(sentence, estimates, words | more, place="lead")
+        if sentence == "unsolved":
+            words["score"] = study.score
+        yield Claim(sentence, estimates, words, place="lead")
 
 
 def _open(study: Study) -> Iterator[Claim]:
@@ -134,10 +134,8 @@ def page(study: Study, found: Sequence[Claim], ready: Sequence[str]) -> Page:
     sections = [Section("What was tried", course), *_confirmed(study)]
     pictures = _pictures(study)
     if len(study.evidence):
-        minimized = figures.NAMES[study.minimized]
         front, connections, ready_made = (
-            sentences.explanation(TEMPLATE, {"part": part, "minimized": minimized})
-            for part in ("front", "map", "ready")
+            sentences.explanation(TEMPLATE, {"part": part}) for part in ("front", "map", "ready")
         )
         sections += [
             Section("The front", front, tables=[_front(study)]),
@@ -170,7 +168,7 @@ def _confirmed(study: Study) -> Iterator[Section]:
     caption = "What the answer names, and the best by rank; steps with fresh seeds: mean (t 95% interval)"
     yield Section(
         "Confirmed with fresh seeds",
-        sentences.explanation(TEMPLATE, {"part": "confirmed", "minimized": ""}),
+        sentences.explanation(TEMPLATE, {"part": "confirmed"}),
         tables=[Table(headers, rows, caption)],
     )
 
@@ -183,7 +181,7 @@ def images(study: Study) -> dict[str, bytes]:
 def _pictures(study: Study) -> list[Figure]:
     front = Figure(
         "pareto",
-        "Share of members converged against what is minimised, by depth, with the Pareto front",
+        "Share of members converged against residual connections kept, by depth, with the Pareto front",
         "A mark per result and depth; the number in it, where there is room, says how many configurations had that "
         "result; marks that would lie on each other stand side by side. The line joins what nothing beats.",
         partial(figures.pareto, study),
@@ -217,12 +215,12 @@ def _front(study: Study) -> Table:
         [
             sure(study.converged({"trial": int(trial["trial"])})),
             percent(trial["score"]),
-            _kept(trial) if study.minimized == "residuals_kept" else f"{trial[study.minimized]:,.4g}",
+            _kept(trial),
             _by(study, trial),
         ]
         for _, trial in study.pareto_front().iterrows()
     ]
-    headers = ["Members converged", f"Mean {study.score}", figures.title(study.minimized), "By"]
+    headers = ["Members converged", f"Mean {study.score}", "Residual connections kept", "By"]
     return Table(headers, rows)
 
 

@@ -49,11 +49,6 @@ class Study(Lookup):
     confirmed: Mapping[int, pd.DataFrame] = field(default_factory=dict)
     """Trial -> what became of its members with fresh seeds, as in `training.history.outcomes`."""
 
-    @property
-    def minimized(self) -> str:
-        """The second objective: a column of the trials."""
-        return self.params.search.minimize
-
     @cached_property
     def evidence(self) -> pd.DataFrame:
         """The trials that count."""
@@ -83,25 +78,21 @@ class Study(Lookup):
         blind = [is_order_blind(self.ablations[trial].model) for trial in self.evidence["trial"]]
         return self.evidence[np.array(blind, bool)]
 
-    def ranked(self, trials: pd.DataFrame | None = None, minimized: str | None = None) -> pd.DataFrame:
-        """Best first: more members converged, then less of `minimized`, then a better score, then earlier."""
-        order = ["converged_share", minimized or self.minimized, "score", "trial"]
+    def ranked(self, trials: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Best first: more members converged, then fewer residual connections, then a better score, then earlier."""
+        order = ["converged_share", "residuals_kept", "score", "trial"]
         return (self.evidence if trials is None else trials).sort_values(order, ascending=[False, True, False, True])
 
     def best(self, positional: str) -> dict[str, pd.Series]:
         """The trials that the answer names for a positional encoding, by the sentence that does: of those of which
-        every member converged the `shallowest` (of equals the sparsest), the `sparsest` and, where something else is
-        minimised, the `least`; the best where there is none (`unsolved`)."""
+        every member converged the `shallowest` (of equals the sparsest) and the `sparsest`; the best where there is
+        none (`unsolved`)."""
         tried = self.evidence[self.evidence["positional"] == positional]
         solved = solved_of(tried)
         if solved.empty:
             return {"unsolved": self.ranked(tried).iloc[0]}
         shallow = solved[solved["layers"] == solved["layers"].min()]
-        found = {
-            "shallowest": self.ranked(shallow, "residuals_kept").iloc[0],
-            "sparsest": self.ranked(solved, "residuals_kept").iloc[0],
-        }
-        return found if self.minimized == "residuals_kept" else found | {"least": self.ranked(solved).iloc[0]}
+        return {"shallowest": self.ranked(shallow).iloc[0], "sparsest": self.ranked(solved).iloc[0]}
 
     @property
     def positional(self) -> list[str]:
@@ -133,13 +124,13 @@ class Study(Lookup):
         return pd.DataFrame(rows, columns=["trial", "members", *sure, "score"])
 
     def pareto_front(self) -> pd.DataFrame:
-        """The trials that no other beats in one of share converged (more is better) and `minimized` (less is better)
-        without losing in the other; of equals, all. Sorted by `minimized`."""
+        """The trials that no other beats in one of share converged (more is better) and residual connections
+        kept (fewer are better) without losing in the other; of equals, all. Sorted by connections."""
         known = self.evidence
-        share, size = (known[name].to_numpy(float) for name in ("converged_share", self.minimized))
+        share, size = (known[name].to_numpy(float) for name in ("converged_share", "residuals_kept"))
         as_good = (share[:, None] >= share) & (size[:, None] <= size)
         better = (share[:, None] > share) | (size[:, None] < size)
-        return known[pd.Series(~(as_good & better).any(axis=0), known.index)].sort_values([self.minimized, "trial"])
+        return known[pd.Series(~(as_good & better).any(axis=0), known.index)].sort_values(["residuals_kept", "trial"])
 
     def depths(self) -> pd.DataFrame:
         """A row per positional encoding and depth: `positional, layers, tried, solved` (configurations of which every
@@ -149,7 +140,7 @@ class Study(Lookup):
         rows = []
         for (positional, layers), tried in self.evidence.groupby(["positional", "layers"]):
             solved = solved_of(tried)
-            best = self.ranked(solved, "residuals_kept").head(1).to_dict("records")
+            best = self.ranked(solved).head(1).to_dict("records")
             rows.append(
                 {
                     "positional": positional,
