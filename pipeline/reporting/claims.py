@@ -16,7 +16,7 @@ Unit = Literal[
     "share", "points", "steps", "more steps", "more", "count", "number", "ratio", "p", "logit", "flops",
     "bits", "more bits",
 ]  # fmt: skip
-IntervalKind = Literal["", "Clopper-Pearson 95%", "t 95%", "Fieller 95%", "Bonett-Wright 95%", "minimum to maximum"]
+IntervalKind = Literal["", "Clopper-Pearson 95%", "t 95%", "Fieller 95%", "minimum to maximum"]
 Place = Literal["", "alarm", "opening", "lead", "decided", "open", "next"]
 VERDICTS: dict[Place, str] = {
     "decided": "What is decided",

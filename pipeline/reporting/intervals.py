@@ -74,15 +74,3 @@ def ratio_of_means(values: Any, others: Any) -> Bounded:
     inside = of_one - 2 * ratio * both + ratio**2 * of_other - t**2 * (of_one * of_other - both**2) / bottom**2
     half = t / (abs(bottom) * (1 - g)) * np.sqrt(max(inside, 0.0))
     return Bounded(ratio, middle - half, middle + half)
-
-
-def rank_correlation(values: Any, others: Any) -> Bounded:
-    """Spearman's rank correlation of paired values, with the interval of Bonett and Wright (2000), which is Fisher's
-    for ranks; NaN where one of them is all the same."""
-    one, other = np.asarray(values, float), np.asarray(others, float)
-    if len(one) < 4 or not np.ptp(one) or not np.ptp(other):
-        return Bounded(np.nan, np.nan, np.nan)
-    rho = float(stats.spearmanr(one, other).statistic)
-    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((1 + rho**2 / 2) / (len(one) - 3))
-    middle = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
-    return Bounded(rho, float(np.tanh(middle - half)), float(np.tanh(middle + half)))

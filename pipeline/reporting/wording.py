@@ -50,7 +50,6 @@ KINDS: dict[IntervalKind, str] = {
     "Clopper-Pearson 95%": "95% interval ",
     "t 95%": "95% interval ",
     "Fieller 95%": "95% interval ",
-    "Bonett-Wright 95%": "95% interval ",
     "minimum to maximum": "range ",
 }
 

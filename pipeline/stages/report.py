@@ -1,5 +1,4 @@
-"""Stage `report`: every ablation's evaluation, history and measurements in; tables, figures, claims and the page
-out."""
+"""Stage `report`: read the evaluation, history and measurements of every ablation; write tables, figures and pages."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from pipeline.measurement.catalogue import measurements
 from pipeline.params import Ablation, Params
 from pipeline.reporting import page
 from pipeline.reporting.claims import Claims
-from pipeline.reporting.experiment import across, comparisons, published, report, rescue, tables, twins
+from pipeline.reporting.experiment import across, comparisons, report, rescue, tables, twins
 from pipeline.reporting.experiment.ceiling import ceiling
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
@@ -98,7 +97,6 @@ def _tables(
     return {
         "runs.csv": runs,
         "ablations.csv": of_ablations,
-        "published.csv": published.agreement(ablations, of_ablations),
         "symmetry.csv": members["symmetry"].drop(columns="step", errors="ignore"),
         **{f"measurements/{name}.csv": tables.summary(members[name], of) for name, of in values.items()},
     }
@@ -158,7 +156,6 @@ def _history(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
 def _check_seeds(table: pd.DataFrame, ablation: Ablation, where: str) -> None:
     if set(table["seed"]) != set(ablation.training.seeds):
         raise UserError(
-            f"{where}: has the seeds {sorted(set(table['seed']))}, but params.yaml says "
-            f"{sorted(ablation.training.seeds)}; "
-            f"`python -m pipeline repro` trains what is missing"
+            f"{where}: has the seeds {sorted(set(table['seed']))}, but params.yaml has "
+            f"{sorted(ablation.training.seeds)}; `python -m pipeline repro` trains what is missing"
         )

@@ -1,5 +1,4 @@
-"""A grid, made up: typed ablations, what their seeds reached, and what would have been measured of them. All tests of
-the report use it."""
+"""A made-up experiment: ablations, the scores of their runs, and measurements of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -18,7 +17,7 @@ from pipeline import switches as described
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation, Comparison, Overrides, Params, read
-from pipeline.reporting.experiment import comparisons, published, report, rescue, tables
+from pipeline.reporting.experiment import comparisons, report, rescue, tables
 from pipeline.reporting.experiment.evidence import Evidence
 from pipeline.reporting.experiment.report import Told
 from pipeline.reporting.style import png
@@ -237,7 +236,6 @@ def evidence(made: Grid, *, measured: bool = True) -> Evidence:
     written = {
         "runs.csv": runs(made),
         "ablations.csv": of_ablations,
-        "published.csv": published.agreement(listed(made), of_ablations),
         "symmetry.csv": of_members["symmetry"].drop(columns="step") if measured else pd.DataFrame(columns=["ablation"]),
         **{
             f"measurements/{name}.csv": tables.summary(of_members.get(name, pd.DataFrame()), of)

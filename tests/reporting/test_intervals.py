@@ -11,7 +11,6 @@ from pipeline.reporting.intervals import (
     exceeds,
     mean_interval,
     mean_of,
-    rank_correlation,
     ratio_of_means,
 )
 
@@ -82,30 +81,3 @@ def test_a_ratio_to_what_may_be_nothing_has_no_interval() -> None:
     assert np.isnan(limits).all()
     assert np.isnan(ratio_of_means([1.0], [2.0]).low)
     assert np.isnan(ratio_of_means([1.0, 2.0], [1.0, -1.0])).all()
-
-
-@pytest.mark.parametrize("ablations", [16, 32])
-@pytest.mark.parametrize("rho", [0.0, 0.6])
-def test_a_rank_correlation_is_covered_as_often_as_its_interval_says(ablations: int, rho: float) -> None:
-    """Of as many ablations as the authors published, half of which all but reach the best score, as theirs do."""
-    drawn = np.random.default_rng(0)
-    shared, own, other = (drawn.normal(size=(1000, ablations)) for _ in range(3))
-    pairs = [
-        (rho**0.5 * s + (1 - rho) ** 0.5 * a, rho**0.5 * s + (1 - rho) ** 0.5 * b)
-        for s, a, b in zip(shared, own, other, strict=True)
-    ]
-    many = drawn.multivariate_normal([0, 0], [[1, rho], [rho, 1]], size=200_000)
-    truth = stats.spearmanr(*np.minimum(many, 0.5).T).statistic
-    found = [rank_correlation(np.minimum(one, 0.5), np.minimum(other, 0.5)) for one, other in pairs]
-    assert 0.9 < np.mean([low <= truth <= high for _, low, high in found]) < 0.99
-
-
-@given(seed=st.integers(0, 2**16))
-def test_a_rank_correlation_knows_of_ranks_alone(seed: int) -> None:
-    drawn = np.random.default_rng(seed)
-    one, other = drawn.normal(size=(2, 12))
-    found = rank_correlation(one, other)
-    assert -1 <= found.low <= found.value <= found.high <= 1
-    assert rank_correlation(np.exp(one), other**3) == pytest.approx(found)
-    assert rank_correlation(one, -other) == pytest.approx((-found.value, -found.high, -found.low))
-    assert np.isnan(rank_correlation(one, np.ones(12))).all()

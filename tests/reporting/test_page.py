@@ -113,7 +113,7 @@ def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch
     with pytest.raises(UserError, match=r"models/a/manifest.json: no such file; `python -m pipeline train a` makes it"):
         report.run(params(made))
     write(ablation("a", [0.5]), tmp_path)
-    with pytest.raises(UserError, match=r"has the seeds \[111\], but params.yaml says \[111, 222\]"):
+    with pytest.raises(UserError, match=r"has the seeds \[111\], but params.yaml has \[111, 222\]"):
         report.run(params(made))
     write(made, tmp_path)
     evaluation = tmp_path / "reports" / "evaluation" / "a"

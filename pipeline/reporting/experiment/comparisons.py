@@ -1,7 +1,7 @@
 """Ablations compared seed by seed: runs that share a seed share their data order, so differences say more than means.
 
-Every comparison of the report stands here: which ablations, in what. A later table or sentence looks it up. Only those
-that `params.yaml` declares get a p-value; all others describe.
+All comparisons of the report are computed here; tables and sentences look them up. Only the comparisons that
+`params.yaml` declares get a p-value; all others describe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,8 +125,12 @@ def _row(measure: str, first: Ablation, second: Ablation, scored: pd.DataFrame) 
 
 
 def scores(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
-    """What is compared: a row per seed, a column per ablation; NaN where an ablation lacks the seed or the score.
-    `table`: a row per member. `budget`: that of `restricted_steps`."""
+    """Return the values of `measure`: a row per seed, a column per ablation; NaN where an ablation has none.
+
+    Args:
+        table: a row per (ablation, seed).
+        budget: the most steps that count, for `restricted_steps`.
+    """
     values = {
         "restricted_steps": lambda runs: survival.restricted_steps(runs, budget),
         "test_exact_match": tables.answered,

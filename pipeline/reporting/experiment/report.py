@@ -62,12 +62,14 @@ def findings(
     for chapter in chapters:
         for section in of_task:
             if section.chapter == chapter and (finding := section.find(evidence)):
-                template = f"grid/findings/{section.name}.md"
+                template = f"experiment/findings/{section.name}.md"
                 yield Told(section.name, template, chapter, section.title, evidence.dataset, _named(finding, prefix))
         for measurement in generic if chapter == "mechanism" else ():
             if finding := measured.finding(measurement, evidence):
                 named = _named(finding, prefix)
-                yield Told(measurement.name, "grid/measured.md", chapter, measurement.title, evidence.dataset, named)
+                yield Told(
+                    measurement.name, "experiment/measured.md", chapter, measurement.title, evidence.dataset, named
+                )
 
 
 def _named(finding: Finding, prefix: str) -> Finding:
@@ -90,7 +92,9 @@ def told(evidence: Sequence[Evidence], measurements: Mapping[str, Measurement]) 
     ]
     if not many:
         return found
-    compared = Told("across", "grid/across.md", "results", "Every task beside its twin", "", across.finding(evidence))
+    compared = Told(
+        "across", "experiment/across.md", "results", "Every task beside its twin", "", across.finding(evidence)
+    )
     return [compared, *(replace(one, chapter="details") for one in found)]
 
 
@@ -133,7 +137,7 @@ def page(told: Sequence[Told]) -> Page:
         for of, title in CHAPTERS.items()
     }
     results = appendix.pop(CHAPTERS["results"])
-    closing = Section("Where the numbers come from", sentences.text("grid/provenance.md"))
+    closing = Section("Where the numbers come from", sentences.text("experiment/provenance.md"))
     answers = said("lead", max(1, SENTENCES // len(compared)), of=compared)
     return Page(
         TITLE, [QUESTION, *said("opening", of=compared)], answers, main, [*results, closing], said("alarm"),

@@ -15,7 +15,6 @@ from pipeline import switches
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.params.score import BITS
-from pipeline.reporting.experiment.published import for_ablation
 from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval, mean_of
 from pipeline.reporting.survival import restricted_steps
 
@@ -81,17 +80,15 @@ def ablations(
                 "parameters": int(own["parameters"].iloc[0]),
                 "flops_per_step": per_step,
                 "flops_spent": per_step * float(own["steps"].mean()) if per_step else None,
-                **_published(ablation),
                 "task": ablation.dataset,
                 **switches.columns(ablation),
             }
         )
-    published = ("published_median", "published_min", "published_max")
-    optional = ("order_blind_ceiling", "ceiling_p_value", "flops_per_step", "flops_spent", *published)
-    whole = ("converged", "still_rising", "runs_above_ceiling", "published_runs")
     table = pd.DataFrame(rows)
-    kinds = dict.fromkeys(optional, "float64") | dict.fromkeys(whole, "Int64")
-    return table.astype({name: kind for name, kind in kinds.items() if name in table})
+    shares = ("order_blind_ceiling", "ceiling_p_value", "flops_per_step", "flops_spent")
+    counts = ("converged", "still_rising", "runs_above_ceiling")
+    types = dict.fromkeys(shares, "float64") | dict.fromkeys(counts, "Int64")
+    return table.astype({name: dtype for name, dtype in types.items() if name in table})
 
 
 def _converged(runs: pd.DataFrame) -> dict[str, float]:
@@ -114,14 +111,6 @@ def _bits(runs: pd.DataFrame) -> dict[str, float]:
     """A run that diverged so that it could not be scored is left out."""
     mean, low, high = mean_of(runs["test_bits"].dropna())
     return {"test_bits": mean, "test_bits_low": low, "test_bits_high": high}
-
-
-def _published(ablation: Ablation) -> dict[str, float | None]:
-    """The published runs beside an ablation: maximum test exact match of each."""
-    names = ("published_runs", "published_median", "published_min", "published_max")
-    if (found := for_ablation(ablation)) is None:
-        return dict.fromkeys(names)
-    return dict(zip(names, (found.runs, found.median, found.low, found.high), strict=True))
 
 
 def still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
@@ -178,8 +167,10 @@ def above_ceiling(ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, 
 
 
 def by_place(runs: pd.DataFrame, place: str) -> pd.DataFrame:
-    """How often each character of the answer is right: `ablation, key, mean` over the runs of an ablation, places
-    counted from 1 in the order they are produced."""
+    """Return how often each character of the answer is right: `ablation, key, mean` over an ablation's runs.
+
+    `key` counts the characters from 1, in the order in which the model produces them.
+    """
     return _means(runs, {key: runs[f"{place}_{key}"] for key in _numbered(runs, place)})
 
 

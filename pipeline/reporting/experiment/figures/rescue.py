@@ -24,7 +24,11 @@ IN_WORDS: dict[SubstituteName, str] = {
     "noise": "noise of the same size",
     "fade": "the connection, fading away",
 }
-"""Substitute -> what it gives the layer."""
+"""Substitute -> what it gives the layer. One without an entry is shown by its name alone."""
+
+
+def _label(substitute: SubstituteName) -> str:
+    return f"{IN_WORDS[substitute]}\n({substitute})" if substitute in IN_WORDS else substitute
 
 
 def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
@@ -51,7 +55,7 @@ def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
         for at, name in ((0.0, ":"), (1.0, "--")):
             axes.axvline(at, color="black", linestyle=name, linewidth=1.1, zorder=1)
         instead = [one.substituted.model.residual_substitute for one in own]
-        labels = [f"{IN_WORDS[one]}\n({one})" for one in instead] if instead != before else []
+        labels = [_label(name) for name in instead] if instead != before else []
         axes.set_yticks(range(len(labels)), labels)
         before = instead
         axes.set_ylim(len(own) - 0.4, -0.6)
