@@ -37,7 +37,7 @@ from pipeline.training.processor import keep_freed_memory
 
 PROJECT = Path(__file__).parent.parent
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
-COMMANDS = ("generate", "train", "evaluate", "analyze", "report", "search", "grid", "track", "check", "preset")
+COMMANDS = ("generate", "train", "evaluate", "analyze", "report", "search", "repro", "track", "check", "preset")
 
 app = typer.Typer(add_completion=False)
 
@@ -219,7 +219,7 @@ def pipeline(jobs: str = "1,2", ablations: int = 2, rounds: int = 1) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 made = project(Path(folder), ablations)
                 taken[count].append(
-                    seconds(lambda made=made, count=count: call(made, "pipeline", "grid", "--jobs", count))
+                    seconds(lambda made=made, count=count: call(made, "pipeline", "repro", "--jobs", count))
                 )
     for count, took in taken.items():
         middle = statistics.median(took)
@@ -239,7 +239,7 @@ def start(rounds: int = 5) -> None:
     took = medians(runs, rounds)
     line("start of a command (slowest)", f"{max(took.values()):.2f} s ({max(took, key=took.__getitem__)})", "start")
     for name, module in imports():
-        script = f"from pipeline import cli; cli.collect_rarely(); import {module}"
+        script = f"from pipeline import environment; environment.prepare_process(); import {module}"
         took = medians(
             {name: lambda script=script: subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)},
             rounds,
@@ -250,7 +250,7 @@ def start(rounds: int = 5) -> None:
 def imports() -> Iterator[tuple[str, str]]:
     for name in COMMANDS[:6]:
         yield name, f"pipeline.stages.{name}"
-    yield "grid", "pipeline.repro.driver"
+    yield "repro", "pipeline.repro.driver"
 
 
 @app.command()
@@ -259,8 +259,8 @@ def idle(rounds: int = 5) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = project(Path(folder), 1)
         call(made, "pipeline", "preset", "smoke", "--force")
-        call(made, "pipeline", "grid")
-        runs = {"grid": ("pipeline", "grid"), "dvc repro report": ("dvc", "repro", "report")}
+        call(made, "pipeline", "repro")
+        runs = {"repro": ("pipeline", "repro"), "dvc repro report": ("dvc", "repro", "report")}
         took = medians({name: lambda said=said: call(made, *said) for name, said in runs.items()}, rounds)
     for name, each in took.items():
         line(f"`{name}`, nothing stale", f"{each:.1f} s", "idle")

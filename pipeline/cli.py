@@ -1,49 +1,48 @@
-"""The command line: one command per stage, and the few that are not stages.
+"""The command line: one command per stage of dvc.yaml, and the few commands that are no stages.
 
-What a command needs is imported when it runs, so that `--help` answers at once.
+A command imports what it needs when it runs, so that `--help` answers at once.
 """
 
-import atexit
-import gc
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.engines import ENGINES, LOCAL_ENGINE
+from pipeline.engines import LOCAL_ENGINE, EngineName
 from pipeline.engines.command import end_with_parent
-from pipeline.engines.machine import disable_avx512
+from pipeline.environment import prepare_process
 from pipeline.errors import RunError, UserError, machine_error_message
 
 if TYPE_CHECKING:
     from pipeline.params import Params
 
-INTERRUPTED = 130  # what typer makes of Ctrl-C
+INTERRUPTED = 130
+"""Exit code that typer gives to Ctrl-C."""
 SHOWN_ANSWERS = 10
-COLLECT_AFTER = 100_000
-"""How many more objects there are when Python next looks for garbage; 700 or 2,000 unless told otherwise."""
+"""Answers that `predict --permute` prints for one prompt."""
 
 app = typer.Typer(
-    help="How do transformers without positional encoding know the order of their input? "
-    "Each stage of dvc.yaml is a command; `dvc repro` runs those that are stale.",
-    no_args_is_help=True,
+    help="Train small transformers, with and without positional encoding, and measure how they know the order of their "
+    "input. Each stage in dvc.yaml is a command; `repro` runs the stages whose inputs have changed.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-AblationName = Annotated[str, typer.Argument(help="A name under `ablations` in params.yaml.")]
-Engine = Annotated[str, typer.Option(help=f"Where it runs: {', '.join(ENGINES)}.")]
-JobsPerGpu = Annotated[int, typer.Option(help="How many share a GPU, where there are any.")]
+TaskName = Annotated[str, typer.Argument(help="Name of a task in params.yaml.")]
+AblationName = Annotated[str, typer.Argument(help="Name of an ablation in params.yaml.")]
+Engine = Annotated[EngineName, typer.Option(help="Where the jobs run.")]
+JobsPerGpu = Annotated[int, typer.Option(min=1, help="Number of jobs that share one GPU.")]
 
 
 @app.command()
-def generate(task: Annotated[str, typer.Argument(help="A name under `tasks` in params.yaml.")]) -> None:
-    """Draw a task's dataset: params.yaml -> data/<task>/.
+def generate(task: TaskName) -> None:
+    """Generate the dataset of one task.
 
-    A stage. Writes train, validation and test as CSV, and a manifest.
+    Reads params.yaml and writes data/<task>/: train.csv, validation.csv, test.csv and manifest.json.
     """
-    params = _params()
+    params = _read_params()
     params.task(task)
     from pipeline.stages import generate
 
@@ -52,11 +51,13 @@ def generate(task: Annotated[str, typer.Argument(help="A name under `tasks` in p
 
 @app.command()
 def train(ablation: AblationName) -> None:
-    """Train an ablation: params.yaml, data/<task>/ -> models/<ablation>/.
+    """Train all seeds of one ablation.
 
-    A stage. Writes weights per seed, what rebuilds them, and the history.
+    Reads data/<task>/ and writes models/<ablation>/: the weights of each seed, the learning curves and the settings. A
+    training that was killed continues from its last checkpoint.
     """
-    params = _of_ablation(ablation)
+    params = _read_params()
+    params.ablation(ablation)
     from pipeline.stages import train
 
     train.run(params, ablation)
@@ -64,11 +65,12 @@ def train(ablation: AblationName) -> None:
 
 @app.command()
 def evaluate(ablation: AblationName) -> None:
-    """Test an ablation: data/, models/ -> reports/evaluation/.
+    """Score all seeds of one ablation on the test examples.
 
-    A stage.
+    Reads data/<task>/ and models/<ablation>/ and writes reports/evaluation/<ablation>/.
     """
-    params = _of_ablation(ablation)
+    params = _read_params()
+    params.ablation(ablation)
     from pipeline.stages import evaluate
 
     evaluate.run(params, ablation)
@@ -76,11 +78,13 @@ def evaluate(ablation: AblationName) -> None:
 
 @app.command()
 def analyze(ablation: AblationName) -> None:
-    """Measure an ablation: data/, models/ -> reports/analysis/.
+    """Apply all measurements to one ablation.
 
-    A stage. Writes a table per measurement, of the ablation's members before, during and after training.
+    Reads data/<task>/ and models/<ablation>/ and writes reports/analysis/<ablation>/, one table per measurement. Every
+    seed is measured before and after training; some measurements are repeated along training.
     """
-    params = _of_ablation(ablation)
+    params = _read_params()
+    params.ablation(ablation)
     from pipeline.stages import analyze
 
     analyze.run(params, ablation)
@@ -88,33 +92,35 @@ def analyze(ablation: AblationName) -> None:
 
 @app.command()
 def report() -> None:
-    """Tell the grid: reports/, models/ -> reports/index.html.
+    """Build the report from all trained ablations.
 
-    A stage. Reads evaluations, analyses and histories; writes tables, figures, claims, summary.md and index.html.
+    Reads models/, reports/evaluation/ and reports/analysis/ and writes the tables, the figures, reports/summary.md and
+    reports/index.html.
     """
     from pipeline.stages import report
 
-    report.run(_params())
+    report.run(_read_params())
 
 
 @app.command()
 def search(
-    workers: Annotated[str, typer.Option(help="auto (as many as fit the GPUs, or the cores) or how many.")] = "auto",
-    worker: Annotated[bool, typer.Option("--worker", help="Take part in a study, as one worker, and no more.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of workers (default: as many as fit the GPUs, or the cores).")
+    ] = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
-    promote: Annotated[int, typer.Option(help="Only add the best N configurations to `ablations`.")] = 0,
-    confirm: Annotated[int | None, typer.Option(help="Only confirm this trial.", hidden=True)] = None,
+    worker: Annotated[bool, typer.Option("--worker", help="Run as one more worker of a search already begun.")] = False,
+    promote: Annotated[
+        int, typer.Option(min=0, help="Run no trial; add the best N configurations to params.yaml as ablations.")
+    ] = 0,
+    confirm: Annotated[int | None, typer.Option(hidden=True, help="Train this trial again with fresh seeds.")] = None,
 ) -> None:
-    """How little is enough: params.yaml, data/ -> reports/search/.
+    """Search for the smallest models that learn the task.
 
-    A stage: an Optuna study over the space under `search`, which goes on where it stopped.
+    Optuna tries configurations from `search.space` in params.yaml and writes reports/search/. A search that was stopped
+    continues where it stopped.
     """
-    params = _params()
-    count, gpus = _count("--workers", workers), _share(jobs_per_gpu)
-    _check_engine(engine)
-    if promote < 0:
-        raise UserError(f"--promote: must not be negative, not {promote}")
+    params = _read_params()
     from pipeline.stages import search
 
     if promote:
@@ -124,111 +130,88 @@ def search(
     elif worker:
         search.run_worker(params)
     else:
-        search.run(params, workers=count, engine=engine, gpus=gpus)
+        search.run(params, workers=workers, engine=engine, gpus=_gpu_share(jobs_per_gpu))
 
 
 @app.command()
 def repro(
-    jobs: Annotated[str, typer.Option(help="auto (as many as fit the GPUs, or the cores) or how many.")] = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of jobs at once (default: as many as fit the GPUs, or the cores).")
+    ] = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
 ) -> None:
-    """Run every stale stage up to the report, ablations side by side.
+    """Update the report: run every stage whose inputs have changed.
 
-    Leaves what `dvc repro report` would. Goes on where it stopped.
+    Several ablations run at once. The results are the same bytes that `dvc repro report` writes. A run that was stopped
+    continues where it stopped.
     """
-    params = _params()
-    count, gpus = _count("--jobs", jobs), _share(jobs_per_gpu)
-    _check_engine(engine)
+    params = _read_params()
     from pipeline.repro import driver
 
-    driver.run(params, engine=engine, jobs=count, gpus=gpus)
+    driver.run(params, engine=engine, jobs=jobs, gpus=_gpu_share(jobs_per_gpu))
 
 
 @app.command(hidden=True)
 def job(name: str, stages: list[str]) -> None:
-    """A job of `grid`: stages of one ablation, by their names in dvc.yaml."""
-    params = _params()
+    """Run stages of one ablation, given by their names in dvc.yaml. `repro` starts this command."""
+    params = _read_params()
     from pipeline.repro import job
 
     job.run(params, name, stages)
 
 
-def _count(option: str, said: str) -> int | None:
-    if said == "auto":
-        return None
-    if not said.isdigit() or int(said) < 1:
-        raise UserError(f"{option}: must be auto or a number from 1 on, not {said!r}")
-    return int(said)
-
-
-def _check_engine(engine: str) -> None:
-    if engine not in ENGINES:
-        raise UserError(f"--engine: {engine!r} is none (allowed: {', '.join(ENGINES)})")
-
-
-def _share(jobs_per_gpu: int) -> float | None:
-    """Of a GPU, for each job; None: all of it, where there is one."""
-    if jobs_per_gpu < 1:
-        raise UserError(f"--jobs-per-gpu: must be a number from 1 on, not {jobs_per_gpu}")
-    return None if jobs_per_gpu == 1 else 1 / jobs_per_gpu
-
-
 @app.command()
 def predict(
     ablation: Annotated[
-        str, typer.Argument(help="A trained ablation: its name or its folder; some come with the project.")
+        str,
+        typer.Argument(help="Name or folder of a trained ablation. Three come with the project, such as nope-full."),
     ],
-    prompts: Annotated[list[str], typer.Argument(help="What to continue, such as 123+456=.")],
-    seed: Annotated[int | None, typer.Option(help="Of which member; without, of the first.")] = None,
-    permute: Annotated[bool, typer.Option("--permute", help="In every order of the tokens before the last.")] = False,
+    prompts: Annotated[list[str], typer.Argument(help="Texts to continue, such as 123+456=.")],
+    seed: Annotated[int | None, typer.Option(help="Seed of the model to use (default: the first).")] = None,
+    permute: Annotated[
+        bool, typer.Option("--permute", help="Also try every order of the tokens before the last one.")
+    ] = False,
 ) -> None:
-    """Ask a trained ablation: models/<ablation>/ -> its answer.
-
-    Where models/ has none of that name, what comes with the project is asked.
-    """
+    """Print a trained model's answers to prompts."""
     from pipeline.api import load
 
     model = load(ablation, seed=seed)
-    name, width = model.ablation.name, max(map(len, prompts))
+    width = max(map(len, prompts))
     for prompt, answer in zip(prompts, model.predict(prompts), strict=True):
-        print(f"{name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
+        print(f"{model.ablation.name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
         if permute:
-            table = model.predict_all_orders(prompt)
-            count, different = table["orders"].sum(), len(table)
-            print(f"  {count:,} orders of the tokens before the last: {different:,} answer{'s' * (different > 1)}")
-            for text, orders, example in table.head(SHOWN_ANSWERS).to_numpy().tolist():
-                print(f"  {text}  {orders / count:.1%}, such as {example}")
-            if different > SHOWN_ANSWERS:
-                print(f"  and {different - SHOWN_ANSWERS:,} more")
+            _print_all_orders(model.predict_all_orders(prompt))
 
 
-@app.command(hidden=True)
-def ship(ablation: str, seed: Annotated[int | None, typer.Option()] = None) -> None:
-    """Puts a trained member among those that come with the project."""
-    from pipeline.api import ship
-
-    print(ship(ablation, seed=seed))
+def _print_all_orders(answers: Any) -> None:
+    """Print a table of `TrainedModel.predict_all_orders`."""
+    total = answers["orders"].sum()
+    print(f"  orders of the tokens before the last: {total:,}; different answers: {len(answers):,}")
+    for text, orders, example in answers.head(SHOWN_ANSWERS).to_numpy().tolist():
+        print(f"  {text}  {orders / total:.1%}, such as {example}")
+    if len(answers) > SHOWN_ANSWERS:
+        print(f"  and {len(answers) - SHOWN_ANSWERS:,} more")
 
 
 @app.command()
 def track() -> None:
-    """Rebuild MLflow's view: models/, reports/evaluation/ -> MLflow.
+    """Add the runs that are missing in MLflow.
 
-    Writes whatever it lacks of them, without duplicates.
+    Reads models/ and reports/evaluation/.
     """
     from pipeline.stages import track
 
-    track.run(_params())
+    track.run(_read_params())
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Where the pages are served.")] = 5000) -> None:
-    """Look at the runs: MLflow -> its pages, in a browser.
+def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000) -> None:
+    """Open MLflow's pages in a browser.
 
-    Says their address, and opens it where there is a screen.
+    Prints their address, and serves them until Ctrl-C.
     """
-    params = _params()
+    params = _read_params()
     from pipeline import tracking
 
     tracking.serve(params.tracking, port)
@@ -236,100 +219,100 @@ def ui(port: Annotated[int, typer.Option(help="Where the pages are served.")] = 
 
 @app.command()
 def check(
-    ablation: Annotated[str, typer.Argument(help="With --resolved: of this ablation alone.")] = "",
-    resolved: Annotated[bool, typer.Option("--resolved", help="Print every setting there is, as YAML.")] = False,
+    ablation: Annotated[str, typer.Argument(help="Ablation to print; default: the whole experiment.")] = "",
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print every setting as YAML, defaults included.")
+    ] = False,
 ) -> None:
-    """Say whether params.yaml is a valid experiment, and what it is."""
-    params = _params()
-    if ablation and not resolved:
-        raise UserError("check: an ablation is shown with --resolved; without, the file is checked as a whole")
-    if resolved:
+    """Check params.yaml and print a summary, or all settings."""
+    params = _read_params()
+    if ablation or resolved:
         from ruamel.yaml import YAML
 
         yaml = YAML()
         yaml.width = 120
-        yaml.default_flow_style = None  # what holds no other table or list is one line
+        yaml.default_flow_style = None  # innermost tables and lists on one line
         yaml.dump((params.ablation(ablation) if ablation else params).resolved(), sys.stdout)
         return
     ablations = params.all_ablations()
-    members = sum(len(ablation.training.seeds) for ablation in ablations)
-    print(f"params.yaml: {len(ablations)} ablations, {members} members, tasks {', '.join(params.tasks)}")
+    runs = sum(len(ablation.training.seeds) for ablation in ablations)
+    print(f"params.yaml: {len(ablations)} ablations, {runs} runs, tasks {', '.join(params.tasks)}")
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="Of its folder below studies/.")],
-    data: Annotated[Path | None, typer.Option(help="What is the order of this text, or CSV file, worth?")] = None,
-    column: Annotated[str | None, typer.Option(help="Of the CSV file: the one that holds the series.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the study, and of its folder in studies/.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Text or CSV file to study: how much does token order help to predict it?"),
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Column of the CSV file that holds the time series.")] = None,
 ) -> None:
-    """Make studies/<name>/, a further experiment.
+    """Create a further experiment in studies/<name>/.
 
-    With params.yaml, dvc.yaml and reports of its own; where it is there, its dvc.yaml is brought up to date. `make
-    study NAME=<name>` runs it. With --data it is about a file of yours (a series if its name ends in .csv, else a
-    text), which is copied there.
+    It gets a copy of params.yaml to edit, and reports of its own. With --data it gets a copy of your file and an
+    experiment about it instead. If it exists, only its dvc.yaml is updated. `make study NAME=<name>` runs it.
     """
     from pipeline import study
 
-    folder = study.make(name, data=data, column=column)
-    print(f"{folder}: change params.yaml, write README.md, then `make study NAME={name}`")
+    folder = study.create(name, data=data, column=column)
+    print(f"{folder}: edit params.yaml, write README.md, then run `make study NAME={name}`")
 
 
 @app.command()
 def preset(
-    name: Annotated[
-        str, typer.Argument(help="smoke, own or published; the default experiment is what git has committed.")
-    ],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite changes of your own.")] = False,
+    name: Annotated[str, typer.Argument(help="smoke (two minutes), own (a text's order) or published (for a GPU).")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite params.yaml even if it was edited.")] = False,
 ) -> None:
-    """Put another experiment in place: a preset -> params.yaml."""
-    from pipeline import presets
+    """Replace params.yaml by a ready-made experiment."""
+    from pipeline import study
 
-    presets.put_in_place(name, force=force)
+    study.install_preset(name, force=force)
     print(f"params.yaml is now the preset {name!r}; run `python -m pipeline repro`")
     print("back to the default experiment: `git checkout params.yaml`")
 
 
 def main() -> None:
-    """Run the command line; one line and exit code 2 for input that cannot be used, 1 for what failed."""
-    collect_rarely()
-    disable_avx512()
-    of_an_engine = end_with_parent()
+    """Run the command line in a process of its own."""
+    prepare_process()
+    started_by_engine = end_with_parent()
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED and not started_by_engine:  # the process that started the engine prints it for all
+        print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed while running, 2 refused input.
+
+    What the user or the machine can mend is printed as one line on stderr; every other exception is raised.
+    """
     try:
-        app()
-    except (UserError, RunError) as error:
+        code = app(list(arguments) or ["--help"], prog_name="python -m pipeline", standalone_mode=False)
+    except typer.TyperException as error:  # not all its messages show what was given
+        print(f"error: {error.format_message()} (given: {' '.join(arguments)})", file=sys.stderr)
+        return 2
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, UserError) else 1) from None
+        return 2
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except (OSError, MemoryError, RuntimeError) as error:
-        if not (said := machine_error_message(error)):
+        message = machine_error_message(error)
+        if not message:
             raise
-        print(f"error: {' '.join(sys.argv[1:3])}: {said}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except SystemExit as end:
-        if end.code == INTERRUPTED and not of_an_engine:  # which says it for all
-            print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
-        raise
+        print(f"error: {' '.join(arguments[:2])}: {message}", file=sys.stderr)
+        return 1
+    return code or 0
 
 
-def collect_rarely() -> None:
-    """Not while modules are imported, of whose objects all stay, nor when the process ends, and they all go: a quarter
-    of the time until a command has done nothing."""
-    gc.set_threshold(COLLECT_AFTER)
-    atexit.register(gc.freeze)
+def _gpu_share(jobs_per_gpu: int) -> float | None:
+    """The part of a GPU that each job takes; None: a whole one, where there is one."""
+    return None if jobs_per_gpu == 1 else 1 / jobs_per_gpu
 
 
-def _of_ablation(name: str) -> "Params":
-    """The experiment, if it has this ablation, and the ablation its dataset: what lacks is said before what is slow is
-    imported."""
-    params = _params()
-    ablation = params.ablation(name)
-    from pipeline import dataset
-    from pipeline.stages import DATA
-
-    dataset.read(DATA / ablation.dataset, ablation.task)
-    return params
-
-
-def _params() -> "Params":
+def _read_params() -> "Params":
     from pipeline import tracking
     from pipeline.params import read
 

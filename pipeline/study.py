@@ -1,8 +1,11 @@
-"""A further experiment, in a folder of its own below `studies/`: the same stages, code, DVC cache and MLflow store, and
-nothing of the default experiment is touched."""
+"""Create experiments: studies, in folders of their own below `studies/`, and presets, in place of `params.yaml`.
+
+A study uses the code, the DVC cache and the MLflow store of the project, and leaves the default experiment alone.
+"""
 
 import io
 import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,114 +13,148 @@ from typing import Any, cast
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.params import NAME, PARAMS_FILE, read, round_trip_yaml
-from pipeline.params import task as section
-from pipeline.params.config import shorten
-from pipeline.presets import PRESETS
+from pipeline.params import task as parse_task
+from pipeline.params.config import shorten, suggest
 from pipeline.tasks import SPLITS
 from pipeline.tasks.catalogue import problems
 from pipeline.tasks.windows import Windows
 
 STUDIES = Path("studies")
-PIPELINE = Path("dvc.yaml")
-READ_ME = "README.md"
-OWN = (str(PARAMS_FILE), str(PIPELINE), READ_ME)
-UP = "../../"
-"""From the folder of a study to that of the project."""
-ABOUT = """# {name}
+DVC_FILE = Path("dvc.yaml")
+README = "README.md"
+TO_PROJECT = "../../"
+"""Path from a study's folder to the project's."""
+README_TEXT = """# {name}
 
-What is asked, what is expected and why, and what would decide it: to be written, and committed, before the study runs.
-What it costs: how long it took, on what.
+Before the study runs, write here and commit: what is asked, what you expect and why, and which result would decide it.
+Afterwards: how long it took, and on which machine.
 """
 TRAIN_SIZES = (20_000, 10_000, 5_000, 2_000, 1_000, 500, 200, 100)
-"""Windows of somebody's own data: as many as there are of these."""
+"""Numbers of training examples for a study of the user's own data: the largest that the file allows is used."""
+PRESETS = {path.stem: path.read_text() for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+"""Name of each preset -> content of its params.yaml."""
 
 
-def make(name: str, *, data: Path | None = None, column: str | None = None) -> Path:
-    """Make `studies/<name>/`: `params.yaml`, a copy of this folder's to be changed; `README.md`, to be written; and
-    `dvc.yaml`, this folder's with the code two folders up. Where they are there, only `dvc.yaml` is brought up to date.
-    With `data`, a text or a CSV file (and which `column` of it), the study asks what order is worth there; the file is
-    copied.
+def create(name: str, *, data: Path | None = None, column: str | None = None) -> Path:
+    """Create `studies/<name>/` with params.yaml, README.md and dvc.yaml, and return the folder.
+
+    In a study that exists already only dvc.yaml is written again.
+
+    Args:
+        name: name of the study.
+        data: a text or CSV file that the study is about; it is copied into the folder. Without it, the study begins
+            with a copy of the project's params.yaml.
+        column: column of the CSV file.
 
     Raises:
-        UserError: this is no project's folder, that is no name, the data will not do, or the study is about others.
+        UserError: this is not the project's folder, the name is not allowed, the file cannot be used, or a study of
+            this name is about other data.
     """
-    if not PIPELINE.exists():
-        raise UserError(f"{PIPELINE}: no such file here; run from the project's folder")
+    if not DVC_FILE.exists():
+        raise UserError(f"{DVC_FILE}: no such file here; run from the project's folder")
     if not NAME.fullmatch(name):
         raise UserError(f"study: the name {shorten(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
     folder = STUDIES / name
-    if data is not None and (folder / PARAMS_FILE).exists() and not _is_about(folder, data, column):
-        raise UserError(
-            f"{folder}: is about something else than {data}; take another name, or change its {PARAMS_FILE}"
-        )
-    if not (folder / PARAMS_FILE).exists():
+    params_file = folder / PARAMS_FILE
+    if not params_file.exists():
+        content = _content_about(data, column) if data else round_trip_yaml().load(PARAMS_FILE.read_text())
         tracking = read().tracking
-        content = round_trip_yaml().load(PARAMS_FILE.read_text()) if data is None else _of_data(data, column)
-        content["tracking"] = {"uri": _moved(tracking.uri), "experiment": f"{tracking.experiment}-{name}"}
-        made = io.StringIO()
-        round_trip_yaml().dump(content, made)
-        if data is not None:
+        content["tracking"] = {"uri": _uri_in_study(tracking.uri), "experiment": f"{tracking.experiment}-{name}"}
+        buffer = io.StringIO()
+        round_trip_yaml().dump(content, buffer)
+        if data:
             files.write_bytes(folder / data.name, data.read_bytes())
-        files.write_text(folder / PARAMS_FILE, made.getvalue())
-    if not (folder / READ_ME).exists():
-        files.write_text(folder / READ_ME, ABOUT.format(name=name))
-    own = {task["path"] for task in read(folder / PARAMS_FILE).tasks.values() if task.get("path")}
-    files.write_text(folder / PIPELINE, stages(PIPELINE.read_text(), sorted(own)))
+        files.write_text(params_file, buffer.getvalue())
+    elif data and not _is_about(folder, data, column):
+        raise UserError(f"{folder}: is about other data than {data}; use another name, or edit its {PARAMS_FILE}")
+    if not (folder / README).exists():
+        files.write_text(folder / README, README_TEXT.format(name=name))
+    data_files = {task["path"] for task in read(params_file).tasks.values() if task.get("path")}
+    files.write_text(folder / DVC_FILE, dvc_file_of_study(DVC_FILE.read_text(), sorted(data_files)))
     return folder
 
 
-def _is_about(folder: Path, data: Path, column: str | None) -> bool:
-    """Whether the study was made of this file as it is now."""
-    asked = {(task.get("path"), task.get("column")) for task in read(folder / PARAMS_FILE).tasks.values()}
-    kept = folder / data.name
-    same = kept.is_file() and data.is_file() and kept.read_bytes() == data.read_bytes()
-    return same and (data.name, column) in asked
+def dvc_file_of_study(project: str, data_files: Sequence[str] = ()) -> str:
+    """Content of a study's dvc.yaml, made from the project's: code is two folders up, and `generate` depends on the
+    study's `data_files`."""
+    moved = re.sub(r"(?m)^(\s*(?:- |template: ))(pipeline/|\.dvc/)", rf"\g<1>{TO_PROJECT}\g<2>", project)
+    generate = f"        - {TO_PROJECT}pipeline/stages/generate.py\n"
+    dependencies = "".join(f"        - {file}\n" for file in data_files)
+    return f"# Made by `python -m pipeline study`.\n{moved.replace(generate, generate + dependencies)}"
 
 
-def stages(text: str, data: Sequence[str] = ()) -> str:
-    """A project's `dvc.yaml` as that of a study: what is the project's lies two folders up, and who draws the datasets
-    depends on these files of its own."""
-    moved = re.sub(r"(?m)^(\s*(?:- |template: ))(pipeline/|\.dvc/)", rf"\g<1>{UP}\g<2>", text)
-    code = f"        - {UP}pipeline/stages/generate.py\n"
-    own = "".join(f"        - {file}\n" for file in data)
-    return f"# Made by `python -m pipeline study`.\n{moved.replace(code, code + own)}"
-
-
-def _of_data(path: Path, column: str | None) -> dict[str, Any]:
-    """The preset for data of one's own, with this file in it, and as many windows as it has.
+def install_preset(name: str, *, force: bool = False) -> None:
+    """Replace `params.yaml` by the preset `name`.
 
     Raises:
-        UserError: the file will not do, or has the name of one of a study's own.
+        UserError: there is no such preset; or, without `force`, params.yaml has changes that are not committed.
     """
-    if path.name in OWN:
-        raise UserError(f"--data: {path.name} is what a file of the study itself is called; rename yours")
+    if name not in PRESETS:
+        raise UserError(f"preset {shorten(name)}: unknown{suggest(name, PRESETS)}")
+    if PARAMS_FILE.exists() and not force:
+        current = PARAMS_FILE.read_text()
+        if current not in PRESETS.values() and current != _committed(PARAMS_FILE):
+            raise UserError(
+                f"{PARAMS_FILE}: has changes that are not committed, and preset {name!r} would overwrite them; commit "
+                f"or copy the file, or give --force"
+            )
+    files.write_text(PARAMS_FILE, PRESETS[name])
+
+
+def _committed(path: Path) -> str | None:
+    """Content of the file in git's last commit; None if git does not have it."""
+    try:
+        return subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, check=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _is_about(folder: Path, data: Path, column: str | None) -> bool:
+    """Whether the study in `folder` was created from this file, as it is now, and this column."""
+    tasks = read(folder / PARAMS_FILE).tasks.values()
+    copy = folder / data.name
+    unchanged = copy.is_file() and data.is_file() and copy.read_bytes() == data.read_bytes()
+    return unchanged and any((task.get("path"), task.get("column")) == (data.name, column) for task in tasks)
+
+
+def _content_about(data: Path, column: str | None) -> dict[str, Any]:
+    """Content of the preset `own` with `data` in place of its text, and as many examples as `data` has.
+
+    Raises:
+        UserError: the file cannot be used, or has the name of one of the study's own files.
+    """
+    if data.name in (str(PARAMS_FILE), str(DVC_FILE), README):
+        raise UserError(f"--data: {data.name} is the name of a file of the study itself; rename yours")
+    options: dict[str, Any] = {"name": "text", "window": 24}
+    if data.suffix == ".csv":
+        options = {"name": "series", "window": 16}
+    if column is not None:
+        options["column"] = column
+    sizes = _largest_sizes(options | {"path": str(data)})
     content: dict[str, Any] = round_trip_yaml().load(PRESETS["own"])
-    kind = {"name": "series", "window": 16} if path.suffix == ".csv" else {"name": "text", "window": 24}
-    kind |= {} if column is None else {"column": column}
-    sizes = _sizes(kind | {"path": str(path)})
-    for task in content["tasks"].values():
-        twin = {"twin": True} if task.get("twin") else {}
-        task.clear()
-        task.update(kind | {"path": path.name} | twin | sizes)
+    for name, task in content["tasks"].items():
+        shuffled = {"twin": True} if task.get("twin") else {}
+        content["tasks"][name] = options | {"path": data.name} | shuffled | sizes
     return content
 
 
-def _sizes(kind: dict[str, Any]) -> dict[str, int]:
-    """How many windows to draw: of `TRAIN_SIZES` the most that there are. (Whatever their size, the splits stand in the
-    same proportion, and so their parts are the same.)
+def _largest_sizes(options: dict[str, Any]) -> dict[str, int]:
+    """The largest splits that the data allow, with a training set of one of `TRAIN_SIZES`.
 
     Raises:
-        UserError: there are not even a few, or the file will not do at all.
+        UserError: the data cannot be used, or are too few for the smallest splits.
     """
-    choices = [{"train_size": n, "validation_size": n // 10, "test_size": n // 5} for n in TRAIN_SIZES]
-    windows = cast(Windows, problems(section(kind | choices[0], "task"))).windows
-    fitting = [sizes for sizes in choices if all(len(windows[s]) >= sizes[f"{s}_size"] for s in SPLITS)]
-    if not fitting:
-        problems(section(kind | choices[-1], "task")).splits()  # refuses them, in its own words
-    return fitting[0]
+
+    def sizes(train: int) -> dict[str, int]:
+        return {"train_size": train, "validation_size": train // 10, "test_size": train // 5}
+
+    smallest = cast(Windows, problems(parse_task(options | sizes(min(TRAIN_SIZES)), "task")))
+    smallest.splits()
+    train, validation, test = (len(smallest.windows[split]) for split in SPLITS)
+    return sizes(max(size for size in TRAIN_SIZES if size <= min(train, 10 * validation, 5 * test)))
 
 
-def _moved(uri: str) -> str:
-    """The same place, seen from a study: a relative path of a file leads two folders up."""
-    found = re.fullmatch(r"(sqlite:///|jsonl:)([^/].*)", uri)
-    return f"{found[1]}{UP}{found[2]}" if found else uri
+def _uri_in_study(uri: str) -> str:
+    """The address of the project's MLflow store as seen from a study's folder."""
+    relative = re.fullmatch(r"sqlite:///([^/].*)", uri)
+    return f"sqlite:///{TO_PROJECT}{relative[1]}" if relative else uri

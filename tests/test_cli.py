@@ -1,6 +1,7 @@
-"""The command line: quick to answer, one clear line for a mistake, exit code 2."""
+"""The command line answers at once, and answers a mistake with one line and exit code 2."""
 
-import os
+import errno
+import json
 import shutil
 import subprocess
 import sys
@@ -10,145 +11,170 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import cli
+from pipeline.errors import RunError, UserError
 from pipeline.params import Ablation, Model, Training, parse, read, task
+from pipeline.stages import report
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+SMOKE = (PRESETS / "smoke.yaml").read_text()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the smoke preset as params.yaml."""
+    monkeypatch.chdir(tmp_path)
     shutil.copy(PRESETS / "smoke.yaml", tmp_path / "params.yaml")
     return tmp_path
 
 
-def test_help_lists_every_stage_and_answers_at_once(tmp_path: Path) -> None:
+def test_every_stage_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    commands = capsys.readouterr().out
+    for stage in YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"]:
+        assert f"\n  {stage} " in commands
+
+
+def test_help_answers_at_once_because_it_imports_nothing_heavy() -> None:
+    script = "import json, sys, pipeline.cli as cli; cli.run(['--help']); print(); print(json.dumps(list(sys.modules)))"
     start = time.monotonic()
-    said = run(tmp_path, "--help").stdout
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True)
     assert time.monotonic() - start < 3  # 0.3 s on an idle machine
-    for stage in ("generate", "train", "evaluate", "analyze", "report", "search", "track", "preset", "check"):
-        assert stage in said
+    imported = json.loads(process.stdout.splitlines()[-1])
+    assert not {"torch", "pandas", "mlflow", "pydantic", "optuna", "dvc"} & set(imported)
 
 
-def test_help_imports_nothing_heavy() -> None:
-    script = (
-        "import sys, pipeline.cli; print([m for m in ('torch', 'pandas', 'mlflow', 'pydantic') if m in sys.modules])"
+def test_a_search_opens_its_storage_before_it_imports_what_is_slow() -> None:
+    script = "import json, sys, pipeline.stages.search; print(json.dumps(list(sys.modules)))"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True)
+    assert not {"torch", "mlflow", "matplotlib", "sklearn"} & set(json.loads(process.stdout))
+
+
+def test_a_mistake_ends_the_process_with_code_2(folder: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "pipeline", "train", "nonsense"],
+        env={"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
-    assert done.stdout.strip() == "[]"
-
-
-def test_a_search_meets_its_storage_before_it_imports_what_is_slow() -> None:
-    script = (
-        "import sys, pipeline.stages.search\n"
-        "print([m for m in ('torch', 'mlflow', 'matplotlib', 'sklearn') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith("error: ablation 'nonsense'")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("command", "words"),
     [
-        (("train", "nonsense"), "ablation 'nonsense': not in params.yaml"),
-        (("train", "learned-causal"), "`python -m pipeline generate addition` makes it"),
-        (("evaluate", "learned-causal"), "`python -m pipeline generate addition` makes it"),
-        (("analyze", "learned-causal"), "`python -m pipeline generate addition` makes it"),
-        (("report",), "makes it"),
-        (("search",), "`python -m pipeline generate addition` makes it"),
-        (("search", "--workers", "0"), "--workers: must be auto or a number from 1 on, not '0'"),
-        (("search", "--engine", "magic"), "--engine: 'magic' is none (allowed: processes, ray, slurm)"),
-        (("search", "--jobs-per-gpu", "0"), "--jobs-per-gpu: must be a number from 1 on, not 0"),
-        (("search", "--promote", "-1"), "--promote: must not be negative, not -1"),
-        (("preset", "nonsense"), "preset 'nonsense': there is none (allowed: own, published, smoke)"),
-        (("generate", "adition"), "task 'adition': not under `tasks` in params.yaml; did you mean 'addition'?"),
-        (("check", "--resolved", "none-casual"), "did you mean 'nope-causal'?"),
-        (("check", "nope-causal"), "an ablation is shown with --resolved"),
+        ("train nonsense", ["nonsense", "params.yaml", "nope-causal"]),
+        ("check --resolved none-casual", ["none-casual", "did you mean 'nope-causal'"]),
+        ("generate adition", ["adition", "did you mean 'addition'"]),
+        ("train learned-causal", ["`python -m pipeline generate addition`"]),
+        ("evaluate learned-causal", ["`python -m pipeline generate addition`"]),
+        ("analyze learned-causal", ["`python -m pipeline generate addition`"]),
+        ("report", ["`python -m pipeline"]),
+        ("search", ["`python -m pipeline generate addition`"]),
+        ("search --workers 0", ["--workers", "0", "1"]),
+        ("search --engine magic", ["--engine", "magic", "processes", "ray", "slurm"]),
+        ("repro --jobs-per-gpu 0", ["--jobs-per-gpu", "0", "1"]),
+        ("search --promote -1", ["--promote", "-1", "0"]),
+        ("preset nonsense", ["nonsense", "own", "published", "smoke"]),
+        ("rpro", ["rpro", "repro"]),
+        ("predict", ["predict", "ablation"]),
     ],
 )
-def test_a_mistake_costs_one_line_and_leaves_nothing(folder: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = run(folder, *arguments)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_a_mistake_costs_one_line_and_leaves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
+) -> None:
+    assert cli.run(command.split()) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert all(word in output.err for word in words)
     assert [path.name for path in folder.iterdir()] == ["params.yaml"]
 
 
-def test_a_check_says_what_the_experiment_is(folder: Path) -> None:
-    assert run(folder, "check").stdout == "params.yaml: 5 ablations, 10 members, tasks addition, reverse\n"
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UserError("a mistake"), 2),
+        (RunError("a failure"), 1),
+        (OSError(errno.ENOSPC, "No space left on device", "reports/a.csv"), 1),
+        (MemoryError("out of memory"), 1),
+        (KeyboardInterrupt(), cli.INTERRUPTED),
+    ],
+)
+def test_what_the_user_or_the_machine_can_mend_is_an_exit_code_and_a_bug_is_raised(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def fail(error: BaseException) -> None:
+        raise error
+
+    monkeypatch.setattr(report, "run", lambda params: fail(error))
+    assert cli.run(["report"]) == code
+    monkeypatch.setattr(report, "run", lambda params: fail(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.run(["report"])
 
 
-@pytest.mark.parametrize("text", [(PRESETS / "smoke.yaml").read_text(), (PRESETS / "published.yaml").read_text()])
-def test_the_resolved_experiment_is_the_same_experiment(tmp_path: Path, text: str) -> None:
-    """It says what it leaves to nobody, and resolving it again changes nothing."""
-    (tmp_path / "params.yaml").write_text(text.replace("  warmup_steps:", "  weight_decay: 1e-5\n  warmup_steps:", 1))
-    given = read(tmp_path / "params.yaml")
-    (tmp_path / "again").mkdir()
-    resolved = run(tmp_path, "check", "--resolved").stdout
-    (tmp_path / "again" / "params.yaml").write_text(resolved)
-    again = read(tmp_path / "again" / "params.yaml")
+def test_check_counts_ablations_and_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["check"]) == 0
+    assert capsys.readouterr().out == "params.yaml: 5 ablations, 10 runs, tasks addition, reverse\n"
+
+
+@pytest.mark.parametrize("preset", ["smoke", "published"])
+def test_the_resolved_experiment_is_complete_and_the_same_experiment(
+    folder: Path, capsys: pytest.CaptureFixture[str], preset: str
+) -> None:
+    path = folder / "params.yaml"
+    text = (PRESETS / f"{preset}.yaml").read_text()
+    path.write_text(text.replace("  warmup_steps:", "  weight_decay: 1e-5\n  warmup_steps:", 1))
+    given = read(path)
+    assert cli.run(["check", "--resolved"]) == 0
+    resolved = capsys.readouterr().out
+    path.write_text(resolved)
+    again = read(path)
     assert again.all_ablations() == given.all_ablations()
-    assert again.model_copy(update={"tasks": given.tasks}) == given  # whose defaults are in the ablations
-    assert run(tmp_path / "again", "check", "--resolved").stdout == resolved
-    said = YAML(typ="safe", pure=True).load(resolved)
+    assert again.model_copy(update={"tasks": given.tasks}) == given  # the tasks' defaults are in the ablations
+    assert cli.run(["check", "--resolved"]) == 0
+    assert capsys.readouterr().out == resolved
+    content = YAML(typ="safe", pure=True).load(resolved)
     for section in ("model", "training", "search", "tracking"):
-        assert set(said[section]) == set(type(getattr(given, section)).model_fields)
+        assert set(content[section]) == set(type(getattr(given, section)).model_fields)
 
 
-def test_a_resolved_ablation_is_the_ablation(folder: Path) -> None:
-    said = YAML(typ="safe", pure=True).load(run(folder, "check", "--resolved", "reverse-nope-causal").stdout)
+def test_a_resolved_ablation_is_the_ablation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["check", "--resolved", "reverse-nope-causal"]) == 0
+    content = YAML(typ="safe", pure=True).load(capsys.readouterr().out)
     ablation = read(folder / "params.yaml").ablation("reverse-nope-causal")
-    assert list(said) == ["name", "task", "model", "training"]
-    assert (
-        Ablation(
-            name=said["name"],
-            dataset=ablation.dataset,
-            task=task(said["task"], "task"),
-            model=parse(Model, said["model"], "model"),
-            training=parse(Training, said["training"], "training"),
-        )
-        == ablation
+    assert ablation == Ablation(
+        name=content["name"],
+        dataset=ablation.dataset,
+        task=task(content["task"], "task"),
+        model=parse(Model, content["model"], "model"),
+        training=parse(Training, content["training"], "training"),
     )
 
 
-def test_a_preset_does_not_overwrite_changes_unless_told_to(folder: Path) -> None:
-    done = run(folder, "preset", "published")
-    assert done.returncode == 0
-    assert "`git checkout params.yaml`" in done.stdout.splitlines()[-1]
-    assert (folder / "params.yaml").read_text() == (PRESETS / "published.yaml").read_text()
-    mine = "# mine\n" + (PRESETS / "smoke.yaml").read_text()
-    (folder / "params.yaml").write_text(mine)
-    refused = run(folder, "preset", "smoke")
-    assert refused.returncode == 2
-    assert "changes of your own" in refused.stderr
-    assert (folder / "params.yaml").read_text() == mine
-    assert run(folder, "preset", "smoke", "--force").returncode == 0
-
-
-def test_a_preset_overwrites_what_git_can_bring_back_and_no_more(folder: Path) -> None:
+def test_a_preset_overwrites_only_what_a_preset_or_git_can_bring_back(folder: Path) -> None:
     def git(*arguments: str) -> None:
         name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-        subprocess.run(["git", *name, *arguments], cwd=folder, check=True, capture_output=True)
+        subprocess.run(["git", *name, *arguments], check=True, capture_output=True)
 
-    path, mine = folder / "params.yaml", "# mine\n" + (PRESETS / "smoke.yaml").read_text()
-    path.write_text(mine)
+    path, edited = folder / "params.yaml", f"# mine\n{SMOKE}"
+    assert cli.run(["preset", "published"]) == 0
+    assert path.read_text() == (PRESETS / "published.yaml").read_text()
+    path.write_text(edited)
+    assert cli.run(["preset", "smoke"]) == 2  # no repository
     git("init")
-    assert run(folder, "preset", "smoke").returncode == 2  # a repository, but not in it
+    assert cli.run(["preset", "smoke"]) == 2  # a repository without the file
+    assert path.read_text() == edited
     git("add", "params.yaml")
     git("commit", "-m", "mine")
-    assert run(folder, "preset", "smoke").returncode == 0
+    assert cli.run(["preset", "smoke"]) == 0
     git("checkout", "params.yaml")
-    assert path.read_text() == mine
-    path.write_text(mine + "# and more\n")
-    assert run(folder, "preset", "smoke").returncode == 2
+    assert path.read_text() == edited
+    path.write_text(f"{edited}# and more\n")
+    assert cli.run(["preset", "smoke"]) == 2
+    assert cli.run(["preset", "smoke", "--force"]) == 0
+    assert path.read_text() == SMOKE

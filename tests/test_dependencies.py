@@ -30,7 +30,7 @@ LAYERS = (
     ("dataset",),
     ("tasks",),
     ("switches",),
-    ("params", "presets", "files"),
+    ("params", "files", "environment"),
     ("errors",),
 )
 """What may import what: anything below it, and its neighbours."""

@@ -22,138 +22,131 @@ PROJECT = Path(__file__).parent.parent
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a study is made from."""
+    """The current folder, with the files that a study is created from."""
     shutil.copy(PROJECT / "dvc.yaml", tmp_path)
     shutil.copy(PRESETS / "smoke.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def loaded(path: Path) -> Any:
-    return YAML(typ="safe").load(path)
-
-
-def paths(stage: dict[str, Any]) -> list[str]:
-    """What a stage depends on."""
-    return list(stage.get("do", stage).get("deps", []))
+def stages(folder: Path) -> dict[str, Any]:
+    """Name of each stage of a dvc.yaml -> its declaration."""
+    declared = YAML(typ="safe").load(folder / "dvc.yaml")["stages"]
+    return {name: stage.get("do", stage) for name, stage in declared.items()}
 
 
 def test_its_stages_are_the_projects_with_the_code_two_folders_up(project: Path) -> None:
-    folder = study.make("some-study")
-    own, of_project = loaded(folder / "dvc.yaml")["stages"], loaded(project / "dvc.yaml")["stages"]
-    assert list(own) == list(of_project)
-    for name, stage in of_project.items():
-        moved = [f"../../{path}" if path.startswith("pipeline/") else path for path in paths(stage)]
-        assert paths(own[name]) == moved
-        assert own[name].get("do", own[name])["cmd"] == stage.get("do", stage)["cmd"]
-    code = [path for stage in own.values() for path in paths(stage) if path.startswith("../")]
-    assert all((PROJECT / "studies" / "x" / path).resolve().exists() for path in code)
+    folder = study.create("some-study")
+    ours, theirs = stages(folder), stages(project)
+    assert list(ours) == list(theirs)
+    for name, stage in theirs.items():
+        moved = [f"../../{path}" if path.startswith("pipeline/") else path for path in stage["deps"]]
+        assert ours[name]["deps"] == moved
+        assert ours[name]["cmd"] == stage["cmd"]
+        assert all((PROJECT / path).exists() for path in stage["deps"] if path.startswith("pipeline/"))
 
 
 @pytest.mark.parametrize(
-    ("uri", "seen"),
+    ("uri", "uri_in_study"),
     [
         ("sqlite:///mlflow.db", "sqlite:///../../mlflow.db"),
-        ("jsonl:runs.jsonl", "jsonl:../../runs.jsonl"),
         ("sqlite:////tmp/m.db", "sqlite:////tmp/m.db"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
     ],
 )
-def test_it_is_the_same_experiment_at_first_with_the_same_store(project: Path, uri: str, seen: str) -> None:
+def test_it_begins_as_the_projects_experiment_with_the_same_store(project: Path, uri: str, uri_in_study: str) -> None:
     with (project / "params.yaml").open("a") as file:
         file.write(f"tracking:\n  uri: {uri}\n  experiment: mine\n")
     before = (project / "params.yaml").read_bytes()
-    made, default = read(study.make("again") / "params.yaml"), read(project / "params.yaml")
-    assert made.all_ablations() == default.all_ablations()
-    assert made.search == default.search
-    assert (made.tracking.uri, made.tracking.experiment) == (seen, "mine-again")
+    created, default = read(study.create("again") / "params.yaml"), read(project / "params.yaml")
+    assert created.all_ablations() == default.all_ablations()
+    assert created.search == default.search
+    assert (created.tracking.uri, created.tracking.experiment) == (uri_in_study, "mine-again")
     assert (project / "params.yaml").read_bytes() == before
 
 
-def test_made_again_it_keeps_what_was_written(project: Path) -> None:
-    folder = study.make("kept")
-    mine = {name: f"{(folder / name).read_text()}# mine\n" for name in ("params.yaml", "README.md")}
-    for name, text in mine.items():
+def test_created_again_it_keeps_what_was_edited(project: Path) -> None:
+    folder = study.create("kept")
+    edited = {name: f"{(folder / name).read_text()}# mine\n" for name in ("params.yaml", "README.md")}
+    for name, text in edited.items():
         (folder / name).write_text(text)
     (folder / "dvc.yaml").write_text("old")
-    assert study.make("kept") == folder
-    assert {name: (folder / name).read_text() for name in mine} == mine
-    assert "generate" in loaded(folder / "dvc.yaml")["stages"]
+    assert study.create("kept") == folder
+    assert {name: (folder / name).read_text() for name in edited} == edited
+    assert "generate" in stages(folder)
 
 
-def test_mistakes_leave_nothing(project: Path) -> None:
-    with pytest.raises(UserError, match="the name 'No Study' is not allowed"):
-        study.make("No Study")
-    (project / "dvc.yaml").unlink()
-    with pytest.raises(UserError, match=r"dvc\.yaml: no such file here"):
-        study.make("lost")
-    assert not (project / "studies").exists()
-
-
-@pytest.mark.parametrize(
-    "committed",
-    sorted(path.parent for path in (PROJECT / "studies").glob("*/params.yaml")),
-    ids=lambda committed: committed.name,
-)
+@pytest.mark.parametrize("committed", sorted(PROJECT.glob("studies/*/params.yaml")), ids=lambda path: path.parent.name)
 def test_a_committed_study_gets_the_projects_stages_and_stays_as_it_is(project: Path, committed: Path) -> None:
-    folder = shutil.copytree(committed, project / "studies" / committed.name, ignore=shutil.ignore_patterns("reports"))
-    study.make(committed.name)
-    assert (folder / "dvc.yaml").read_text() == study.stages((project / "dvc.yaml").read_text())
-    assert (folder / "params.yaml").read_bytes() == (committed / "params.yaml").read_bytes()
-    read(folder / "params.yaml")
+    folder = project / "studies" / committed.parent.name
+    folder.mkdir(parents=True)
+    shutil.copy(committed, folder)
+    study.create(folder.name)
+    assert list(stages(folder)) == list(stages(project))
+    assert (folder / "params.yaml").read_bytes() == committed.read_bytes()
 
 
 def test_dvc_names_its_stages_as_the_projects(project: Path) -> None:
-    """In its folder, so that a grid runs there as it does here."""
+    """`repro` refers to stages by these names."""
     shutil.copytree(PROJECT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
-    shutil.copytree(PROJECT / "pipeline", project / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["git", "init", "--quiet"], check=True)
-    folder = study.make("some-study")
+    folder = study.create("some-study")
     command = [sys.executable, "-m", "dvc", "stage", "list", "--names-only"]
-    listed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
-    assert {"generate@addition", "train@nope-causal", "report"} <= set(listed)
-    assert not any("dvc.yaml" in name for name in listed)
+    names = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+    assert {"generate@addition", "train@nope-causal", "report"} <= set(names)
+    assert not any("dvc.yaml" in name for name in names)
 
 
-def test_a_study_of_ones_own_data_asks_what_order_is_worth_there(project: Path, tmp_path: Path) -> None:
-    values = np.random.default_rng(1).normal(size=1200).cumsum()
-    (tmp_path / "my prices.csv").write_text(pd.DataFrame({"day": range(1200), "price": values}).to_csv(index=False))
-    folder = study.make("mine", data=Path("my prices.csv"), column="price")
+def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = project / "my prices.csv"
+    prices = np.random.default_rng(1).normal(size=1200).cumsum()
+    data.write_text(pd.DataFrame({"day": range(1200), "price": prices}).to_csv(index=False))
+    folder = study.create("mine", data=Path(data.name), column="price")
     params = read(folder / "params.yaml")
-    data, twin = (params.task(name) for name in params.tasks)
-    assert twin == data.model_copy(update={"twin": True})
+    task, shuffled = (params.task(name) for name in params.tasks)
+    assert shuffled == task.model_copy(update={"twin": True})
     assert {ablation.task.order_counts for ablation in params.all_ablations()} == {True, False}
-    with pytest.MonkeyPatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.chdir(folder)
-        sizes = {split: len(table) for split, table in problems(data).splits().items()}
-    assert sizes == {"train": 500, "validation": 50, "test": 100}  # the most of TRAIN_SIZES that there are
-    assert "my prices.csv" in paths(loaded(folder / "dvc.yaml")["stages"]["generate"])
+        sizes = {split: len(table) for split, table in problems(task).splits().items()}
+    assert sizes == {"train": 500, "validation": 50, "test": 100}  # the largest of TRAIN_SIZES that 1,200 rows allow
     kept = (folder / "params.yaml").read_text()
-    study.make("mine")  # its dvc.yaml anew
-    study.make("mine", data=Path("my prices.csv"), column="price")  # the same question again
+    study.create("mine")
+    study.create("mine", data=Path(data.name), column="price")
     assert (folder / "params.yaml").read_text() == kept
-    assert "my prices.csv" in paths(loaded(folder / "dvc.yaml")["stages"]["generate"])
-    with pytest.raises(UserError, match="studies/mine: is about something else than my prices"):
-        study.make("mine", data=Path("my prices.csv"), column="day")
-    (tmp_path / "my prices.csv").write_text("day,price\n1,2\n")
-    with pytest.raises(UserError, match="studies/mine: is about something else than my prices"):
-        study.make("mine", data=Path("my prices.csv"), column="price")
+    assert data.name in stages(folder)["generate"]["deps"]
+    with pytest.raises(UserError, match="studies/mine: is about other data"):
+        study.create("mine", data=Path(data.name), column="day")
+    data.write_text("day,price\n1,2\n")
+    with pytest.raises(UserError, match="studies/mine: is about other data"):
+        study.create("mine", data=Path(data.name), column="price")
 
 
 @pytest.mark.parametrize(
-    ("data", "column", "said"),
+    ("name", "data", "column", "message"),
     [
-        ("missing.txt", None, "task.path: 'missing.txt' cannot be read"),
-        ("few.txt", None, "more examples asked for than exist: 100"),
-        ("README.md", None, "--data: README.md is what a file of the study itself is called; rename yours"),
-        ("few.csv", None, "task.column: missing; which of 'few.csv'? (allowed: x, y)"),
-        ("few.csv", "z", "task.column: 'z' is not in 'few.csv'"),
+        ("No Study", None, None, "'No Study'"),
+        ("mine", "missing.txt", None, "task.path: 'missing.txt'"),
+        ("mine", "few.txt", None, "train_size.*100"),
+        ("mine", "README.md", None, "--data: README.md"),
+        ("mine", "few.csv", None, "task.column.*x, y"),
+        ("mine", "few.csv", "z", "task.column: 'z'.*few.csv"),
     ],
 )
-def test_data_that_will_not_do_leaves_no_study(project: Path, data: str, column: str | None, said: str) -> None:
+def test_a_mistake_leaves_no_study(
+    project: Path, name: str, data: str | None, column: str | None, message: str
+) -> None:
     (project / "few.txt").write_text("only a few words")
     (project / "few.csv").write_text("x,y\n1,2\n3,4\n")
-    with pytest.raises(UserError) as refusal:
-        study.make("mine", data=Path(data), column=column)
-    assert said in str(refusal.value)
+    with pytest.raises(UserError, match=message):
+        study.create(name, data=Path(data) if data else None, column=column)
+    assert not (project / "studies").exists()
+
+
+def test_outside_a_project_there_is_no_study(project: Path) -> None:
+    (project / "dvc.yaml").unlink()
+    with pytest.raises(UserError, match=r"dvc\.yaml"):
+        study.create("lost")
     assert not (project / "studies").exists()

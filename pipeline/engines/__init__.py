@@ -1,12 +1,12 @@
 """Engines: run these commands somewhere. What the commands are, no engine knows."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pipeline.engines import processes, ray, slurm
 from pipeline.engines.command import Command, OnEnd, ignore_end
 
-__all__ = ["ENGINES", "LOCAL_ENGINE", "Command", "Engine", "OnEnd"]
+__all__ = ["ENGINES", "LOCAL_ENGINE", "Command", "Engine", "EngineName", "OnEnd"]
 
 
 class Engine(Protocol):
@@ -27,6 +27,7 @@ class Engine(Protocol):
         """
 
 
-LOCAL_ENGINE = "processes"
-ENGINES: dict[str, Engine] = {LOCAL_ENGINE: processes, "ray": ray, "slurm": slurm}
+EngineName = Literal["processes", "ray", "slurm"]
+LOCAL_ENGINE: EngineName = "processes"
+ENGINES: dict[EngineName, Engine] = {LOCAL_ENGINE: processes, "ray": ray, "slurm": slurm}
 """By the name that `--engine` takes: a file here is an engine."""

@@ -1,13 +1,9 @@
-"""What this machine has to share out: GPUs and processor cores; and which of its instructions it computes with."""
+"""What this machine has to share out: GPUs and processor cores."""
 
 import os
-from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What the libraries that compute read when they are imported."""
-WITHOUT_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-"""What torch and its library of kernels read before they first compute."""
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def visible_gpus() -> list[str]:
@@ -43,17 +39,3 @@ def worker_environments(count: int) -> list[dict[str, str]]:
         thread_variables(count) | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {})
         for index in range(count)
     ]
-
-
-def disable_avx512() -> None:
-    """Let a processor that has AVX-512 compute without it, unless its user says otherwise: to the last bit as one that
-    has AVX2 alone. It loses nothing by that here; the matrix products are MKL's, which takes AVX2 on AMD's anyway (and
-    on Intel's does not, whose last digits stay their own)."""
-    try:
-        with CPUINFO.open() as processors:
-            flags = processors.read(4096).split()
-    except OSError:  # not Linux
-        return
-    if "avx512f" in flags:
-        for name, value in WITHOUT_AVX512.items():
-            os.environ.setdefault(name, value)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.engines import ENGINES, Command
+from pipeline.engines import ENGINES, Command, EngineName
 from pipeline.errors import RunError
 from pipeline.params import Ablation, Params
 from pipeline.repro import ledger, pace
@@ -21,7 +21,7 @@ PREFIXES = 4
 """Of a row that is learned with full attention: about as many as its answer has characters."""
 
 
-def run(params: Params, *, engine: str, jobs: int | None, gpus: float | None) -> None:
+def run(params: Params, *, engine: EngineName, jobs: int | None, gpus: float | None) -> None:
     """Bring the report and all that it needs up to date, the stale ablations side by side.
 
     Args:
@@ -60,7 +60,7 @@ def longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
 
 
 def _run_stale(
-    jobs: Mapping[str, Job], engine: str, workers: int | None, gpus: float | None, *, paced: bool = True
+    jobs: Mapping[str, Job], engine: EngineName, workers: int | None, gpus: float | None, *, paced: bool = True
 ) -> None:
     """Run the stale stages of each job, by its name, and keep what they made. `paced`: whether how long they take, if
     all of their stages are stale, says how long the next ones will."""

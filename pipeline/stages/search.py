@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from sqlalchemy.engine import URL
 
 from pipeline import dataset, files
-from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, machine
+from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, EngineName, machine
 from pipeline.errors import RunError, UserError
 from pipeline.params import PARAMS_FILE, Ablation, Overrides, Params, parse, round_trip_yaml
 from pipeline.search import confirmation, space, stanza, table
@@ -43,7 +43,7 @@ FOLDER = REPORTS / "search"
 KEPT = CHECKPOINTS / "search"
 
 
-def run(params: Params, *, workers: int | None, engine: str, gpus: float | None) -> None:
+def run(params: Params, *, workers: int | None, engine: EngineName, gpus: float | None) -> None:
     """Run the study to its end with `workers` workers (None: as many as this machine has room for, if each takes that
     share of a GPU) and write `reports/search/`.
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.engines.machine import CPUINFO
+from pipeline.environment import CPUINFO
 from tests.end_to_end.clones import PROJECT, run
 
 CELL, STEPS = "nope-causal-1-layer", 100
 TRAIN = f"""
-from pipeline.engines.machine import compute_alike
-compute_alike()
+from pipeline.environment import disable_avx512
+disable_avx512()
 import sys
 from pathlib import Path
 import pandas as pd
@@ -24,7 +24,8 @@ folder = Path(sys.argv[1])
 ablation = read().ablation("{CELL}")
 shorter = ablation.model_copy(update={{"training": ablation.training.model_copy(update={{"steps": {STEPS}}})}})
 dataset.write(folder / "data", problems(ablation.task))
-files.write_csv(folder / "history.csv", pd.DataFrame(fit(shorter, dataset.read(folder / "data", ablation.task)).history))
+trained = fit(shorter, dataset.read(folder / "data", ablation.task))
+files.write_csv(folder / "history.csv", pd.DataFrame(trained.history))
 """
 
 
