@@ -1,13 +1,16 @@
-"""Shared by all tests: shapes are checked at run time, and two busy thread teams never meet."""
+"""Set-up of every test process, and small models, tasks and trainings for all tests.
+
+Array shapes are checked at run time. Each process computes with one thread, so that workers do not compete.
+"""
 
 import gc
 import os
 import signal
 
-gc.disable()  # until all is imported, which takes a fifth less time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # heard by what tests start, also if run in the background
+gc.disable()  # until everything is imported: a fifth faster
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore SIGINT in background jobs and their children
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where a test wants two, none turns round and round for the other
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # in tests with two threads, none spins while it waits
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
@@ -23,23 +26,23 @@ import pytest
 from pipeline.params import Ablation, Model, Params, Task, Training, read
 from pipeline.params import task as params_task
 
-hypothesis.settings.register_profile("shared machine", deadline=None)  # times are noisy, and not what is tested
-hypothesis.settings.load_profile("shared machine")
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a shared machine: times are noisy
+hypothesis.settings.load_profile("no deadline")
 
 PRESETS = Path(__file__).parent.parent / "pipeline" / "presets"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that are given most time start first, so that no worker begins a long one when the others end."""
-    given: dict[Path, float] = {}
+    """Run files with the longest timeout first, so that no worker begins a long one when the others end."""
+    timeouts: dict[Path, float] = {}
     for item in items:
         marker = item.get_closest_marker("timeout")
-        given[item.path] = max(given.get(item.path, 0), marker.args[0] if marker else 0)
-    items.sort(key=lambda item: -given[item.path])
+        timeouts[item.path] = max(timeouts.get(item.path, 0), marker.args[0] if marker else 0)
+    items.sort(key=lambda item: -timeouts[item.path])
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays; without this each of statsmodels' corrections would look through all of it."""
+    """Exclude all imported objects from garbage collection, which would search them again and again."""
     gc.freeze()
     gc.enable()
 
@@ -77,23 +80,23 @@ def task(**settings: object) -> Task:
 
 
 def ablation(name: str = "ablation", *, model_: dict[str, object] | None = None, **settings: object) -> Ablation:
-    """An ablation of these switches and settings of its training, on `task()`."""
+    """An ablation on `task()` with these model switches and training settings."""
     return Ablation(
         name=name, dataset="addition", task=task(), model=model(**(model_ or {})), training=training(**settings)
     )
 
 
 def easy(**settings: object) -> Ablation:
-    """An ablation that is learned within 60 steps, by some seeds sooner than by others: three digits, answered backwards."""
+    """An ablation that learns its task (reverse three digits) within 60 steps, some seeds sooner than others."""
     sizes = {"train_size": 300, "validation_size": 50, "test_size": 20}
     digits = params_task({"name": "reverse", "digits": 3, **sizes}, "task")
     schedule = {"seeds": [1, 2, 3], "schedule": "constant", "steps": 60, "evaluate_every": 20}
-    learned = ablation("easy", model_={"positional": "learned"}, **(schedule | settings))
-    return learned.model_copy(update={"task": digits})
+    result = ablation("easy", model_={"positional": "learned"}, **(schedule | settings))
+    return result.model_copy(update={"task": digits})
 
 
-def made(project: Path) -> dict[Path, bytes]:
-    """What the stages of the grid made of a project, and what DVC says of it."""
+def output_files(project: Path) -> dict[Path, bytes]:
+    """Content of every file that the stages wrote in a project, without the search's, and of dvc.lock."""
     paths = [path for top in ("data", "models", "reports") for path in (project / top).rglob("*") if path.is_file()]
-    kept = [path for path in [*paths, project / "dvc.lock"] if "search" not in path.relative_to(project).parts]
-    return {path.relative_to(project): path.read_bytes() for path in kept}
+    without_search = [path for path in paths if "search" not in path.relative_to(project).parts]
+    return {path.relative_to(project): path.read_bytes() for path in [*without_search, project / "dvc.lock"]}

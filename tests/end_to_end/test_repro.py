@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params, read
 from pipeline.stages import report
 from pipeline.training import artifact
-from tests.conftest import made
+from tests.conftest import output_files
 from tests.end_to_end.clones import ADDED, ELSEWHERE, GRID, cloned, run, stages_run
 
 pytestmark = pytest.mark.timeout(1800)
@@ -38,7 +38,10 @@ def test_a_grid_leaves_the_bytes_that_stage_by_stage_leaves(clone: Path, tmp_pat
     """In another folder, locale, time zone and order of hashes, with two jobs."""
     beside = cloned(tmp_path / "project")
     run(beside, *GRID, **ELSEWHERE)
-    one, other = made(clone) | {Path("dvc.lock"): (clone.parent / "report.lock").read_bytes()}, made(beside)
+    one, other = (
+        output_files(clone) | {Path("dvc.lock"): (clone.parent / "report.lock").read_bytes()},
+        output_files(beside),
+    )
     assert {path for path in one | other if one.get(path) != other.get(path)} == set()
     assert stages_run(run(beside, "dvc", "repro", "report")) == []
 

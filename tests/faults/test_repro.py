@@ -10,7 +10,7 @@ from subprocess import DEVNULL
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import made
+from tests.conftest import output_files
 from tests.end_to_end.clones import ELSEWHERE, GRID, run, stages_run, surroundings
 from tests.repro.conftest import changed, experiment
 
@@ -34,7 +34,7 @@ def test_killed_at_random_moments_it_leaves_the_bytes_of_one_that_was_left_alone
                 process.wait(moments.uniform(0.0, 20.0))
             process.kill()
     run(killed, *GRID, **ELSEWHERE)
-    one, other = made(alone), made(killed)
+    one, other = output_files(alone), output_files(killed)
     assert {path for path in one | other if one.get(path) != other.get(path)} == set()
     assert stages_run(run(killed, "dvc", "repro", "report")) == []
     client = MlflowClient(f"sqlite:///{killed}/mlflow.db")

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.params import read
 from pipeline.repro import driver
-from tests.conftest import made
+from tests.conftest import output_files
 from tests.engines.conftest import cluster, controller, nodes, slurm
 from tests.engines.test_conformance import CLUSTERS
 from tests.repro.conftest import changed, experiment
@@ -37,7 +37,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
     """What is made where nothing happens."""
     project = longer(experiment(tmp_path_factory.mktemp("expected") / "project"))
     run(project, "processes")
-    return made(project)
+    return output_files(project)
 
 
 def kill_who_runs(job: str, project: Path, killed: list[int]) -> None:
@@ -66,4 +66,4 @@ def test_a_killed_worker_changes_nothing_in_the_end(
     killer.join(timeout=1)
     assert not killer.is_alive()
     assert len(killed) == 1
-    assert made(project) == expected
+    assert output_files(project) == expected
