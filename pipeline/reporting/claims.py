@@ -17,15 +17,15 @@ Unit = Literal[
     "bits", "more bits",
 ]  # fmt: skip
 IntervalKind = Literal["", "Clopper-Pearson 95%", "t 95%", "Fieller 95%", "minimum to maximum"]
-Place = Literal["", "alarm", "opening", "lead", "decided", "open", "next"]
-VERDICTS: dict[Place, str] = {
+ClaimRole = Literal["", "alarm", "opening", "lead", "decided", "open", "next"]
+VERDICTS: dict[ClaimRole, str] = {
     "decided": "What is decided",
     "open": "What is not decided",
     "next": "What would decide it",
 }
 """Places in the order of the page, with their titles."""
 Statistic = Literal["value", "rows", "sum", "min", "max", "median"]
-Where = dict[str, Any]
+RowFilter = dict[str, Any]
 
 
 class Source(Config):
@@ -64,12 +64,12 @@ class Claim:
     """Its numbers, by the macro's parameters; None where there is nothing to say."""
     words: Mapping[str, Any] = field(default_factory=dict)
     """Its other parameters: names of ablations, and what they are in words."""
-    place: Place = ""
+    role: ClaimRole = ""
     """Where on the first screen it stands, if it does: what makes every number suspect, what the page is about, the
     answer to its question (which its section repeats), a verdict."""
 
 
-def look_up(table: pd.DataFrame, places: Sequence[int], source: Source) -> float | None:
+def read_number(table: pd.DataFrame, places: Sequence[int], source: Source) -> float | None:
     """The number at `source`, where these are its rows; None where there are none."""
     if source.statistic == "rows":
         return float(len(places))
@@ -84,7 +84,7 @@ def look_up(table: pd.DataFrame, places: Sequence[int], source: Source) -> float
     return float(getattr(np, source.statistic)(values))
 
 
-def rows_at(table: pd.DataFrame, where: Where) -> pd.DataFrame:
+def select_rows(table: pd.DataFrame, where: RowFilter) -> pd.DataFrame:
     """The rows that have these values; none where nothing is said of such a column."""
     if not set(where) <= set(table):
         return table.head(0)
@@ -94,17 +94,17 @@ def rows_at(table: pd.DataFrame, where: Where) -> pd.DataFrame:
     return table[chosen]
 
 
-class Lookup(Protocol):
+class TableReader(Protocol):
     """Whoever has tables that are written, and knows the budget behind their rows, looks its estimates up in them."""
 
     tables: Mapping[str, pd.DataFrame]
     """File -> the table that is written there."""
 
-    def budget(self, where: Where) -> int | None:
+    def budget(self, where: RowFilter) -> int | None:
         """The most training steps that the runs behind these rows had, if that is known and the table has no column of
         that name."""
 
-    def places(self, file: str, where: Where) -> Sequence[int]:
+    def row_indices(self, file: str, where: RowFilter) -> Sequence[int]:
         """Which rows of the table have these values, as `rows_at` has it. What stands where is put together once for
         each choice of columns: a report looks up thousands of numbers."""
         table, names = self.tables[file], tuple(where)
@@ -128,7 +128,7 @@ class Lookup(Protocol):
         file: str,
         column: str,
         unit: Unit,
-        where: Where,
+        where: RowFilter,
         *,
         statistic: Statistic = "value",
         interval: IntervalKind = "",
@@ -139,11 +139,11 @@ class Lookup(Protocol):
         sure it is, and the columns of the same rows that say so (limits that are not named are called as the column, or
         `low` and `high` in a table that has one value)."""
         source = Source(file=file, column=column, where=where, statistic=statistic)
-        table, places = self.tables[file], self.places(file, where)
+        table, places = self.tables[file], self.row_indices(file, where)
 
         def at(column: str | None, statistic: Statistic = statistic) -> float | None:
             asked = source.model_copy(update={"column": column, "statistic": statistic})
-            return look_up(table, places, asked) if column in table else None
+            return read_number(table, places, asked) if column in table else None
 
         if (value := at(column)) is None:
             return None

@@ -104,7 +104,11 @@ def _webp(png: bytes) -> bytes:
 
 def _render(template: str, **content: object) -> str:
     made = environment(html=template.endswith(".html"))
-    made.filters |= {"marked_up": marked_up, "cell": lambda text: text.replace("|", "\\|"), "numeric": is_numeric}
+    made.filters |= {
+        "markdown_to_html": markdown_to_html,
+        "cell": lambda text: text.replace("|", "\\|"),
+        "numeric": is_numeric,
+    }
     return re.sub(r"\n{3,}", "\n\n", made.get_template(template).render(**content))
 
 
@@ -113,7 +117,7 @@ def is_numeric(table: Table, column: int) -> bool:
     return all(re.match(r"[\d<>+−–—\[]|not reached|\s*$", row[column]) for row in table.rows)
 
 
-def marked_up(text: str) -> Markup:
+def markdown_to_html(text: str) -> Markup:
     """The little Markdown that paragraphs use, as HTML; everything else is escaped."""
     result = str(escape(text))
     result = re.sub(r"`([^`]+)`", r"<code>\1</code>", result)

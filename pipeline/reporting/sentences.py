@@ -26,7 +26,7 @@ def environment(*, html: bool = False) -> Environment:
         keep_trailing_newline=True,
     )
     made.filters |= {name: getattr(wording, name) for name in (
-        "value", "sure", "brief", "number", "percent", "plural", "listed",
+        "value", "with_interval", "brief", "number", "percent", "plural", "listed",
     )}  # fmt: skip
     made.filters["noun"] = noun
     return made

@@ -82,17 +82,17 @@ def color(ablation: Ablation) -> str:
     return INK[get_args(PositionalName).index(ablation.model.positional) % len(INK)]
 
 
-def mark(ablation: Ablation) -> str:
+def marker(ablation: Ablation) -> str:
     """That of the ablation's attention."""
     return MARKS[get_args(AttentionName).index(ablation.model.attention) % len(MARKS)]
 
 
-def explain(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> None:
+def add_legend(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> None:
     """Put a legend above the panels."""
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.5)
 
 
-def encodings(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
+def encoding_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
     """What the colours mean: a handle for each positional encoding among `ablations`."""
     first = {ablation.model.positional: ablation for ablation in reversed(ablations)}
     return [
@@ -102,13 +102,13 @@ def encodings(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
     ]
 
 
-def full_attention(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
+def full_attention_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
     """A handle that says which marks or lines are full attention, where there are any."""
     full = any(ablation.model.attention == "full" for ablation in ablations)
     return [Line2D([], [], color=DARK, label="full attention", **style)] if full else []
 
 
-def panel_per(
+def ablation_panels(
     ablations: Sequence[Ablation], height: float, *, across: int = 4, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """A figure with a panel per ablation, at most `across` side by side; `shared`: with one vertical axis."""
@@ -124,14 +124,14 @@ def panel_per(
     return figure, list(panels[: len(ablations)])
 
 
-def row_per(ablations: Sequence[Ablation], axes: Axes) -> None:
+def name_rows(ablations: Sequence[Ablation], axes: Axes) -> None:
     """Name the rows of `axes` by the ablations, the first on top."""
     axes.set_yticks(range(len(ablations)), [textwrap.shorten(ablation.name, 60) for ablation in ablations])
     axes.set_ylim(len(ablations) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
 
 
-def tiles(
+def draw_tiles(
     axes: Axes,
     shades: Float[np.ndarray, "rows columns"],
     text: Callable[[int, int], str],

@@ -8,13 +8,14 @@ from scipy import stats
 
 from pipeline.reporting.intervals import CONFIDENCE
 
-LEAST = 6
+MIN_RUNS = 6
 """So many runs it takes at least for the interval of a curve to say anything."""
 
 
 def not_yet_converged(runs: pd.DataFrame) -> pd.DataFrame:
-    """Kaplan-Meier estimate over the runs of an ablation. A run that did not converge took more steps than it had; one that
-    diverged stays among those that never converge until the longest run of its ablation has ended.
+    """Return the Kaplan-Meier estimate of the share of an ablation's runs that have not yet converged, by step.
+
+    A run that did not converge is censored at its last step; one that diverged at the last step of the longest run.
 
     Returns:
         `step, share, low, high`: from each step on, the share of runs not yet converged, with its pointwise 95%
@@ -25,7 +26,7 @@ def not_yet_converged(runs: pd.DataFrame) -> pd.DataFrame:
     taken = runs.loc[converged, "steps_to_converge"].astype(float)
     curve = stats.ecdf(stats.CensoredData(taken, right=ended[~converged])).sf
     rows = {"step": curve.quantiles, "share": curve.probabilities, "low": np.nan, "high": np.nan}
-    if len(runs) >= LEAST:
+    if len(runs) >= MIN_RUNS:
         with warnings.catch_warnings(action="ignore"):  # that where the share is one or zero there is no interval
             interval = curve.confidence_interval(CONFIDENCE, method="log-log")
         rows |= {"low": interval.low.probabilities, "high": interval.high.probabilities}

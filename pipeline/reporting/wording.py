@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 from pipeline.reporting.claims import Estimate, IntervalKind, Unit
 
-NOTHING = "–"
+MISSING = "–"
 
 
 def percent(share: float) -> str:
     """A share in [0, 1] as percent; only what is exactly all or nothing reads `100%` or `0%`."""
     if math.isnan(share):
-        return NOTHING
+        return MISSING
     if share in (0.0, 1.0):
         return f"{share:.0%}"
     for decimals in (1, 2, 3):
@@ -56,12 +56,12 @@ KINDS: dict[IntervalKind, str] = {
 
 def number(value: float, unit: Unit) -> str:
     """A value of that unit, with a true minus."""
-    return NOTHING if math.isnan(value) else UNITS[unit](value).replace("-", "−").replace("e−", "e-")
+    return MISSING if math.isnan(value) else UNITS[unit](value).replace("-", "−").replace("e−", "e-")
 
 
 def value(estimate: Estimate | None) -> str:
     """The estimate alone."""
-    return number(estimate.value, estimate.unit) if estimate else NOTHING
+    return number(estimate.value, estimate.unit) if estimate else MISSING
 
 
 def interval(estimate: Estimate) -> str:
@@ -71,12 +71,12 @@ def interval(estimate: Estimate) -> str:
     if low is None or high is None or low == high:
         return ""
     if estimate.interval == "Clopper-Pearson 95%":
-        return interval_of_share(low, high)
+        return share_interval(low, high)
     ends = (number(low, estimate.unit), number(high, estimate.unit))
     return " to ".join(ends) if ends[0] != ends[1] else ""
 
 
-def interval_of_share(low: float, high: float) -> str:
+def share_interval(low: float, high: float) -> str:
     """In percent, with as many decimals as its width deserves; an end that is not exactly all or nothing does not read
     so."""
     decimals = 0 if high - low >= 0.1 else 1 if high - low >= 0.01 else 2
@@ -87,11 +87,11 @@ def interval_of_share(low: float, high: float) -> str:
     )
 
 
-def sure(estimate: Estimate | None, noun: str = "") -> str:
+def with_interval(estimate: Estimate | None, noun: str = "") -> str:
     """For a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`, `3 of 3 runs (95% interval 29% to 100%)`. `noun`: what
     it counts."""
     if estimate is None:
-        return NOTHING
+        return MISSING
     counted = estimate.unit == "count" and estimate.n is not None
     text = f"{value(estimate)} of {estimate.n}" if counted else value(estimate)
     text += f" {noun}" * bool(noun)
@@ -104,7 +104,7 @@ def sure(estimate: Estimate | None, noun: str = "") -> str:
 def brief(estimate: Estimate | str | None) -> str:
     """For a table whose caption says the kind of interval and n: `0.49 (0.40 to 0.54)`, `3/3`."""
     if estimate is None or isinstance(estimate, str):
-        return estimate or NOTHING
+        return estimate or MISSING
     if estimate.unit == "count" and estimate.n is not None:
         return f"{value(estimate)}/{estimate.n}"
     between = interval(estimate)

@@ -12,9 +12,9 @@ from pipeline.measurement.catalogue import measurements
 from pipeline.params import Ablation, Params
 from pipeline.reporting import page
 from pipeline.reporting.claims import Claims
-from pipeline.reporting.experiment import across, comparisons, report, rescue, tables, twins
+from pipeline.reporting.experiment import across, comparisons, order_value, report, rescue, tables
 from pipeline.reporting.experiment.ceiling import ceiling
-from pipeline.reporting.experiment.evidence import Evidence
+from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
 from pipeline.tasks.catalogue import problems
 
@@ -37,17 +37,17 @@ def run(params: Params) -> None:
     members = _measured(models)
     ceilings = {name: ceiling(task) for name, task in tasks.items()}
     written = _tables(ablations, runs, ceilings, members)
-    evidence = [
-        Evidence(name, task, _shown(ablations, name), written, members, history, ceilings[name])
+    results = [
+        TaskResults(name, task, _shown(ablations, name), written, members, history, ceilings[name])
         for name, task in tasks.items()
     ]
-    compared = pd.concat([comparisons.table(one, params.comparisons) for one in evidence], ignore_index=True)
-    written["comparisons.csv"] = comparisons.decided(compared, params.comparisons, runs)
-    written["rescue.csv"] = rescue.table(ablations, runs)
-    written["order_value.csv"] = twins.table(ablations, runs)
-    compared_tasks = evidence if across.many(evidence) else []
-    written |= {"tasks.csv": across.matrix(compared_tasks), "holds.csv": across.holds(compared_tasks)}
-    told = report.told(evidence, measurements())
+    compared = pd.concat([comparisons.comparison_table(one, params.comparisons) for one in results], ignore_index=True)
+    written["comparisons.csv"] = comparisons.add_p_values(compared, params.comparisons, runs)
+    written["rescue.csv"] = rescue.rescue_table(ablations, runs)
+    written["order_value.csv"] = order_value.order_value_table(ablations, runs)
+    compared_tasks = results if across.has_many_tasks(results) else []
+    written |= {"tasks.csv": across.task_table(compared_tasks), "holds.csv": across.holds_table(compared_tasks)}
+    told = report.told(results, measurements())
     images = report.images(told)
 
     for old in ("appendix", "figures", "measurements"):  # with what is told no more
@@ -93,12 +93,12 @@ def _tables(
     cost = members["cost"]
     flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
     values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
-    of_ablations = tables.ablations(ablations, runs, ceilings, flops)
+    of_ablations = tables.ablation_table(ablations, runs, ceilings, flops)
     return {
         "runs.csv": runs,
         "ablations.csv": of_ablations,
         "symmetry.csv": members["symmetry"].drop(columns="step", errors="ignore"),
-        **{f"measurements/{name}.csv": tables.summary(members[name], of) for name, of in values.items()},
+        **{f"measurements/{name}.csv": tables.summarise(members[name], of) for name, of in values.items()},
     }
 
 
@@ -141,8 +141,8 @@ def _measured(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFr
             one.csv(file).assign(ablation=ablation) for ablation, one in analyses.items() if file in one.digests
         ]
         found[name] = pd.concat(of_ablations, ignore_index=True) if of_ablations else pd.DataFrame(columns=["ablation"])
-    found["own_token"] = own = tables.own_token(found["slices"]) if len(found["slices"]) else found["slices"]
-    found["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"]) if len(own) else own
+    found["own_token"] = own = tables.own_token_table(found["slices"]) if len(found["slices"]) else found["slices"]
+    found["own_token_added"] = tables.added_by_training(own, OWN_TOKEN["own_token"]) if len(own) else own
     return found
 
 

@@ -18,8 +18,8 @@ from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation, Comparison, Overrides, Params, read
 from pipeline.reporting.experiment import comparisons, report, rescue, tables
-from pipeline.reporting.experiment.evidence import Evidence
-from pipeline.reporting.experiment.report import Told
+from pipeline.reporting.experiment.report import PlacedSection
+from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.style import png
 from pipeline.stages.report import OWN_TOKEN
 from pipeline.tasks.catalogue import problems
@@ -216,7 +216,7 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
 def ablations(made: Grid, ceiling: float | None = CEILING) -> pd.DataFrame:
     """`tables.ablations` of the grid."""
     flops = {one.name: 1e8 * one.model.layers for one in listed(made)}
-    return tables.ablations(listed(made), runs(made), {one.dataset: ceiling for one in listed(made)}, flops)
+    return tables.ablation_table(listed(made), runs(made), {one.dataset: ceiling for one in listed(made)}, flops)
 
 
 def declared(made: Grid) -> list[Comparison]:
@@ -225,12 +225,12 @@ def declared(made: Grid) -> list[Comparison]:
     return [Comparison(first=name, second=others[0]) for name in [first, *others[1:]]] if others else []
 
 
-def evidence(made: Grid, *, measured: bool = True) -> Evidence:
+def evidence(made: Grid, *, measured: bool = True) -> TaskResults:
     """What the findings are written from, as the stage `report` puts it together."""
     of_members = members(made) if measured else {}
     if measured:
-        of_members["own_token"] = own = tables.own_token(of_members["slices"])
-        of_members["own_token_added"] = tables.added(own, OWN_TOKEN["own_token"])
+        of_members["own_token"] = own = tables.own_token_table(of_members["slices"])
+        of_members["own_token_added"] = tables.added_by_training(own, OWN_TOKEN["own_token"])
     values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
     of_ablations = ablations(made)
     written = {
@@ -238,19 +238,19 @@ def evidence(made: Grid, *, measured: bool = True) -> Evidence:
         "ablations.csv": of_ablations,
         "symmetry.csv": of_members["symmetry"].drop(columns="step") if measured else pd.DataFrame(columns=["ablation"]),
         **{
-            f"measurements/{name}.csv": tables.summary(of_members.get(name, pd.DataFrame()), of)
+            f"measurements/{name}.csv": tables.summarise(of_members.get(name, pd.DataFrame()), of)
             for name, of in values.items()
         },
     }
-    found = Evidence("addition", problems(TASK), listed(made), written, of_members, history(made), CEILING)
-    written["comparisons.csv"] = comparisons.decided(
-        comparisons.table(found, declared(made)), declared(made), runs(made)
+    found = TaskResults("addition", problems(TASK), listed(made), written, of_members, history(made), CEILING)
+    written["comparisons.csv"] = comparisons.add_p_values(
+        comparisons.comparison_table(found, declared(made)), declared(made), runs(made)
     )
-    written["rescue.csv"] = rescue.table(listed(made), runs(made))
+    written["rescue.csv"] = rescue.rescue_table(listed(made), runs(made))
     return found
 
 
-def told(made: Grid, *, measured: bool = True) -> list[Told]:
+def told(made: Grid, *, measured: bool = True) -> list[PlacedSection]:
     """All that the report tells of the grid."""
     return report.told([evidence(made, measured=measured)], measurements())
 

@@ -18,8 +18,8 @@ from pipeline.measurement.catalogue import measurements
 from pipeline.reporting import sentences, wording
 from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Source, Unit, records
 from pipeline.reporting.experiment import report
-from pipeline.reporting.experiment.findings import sections
-from pipeline.reporting.experiment.report import Told
+from pipeline.reporting.experiment.report import PlacedSection
+from pipeline.reporting.experiment.sections import sections
 from pipeline.stages import report as stage
 from tests.reporting.synthetic import (
     STEPS,
@@ -37,8 +37,8 @@ from tests.reporting.synthetic import (
 )
 
 
-def by_name(found: Sequence[Told]) -> dict[str, list[Claim]]:
-    return {one.name: list(one.finding.claims) for one in found}
+def by_name(found: Sequence[PlacedSection]) -> dict[str, list[Claim]]:
+    return {one.name: list(one.content.claims) for one in found}
 
 
 def numbers(made: Grid, *, measured: bool = False) -> dict[tuple[str, int, str], float]:
@@ -105,7 +105,7 @@ def test_claims_keep_their_schema(reports: Path) -> None:
 @given(low=st.floats(0, 1), high=st.floats(0, 1))
 def test_only_what_is_all_or_nothing_reads_so(low: float, high: float) -> None:
     low, high = sorted((low, high))
-    ends = wording.interval_of_share(low, high).split(" to ")
+    ends = wording.share_interval(low, high).split(" to ")
     for end, text in zip((low, high), ends, strict=True):
         bare = text.strip("<>%")
         assert (float(bare) in (0.0, 100.0)) == (end in (0.0, 1.0))
@@ -113,20 +113,20 @@ def test_only_what_is_all_or_nothing_reads_so(low: float, high: float) -> None:
 
 def test_no_sentence_holds_a_number_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers come through the filters alone: marked there, none is left unmarked outside of `code`."""
-    for name in ("value", "sure", "brief", "number"):
+    for name in ("value", "with_interval", "brief", "number"):
         plain = getattr(wording, name)
         marked = lambda *given, plain=plain: f"⟦{plain(*given)}⟧"  # noqa: E731
         monkeypatch.setitem(sentences.environment().filters, name, marked)
     sentences.environment().cache.clear()
     for one in told(grid()):
-        for claim in one.finding.claims:
+        for claim in one.content.claims:
             text = re.sub(r"⟦[^⟧]*⟧|`[^`]*`", "", one.sentence(claim))
             assert not re.search(r"\d", text.replace("R²", "")), text
     sentences.environment().cache.clear()
 
 
 def test_the_first_screen_answers_the_default_questions_in_seven_sentences() -> None:
-    leads = [one.name for one in told(grid()) for claim in one.finding.claims if claim.place == "lead"]
+    leads = [one.name for one in told(grid()) for claim in one.content.claims if claim.role == "lead"]
     questions = ["without_positional", "without_mask", "layers_needed", "residual_connections"]
     assert leads == [*questions, "substitutes", "masks", "depth", "position_probe"]
     assert len(report.page(told(grid())).lead) == report.SENTENCES
@@ -154,7 +154,7 @@ def test_what_is_given_back_is_a_share_of_what_is_missed() -> None:
 )
 def test_a_grid_without_the_ablations_claims_nothing_of_them(lacking: list[str], finding: str) -> None:
     assert not [
-        one for one in told(without(grid(), *lacking), measured=False) if one.name == finding and one.finding.claims
+        one for one in told(without(grid(), *lacking), measured=False) if one.name == finding and one.content.claims
     ]
 
 
@@ -190,21 +190,21 @@ def test_other_results_make_other_claims(name: str, finding: str) -> None:
 def test_a_ablation_that_still_rises_is_open_and_told_to_go_on() -> None:
     """Where its runs end flat, more steps would not help."""
     found = told(grid(), measured=False)
-    said = {one.sentence(claim) for one in found for claim in one.finding.claims if claim.place in VERDICTS}
+    said = {one.sentence(claim) for one in found for claim in one.content.claims if claim.role in VERDICTS}
     assert any("2 of 3 runs of `nope-causal-no-residual-1`" in one for one in said)
     (rising,) = (one for one in said if "still rising" in one.lower())
     assert "`nope-full`" not in rising  # no number of steps could help it
     assert "`nope-causal-1-layer`" not in rising
     assert any("larger budget" in one for one in said)
     flat = without(grid(), *(name for name, (_, scores) in grid().items() if not all(one >= 0.99 for one in scores)))
-    assert not [claim for one in told(flat, measured=False) for claim in one.finding.claims if claim.place == "next"]
+    assert not [claim for one in told(flat, measured=False) for claim in one.content.claims if claim.role == "next"]
 
 
 def test_what_is_declared_is_decided_or_open_and_nothing_else_has_a_p_value() -> None:
     seeds = [0.99 + 0.001 * place for place in range(8)]
     made = {**ablation("learned-causal", seeds, positional="learned"), **ablation("nope-causal", [0.5] * 8)}
-    found = [claim for one in told(made, measured=False) for claim in one.finding.claims]
-    verdicts = {claim.place: claim for claim in found if claim.place in VERDICTS}
+    found = [claim for one in told(made, measured=False) for claim in one.content.claims]
+    verdicts = {claim.role: claim for claim in found if claim.role in VERDICTS}
     decided = verdicts["decided"].estimates
     assert decided["p"].value == pytest.approx(2**-7)
     assert decided["more"].value < 0  # learned-causal, which is declared against nope-causal, takes fewer steps
@@ -215,9 +215,9 @@ def test_what_is_declared_is_decided_or_open_and_nothing_else_has_a_p_value() ->
 def test_a_run_above_the_ceiling_is_an_alarm() -> None:
     made = grid()
     found = told({**made, "nope-full": (made["nope-full"][0], [0.5, 0.04, 0.03])}, measured=False)
-    alarms = [claim for one in found for claim in one.finding.claims if claim.place == "alarm"]
+    alarms = [claim for one in found for claim in one.content.claims if claim.role == "alarm"]
     assert [(claim.words["ablation"], claim.estimates["above"].value) for claim in alarms] == [("nope-full", 1)]
-    assert not [claim for one in told(made, measured=False) for claim in one.finding.claims if claim.place == "alarm"]
+    assert not [claim for one in told(made, measured=False) for claim in one.content.claims if claim.role == "alarm"]
 
 
 @pytest.mark.parametrize(
@@ -227,11 +227,11 @@ def test_a_run_above_the_ceiling_is_an_alarm() -> None:
 def test_any_grid_is_told_with_pictures_and_full_tables(made: Grid, measured: bool) -> None:
     found = told(made, measured=measured)
     for one in found:
-        section = one.section("", one.finding.figures[0] if one.finding.figures else None)
+        section = one.section("", one.content.figures[0] if one.content.figures else None)
         assert all(section.paragraphs)
-        for table in one.finding.tables:
+        for table in one.content.tables:
             assert {len(row) for row in table.rows} <= {len(table.headers)}
-    names = [figure.name for one in found for figure in one.finding.figures]
+    names = [figure.name for one in found for figure in one.content.figures]
     assert len(names) == len(set(names))
     if len(made) == 1:
         assert all(image.startswith(b"\x89PNG") for image in report.images(found).values())
@@ -241,12 +241,12 @@ def test_four_depths_are_a_curve_of_each_kind() -> None:
     deeper = ablation("nope-causal-4-layers", [0.995, 0.992, 0.99], layers=4)
     for made, names in ((grid(), set[str]()), ({**grid(), **deeper}, {"by_layers"})):
         (found,) = (one for one in told(made, measured=False) if one.name == "layers_needed")
-        assert {figure.name for figure in found.finding.figures} == names
+        assert {figure.name for figure in found.content.figures} == names
 
 
 def test_every_measurement_is_told_of_and_a_new_one_without_being_named() -> None:
     found = told(grid())
-    generic = set(measurements()) - {name for section in sections() for name in section.tells}
+    generic = set(measurements()) - {name for section in sections() for name in section.measurements}
     assert {"adjacency", "correlation"} <= generic
     for name in generic & set(members(grid())):  # a new one has no made-up table
         assert [claim.sentence for claim in by_name(found)[name]] == ["range"]
@@ -255,7 +255,7 @@ def test_every_measurement_is_told_of_and_a_new_one_without_being_named() -> Non
 def test_two_tasks_are_told_apart() -> None:
     made = grid()
     both = report.told([evidence(made), evidence(ablation("alone", [0.5]))], measurements())
-    names = [figure.name for one in both for figure in one.finding.figures]
+    names = [figure.name for one in both for figure in one.content.figures]
     assert all(name.startswith("addition-") for name in names)
 
 
@@ -292,7 +292,7 @@ def estimate(value: float, unit: Unit, **sure: Any) -> Estimate:
     ],
 )
 def test_an_interval_is_written_in_one_way(estimate: Estimate, sentence: str, table: str) -> None:
-    assert wording.sure(estimate) == sentence
+    assert wording.with_interval(estimate) == sentence
     assert wording.brief(estimate) == table
 
 

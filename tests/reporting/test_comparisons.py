@@ -29,8 +29,8 @@ def test_differences_are_taken_over_the_seeds_that_both_have() -> None:
 @given(one=SHARES, other=SHARES)
 def test_swapping_two_ablations_turns_the_difference_around(one: list[float], other: list[float]) -> None:
     there, back = np.array(one) - np.array(other), np.array(other) - np.array(one)
-    assert comparisons.sign_flip(there) == pytest.approx(comparisons.sign_flip(back))
-    assert comparisons.sign_flip(there) >= comparisons.least_p(3) - 1e-12
+    assert comparisons.sign_flip_p(there) == pytest.approx(comparisons.sign_flip_p(back))
+    assert comparisons.sign_flip_p(there) >= comparisons.smallest_p(3) - 1e-12
 
 
 def test_every_residual_free_ablation_is_beside_its_whole() -> None:
@@ -47,7 +47,7 @@ def test_every_residual_free_ablation_is_beside_its_whole() -> None:
 def test_single_layers_are_those_of_the_usual_network() -> None:
     """Or a sentence would say of one depth what another cost."""
     deeper = {**ablation("deep", [0.99], layers=4), **ablation("deep-free", [0.99], layers=4, residual_free=[1])}
-    found = comparisons.one_layer_each(listed({**grid(), **deeper}))
+    found = comparisons.single_layer_pairs(listed({**grid(), **deeper}))
     assert [first.name for first, _ in found] == [f"nope-causal-no-residual-{layer}" for layer in range(3)]
 
 
@@ -70,7 +70,7 @@ def test_steps_are_compared_up_to_the_smaller_budget() -> None:
 @pytest.mark.parametrize(("free", "depth"), [([], 3), ([0], 1), ([1, 0], 2), ({"mlp": [2]}, 3)])
 def test_a_residual_free_ablation_is_read_after_its_last_such_layer(free: object, depth: int) -> None:
     (one,) = listed(ablation("a", [0.5], residual_free=free))
-    assert comparisons.depth_to_read(one) == depth
+    assert comparisons.comparison_depth(one) == depth
 
 
 def test_what_is_declared_is_compared_even_where_no_run_converged() -> None:

@@ -41,8 +41,8 @@ def test_two_ablations_of_equal_truth_give_p_uniform() -> None:
     found = []
     for _ in range(400):
         made = runs(one=times(generator), other=times(generator))
-        scored = comparisons.scores("restricted_steps", made, BUDGET)
-        found.append(comparisons.sign_flip(comparisons.by_seed(scored, "one", "other")))
+        scored = comparisons.pivot_by_seed("restricted_steps", made, BUDGET)
+        found.append(comparisons.sign_flip_p(comparisons.differences_by_seed(scored, "one", "other")))
     for bound in (0.05, 0.1, 0.2, 0.5):
         assert stats.binomtest(sum(p <= bound for p in found), 400, bound, alternative="greater").pvalue > 0.01
     assert stats.kstest(found, "uniform").pvalue > 1e-3
@@ -90,7 +90,7 @@ def decided(seeds: int, count: int, few: int = 0) -> pd.DataFrame:
         for measure in ("restricted_steps", "test_exact_match")
         for i, n in enumerate(own)
     ]
-    return comparisons.decided(pd.DataFrame(rows), declared(count), made)
+    return comparisons.add_p_values(pd.DataFrame(rows), declared(count), made)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_seeds_that_are_asked_for_are_enough_for_the_test_that_decides() -> None
     """Not for another one, which could say more with few seeds."""
     alpha, effect = comparisons.ALPHA / 6, 1.66
     drawn = np.random.default_rng(3)
-    seen = np.mean([comparisons.sign_flip(drawn.normal(effect, 1, 8)) <= alpha for _ in range(400)])
+    seen = np.mean([comparisons.sign_flip_p(drawn.normal(effect, 1, 8)) <= alpha for _ in range(400)])
     assert comparisons.power(effect, 8, alpha) == pytest.approx(seen, abs=0.08)
     assert seen < comparisons.POWER
     for spread in (0.1, 0.5, 1.0):
         found = comparisons.seeds_needed(1.0 + spread * np.linspace(-1, 1, 8), alpha)
-        assert comparisons.least_p(int(found)) <= alpha
+        assert comparisons.smallest_p(int(found)) <= alpha
     assert np.isnan(comparisons.seeds_needed(np.linspace(-1, 1, 8), alpha))
 
 

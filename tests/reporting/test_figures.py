@@ -16,7 +16,7 @@ from pipeline.params.model import AttentionName, PositionalName
 from pipeline.reporting import style
 from pipeline.reporting.experiment import tables
 from pipeline.reporting.experiment.figures import across, outcomes
-from pipeline.reporting.experiment.finding import PANELS, by_panel
+from pipeline.reporting.experiment.section import PANELS, panel_figure
 from tests.reporting.synthetic import CEILING, Grid, ablation, ablations, evidence, grid, history, listed, runs
 
 
@@ -54,7 +54,7 @@ def many_tasks() -> pd.DataFrame:
 
 def drawn(made: Grid) -> dict[str, partial[Figure]]:
     every, of = runs(made), listed(made)
-    digits, carries = tables.by_place(every, "digit"), tables.by_stratum(every, "carries")
+    digits, carries = tables.mean_by_position(every, "digit"), tables.mean_by_stratum(every, "carries")
     return {
         "steps": partial(outcomes.steps, every, of),
         "exact_match": partial(outcomes.exact_match, every, of, CEILING),
@@ -114,7 +114,7 @@ def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(made: Grid,
 def test_a_figure_of_a_panel_per_ablation_shows_a_dozen_those_compared_among_them_and_says_so(made: Grid) -> None:
     of = evidence(made)
     curves = partial(outcomes.learning_curves, history(made), score=EXACT[0], words=EXACT[1])
-    figure = by_panel(of, "name", "Title", "Caption.", curves)
+    figure = panel_figure(of, "name", "Title", "Caption.", curves)
     titles = [axes.get_title(loc="left").replace("\n", "") for axes in figure.draw().axes]
     shown = [name for name in made if name in titles]
     assert [title for title in titles if title] == shown
@@ -150,7 +150,7 @@ def test_a_member_that_never_was_scored_is_drawn() -> None:
 def test_every_encoding_and_pattern_has_a_look_of_its_own() -> None:
     for kind, names, look in (
         ("positional", get_args(PositionalName), style.color),
-        ("attention", get_args(AttentionName), style.mark),
+        ("attention", get_args(AttentionName), style.marker),
     ):
         looks = {look(listed(ablation("a", [0.5], **{kind: name}))[0]) for name in names}
         assert len(looks) == len(names)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.reporting.intervals import (
+    binomial_p_value,
     exact_interval,
-    exceeds,
     mean_interval,
-    mean_of,
+    mean_with_interval,
     ratio_of_means,
 )
 
@@ -30,22 +30,22 @@ def test_three_of_three_is_the_textbooks() -> None:
 
 
 def test_exceeding_is_judged_one_sided() -> None:
-    assert exceeds(0, 100, 0.05) == 1.0
-    assert exceeds(0, 0, 0.05) == 1.0
-    assert exceeds(3, 3, 0.05) == pytest.approx(0.05**3)
-    assert exceeds(5, 100, 0.05) > 0.5
+    assert binomial_p_value(0, 100, 0.05) == 1.0
+    assert binomial_p_value(0, 0, 0.05) == 1.0
+    assert binomial_p_value(3, 3, 0.05) == pytest.approx(0.05**3)
+    assert binomial_p_value(5, 100, 0.05) > 0.5
 
 
 @given(values=st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_the_t_interval_is_scipys(values: list[float]) -> None:
-    mean, low, high = mean_of(values)
+    mean, low, high = mean_with_interval(values)
     assert low <= mean <= high
     if np.ptp(values) > 1e-6:
         assert (low, high) == pytest.approx(stats.ttest_1samp(values, 0).confidence_interval())
 
 
 def test_one_value_has_no_interval() -> None:
-    mean, *limits = mean_of([0.5])
+    mean, *limits = mean_with_interval([0.5])
     assert mean == 0.5
     assert np.isnan(limits).all()
     low, high = mean_interval(np.array([1.0, 2.0]), np.array([np.nan, 0.5]), np.array([1, 3]))

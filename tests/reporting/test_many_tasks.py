@@ -11,7 +11,7 @@ from pipeline import switches as described
 from pipeline.errors import UserError
 from pipeline.params import Ablation, Params, parse, read
 from pipeline.params import task as section
-from pipeline.reporting.experiment import twins
+from pipeline.reporting.experiment import order_value
 from pipeline.stages import report
 from tests.conftest import PRESETS
 
@@ -111,11 +111,11 @@ def test_a_twin_is_the_same_ablation_on_the_same_data_in_another_order() -> None
     chosen = params()
     ablations = chosen.all_ablations()
     for ablation in ablations:
-        found = twins.twin(ablations, ablation)
+        found = order_value.shuffled_counterpart(ablations, ablation)
         assert (found is not None) == (ablation.dataset == "co2")
         if found:
             assert (found.model, found.training) == (ablation.model, ablation.training)
-            assert twins.twin([one for one in ablations if one != found], ablation) is None
+            assert order_value.shuffled_counterpart([one for one in ablations if one != found], ablation) is None
 
 
 def test_every_kind_of_ablation_has_its_place_on_every_task(reports: Path) -> None:

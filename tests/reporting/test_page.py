@@ -128,7 +128,7 @@ def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch
 
 
 def test_words_cannot_become_markup() -> None:
-    assert str(page.marked_up("a < b, `x`, **y** <script>, [z](runs.csv)")) == (
+    assert str(page.markdown_to_html("a < b, `x`, **y** <script>, [z](runs.csv)")) == (
         'a &lt; b, <code>x</code>, <strong>y</strong> &lt;script&gt;, <a href="runs.csv">z</a>'
     )
 

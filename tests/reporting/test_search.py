@@ -168,7 +168,7 @@ def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
     assert (claim.estimates["configurations"].value, claim.estimates["converged"].n) == (2, 4)
     assert not claimed(blind, "leak")
     leaking = study(trial(1, 0), trial(1, 1, (0,)), trial(2, 2))
-    assert [(claim.words["trial"], claim.place) for claim in claimed(leaking, "leak")] == [(1, "alarm")]
+    assert [(claim.words["trial"], claim.role) for claim in claimed(leaking, "leak")] == [(1, "alarm")]
     assert "BUG IN THE INSTRUMENT" in told(leaking)
     assert not claimed(leaking, "blind")
     assert not claimed(study(trial(1, 2, positional="learned")), "leak")
@@ -188,7 +188,7 @@ def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
 def test_any_study_makes_a_page(made: tuple[Trial, ...], leads: list[str]) -> None:
     found = study(*made)
     claims = report.claims(found)
-    assert [claim.sentence for claim in claims if claim.place == "lead"] == leads
+    assert [claim.sentence for claim in claims if claim.role == "lead"] == leads
     page, images = report.page(found, claims, ["a: {}"]), report.images(found)
     assert "<html" in html(page, images)
     named = {figure.name for part in page.sections for figure in part.figures} | {page.figure.name}

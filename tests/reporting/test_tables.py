@@ -35,7 +35,10 @@ def test_a_ablation_is_summed_up_by_its_runs(shares: list[float]) -> None:
 @settings(max_examples=20)
 def test_a_breakdown_is_the_mean_over_the_runs(shares: list[float]) -> None:
     made = runs(ablation("a", shares))
-    for table, name in ((tables.by_place(made, "digit"), "digit"), (tables.by_stratum(made, "carries"), "carries")):
+    for table, name in (
+        (tables.mean_by_position(made, "digit"), "digit"),
+        (tables.mean_by_stratum(made, "carries"), "carries"),
+    ):
         for row in table.to_dict("records"):
             assert row["mean"] == pytest.approx(made[f"{name}_{row['key']}"].mean())
 
@@ -74,13 +77,13 @@ def test_a_run_that_could_not_be_scored_answered_nothing() -> None:
     made = ablation("a", [1.0, 0.5])
     table = runs(made)
     table.loc[1, "test_exact_match"] = np.nan
-    assert tables.ablations(listed(made), table, {"addition": None}, {})["test_exact_match_min"].item() == 0
+    assert tables.ablation_table(listed(made), table, {"addition": None}, {})["test_exact_match_min"].item() == 0
 
 
 def test_no_examples_in_a_stratum_is_no_row() -> None:
     table = runs(ablation("a", [0.5]))
     table["carries_3_examples"], table["carries_3"] = 0, np.nan
-    assert list(tables.by_stratum(table, "carries")["key"]) == [0, 1, 2]
+    assert list(tables.mean_by_stratum(table, "carries")["key"]) == [0, 1, 2]
 
 
 CONVERGED = st.lists(st.booleans(), min_size=1, max_size=12)
@@ -98,7 +101,7 @@ def test_the_share_left_is_that_of_the_censored_runs(converged: list[bool]) -> N
     assert curve["share"].is_monotonic_decreasing
     known = curve.dropna()
     assert ((known["low"] <= known["share"]) & (known["share"] <= known["high"])).all()
-    assert len(converged) >= survival.LEAST or len(known) == 1  # so few say nothing of how sure they are
+    assert len(converged) >= survival.MIN_RUNS or len(known) == 1  # so few say nothing of how sure they are
 
 
 @given(CONVERGED)
@@ -133,17 +136,17 @@ def slices(matrix: np.ndarray) -> pd.DataFrame:
 
 
 def test_the_identity_dominates_and_a_shifted_one_does_not() -> None:
-    own = tables.own_token(slices(np.eye(5))).iloc[0]
+    own = tables.own_token_table(slices(np.eye(5))).iloc[0]
     assert (own["dominance"], own["margin"]) == (1.0, 1.0)
-    shifted = tables.own_token(slices(np.roll(np.eye(5), 1, axis=1))).iloc[0]
+    shifted = tables.own_token_table(slices(np.roll(np.eye(5), 1, axis=1))).iloc[0]
     assert (shifted["dominance"], shifted["margin"]) == (0.0, -1.0)
-    assert tables.own_token(slices(np.full((5, 5), 0.3)))["dominance"].item() == 0.0  # equal is not better
+    assert tables.own_token_table(slices(np.full((5, 5), 0.3)))["dominance"].item() == 0.0  # equal is not better
 
 
 @given(st.integers(2, 6), st.integers(0, 999))
 def test_dominance_is_a_share_of_the_positions(positions: int, seed: int) -> None:
     matrix = np.random.default_rng(seed).random((positions, positions))
-    found = tables.own_token(slices(matrix)).iloc[0]
+    found = tables.own_token_table(slices(matrix)).iloc[0]
     best = (matrix.argmax(axis=1) == np.arange(positions)).mean()
     assert found["dominance"] == pytest.approx(best)
     assert (found["margin"] > 0) or found["dominance"] < 1
@@ -156,7 +159,7 @@ def test_a_summary_holds_the_mean_in_its_interval_and_counts_members() -> None:
         for step, trained in ((0, 0), (100 * seed, 1))
         for depth in (0, 1)
     ]
-    table = tables.summary(pd.DataFrame(rows), ["x"])
+    table = tables.summarise(pd.DataFrame(rows), ["x"])
     assert len(table) == 4  # trained members count together, whatever their last step
     assert (table["n"] == 3).all()
     assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).all()
@@ -178,7 +181,7 @@ def test_what_training_added_is_taken_member_by_member() -> None:
         for step, trained in ((0, 0), (50, 0), (100 * seed, 1))
         for depth in (0, 1)
     ]
-    table = tables.added(pd.DataFrame(rows), ["x"])
+    table = tables.added_by_training(pd.DataFrame(rows), ["x"])
     assert table[["seed", "step", "trained", "depth", "x"]].to_numpy().tolist() == [
         [seed, 100 * seed, 1, depth, 10 + 100 * seed] for seed in (1, 2) for depth in (0, 1)
     ]

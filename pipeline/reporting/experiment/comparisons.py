@@ -20,10 +20,10 @@ from pipeline import switches
 from pipeline.params import Ablation, Comparison, comparable_quantities
 from pipeline.params.comparison import Quantity
 from pipeline.reporting import survival
-from pipeline.reporting.claims import rows_at
+from pipeline.reporting.claims import select_rows
 from pipeline.reporting.experiment import tables
-from pipeline.reporting.experiment.evidence import Evidence, initial, trained
-from pipeline.reporting.intervals import mean_of
+from pipeline.reporting.experiment.task_results import TaskResults, after_training, before_training
+from pipeline.reporting.intervals import mean_with_interval
 
 COLUMNS = ("measure", "first", "second", "budget", "seeds", "difference", "low", "high")
 DECIDED = ("declared", "p", "p_holm", "p_least", "p_log_rank", "p_log_rank_holm", "seeds_needed")
@@ -40,25 +40,25 @@ ALPHA = 0.05
 Pair = tuple[Ablation, Ablation]
 
 
-def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
+def comparison_table(results: TaskResults, declared: Sequence[Comparison]) -> pd.DataFrame:
     """Every comparison on one task, a row each: the mean over the `seeds` that both have of `first` less `second`, with
     its t interval. Measures: `restricted_steps`, steps to converge up to the smaller of the two budgets (`budget`);
     `test_exact_match` or `test_bits`, as the task is scored; `effective_rank` of the last layer before training;
     `margin` of the own token and `position_r2` of the trained states, at equal depth. Steps of pairs that are not
     declared are left out where no run of either converged within the budget."""
-    ablations = {ablation.name: ablation for ablation in evidence.ablations}
-    lacking = wholes(evidence.ablations)
+    ablations = {ablation.name: ablation for ablation in results.ablations}
+    lacking = intact_pairs(results.ablations)
     asked = [(ablations[one.first], ablations[one.second]) for one in declared if one.first in ablations]
     all_pairs = [
-        *encodings(evidence),
-        *choices(evidence),
+        *encoding_pairs(results),
+        *reference_pairs(results),
         *lacking,
-        *optimizers(evidence.ablations),
+        *optimizer_pairs(results.ablations),
     ]
     every = list(dict.fromkeys((one.name, other.name) for one, other in [*asked, *all_pairs]))
-    states = _states(evidence)
-    of_runs = cache(lambda measure, budget: scores(measure, evidence.runs, budget))
-    of_states = cache(lambda measure, depth: scores(measure, states[measure].query("depth == @depth"), 0))
+    states = _states(results)
+    of_runs = cache(lambda measure, budget: pivot_by_seed(measure, results.runs, budget))
+    of_states = cache(lambda measure, depth: pivot_by_seed(measure, states[measure].query("depth == @depth"), 0))
     rows = [
         _row(
             measure, ablations[first], ablations[second], of_runs(measure, _budget(ablations[first], ablations[second]))
@@ -68,13 +68,13 @@ def table(evidence: Evidence, declared: Sequence[Comparison]) -> pd.DataFrame:
         if measure in comparable_quantities(ablations[first], ablations[second])
         if measure != "restricted_steps"
         or (ablations[first], ablations[second]) in asked
-        or _reached(ablations[first], ablations[second], evidence.runs)
+        or _reached(ablations[first], ablations[second], results.runs)
     ]
     rows += [
         _row(measure, first, second, of_states(measure, depth))
         for measure in states
         for first, second in lacking
-        for depth in [first.model.layers if measure == "effective_rank" else depth_to_read(first)]
+        for depth in [first.model.layers if measure == "effective_rank" else comparison_depth(first)]
     ]
     return pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COLUMNS))
 
@@ -89,7 +89,7 @@ def _budget(first: Ablation, second: Ablation) -> int:
     return min(first.training.steps, second.training.steps)
 
 
-def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
+def add_p_values(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
     """The same with p-values for what is declared: of a two-sided sign-flip permutation test of the mean (`p`;
     `p_holm`: corrected over all that are declared; `p_least`: what the smallest of them can be, corrected), and of a
     log-rank test of the steps, which does not pair (likewise corrected). None where so few seeds could not bring it
@@ -98,15 +98,15 @@ def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFr
     for one in declared:
         same = (table["first"] == one.first) & (table["second"] == one.second) & (table["measure"] == one.of)
         for at, row in table[same].iterrows():
-            found = by_seed(scores(one.of, runs, row["budget"]), one.first, one.second)
+            found = differences_by_seed(pivot_by_seed(one.of, runs, row["budget"]), one.first, one.second)
             table.loc[at, "declared"] = 1
             table.loc[at, "seeds_needed"] = seeds_needed(found, ALPHA / len(declared))
-            if (least := len(declared) * least_p(row["seeds"])) >= ALPHA:
+            if (least := len(declared) * smallest_p(row["seeds"])) >= ALPHA:
                 continue
             table.loc[at, "p_least"] = least
-            table.loc[at, "p"] = sign_flip(found)
+            table.loc[at, "p"] = sign_flip_p(found)
             if one.of == "restricted_steps":
-                table.loc[at, "p_log_rank"] = log_rank(runs, one.first, one.second, row["budget"])
+                table.loc[at, "p_log_rank"] = log_rank_p(runs, one.first, one.second, row["budget"])
     of_steps = [one for one in declared if one.of == "restricted_steps"]
     for p, family in (("p", declared), ("p_log_rank", of_steps)):
         known = table.index[table[p].notna()]
@@ -117,14 +117,14 @@ def decided(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFr
 
 
 def _row(measure: str, first: Ablation, second: Ablation, scored: pd.DataFrame) -> dict[str, object]:
-    found = by_seed(scored, first.name, second.name)
+    found = differences_by_seed(scored, first.name, second.name)
     if not len(found):
         return {"seeds": 0}
-    said = (measure, first.name, second.name, _budget(first, second), len(found), *mean_of(found))
+    said = (measure, first.name, second.name, _budget(first, second), len(found), *mean_with_interval(found))
     return dict(zip(COLUMNS, said, strict=True))
 
 
-def scores(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
+def pivot_by_seed(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
     """Return the values of `measure`: a row per seed, a column per ablation; NaN where an ablation has none.
 
     Args:
@@ -133,13 +133,13 @@ def scores(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
     """
     values = {
         "restricted_steps": lambda runs: survival.restricted_steps(runs, budget),
-        "test_exact_match": tables.answered,
+        "test_exact_match": tables.test_exact_match,
     }.get(measure, lambda rows: rows[measure])
     scored = table.assign(value=values(table).astype(float))
     return scored.pivot(index="seed", columns="ablation", values="value").sort_index()
 
 
-def by_seed(scored: pd.DataFrame, first: str, second: str) -> np.ndarray:
+def differences_by_seed(scored: pd.DataFrame, first: str, second: str) -> np.ndarray:
     """First less second of the `scores`, by seed; what is missing in either is left out."""
     if not {first, second} <= set(scored):
         return np.empty(0)
@@ -147,30 +147,30 @@ def by_seed(scored: pd.DataFrame, first: str, second: str) -> np.ndarray:
     return differences[~np.isnan(differences)]
 
 
-def _states(evidence: Evidence) -> Mapping[str, pd.DataFrame]:
+def _states(results: TaskResults) -> Mapping[str, pd.DataFrame]:
     """What is compared of the states: a row per member and depth."""
-    ranks, margins = evidence.measured("effective_rank"), evidence.measured("own_token")
-    probed = evidence.measured("position_probe")
+    ranks, margins = results.measurement("effective_rank"), results.measurement("own_token")
+    probed = results.measurement("position_probe")
     found = {
-        "effective_rank": initial(ranks) if len(ranks) else ranks,
-        "margin": trained(margins) if len(margins) else margins,
-        "position_r2": trained(rows_at(probed, POSITION)).rename(columns={"r2": "position_r2"})
+        "effective_rank": before_training(ranks) if len(ranks) else ranks,
+        "margin": after_training(margins) if len(margins) else margins,
+        "position_r2": after_training(select_rows(probed, POSITION)).rename(columns={"r2": "position_r2"})
         if len(probed)
         else probed,
     }
     return {name: rows for name, rows in found.items() if len(rows)}
 
 
-def encodings(evidence: Evidence) -> Sequence[Pair]:
+def encoding_pairs(results: TaskResults) -> Sequence[Pair]:
     """Causal ablations without positional encoding, each with every one that has one and is otherwise the same."""
-    causal = evidence.base(attention="causal")
+    causal = results.usual_ablations(attention="causal")
     bare = switches.ablations_with(causal, positional="none")
     return [(ablation, other) for ablation in bare for other in causal if other not in bare]
 
 
-def choices(evidence: Evidence) -> Sequence[Pair]:
+def reference_pairs(results: TaskResults) -> Sequence[Pair]:
     """Every way to tell the positions, against positional encoding with a causal mask (learned, where there is)."""
-    every = evidence.base()
+    every = results.usual_ablations()
     reference = sorted(
         (
             ablation
@@ -182,7 +182,7 @@ def choices(evidence: Evidence) -> Sequence[Pair]:
     return [(ablation, reference[0]) for ablation in every if ablation != reference[0]] if reference else []
 
 
-def wholes(ablations: Sequence[Ablation]) -> Sequence[Pair]:
+def intact_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     """Each ablation that lacks residual connections with the same ablation that has them all."""
     return [
         (ablation, whole)
@@ -191,7 +191,7 @@ def wholes(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     ]
 
 
-def one_layer_each(ablations: Sequence[Ablation]) -> Sequence[Pair]:
+def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     """Those of `wholes` that lack both connections of a single layer, the first first: of the causal decoder without
     positional encoding that is otherwise as most ablations are."""
     usual = switches.ablations_with(
@@ -199,7 +199,7 @@ def one_layer_each(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     )
     found = [
         (ablation, whole)
-        for ablation, whole in wholes(ablations)
+        for ablation, whole in intact_pairs(ablations)
         if whole in usual
         and switches.lacks_residuals(ablation)
         and ablation.model.residual_free.attention == ablation.model.residual_free.mlp
@@ -208,7 +208,7 @@ def one_layer_each(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     return sorted(found, key=lambda pair: pair[0].model.residual_free.layers)
 
 
-def optimizers(ablations: Sequence[Ablation]) -> Sequence[Pair]:
+def optimizer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     """Ablations with Muon, each with the same ablation under another optimizer."""
     muon = switches.ablations_with(ablations, optimizer="muon")
     others = sorted({ablation.training.optimizer for ablation in ablations} - {"muon"})
@@ -220,7 +220,7 @@ def optimizers(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     ]
 
 
-def depth_to_read(ablation: Ablation) -> int:
+def comparison_depth(ablation: Ablation) -> int:
     """After the last layer that lacks a residual connection; after the last of all where none does."""
     return 1 + max(ablation.model.residual_free.layers, default=ablation.model.layers - 1)
 
@@ -232,7 +232,7 @@ def seeds_needed(differences: np.ndarray, alpha: float) -> float:
         return np.nan
     seeds = range(2, MOST_SEEDS + 1)
     effect = abs(differences.mean()) / spread
-    return next((float(n) for n in seeds if least_p(n) <= alpha and power(effect, n, alpha) >= POWER), np.nan)
+    return next((float(n) for n in seeds if smallest_p(n) <= alpha and power(effect, n, alpha) >= POWER), np.nan)
 
 
 def power(effect: float, seeds: int, alpha: float) -> float:
@@ -246,12 +246,12 @@ def power(effect: float, seeds: int, alpha: float) -> float:
     return float((np.mean(means >= means[:, :1] - 1e-9, axis=1) <= alpha).mean())
 
 
-def least_p(seeds: int) -> float:
+def smallest_p(seeds: int) -> float:
     """The smallest p-value that a two-sided sign-flip test of so many pairs can give."""
     return 2.0 ** (1 - seeds)
 
 
-def sign_flip(differences: np.ndarray) -> float:
+def sign_flip_p(differences: np.ndarray) -> float:
     """Two-sided p-value of the mean: exact up to `EXACT` seeds, then from 9,999 random flips (always the same ones)."""
     if not differences.any():
         return 1.0
@@ -261,7 +261,7 @@ def sign_flip(differences: np.ndarray) -> float:
     return float(result.pvalue)
 
 
-def log_rank(runs: pd.DataFrame, first: str, second: str, budget: int) -> float:
+def log_rank_p(runs: pd.DataFrame, first: str, second: str, budget: int) -> float:
     """p-value of a log-rank test of the steps to converge up to `budget`; 1 where no run of either converged."""
     both = runs[runs["ablation"].isin([first, second])]
     converged = both["steps_to_converge"].astype(float) <= budget

@@ -7,24 +7,24 @@ import pandas as pd
 
 from pipeline import switches
 from pipeline.params import Ablation
-from pipeline.reporting.experiment.comparisons import by_seed, scores
+from pipeline.reporting.experiment.comparisons import differences_by_seed, pivot_by_seed
 from pipeline.reporting.intervals import ratio_of_means
 
 COLUMNS = ("ablation", "plain", "whole", "budget", "seeds", "rescue", "rescue_low", "rescue_high")
 
 
-class Trio(NamedTuple):
+class SubstituteTriple(NamedTuple):
     """Three ablations that are alike but for one residual connection or more."""
 
     substituted: Ablation
     """Has something in its stead."""
-    plain: Ablation
+    residual_free: Ablation
     """Lacks it."""
-    whole: Ablation
+    intact: Ablation
     """Has it."""
 
 
-def trios(ablations: Sequence[Ablation]) -> list[Trio]:
+def substitute_triples(ablations: Sequence[Ablation]) -> list[SubstituteTriple]:
     """Every ablation with a substitute whose plain and whole twins the grid has, in the order of the plain ones."""
     plain = [
         (ablation, whole)
@@ -32,7 +32,7 @@ def trios(ablations: Sequence[Ablation]) -> list[Trio]:
         if (whole := switches.intact_counterpart(ablations, ablation))
     ]
     return [
-        Trio(ablation, lacking, whole)
+        SubstituteTriple(ablation, lacking, whole)
         for lacking, whole in plain
         for ablation in ablations
         if ablation != lacking
@@ -41,16 +41,16 @@ def trios(ablations: Sequence[Ablation]) -> list[Trio]:
     ]
 
 
-def table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.DataFrame:
+def rescue_table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.DataFrame:
     """A row per trio: `rescue`, the steps that the substitute saves over the steps that the whole ablation saves, means
     over the seeds that all three have of the steps to converge up to the `budget`, with Fieller's 95% interval (none
     where the data do not tell the whole ablation from the plain one): 0 nothing is given back, 1 all."""
     rows = []
-    for substituted, plain, whole in trios(ablations):
+    for substituted, plain, whole in substitute_triples(ablations):
         budget = min(ablation.training.steps for ablation in (substituted, plain, whole))
         of = runs[runs["seed"].isin({*substituted.training.seeds} & {*plain.training.seeds} & {*whole.training.seeds})]
-        scored = scores("restricted_steps", of, budget)
-        saved, most = (by_seed(scored, plain.name, one.name) for one in (substituted, whole))
+        scored = pivot_by_seed("restricted_steps", of, budget)
+        saved, most = (differences_by_seed(scored, plain.name, one.name) for one in (substituted, whole))
         if len(saved):
             names = (substituted.name, plain.name, whole.name)
             rows.append([*names, budget, len(saved), *ratio_of_means(saved, most)])

@@ -15,7 +15,7 @@ from pipeline import switches
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.params.score import BITS
-from pipeline.reporting.intervals import exact_interval, exceeds, mean_interval, mean_of
+from pipeline.reporting.intervals import binomial_p_value, exact_interval, mean_interval, mean_with_interval
 from pipeline.reporting.survival import restricted_steps
 
 ALARM = 0.01
@@ -41,11 +41,11 @@ REQUIRED = (
 """The columns every table of runs has; beside them how good a run was on validation and test (`test_exact_match` or
 `test_bits`, as the task is scored), and where there are answers a column per place of theirs (`digit_<k>`), and per
 stratum (`carries_<k>`) with how many examples it has (`carries_<k>_examples`)."""
-MEMBER = ("ablation", "seed", "step", "trained")
+RUN_KEYS = ("ablation", "seed", "step", "trained")
 """The columns of a measured table that say whose a row is, and when."""
 
 
-def ablations(
+def ablation_table(
     ablations: Sequence[Ablation], runs: pd.DataFrame, ceilings: Mapping[str, float | None], flops: Mapping[str, float]
 ) -> pd.DataFrame:
     """A row per ablation: how many runs converged and when, where that has a meaning, their test exact match or the
@@ -97,19 +97,19 @@ def _converged(runs: pd.DataFrame) -> dict[str, float]:
 
 
 def _steps(runs: pd.DataFrame, budget: int) -> dict[str, float]:
-    mean, low, high = mean_of(restricted_steps(runs, budget))
+    mean, low, high = mean_with_interval(restricted_steps(runs, budget))
     limits = {"restricted_steps_low": low, "restricted_steps_high": high}
     return {"restricted_steps": mean, **limits, "still_rising": int(runs["still_rising"].sum())}
 
 
 def _exact_match(runs: pd.DataFrame) -> dict[str, float]:
-    scores = answered(runs)
+    scores = test_exact_match(runs)
     return {f"test_exact_match_{kind}": float(scores.agg(kind)) for kind in ("mean", "median", "min", "max")}
 
 
 def _bits(runs: pd.DataFrame) -> dict[str, float]:
     """A run that diverged so that it could not be scored is left out."""
-    mean, low, high = mean_of(runs["test_bits"].dropna())
+    mean, low, high = mean_with_interval(runs["test_bits"].dropna())
     return {"test_bits": mean, "test_bits_low": low, "test_bits_high": high}
 
 
@@ -135,14 +135,14 @@ def rises(curve: "pd.Series[float]") -> bool:
     return bool(stats.kendalltau(np.arange(len(last)), last, alternative="greater").pvalue < TREND)
 
 
-def answered(runs: pd.DataFrame) -> "pd.Series[float]":
+def test_exact_match(runs: pd.DataFrame) -> "pd.Series[float]":
     """Test exact match of each run; a run that diverged so that it could not be scored answered nothing."""
     return runs["test_exact_match"].astype(float).fillna(0.0)
 
 
-def correct(runs: pd.DataFrame) -> "pd.Series[int]":
+def correct_counts(runs: pd.DataFrame) -> "pd.Series[int]":
     """How many test examples each run answered right."""
-    return (answered(runs) * runs["test_examples"]).round().astype(int)
+    return (test_exact_match(runs) * runs["test_examples"]).round().astype(int)
 
 
 def above_ceiling(ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, ceiling: float | None) -> pd.DataFrame:
@@ -157,16 +157,16 @@ def above_ceiling(ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, 
     table = chosen[["ablation", "seed", "test_examples"]]
     if ceiling is None or table.empty:
         return table.head(0).assign(correct=0, p_value=0.0, above=False)
-    table = table.assign(correct=correct(chosen))
+    table = table.assign(correct=correct_counts(chosen))
     p_values = [
-        exceeds(int(right), int(trials), ceiling)
+        binomial_p_value(int(right), int(trials), ceiling)
         for right, trials in zip(table["correct"], table["test_examples"], strict=True)
     ]
     rejected, corrected, _, _ = multipletests(p_values, alpha=ALARM, method="holm")
     return table.assign(p_value=corrected, above=rejected)
 
 
-def by_place(runs: pd.DataFrame, place: str) -> pd.DataFrame:
+def mean_by_position(runs: pd.DataFrame, place: str) -> pd.DataFrame:
     """Return how often each character of the answer is right: `ablation, key, mean` over an ablation's runs.
 
     `key` counts the characters from 1, in the order in which the model produces them.
@@ -174,7 +174,7 @@ def by_place(runs: pd.DataFrame, place: str) -> pd.DataFrame:
     return _means(runs, {key: runs[f"{place}_{key}"] for key in _numbered(runs, place)})
 
 
-def by_stratum(runs: pd.DataFrame, stratum: str) -> pd.DataFrame:
+def mean_by_stratum(runs: pd.DataFrame, stratum: str) -> pd.DataFrame:
     """Exact match by the value of a stratum, where there are examples with it; the columns of `by_place`."""
     keys = _numbered(runs, stratum)
     return _means(runs, {k: runs[f"{stratum}_{k}"].where(runs[f"{stratum}_{k}_examples"] > 0) for k in keys})
@@ -190,22 +190,22 @@ def _means(runs: pd.DataFrame, shares: dict[int, "pd.Series[float]"]) -> pd.Data
     return means.melt("ablation", var_name="key", value_name="mean").dropna()
 
 
-def own_token(slices: pd.DataFrame) -> pd.DataFrame:
+def own_token_table(slices: pd.DataFrame) -> pd.DataFrame:
     """How far the own token is the best readable one, by member and depth, from the measurement `slices`.
 
     Returns:
         `ablation, seed, step, trained, depth, dominance, margin`: the share of positions whose own token is read
         better than every other, and by how much on average (accuracy less that of the best other token).
     """
-    place = [*MEMBER, "depth", "position"]
+    place = [*RUN_KEYS, "depth", "position"]
     diagonal = slices["position"] == slices["token_position"]
     own = slices[diagonal].set_index(place)["accuracy"]
     margin = own - slices[~diagonal].groupby(place)["accuracy"].max()
     table = pd.DataFrame({"dominance": (margin > 0).astype(float), "margin": margin})
-    return table.groupby(level=[*MEMBER, "depth"], sort=False).mean().reset_index()
+    return table.groupby(level=[*RUN_KEYS, "depth"], sort=False).mean().reset_index()
 
 
-def added(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
+def added_by_training(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     """What training added to each member: the trained rows, `values` less what they were at initialisation."""
     keys = [str(column) for column in table if column not in ("step", "trained", *values)]
     trained, before = table[table["trained"] == 1], table[(table["trained"] == 0) & (table["step"] == 0)]
@@ -213,13 +213,13 @@ def added(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     return both.assign(**{value: both[value] - both[f"{value}_before"] for value in values})[list(table)]
 
 
-def summary(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     """Means over seeds: `ablation, step, trained`, the table's keys, then `value, mean, low, high, n` for each of
     `values`, with the t interval of the mean. Members that are trained count together whatever their step
     was, which is then left out."""
     if table.empty:
         return pd.DataFrame(columns=["ablation", "step", "trained", "value", "mean", "low", "high", "n"])
-    keys = [str(column) for column in table if column not in (*MEMBER, *values)]
+    keys = [str(column) for column in table if column not in (*RUN_KEYS, *values)]
     table = table.assign(step=table["step"].where(table["trained"] == 0))
     by = ["ablation", "step", "trained", *keys]
     found = []

@@ -93,7 +93,7 @@ def _shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
     def text(layer: int, sublayer: int) -> str:
         return f"{solved[layer, sublayer]}/{lacking[layer, sublayer]}" if lacking[layer, sublayer] else "–"
 
-    style.tiles(axes, share, text, rows=[""] * deepest, columns=["attention", "MLP"])
+    style.draw_tiles(axes, share, text, rows=[""] * deepest, columns=["attention", "MLP"])
     there = 1 + int(counts["layer"].max())
     if there < deepest:  # layers that this depth does not have
         axes.axhspan(there - 0.5, deepest - 0.5, color="white", zorder=3)

@@ -8,12 +8,12 @@ from pipeline import switches
 from pipeline.params import Params
 from pipeline.params.score import BITS
 from pipeline.reporting import sentences
-from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Record, Unit, Where, records
+from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Record, RowFilter, Unit, records
 from pipeline.reporting.page import Figure, Page, Section, Table
 from pipeline.reporting.search import figures
 from pipeline.reporting.search.study import Study
 from pipeline.reporting.style import png
-from pipeline.reporting.wording import brief, percent, sure
+from pipeline.reporting.wording import brief, percent, with_interval
 
 TITLE = "How few layers, how few residual connections?"
 TEMPLATE = "search/sentences.md"
@@ -22,7 +22,7 @@ TEMPLATE = "search/sentences.md"
 def claims(study: Study) -> list[Claim]:
     """What the study found, for each positional encoding tried (none first); and how it went."""
     if study.evidence.empty:
-        return [Claim("nothing", {}, place="lead"), _course(study)]
+        return [Claim("nothing", {}, role="lead"), _course(study)]
     found = [claim for positional in study.positional for claim in _enough(study, positional)]
     return [*found, *_blind(study), _course(study), *_open(study)]
 
@@ -37,7 +37,7 @@ def _enough(study: Study, positional: str) -> Iterator[Claim]:
         def of_trial(column: str, unit: Unit, number: int = number) -> Estimate | None:
             return study.estimate("trials.csv", column, unit, {"trial": number})
 
-        def of_depth(column: str, at_depth: Where = at_depth) -> Estimate | None:
+        def of_depth(column: str, at_depth: RowFilter = at_depth) -> Estimate | None:
             return study.estimate("depths.csv", column, "count", at_depth)
 
         own: dict[str, dict[str, Estimate | None]] = {
@@ -54,16 +54,16 @@ def _enough(study: Study, positional: str) -> Iterator[Claim]:
         words = {"encoding": switches.positional_in_words(positional), "trial": number, "pattern": study.pattern(row)}
         if sentence == "unsolved":
             words["score"] = study.score
-        yield Claim(sentence, estimates, words, place="lead")
+        yield Claim(sentence, estimates, words, role="lead")
 
 
 def _open(study: Study) -> Iterator[Claim]:
     """What the study leaves open."""
     if not study.exhausted:
         tried = study.estimate("depths.csv", "tried", "count", {"positional": study.positional}, statistic="sum")
-        yield Claim("sampled", {"tried": tried}, {"size": study.space_size}, place="open")
+        yield Claim("sampled", {"tried": tried}, {"size": study.space_size}, role="open")
     if not study.confirmed:
-        yield Claim("unconfirmed", {}, place="open")
+        yield Claim("unconfirmed", {}, role="open")
 
 
 def _blind(study: Study) -> Iterator[Claim]:
@@ -75,12 +75,12 @@ def _blind(study: Study) -> Iterator[Claim]:
     for _, trial in blind[blind["converged"] > 0].iterrows():
         converged = study.converged({"trial": int(trial["trial"])})
         words = {"trial": int(trial["trial"]), "pattern": study.pattern(trial)}
-        yield Claim("leak", {"converged": converged}, words, place="alarm")
+        yield Claim("leak", {"converged": converged}, words, role="alarm")
     if len(blind) and not blind["converged"].sum():
         numbers = [int(number) for number in blind["trial"]]
         counted = study.estimate("trials.csv", "trial", "count", {"trial": numbers}, statistic="rows")
         members = study.converged({"trial": numbers}, "sum")
-        yield Claim("blind", {"configurations": counted, "converged": members}, place="lead")
+        yield Claim("blind", {"configurations": counted, "converged": members}, role="lead")
 
 
 def _course(study: Study) -> Claim:
@@ -144,9 +144,9 @@ def page(study: Study, found: Sequence[Claim], ready: Sequence[str]) -> Page:
             Section("What the search was sensitive to", figures=pictures[2:]),
             Section("Ready-made ablations", [*ready_made, *(f"`{line}`" for line in ready)]),
         ]
-    lead = [said(claim) for claim in found if claim.place == "lead"]
-    verdicts = {title: [said(claim) for claim in found if claim.place == place] for place, title in VERDICTS.items()}
-    alarms = [said(claim) for claim in found if claim.place == "alarm"]
+    lead = [said(claim) for claim in found if claim.role == "lead"]
+    verdicts = {title: [said(claim) for claim in found if claim.role == place] for place, title in VERDICTS.items()}
+    alarms = [said(claim) for claim in found if claim.role == "alarm"]
     return Page(TITLE, [], lead, pictures[0], sections, alarms, verdicts)
 
 
@@ -158,8 +158,8 @@ def _confirmed(study: Study) -> Iterator[Section]:
     rows = [
         [
             _by(study, trials.loc[number].to_dict() | {"trial": number}),
-            sure(study.converged({"trial": number})),
-            sure(study.again(number)),
+            with_interval(study.converged({"trial": number})),
+            with_interval(study.again(number)),
             brief(study.steps_again(number)),
         ]
         for number in study.confirmed
@@ -213,7 +213,7 @@ def _by(study: Study, trial: Any) -> str:
 def _front(study: Study) -> Table:
     rows = [
         [
-            sure(study.converged({"trial": int(trial["trial"])})),
+            with_interval(study.converged({"trial": int(trial["trial"])})),
             percent(trial["score"]),
             _kept(trial),
             _by(study, trial),

@@ -11,8 +11,8 @@ import pandas as pd
 from pipeline import switches
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
-from pipeline.reporting.claims import Estimate, Lookup, Statistic, Where
-from pipeline.reporting.intervals import exact_interval, mean_of
+from pipeline.reporting.claims import Estimate, RowFilter, Statistic, TableReader
+from pipeline.reporting.intervals import exact_interval, mean_with_interval
 from pipeline.reporting.survival import restricted_steps
 from pipeline.reporting.wording import plural
 
@@ -27,7 +27,7 @@ def solved_of(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Study(Lookup):
+class Study(TableReader):
     """A study, as its report is written from it.
 
     The evidence are the trials that were trained to their end, in the order of their numbers. What two workers trained
@@ -117,7 +117,7 @@ class Study(Lookup):
         budget, with its t interval; the mean `score`."""
         rows = []
         for trial, members in self.confirmed.items():
-            taken = mean_of(restricted_steps(members, self.params.search.steps))
+            taken = mean_with_interval(restricted_steps(members, self.params.search.steps))
             k, n = int(members["converged"].sum()), len(members)
             rows.append([trial, n, k, *exact_interval(k, n), *taken, members["score"].mean()])
         sure = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]
@@ -180,11 +180,11 @@ class Study(Lookup):
         """File below `reports/search/` -> its table: what the sentences are looked up in."""
         return {"trials.csv": self.trials, "depths.csv": self.depths(), "confirmation.csv": self.confirmation()}
 
-    def budget(self, where: Where) -> int | None:
+    def budget(self, where: RowFilter) -> int | None:
         """That of every trial."""
         return self.params.search.steps
 
-    def converged(self, where: Where, statistic: Statistic = "value") -> Estimate | None:
+    def converged(self, where: RowFilter, statistic: Statistic = "value") -> Estimate | None:
         """How many of the members of these trials converged, with the exact interval of their share."""
         found = self.estimate("trials.csv", "converged", "count", where, statistic=statistic, n="members")
         if found is None:

@@ -32,7 +32,7 @@ def matrix(table: pd.DataFrame, kinds: Sequence[str]) -> Figure:
 
     about = table.drop_duplicates("task").set_index("task")
     names = [task if about.loc[task, "order_counts"] else f"{task} (twin)" for task in tasks]
-    style.tiles(axes, shades, text, rows=names, columns=[textwrap.fill(one, 14) for one in kinds])
+    style.draw_tiles(axes, shades, text, rows=names, columns=[textwrap.fill(one, 14) for one in kinds])
     for row, task in enumerate(tasks):
         ceiling = about.loc[task, "ceiling"]
         axes.text(len(kinds) - 0.4, row, "" if pd.isna(ceiling) else percent(float(ceiling)), ha="left", va="center")

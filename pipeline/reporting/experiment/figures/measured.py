@@ -10,13 +10,16 @@ from matplotlib.lines import Line2D
 
 from pipeline.params import Ablation
 from pipeline.reporting import style
-from pipeline.reporting.experiment.evidence import initial, trained
+from pipeline.reporting.experiment.task_results import after_training, before_training
 
 
-def moments(ablations: Sequence[Ablation], *, dashed: str = "", dotted: str = "", **how: Any) -> list[Line2D]:
+def run_handles(ablations: Sequence[Ablation], *, dashed: str = "", dotted: str = "", **how: Any) -> list[Line2D]:
     """The legend of a figure of members, trained in colour and untrained in grey; `dashed`, `dotted`: what such lines
     are, if there are any."""
-    handles = [*style.encodings(ablations, **how), Line2D([], [], color=style.GREY, label="before training", **how)]
+    handles = [
+        *style.encoding_handles(ablations, **how),
+        Line2D([], [], color=style.GREY, label="before training", **how),
+    ]
     if dashed:
         handles.append(Line2D([], [], color=style.DARK, linestyle="--", linewidth=1.3, label=dashed))
     if dotted:
@@ -24,7 +27,7 @@ def moments(ablations: Sequence[Ablation], *, dashed: str = "", dotted: str = ""
     return handles
 
 
-def lines(
+def lines_by_ablation(
     table: pd.DataFrame,
     ablations: Sequence[Ablation],
     value: str,
@@ -42,11 +45,11 @@ def lines(
         reference: what there would be without anything to find, and how to call it; dotted.
         dashed: a second such table, and what it is.
     """
-    figure, panels = style.panel_per(ablations, 2.0)
+    figure, panels = style.ablation_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
         for rows, how in ((table, "o-"), *([(dashed[0], "--")] if dashed else [])):
             own = rows[rows["ablation"] == ablation.name]
-            for moment, color in ((initial(own), style.GREY), (trained(own), style.color(ablation))):
+            for moment, color in ((before_training(own), style.GREY), (after_training(own), style.color(ablation))):
                 of_seeds = moment.groupby(along)[value].agg(["mean", "min", "max"]).astype(float)  # of none, too
                 axes.plot(of_seeds.index, of_seeds["mean"], how, color=color, linewidth=1.5, markersize=3)
                 if how == "o-":
@@ -60,16 +63,18 @@ def lines(
     figure.supxlabel(labels[0], fontsize=11)
     figure.supylabel(labels[1], fontsize=11)
     words = {"dashed": dashed[1] if dashed else "", "dotted": reference[1] if reference else ""}
-    style.explain(figure, moments(ablations, marker="o", markersize=3, linewidth=1.3, **words))
+    style.add_legend(figure, run_handles(ablations, marker="o", markersize=3, linewidth=1.3, **words))
     return figure
 
 
 def along_training(
     table: pd.DataFrame, ablations: Sequence[Ablation], value: str, *, label: str, log: bool = False
 ) -> Figure:
-    """A panel per ablation, a line per member over its training, from initialisation to its last step. `log`: whether the
-    values, too, are drawn on a logarithmic axis."""
-    figure, panels = style.panel_per(ablations, 2.0)
+    """Draw a panel per ablation: one line per run, from initialisation to its last step.
+
+    `log` makes the axis of the values logarithmic.
+    """
+    figure, panels = style.ablation_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
         for _, line in table[table["ablation"] == ablation.name].groupby("seed", sort=False):
             ordered = line.sort_values("step")
@@ -81,11 +86,11 @@ def along_training(
             axes.set_yscale("log")
     figure.supxlabel("Step + 1", fontsize=11)
     figure.supylabel(label, fontsize=11)
-    style.explain(figure, style.encodings(ablations, marker="o", markersize=3, linewidth=1.3))
+    style.add_legend(figure, style.encoding_handles(ablations, marker="o", markersize=3, linewidth=1.3))
     return figure
 
 
-def dots(
+def dots_by_ablation(
     table: pd.DataFrame,
     ablations: Sequence[Ablation],
     value: str,
@@ -94,34 +99,41 @@ def dots(
     log: bool = False,
     reference: tuple[float, str] | None = None,
 ) -> Figure:
-    """A row per ablation, a dot per member. On a logarithmic axis what is 0 stands at the left edge. `reference`: a value
-    to mark, and how to call it."""
+    """Draw a row per ablation: one dot per run, after training in colour and before training in grey.
+
+    Args:
+        log: make the axis logarithmic; a value of 0 is drawn at its left edge.
+        reference: a value to mark with a dotted line, and its label.
+    """
     figure = Figure(figsize=(style.WIDTH, 1.6 + 0.31 * len(ablations)), layout="constrained")
     axes = figure.subplots()
     floor = 1e-18
     for place, ablation in enumerate(ablations):
         own = table[table["ablation"] == ablation.name]
-        for moment, color, shift in ((initial(own), style.GREY, 0.15), (trained(own), style.color(ablation), -0.15)):
+        for moment, color, shift in (
+            (before_training(own), style.GREY, 0.15),
+            (after_training(own), style.color(ablation), -0.15),
+        ):
             shown = moment[value].clip(lower=floor) if log else moment[value]
             axes.plot(shown, [place + shift] * len(shown), "o", color=color, markersize=5, alpha=0.8, clip_on=False)
     if log:
         axes.set(xscale="log", xlim=(floor, None))
     if reference:
         axes.axvline(reference[0], color="black", linestyle=":", linewidth=1.3)
-    style.row_per(ablations, axes)
+    style.name_rows(ablations, axes)
     axes.set_xlabel(label)
     axes.grid(axis="y", color=style.LIGHT)
     dotted = reference[1] if reference else ""
-    style.explain(figure, moments(ablations, dotted=dotted, marker="o", markersize=5, linestyle="none"))
+    style.add_legend(figure, run_handles(ablations, dotted=dotted, marker="o", markersize=5, linestyle="none"))
     return figure
 
 
 def slices(table: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     """How well the token at position j is read above position k: trained, after the last layer, mean over seeds."""
-    figure, panels = style.panel_per(ablations, 2.6, shared=False)
+    figure, panels = style.ablation_panels(ablations, 2.6, shared=False)
     image = None
     for axes, ablation in zip(panels, ablations, strict=True):
-        own = trained(table[(table["ablation"] == ablation.name) & (table["depth"] == ablation.model.layers)])
+        own = after_training(table[(table["ablation"] == ablation.name) & (table["depth"] == ablation.model.layers)])
         if own.empty:
             axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
             axes.set(xticks=[], yticks=[])

@@ -16,8 +16,8 @@ from pipeline import switches
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.reporting import style, survival
-from pipeline.reporting.experiment.tables import answered
-from pipeline.reporting.intervals import exact_interval, mean_of
+from pipeline.reporting.experiment.tables import test_exact_match
+from pipeline.reporting.intervals import exact_interval, mean_with_interval
 from pipeline.reporting.wording import percent
 
 
@@ -44,8 +44,8 @@ def steps(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     converged.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6, "color": style.DARK}
     handles = [
-        *style.encodings(ablations, marker="o", linestyle="none", markersize=6),
-        *style.full_attention(ablations, marker="s", markerfacecolor="white", linestyle="none", markersize=6),
+        *style.encoding_handles(ablations, marker="o", linestyle="none", markersize=6),
+        *style.full_attention_handles(ablations, marker="s", markerfacecolor="white", linestyle="none", markersize=6),
         Line2D([], [], marker="^", label="not solved, still rising", **dot),
         Line2D([], [], marker="x", label="not solved, order-blind or no longer rising", **dot),
         Line2D(
@@ -59,7 +59,7 @@ def steps(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
             label="mean up to the budget, 95% interval",
         ),
     ]
-    style.explain(figure, handles, columns=3)
+    style.add_legend(figure, handles, columns=3)
     return figure
 
 
@@ -90,7 +90,7 @@ def by_layers(table: pd.DataFrame, kinds: Mapping[str, Sequence[Ablation]]) -> F
     axes.set_xticks(sorted({ablation.model.layers for ablation in every}))
     axes.set_ylim(0, 1.08 * max(ablation.training.steps for ablation in every))
     axes.set(xlabel="Layers", ylabel="Training steps until it is solved")
-    style.explain(figure, axes.get_legend_handles_labels()[0], columns=2)
+    style.add_legend(figure, axes.get_legend_handles_labels()[0], columns=2)
     return figure
 
 
@@ -103,7 +103,7 @@ def exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling: floa
     """
     figure, (scores,), rows = _by_ablation(ablations)
     for place, ablation in rows:
-        own = answered(runs[runs["ablation"] == ablation.name])
+        own = test_exact_match(runs[runs["ablation"] == ablation.name])
         _dots(scores, own, ablation, place)
         scores.vlines(own.median(), place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
     if ceiling is not None:
@@ -112,14 +112,14 @@ def exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling: floa
     scores.set_xticks(style.SHARE, style.SHARES)
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     handles = [
-        *style.encodings(ablations, marker="o", **dot),
-        *style.full_attention(ablations, marker="s", markerfacecolor="white", **dot),
+        *style.encoding_handles(ablations, marker="o", **dot),
+        *style.full_attention_handles(ablations, marker="s", markerfacecolor="white", **dot),
         Line2D([], [], marker="|", color="black", markersize=11, markeredgewidth=2, linestyle="none", label="median"),
     ]
     if ceiling is not None:
         label = f"order-blind ceiling ({percent(ceiling)})"
         handles.append(Line2D([], [], color="black", linestyle=(0, (4, 3)), linewidth=1.3, label=label))
-    style.explain(figure, handles, columns=3)
+    style.add_legend(figure, handles, columns=3)
     return figure
 
 
@@ -133,7 +133,7 @@ def bits(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     for place, ablation in rows:
         own = runs.loc[runs["ablation"] == ablation.name, "test_bits"].dropna()
         _dots(scores, own, ablation, place)
-        mean, low, high = mean_of(own)
+        mean, low, high = mean_with_interval(own)
         scores.vlines(mean, place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
         scores.hlines(place, low, high, color="black", linewidth=1.2, zorder=4)
     scores.set_title("How well is the next token foreseen? A mark is a run; less is better", fontsize=12, pad=10)
@@ -142,11 +142,11 @@ def bits(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     scores.set_xticks([tick for tick in scores.get_xticks() if low <= tick <= high])
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     handles = [
-        *style.encodings(ablations, marker="o", **dot),
-        *style.full_attention(ablations, marker="s", markerfacecolor="white", **dot),
+        *style.encoding_handles(ablations, marker="o", **dot),
+        *style.full_attention_handles(ablations, marker="s", markerfacecolor="white", **dot),
         Line2D([], [], marker="|", color="black", markersize=11, markeredgewidth=2, label="mean, 95% interval"),
     ]
-    style.explain(figure, handles, columns=3)
+    style.add_legend(figure, handles, columns=3)
     return figure
 
 
@@ -183,7 +183,7 @@ def _dots(
 ) -> None:
     """Each run as a mark, its own or the ablation's."""
     many, color = len(values) > 10, style.color(ablation)
-    marks = marks or [style.mark(ablation)] * len(values)
+    marks = marks or [style.marker(ablation)] * len(values)
     for value, at, mark in zip(values, _places(len(values), place), marks, strict=True):
         axes.scatter(
             value,
@@ -202,13 +202,13 @@ def _dots(
 def _times(axes: Axes, runs: pd.DataFrame, ablation: Ablation, place: int) -> None:
     """When each run converged, how those ended that did not, and their mean up to the budget."""
     taken = survival.restricted_steps(runs, ablation.training.steps)
-    ended = {(1, 0): style.mark(ablation), (0, 1): "^", (0, 0): "x"}
+    ended = {(1, 0): style.marker(ablation), (0, 1): "^", (0, 0): "x"}
     rising = runs["still_rising"] * (not is_order_blind(ablation.model))  # to their ceiling, no further
     marks = [ended[key] for key in zip(runs["converged"], rising, strict=True)]
     _dots(axes, taken, ablation, place, marks=marks)
     if not runs["converged"].any():
         return  # they say all there is
-    mean, low, high = mean_of(taken)
+    mean, low, high = mean_with_interval(taken)
     axes.vlines(mean, place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
     axes.hlines(place, low, min(high, ablation.training.steps), color="black", linewidth=1.2, zorder=4)
 
@@ -229,7 +229,7 @@ def learning_curves(history: pd.DataFrame, ablations: Sequence[Ablation], score:
         score: its column; what that is, in `words`.
     """
     share = score == "validation_exact_match"
-    figure, panels = style.panel_per(ablations, 1.9, across=3)
+    figure, panels = style.ablation_panels(ablations, 1.9, across=3)
     last = max(1, int(history.loc[history["ablation"].isin([ablation.name for ablation in ablations]), "step"].max()))
     for axes, ablation in zip(panels, ablations, strict=True):
         curves = history[history["ablation"] == ablation.name]
@@ -245,7 +245,7 @@ def learning_curves(history: pd.DataFrame, ablations: Sequence[Ablation], score:
             )
             end = curve.iloc[-1]
             axes.plot(
-                end["step"], end[score], style.mark(ablation), color=style.color(ablation), markersize=4,
+                end["step"], end[score], style.marker(ablation), color=style.color(ablation), markersize=4,
                 clip_on=False,
             )  # fmt: skip
         if share:
@@ -258,21 +258,21 @@ def learning_curves(history: pd.DataFrame, ablations: Sequence[Ablation], score:
     figure.supxlabel("Step", fontsize=11)
     figure.supylabel(f"Validation {words}", fontsize=11)
     handles = [
-        *style.encodings(ablations, linewidth=1.6),
-        *style.full_attention(ablations, linestyle="--", linewidth=1.6),
+        *style.encoding_handles(ablations, linewidth=1.6),
+        *style.full_attention_handles(ablations, linestyle="--", linewidth=1.6),
         Line2D([], [], color=style.DARK, linestyle="none", marker="o", markersize=4, label="last evaluation"),
     ]
-    style.explain(figure, handles)
+    style.add_legend(figure, handles)
     return figure
 
 
 def not_yet_converged(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
-    """The share of runs not yet converged by step (Kaplan-Meier), a panel per ablation, the others behind it in grey."""
+    """Draw a panel per ablation: the share of its runs not yet converged by step, the other ablations in grey."""
     curves = {
         ablation.name: survival.not_yet_converged(runs[runs["ablation"] == ablation.name]) for ablation in ablations
     }
     budget = int(runs["steps"].max())
-    figure, panels = style.panel_per(ablations, 2.0)
+    figure, panels = style.ablation_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
         for name, curve in curves.items():
             own = name == ablation.name
@@ -291,11 +291,11 @@ def not_yet_converged(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figu
     figure.supxlabel("Step", fontsize=11)
     figure.supylabel("Runs not yet converged", fontsize=11)
     others = Line2D([], [], color="#dddddd", linewidth=0.8, label="the other ablations")
-    handles: list[Any] = [*style.encodings(ablations, linewidth=2.2), others]
+    handles: list[Any] = [*style.encoding_handles(ablations, linewidth=2.2), others]
     if any(curve["low"].iloc[1:].notna().any() for curve in curves.values()):
         handles.append(Patch(color="#dddddd", label="95% interval"))
     ended = Line2D([], [], marker="+", color="black", linestyle="none", markersize=10, label="ended, not converged")
-    style.explain(figure, [*handles, ended])
+    style.add_legend(figure, [*handles, ended])
     return figure
 
 
@@ -305,7 +305,7 @@ def heat_map(table: pd.DataFrame, ablations: Sequence[Ablation], columns: Sequen
     shares = table.pivot(index="ablation", columns="key", values="mean").reindex(names).to_numpy(float)
     figure = Figure(figsize=(style.WIDTH, 1.3 + 0.33 * len(names)), layout="constrained")
     axes = figure.subplots()
-    style.tiles(axes, shares, lambda row, column: percent(shares[row, column]), columns=columns, rows=names)
+    style.draw_tiles(axes, shares, lambda row, column: percent(shares[row, column]), columns=columns, rows=names)
     axes.set_xlabel(label, labelpad=8)
     axes.xaxis.set_label_position("top")
     return figure

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from pipeline import switches
 from pipeline.params.model import SubstituteName
 from pipeline.reporting import style
-from pipeline.reporting.experiment.rescue import Trio
+from pipeline.reporting.experiment.rescue import SubstituteTriple
 
 MARGIN = 0.15
 SHOWN = (-5.0, 2.0)
@@ -31,14 +31,14 @@ def _label(substitute: SubstituteName) -> str:
     return f"{IN_WORDS[substitute]}\n({substitute})" if substitute in IN_WORDS else substitute
 
 
-def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
+def rescue(table: pd.DataFrame, trios: Sequence[SubstituteTriple]) -> Figure:
     """A panel per plain ablation, a row per substitute.
 
     Args:
         table: `ablation, rescue, rescue_low, rescue_high`, a row per ablation with a substitute.
     """
-    sites = list(dict.fromkeys(one.plain.name for one in trios))
-    rows = max(sum(one.plain.name == site for one in trios) for site in sites)
+    sites = list(dict.fromkeys(one.residual_free.name for one in trios))
+    rows = max(sum(one.residual_free.name == site for one in trios) for site in sites)
     figure = Figure(figsize=(style.WIDTH, 1.9 + 0.46 * rows), layout="constrained")
     panels = figure.subplots(1, len(sites), squeeze=False, sharex=True)[0]
     found = table.set_index("ablation")
@@ -46,7 +46,7 @@ def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
     limits = min(drawn.min().min(), 0.0) - MARGIN, max(drawn.max().max(), 1.0) + MARGIN
     before: list[SubstituteName] = []
     for axes, site in zip(panels, sites, strict=True):
-        own = [one for one in trios if one.plain.name == site]
+        own = [one for one in trios if one.residual_free.name == site]
         for place, one in enumerate(own):
             value, low, high = drawn.loc[one.substituted.name].to_numpy(float)
             if low == low:  # there is an interval
@@ -60,7 +60,7 @@ def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
         before = instead
         axes.set_ylim(len(own) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
-        axes.set_title(switches.missing_residuals_in_words(own[0].plain.model.residual_free), loc="left")
+        axes.set_title(switches.missing_residuals_in_words(own[0].residual_free.model.residual_free), loc="left")
         axes.set_xlim(*limits)
     figure.supxlabel("Rescue: share of what the missing connection costs that is given back", fontsize=11)
     handles = [
@@ -68,5 +68,5 @@ def rescue(table: pd.DataFrame, trios: Sequence[Trio]) -> Figure:
         Line2D([], [], color="black", linestyle="--", linewidth=1.1, label="as with it"),
         Line2D([], [], color=style.DARK, marker="D", markersize=6, linewidth=1.5, label="mean, 95% interval"),
     ]
-    style.explain(figure, handles)
+    style.add_legend(figure, handles)
     return figure

@@ -1,0 +1,62 @@
+"""Every ablation of a task that is scored by bits, and what order is worth there."""
+
+from functools import partial
+
+from pipeline import switches
+from pipeline.params.score import BITS
+from pipeline.reporting.claims import Claim
+from pipeline.reporting.experiment.figures import outcomes
+from pipeline.reporting.experiment.section import Column, SectionContent, diverged_column, section, table_by_ablation
+from pipeline.reporting.experiment.task_results import TaskResults
+from pipeline.reporting.page import Figure
+from pipeline.reporting.wording import brief
+
+
+@section("results", 0, "Results by ablation", scores=[BITS])
+def bits(results: TaskResults) -> SectionContent:
+    """The table of all ablations with what the twin takes more, the main figure, and the ablations that tell the
+    story."""
+    usual = switches.common_values(results.ablations)
+    worth = [ablation for ablation in results.ablations if results.order_value(ablation)]
+    columns: dict[str, Column] = {"Test bits per token": results.bits}
+    if worth:
+        columns["Worth of order"] = lambda ablation: brief(found) if (found := results.order_value(ablation)) else " "
+    if any(ablation.converged_at is not None for ablation in results.ablations):
+        columns |= {"Converged": results.converged, "Steps": results.steps}
+    columns |= {
+        "Budget": results.ablation_column("budget", "steps"),
+        **diverged_column(results),
+        "What it is": lambda ablation: switches.describe(ablation, usual),
+    }
+    caption = "Means over seeds (t 95% interval)"
+    if worth:
+        caption += ". Worth of order: how many bits the twin takes more, paired by seed"
+    figure = Figure(
+        "bits",
+        "Test bits per token of every run by ablation",
+        "A mark is a run (seed), as it was at its best evaluation on validation data. Bar: the mean with its t 95% "
+        "interval.",
+        partial(outcomes.bits, results.runs, results.ablations),
+    )
+    size_of = results.counts()
+    claims = [Claim("opening", size_of, {"task": results.problems.in_words}, role="opening")]
+    claims += [
+        Claim(
+            "worth",
+            {"more": results.order_value(ablation), "bits": results.bits(ablation)},
+            {"ablation": ablation.name},
+            "lead",
+        )
+        for ablation in worth
+    ]
+    others = [ablation for ablation in results.usual_ablations() if ablation not in worth]
+    claims += [
+        Claim("bits", {"bits": results.bits(ablation)}, {"ablation": ablation.name}, "lead") for ablation in others
+    ]
+    words = {
+        "task": results.problems.in_words,
+        "section": results.problems.task,
+        "worth": bool(worth),
+        "diverged": bool(diverged_column(results)),
+    }
+    return SectionContent(claims, [table_by_ablation(results.ablations, columns, caption)], [figure], words)

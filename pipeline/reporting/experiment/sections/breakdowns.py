@@ -1,0 +1,32 @@
+"""Where the errors are: per character of the answer, and per stratum of the task."""
+
+from functools import partial
+
+from pipeline.params.score import EXACT_MATCH
+from pipeline.reporting.experiment import tables
+from pipeline.reporting.experiment.figures import outcomes
+from pipeline.reporting.experiment.section import SectionContent, section
+from pipeline.reporting.experiment.task_results import TaskResults
+from pipeline.reporting.page import Figure
+
+
+@section("details", 20, "Where the errors are", scores=[EXACT_MATCH])
+def breakdowns(results: TaskResults) -> SectionContent:
+    """A heat map for the places of the answer, and for each of the task's strata."""
+    problems = results.problems
+    place = tables.mean_by_position(results.runs, problems.place)
+    names = [problems.places[key - 1] for key in sorted(set(place["key"]))]
+    kinds = [(problems.place, place, names, f"Answer {problems.place}, in the order produced")]
+    for stratum in problems.strata:
+        of_stratum = tables.mean_by_stratum(results.runs, stratum)
+        kinds.append((stratum, of_stratum, list(map(str, sorted(set(of_stratum["key"])))), stratum.capitalize()))
+    figures = [
+        Figure(
+            f"by_{name}",
+            f"Share of right answers by ablation. {label}",
+            "Mean over seeds.",
+            partial(outcomes.heat_map, table, results.ablations, columns, label),
+        )
+        for name, table, columns, label in kinds
+    ]
+    return SectionContent(figures=figures)

@@ -1,0 +1,58 @@
+"""Does the answer need what the mean of the states at a position says of it?"""
+
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.experiment.figures import measured
+from pipeline.reporting.experiment.section import (
+    LINES,
+    SectionContent,
+    depth_columns,
+    panel_figure,
+    section,
+    table_by_ablation,
+)
+from pipeline.reporting.experiment.task_results import TaskResults, after_training
+
+
+@section("mechanism", 35, "Does the answer need what states say of their position?", measurements=["erasure"])
+def erasure(results: TaskResults) -> SectionContent | None:
+    """Exact match without the mean, the mean and the size, of every position's states, and with as large a sham."""
+    table = results.measurement("erasure")
+    if table.empty:
+        return None
+    depths = range(int(table["depth"].max()) + 1)
+    what = {"mean_erased": "without the mean of each position", "size_erased": "without its size, too", "sham": "sham"}
+    tables = [
+        table_by_ablation(
+            results.ablations,
+            depth_columns(results, "erasure", value, depths),
+            f"Exact match on validation rows, {words}; mean over seeds (t 95% interval)",
+        )
+        for value, words in what.items()
+    ]
+    claims = []
+    for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
+        inner = range(1, ablation.model.layers)
+        estimates: dict[str, Estimate | None] = {
+            f"{value}_{depth}": results.mean("erasure", value, "share", ablation, depth=depth)
+            for depth in inner
+            for value in what
+        }
+        known = {f"depth_{depth}": results.same_row(estimates[f"sham_{depth}"], "depth", "count") for depth in inner}
+        untouched = results.mean("erasure", "untouched", "share", ablation, depth=0)
+        if estimates and untouched and all(estimates.values()):
+            words = {"ablation": ablation.name, "depths": list(inner)}
+            claims.append(Claim("answer", {"untouched": untouched, **estimates, **known}, words))
+    figure = panel_figure(
+        results,
+        "erasure",
+        "Exact match when the states of every position are moved to the same mean, by depth and ablation",
+        f"{LINES} Dashed: moved as far in a direction that means nothing.",
+        lambda ablations: measured.lines_by_ablation(
+            after_training(table),
+            ablations,
+            "mean_erased",
+            labels=("Depth (layers passed)", "Exact match, means erased"),
+            dashed=(after_training(table).assign(mean_erased=table["sham"]), "sham"),
+        ),
+    )
+    return SectionContent(claims, tables, [figure])

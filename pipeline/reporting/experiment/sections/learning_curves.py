@@ -1,0 +1,19 @@
+"""How the runs got there."""
+
+from pipeline.reporting.experiment.figures import outcomes
+from pipeline.reporting.experiment.section import SectionContent, panel_figure, section
+from pipeline.reporting.experiment.task_results import TaskResults
+
+
+@section("details", 10, "Learning curves")
+def learning_curves(results: TaskResults) -> SectionContent:
+    """A panel per ablation."""
+    score = results.problems.task.score
+    figure = panel_figure(
+        results,
+        "learning_curves",
+        f"Validation {score.words} over training steps, by ablation",
+        f"Validation {score.words}, a line per seed, to its last evaluation (a run that has converged may stop there).",
+        lambda ablations: outcomes.learning_curves(results.history, ablations, score.column("validation"), score.words),
+    )
+    return SectionContent(figures=[figure])

@@ -1,0 +1,35 @@
+"""Is the result one of the optimizer?"""
+
+from pipeline import switches
+from pipeline.params.score import EXACT_MATCH
+from pipeline.reporting.claims import Claim
+from pipeline.reporting.experiment import comparisons
+from pipeline.reporting.experiment.section import SectionContent, difference_tables, section
+from pipeline.reporting.experiment.task_results import TaskResults
+
+
+@section("questions", 50, "Does the optimizer matter?", scores=[EXACT_MATCH])
+def optimizers(results: TaskResults) -> SectionContent | None:
+    """Ablations that differ in the optimizer alone (and in its own learning rate)."""
+    pairs = comparisons.optimizer_pairs(results.ablations)
+    if not pairs:
+        return None
+    claims = [
+        Claim(
+            "answer",
+            {
+                "muon_converged": results.converged(muon),
+                "muon_steps": results.steps(muon),
+                "other_converged": results.converged(other),
+                "other_rising": results.still_rising(other),
+            },
+            {
+                "muon": muon.name,
+                "other": other.name,
+                "optimizer": switches.optimizer_in_words(other.training.optimizer),
+            },
+        )
+        for muon, other in pairs
+    ]
+    caption = "Difference in steps to converge, up to the budget"
+    return SectionContent(claims, difference_tables(results, "restricted_steps", pairs, caption))

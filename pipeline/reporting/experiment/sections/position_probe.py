@@ -1,0 +1,72 @@
+"""Can the position be read from the residual stream by a linear probe?"""
+
+from typing import Any
+
+from pipeline.params import Ablation
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.experiment.comparisons import comparison_depth
+from pipeline.reporting.experiment.figures import measured
+from pipeline.reporting.experiment.section import (
+    LINES,
+    Column,
+    SectionContent,
+    panel_figure,
+    section,
+    single_layer_estimates,
+    table_by_ablation,
+)
+from pipeline.reporting.experiment.task_results import TaskResults
+
+
+@section("mechanism", 30, "Is position readable?", measurements=["position_probe"])
+def position_probe(results: TaskResults) -> SectionContent | None:
+    """Show R² of a position probe by ablation and depth, and compare residual-free with intact ablations."""
+    table = results.measurement("position_probe")
+    if table.empty:
+        return None
+
+    def r2(ablation: Ablation, depth: int, *, trained: int = 1, **keys: Any) -> Estimate | None:
+        where: dict[str, Any] = {"rows": "random", "target": "position", "depth": depth} | keys
+        return results.mean("position_probe", "r2", "number", ablation, trained=trained, **where)
+
+    def at(depth: int, trained: int) -> Column:
+        return lambda ablation: r2(ablation, depth, trained=trained)
+
+    def last(**keys: Any) -> Column:
+        return lambda ablation: r2(ablation, ablation.model.layers, **keys)
+
+    depths = range(int(table["depth"].max()) + 1)
+    by_depth = [
+        table_by_ablation(results.ablations, {f"Depth {depth}": at(depth, trained) for depth in depths}, caption)
+        for trained, caption in ((1, "R² of position, as trained"), (0, "R² of position, before training"))
+    ]
+    others = {"R² of distance": last(target="distance"), "R² of position, task rows": last(rows="task")}
+
+    def about(ablation: Ablation, whole: Ablation) -> dict[str, Estimate | None]:
+        depth = comparison_depth(ablation)
+        return {
+            "lacking": r2(ablation, depth),
+            "whole": r2(whole, depth),
+            "lacking_before": r2(ablation, depth, trained=0),
+            "whole_before": r2(whole, depth, trained=0),
+            "more": results.compared("position_r2", ablation, whole),
+        }
+
+    estimates, layers = single_layer_estimates(results.ablations, about)
+    claims = [Claim("answer", estimates, {"layers": layers}, role="lead")] if layers else []
+    position = table[(table["rows"] == "random") & (table["target"] == "position")]
+    figure = panel_figure(
+        results,
+        "position_probe",
+        "R² of a linear probe for absolute position on random rows, by depth and ablation",
+        f"{LINES} A probe that knows nothing has 0.",
+        lambda ablations: measured.lines_by_ablation(
+            position.assign(r2=position["r2"].clip(lower=-0.1)),
+            ablations,
+            "r2",
+            labels=("Depth (layers passed)", "R² of position, random rows"),
+            reference=(0.0, "knows nothing"),
+        ),
+    )
+    caption = "After the last layer, as trained"
+    return SectionContent(claims, [*by_depth, table_by_ablation(results.ablations, others, caption)], [figure])

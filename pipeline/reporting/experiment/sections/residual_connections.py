@@ -1,0 +1,66 @@
+"""Which ablations converge without which residual connections?"""
+
+from functools import partial
+
+from pipeline import switches
+from pipeline.params import Ablation
+from pipeline.params.score import EXACT_MATCH
+from pipeline.reporting.claims import Claim, Estimate
+from pipeline.reporting.experiment import comparisons
+from pipeline.reporting.experiment.section import (
+    SectionContent,
+    difference_tables,
+    section,
+    single_layer_estimates,
+    table_by_ablation,
+)
+from pipeline.reporting.experiment.task_results import TaskResults
+
+
+@section("questions", 40, "What do residual connections have to do with it?", scores=[EXACT_MATCH])
+def residual_connections(results: TaskResults) -> SectionContent | None:
+    """The ablations that lack any, and each beside the same ablation with all of them. Controls are told of apart."""
+    lacking = [ablation for ablation in results.ablations if not switches.is_intact(ablation)]
+    if not lacking:
+        return None
+    pairs = comparisons.intact_pairs(results.ablations)
+    plain = [(ablation, whole) for ablation, whole in pairs if switches.lacks_residuals(ablation)]
+    single = comparisons.single_layer_pairs(results.ablations)
+    estimates, layers = single_layer_estimates(
+        results.ablations, partial(_about, results), optional=("p", "log_rank", "rising")
+    )
+    claims = [Claim("by_layer", estimates, {"layers": layers}, role="lead")] if layers else []
+    claims += [_one(results, *pair) for pair in plain if pair not in single]
+    usual = switches.common_values(results.ablations)
+    columns = {
+        "What is missing": lambda ablation: switches.sublayers_in_words(ablation.model.residual_free),
+        "Otherwise": lambda ablation: switches.describe(
+            ablation, usual | {"residual_free": ablation.model.residual_free}
+        ),
+        "Converged": results.converged,
+        "Still rising": results.still_rising,
+        "Steps, mean up to the budget": results.steps,
+        "Test exact match": results.exact_match,
+    }
+    than = "than the same ablation with every residual connection"
+    compared = [
+        *difference_tables(results, "restricted_steps", pairs, f"More steps to converge {than}, up to the budget"),
+        *difference_tables(results, "test_exact_match", pairs, f"More test exact match {than}, percentage points"),
+    ]
+    caption = "Steps: mean (t 95% interval); test: median (min to max) over seeds"
+    return SectionContent(claims, [table_by_ablation(lacking, columns, caption), *compared])
+
+
+def _about(results: TaskResults, ablation: Ablation, whole: Ablation) -> dict[str, Estimate | None]:
+    more = results.compared("restricted_steps", ablation, whole)
+    return {
+        "more": more,
+        "p": results.corrected_p(more),
+        "log_rank": results.corrected_log_rank_p(more),
+        "converged": results.converged(ablation),
+        "rising": results.still_rising(ablation),
+    }
+
+
+def _one(results: TaskResults, ablation: Ablation, whole: Ablation) -> Claim:
+    return Claim("lacking", _about(results, ablation, whole), {"ablation": ablation.name, "whole": whole.name})

@@ -1,0 +1,98 @@
+"""Every ablation with its counts and scores, and the check of the instrument."""
+
+from functools import partial
+
+from pipeline import switches
+from pipeline.params import Ablation, Training
+from pipeline.params.score import EXACT_MATCH
+from pipeline.reporting.claims import Claim
+from pipeline.reporting.experiment.figures import outcomes
+from pipeline.reporting.experiment.section import SectionContent, diverged_column, section, table_by_ablation
+from pipeline.reporting.experiment.task_results import TaskResults
+from pipeline.reporting.page import Figure
+from pipeline.reporting.wording import brief, interval, percent
+
+
+@section("results", 0, "Results by ablation", scores=[EXACT_MATCH])
+def result_section(results: TaskResults) -> SectionContent:
+    """The table of all ablations, the main figure, and an alarm for every ablation that knows more than it can."""
+    usual = switches.common_values(results.ablations)
+    ceiling, p = (
+        results.ablation_column("order_blind_ceiling", "share"),
+        results.ablation_column("ceiling_p_value", "p"),
+    )
+    alarms = [
+        Claim(
+            "above_ceiling",
+            {"above": above, "ceiling": ceiling(ablation), "p": p(ablation)},
+            {"ablation": ablation.name},
+            role="alarm",
+        )
+        for ablation in results.ablations
+        if (above := results.ablation_column("runs_above_ceiling", "count")(ablation)) and above.value
+    ]
+
+    def between(ablation: Ablation) -> str:
+        converged = results.converged(ablation)
+        return interval(converged) if converged else ""
+
+    columns = {
+        "Converged": results.converged,
+        "95% interval": between,
+        "Steps": results.steps,
+        "Budget": results.ablation_column("budget", "steps"),
+        "Still rising": lambda ablation: brief(found) if (found := results.still_rising(ablation)) else " ",
+        "Test exact match": results.exact_match,
+        "Ceiling": lambda ablation: brief(found) if (found := ceiling(ablation)) else " ",
+        **diverged_column(results),
+        "What it is": lambda ablation: switches.describe(ablation, usual),
+    }
+    size = ", ".join(filter(None, (one.words(usual[one.field]) for one in switches.SWITCHES if not one.always_shown)))
+    caption = (
+        "Steps: mean up to the budget (t 95% interval). Test: median (min to max) over seeds. Where not said "
+        f"otherwise: {size}, every residual connection"
+    )
+    figures = [
+        Figure(
+            "steps",
+            "Steps to converge of every run by ablation, up to the budget, and how many runs of each ablation "
+            "converged",
+            "A mark is a run (seed): where it converged, or at the end of its budget (a triangle where it was still "
+            "getting better, a cross where not). Bar: the mean up to the budget with its t 95% interval. Right: how "
+            "many runs converged, with the exact 95% interval of their share.",
+            partial(outcomes.steps, results.runs, results.ablations),
+        ),
+        Figure(
+            "exact_match",
+            "Test exact match of every run by ablation",
+            "A mark is a run (seed) at its last step; the bar is the median over seeds.",
+            partial(outcomes.exact_match, results.runs, results.ablations, results.ceiling),
+        ),
+    ]
+    size_of = results.counts()
+    one_size = len({len(ablation.training.seeds) for ablation in results.ablations}) == 1
+    fewest = results.estimate("ablations.csv", "runs", "count", {"task": results.dataset}, statistic="min")
+    size_of["seeds"] = fewest if one_size else None
+    opening = Claim("opening", size_of, {"task": results.problems.in_words}, role="opening")
+    words = {
+        "task": results.problems.in_words,
+        "section": results.problems.task,
+        "converged_at": sorted({ablation.training.converged_at for ablation in results.ablations}),
+        "converged_for": sorted({ablation.training.converged_for for ablation in results.ablations}),
+        "stops": any(ablation.training.stop_when_converged for ablation in results.ablations),
+        "schedules": sorted({_schedule(ablation.training) for ablation in results.ablations}),
+        "diverged": bool(diverged_column(results)),
+    }
+    return SectionContent([opening, *alarms], [table_by_ablation(results.ablations, columns, caption)], figures, words)
+
+
+def _schedule(training: Training) -> str:
+    """What the learning rate does, and with it what a larger budget would."""
+    if training.schedule == "constant":
+        return "stays as it is"
+    falls = f"falls by a cosine to {percent(training.final_learning_rate)} of its highest"
+    if training.decay_steps is None:
+        return f"{falls} over the whole budget, so that with a larger one a run would be another from its start"
+    return (
+        f"{falls} over the first {training.decay_steps:,} steps, so that a larger budget would only make a run longer"
+    )

@@ -1,0 +1,82 @@
+"""Does the column of states above a position stay about that position's token, with and without residuals?"""
+
+from functools import partial
+
+from pipeline.params import Ablation
+from pipeline.reporting.claims import Claim, Estimate, Unit
+from pipeline.reporting.experiment.comparisons import comparison_depth, intact_pairs
+from pipeline.reporting.experiment.figures import measured
+from pipeline.reporting.experiment.section import (
+    Column,
+    SectionContent,
+    difference_tables,
+    panel_figure,
+    section,
+    single_layer_estimates,
+    table_by_ablation,
+)
+from pipeline.reporting.experiment.task_results import TaskResults
+
+
+@section("mechanism", 50, "Does the column above a position stay about its token?", measurements=["slices"])
+def slices(results: TaskResults) -> SectionContent | None:
+    """Show how much better a position's own token can be read than other tokens, before and after training.
+
+    It is read right after the last layer that lacks a residual connection, or after the last layer of all.
+    """
+    table = results.measurement("slices")
+    if table.empty:
+        return None
+
+    def own(value: str, unit: Unit, trained: int = 1) -> Column:
+        return lambda ablation: results.mean(
+            "own_token", value, unit, ablation, trained=trained, depth=comparison_depth(ablation)
+        )
+
+    def added(ablation: Ablation) -> Estimate | None:
+        return results.mean("own_token_added", "dominance", "points", ablation, depth=comparison_depth(ablation))
+
+    columns = {
+        "Depth": lambda ablation: str(comparison_depth(ablation)),
+        "Dominance": own("dominance", "share"),
+        "before training": own("dominance", "share", trained=0),
+        "added by training, points": added,
+        "Margin, points": own("margin", "points"),
+    }
+    positions = table["position"].nunique()
+    figure = panel_figure(
+        results,
+        "slices",
+        "Accuracy of reading the token at each position from the column above each position, a panel per ablation",
+        "Trained, after the last layer, mean over seeds. Row: the column that is read; column: the token that is "
+        "looked for. A dark diagonal: columns are about their own tokens.",
+        partial(measured.slices, table),
+    )
+    return SectionContent(
+        _answer(results),
+        [
+            table_by_ablation(results.ablations, columns, "Mean over seeds (t 95% interval)"),
+            *difference_tables(
+                results, "margin", intact_pairs(results.ablations),
+                "Difference in the margin to the same ablation with every residual connection, same depth, points",
+            ),
+        ],
+        [figure],
+        {"positions": positions, "causal": sum(1 / k for k in range(1, positions + 1)) / positions},
+    )  # fmt: skip
+
+
+def _answer(results: TaskResults) -> list[Claim]:
+    """By layer that lacks its connections, beside the whole ablation at the same depth, before training and after."""
+
+    def about(ablation: Ablation, whole: Ablation) -> dict[str, Estimate | None]:
+        return {
+            f"{kind}{when}": results.mean(
+                "own_token", "dominance", "share", one, trained=trained, depth=comparison_depth(ablation)
+            )
+            for kind, one in (("lacking", ablation), ("whole", whole))
+            for when, trained in (("", 1), ("_before", 0))
+        }
+
+    estimates, layers = single_layer_estimates(results.ablations, about)
+    return [Claim("answer", estimates, {"layers": layers})] if layers else []

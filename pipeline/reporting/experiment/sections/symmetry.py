@@ -1,0 +1,61 @@
+"""Is every model as blind to order as its architecture says?"""
+
+from functools import partial
+from typing import Any
+
+from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.symmetry import TOLERANCE
+from pipeline.reporting.claims import Claim, Estimate, Statistic
+from pipeline.reporting.experiment.figures import measured
+from pipeline.reporting.experiment.section import Column, SectionContent, section, table_by_ablation
+from pipeline.reporting.experiment.task_results import TaskResults
+from pipeline.reporting.page import Figure
+
+
+@section("mechanism", 10, "Is the prediction blind to order?", measurements=["symmetry"])
+def symmetry(results: TaskResults) -> SectionContent | None:
+    """What was predicted from the architecture, and what was measured. (A member that disagrees with its prediction
+    ends the `analyze` stage.)"""
+    table = results.measurement("symmetry")
+    if table.empty:
+        return None
+    every = [ablation.name for ablation in results.ablations]
+
+    def change(statistic: Statistic, **where: Any) -> Estimate | None:
+        return results.estimate("symmetry.csv", "max_logit_change", "logit", where, statistic=statistic)
+
+    def members(predicted: int) -> Estimate | None:
+        where = {"ablation": every, "order_blind_predicted": predicted, "trained": 1}
+        return results.estimate("symmetry.csv", "seed", "count", where, statistic="rows")
+
+    estimates = {
+        "blind": members(1),
+        "most": change("max", ablation=every, order_blind_predicted=1),
+        "seeing": members(0),
+        "least": change("min", ablation=every, order_blind_predicted=0),
+    }
+
+    def mean(value: str) -> Column:
+        return lambda ablation: results.mean("symmetry", value, "number", ablation)
+
+    columns: dict[str, Column] = {
+        "Predicted": lambda ablation: "blind" if is_order_blind(ablation.model) else "sees order",
+        "Largest logit change": lambda ablation: change("max", ablation=ablation.name, trained=1),
+        "before training": lambda ablation: change("max", ablation=ablation.name, trained=0),
+        "Total variation": mean("total_variation"),
+        "Changed arg-maxes": mean("changed_argmax_share"),
+    }
+    figure = Figure(
+        "symmetry",
+        "Largest change of a logit when earlier tokens are permuted, by ablation",
+        "A dot per member, coloured as trained. Left of the dotted line nothing moves but rounding; an exact 0 stands "
+        "at the left edge.",
+        partial(
+            measured.dots_by_ablation, table, results.ablations, "max_logit_change",
+            label="Largest change of a logit (float64)", log=True, reference=(TOLERANCE, f"rounding ({TOLERANCE:g})"),
+        ),
+    )  # fmt: skip
+    caption = "Maximum over seeds, then means over seeds as trained (t 95% interval)"
+    return SectionContent(
+        [Claim("answer", estimates)], [table_by_ablation(results.ablations, columns, caption)], [figure]
+    )

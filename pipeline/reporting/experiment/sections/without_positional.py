@@ -1,0 +1,69 @@
+"""Does a decoder without positional encoding learn the task at all, and what does it save and cost?"""
+
+from functools import partial
+
+from pipeline import switches
+from pipeline.params.score import EXACT_MATCH
+from pipeline.reporting.claims import Claim
+from pipeline.reporting.experiment import comparisons
+from pipeline.reporting.experiment.figures import outcomes
+from pipeline.reporting.experiment.section import (
+    Column,
+    SectionContent,
+    difference_tables,
+    panel_figure,
+    section,
+    table_by_ablation,
+)
+from pipeline.reporting.experiment.task_results import TaskResults
+
+
+@section(
+    "questions",
+    10,
+    "Does a causal decoder without positional encoding learn the task?",
+    measurements=["cost"],
+    scores=[EXACT_MATCH],
+)
+def without_positional(results: TaskResults) -> SectionContent | None:
+    """Ablations of the usual size without and with positional encoding, in outcome, steps and cost."""
+    causal = results.usual_ablations(attention="causal")
+    bare, learned = (switches.ablations_with(causal, positional=name)[:1] for name in ("none", "learned"))
+    if not bare:
+        return None
+    later = results.compared("restricted_steps", bare[0], learned[0]) if learned else None
+    said = {
+        "bare_converged": results.converged(bare[0]),
+        "bare_steps": results.steps(bare[0]),
+        "learned_converged": results.converged(learned[0]) if learned else None,
+        "learned_steps": results.steps(learned[0]) if learned else None,
+        "later": later,
+        "p": results.corrected_p(later),
+        "log_rank": results.corrected_log_rank_p(later),
+    }
+    parameters = results.ablation_column("parameters", "count")
+    claims = [Claim("answer", said, role="lead")]
+    if learned:
+        claims.append(Claim("price", {"bare": parameters(bare[0]), "learned": parameters(learned[0])}))
+    columns: dict[str, Column] = {
+        "Parameters": parameters,
+        "FLOPs per step": results.ablation_column("flops_per_step", "flops"),
+        "Converged": results.converged,
+        "Steps, mean up to the budget": results.steps,
+        "FLOPs spent": results.ablation_column("flops_spent", "flops"),
+    }
+    every = [*comparisons.encoding_pairs(results), *comparisons.reference_pairs(results)]
+    pairs = list({(one.name, other.name): (one, other) for one, other in every}.values())
+    tables = [
+        *difference_tables(results, "restricted_steps", pairs, "Difference in steps to converge, up to the budget"),
+        *difference_tables(results, "test_exact_match", pairs, "Difference in test exact match, percentage points"),
+        table_by_ablation(results.ablations, columns, "Means over seeds (steps: t 95% interval)"),
+    ]
+    figure = panel_figure(
+        results,
+        "not_yet_converged",
+        "Share of runs not yet converged by step, a panel per ablation",
+        "Kaplan-Meier estimate over the seeds of each ablation.",
+        partial(outcomes.not_yet_converged, results.runs),
+    )
+    return SectionContent(claims, tables, [figure])
