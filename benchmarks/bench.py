@@ -86,7 +86,7 @@ def step(rounds: int = 15) -> None:
     rate = 100 * 2 * 1408 * 192 * 192 / took["product"]
     model = initial_model(chosen(1).model, seed=0, **data.inputs)
     subject = MeasurementInput(
-        model, chosen(1), data.rows["validation"], random_rows(1, data.length, len(data.vocabulary))
+        model, chosen(1), data.examples["validation"], random_rows(1, data.length, len(data.vocabulary))
     )
     work = float(cost(subject)["flops_per_step"].item())
     line("plain loop, a member's step", f"{1e3 * took['plain']:.1f} ms", "step")

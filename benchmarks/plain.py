@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.dataset import Examples
 from pipeline.params import Ablation, Model
-from pipeline.training.data import Examples
 from pipeline.training.optimizers import ADAM_EPSILON
 
 
@@ -62,8 +62,8 @@ class GPT(nn.Module):
 
 
 class Alone(NamedTuple):
-    """A model and its optimizers: torch's Muon for the hidden matrices, if that is how the ablation trains, and AdamW for
-    the rest."""
+    """A model and its optimizers: torch's Muon for the hidden matrices, if that is how the ablation trains, and
+    AdamW for the rest."""
 
     model: GPT
     optimizers: list[torch.optim.Optimizer]

@@ -20,8 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline import files
-from pipeline.dataset import DONOR_EXAMPLES
-from pipeline.dataset.rows import Rows, encode
+from pipeline.dataset import DONOR_EXAMPLES, Examples, encode
 from pipeline.errors import UserError
 from pipeline.measurement.cache import run_with_cache
 from pipeline.measurement.catalogue import measurements
@@ -177,7 +176,7 @@ def _listed(prompts: Sequence[str]) -> Sequence[str]:
     return prompts
 
 
-def _rows(split: str, asked: Problems, vocabulary: list[str], length: int, digests: Mapping[str, str]) -> Rows:
+def _rows(split: str, asked: Problems, vocabulary: list[str], length: int, digests: Mapping[str, str]) -> Examples:
     """A split of these problems, drawn again.
 
     Raises:
@@ -229,7 +228,7 @@ def load(where: str | Path, *, seed: int | None = None) -> TrainedModel:
     inputs: dict[str, Any] = {"vocabulary": len(there.vocabulary), "length": there.length}
     if ablation.model.uses_donors:
         drawn = _rows("train", asked, there.vocabulary, there.length, there.dataset)
-        inputs["reference"], _, _ = drawn.asked(slice(DONOR_EXAMPLES))
+        inputs["reference"] = drawn.tokens[:DONOR_EXAMPLES]
     module = there.member(artifact.weights(chosen), inputs)
     return TrainedModel(ablation, chosen, module, there.vocabulary, there.length, asked, there.dataset)
 

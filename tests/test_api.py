@@ -65,7 +65,7 @@ def test_it_is_found_by_name_and_by_folder_and_is_the_first_seed(
 
 def test_it_answers_as_it_was_evaluated(model: api.TrainedModel, data: dataset.Dataset) -> None:
     asked = prompts(data)
-    produced = greedy(model.module, data.rows["test"])
+    produced = greedy(model.module, data.examples["test"])
     texts = ["".join(model.vocabulary[token] for token in row) for row in produced]
     assert [answer.text for answer in model.predict(asked)] == [text.partition(data.end or "\0")[0] for text in texts]
     assert [answer.text for answer in model.predict(asked[:1])] == [model.predict(asked)[0].text]
@@ -107,7 +107,7 @@ def test_what_it_shows_has_names_and_fits_together(model: api.TrainedModel, data
 
 def test_a_measurement_is_that_of_the_analysis(model: api.TrainedModel, data: dataset.Dataset) -> None:
     random = random_rows(api.RANDOM_ROWS, data.length, len(data.vocabulary))
-    subject = MeasurementInput(pipeline.load("easy").module.double(), easy(), data.rows["validation"], random)
+    subject = MeasurementInput(pipeline.load("easy").module.double(), easy(), data.examples["validation"], random)
     assert model.measure("slices").equals(slices(subject))
     assert next(model.module.parameters()).dtype == torch.float32
 
@@ -125,7 +125,7 @@ def test_what_lends_its_states_is_drawn_again(tmp_path: Path) -> None:
     lending = ablation("lending", model_={"residual_free": [0], "residual_substitute": "other-row"}, steps=4, seeds=[1])
     data = trained(tmp_path, lending)
     read = artifact.read(tmp_path / "models" / "lending", lending, data).members[1]
-    asked = data.rows["test"]
+    asked = data.examples["test"]
     assert pipeline.load(tmp_path / "models" / "lending").module.reference.equal(read.reference)
     assert greedy(pipeline.load(tmp_path / "models" / "lending").module, asked).equal(greedy(read, asked))
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.dataset.rows import IGNORED, Rows, is_correct
+from pipeline.dataset import IGNORED, Examples, is_correct
 
 UNREADABLE = -1
 """What a model says whose logits are not finite: no token at all."""
@@ -39,12 +40,11 @@ class Accuracy:
         )
 
 
-def greedy(predict: Predict, rows: Rows) -> Int[Tensor, "rows answer"]:
+def greedy(predict: Predict, examples: Examples) -> Int[Tensor, "examples answer"]:
     """The answers that greedy decoding produces: each token is the arg-max given the prompt and the tokens said
     before it. The true answers are erased first."""
-    tokens = torch.from_numpy(rows.tokens.astype(np.int64))
-    positions = torch.from_numpy(rows.answer_positions.astype(np.int64))
-    said = torch.from_numpy(rows.answer_targets != IGNORED)
+    tokens = F.pad(examples.tokens, (0, 1))  # room for the last token of an answer, which is never read
+    positions, said = examples.positions, examples.targets != IGNORED
     erased = torch.zeros_like(tokens).scatter_(1, positions + 1, 1).bool()
     tokens = tokens.masked_fill(erased, 0)
     answers = []
@@ -59,7 +59,10 @@ def greedy(predict: Predict, rows: Rows) -> Int[Tensor, "rows answer"]:
 
 
 def score(
-    answers: Int[Tensor, "rows answer"], rows: Rows, table: pd.DataFrame, strata: Mapping[str, Sequence[int]]
+    answers: Int[Tensor, "examples answer"],
+    examples: Examples,
+    table: pd.DataFrame,
+    strata: Mapping[str, Sequence[int]],
 ) -> Accuracy:
     """Compare what was produced with what is right.
 
@@ -67,9 +70,10 @@ def score(
         table: the problems, with a column for each of `strata`.
         strata: column -> the values it may have.
     """
-    counts = rows.answer_targets != IGNORED
-    found = is_correct(answers.numpy(), rows.answer_targets)
-    exact = found.all(axis=1)
+    counts = (examples.targets != IGNORED).numpy()
+    right = is_correct(answers, examples.targets)
+    found: np.ndarray = right.numpy()
+    exact: np.ndarray = right.all(1).numpy()
     groups = {
         (name, value): exact[table[name].to_numpy() == value] for name, values in strata.items() for value in values
     }

@@ -1,7 +1,6 @@
 """What a training step costs."""
 
 import pandas as pd
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.measurement.registry import MeasurementInput, measurement
@@ -11,12 +10,11 @@ from pipeline.measurement.registry import MeasurementInput, measurement
 def cost(subject: MeasurementInput) -> pd.DataFrame:
     """Floating-point operations of one training step of one member, forward and backward, in its matrix products (a
     multiplication and an addition are two)."""
-    training, rows = subject.ablation.training, subject.rows
-    positions = torch.from_numpy(rows.answer_positions if training.loss_on == "answer" else rows.all_positions.copy())
+    training, example = subject.ablation.training, subject.examples[:1]
+    example = example if training.loss_on == "answer" else example.at_all_positions()
     counter = FlopCounterMode(display=False)
     subject.model.train()  # without the reference rows that an evaluation may need
     with counter:  # the count does not depend on the tokens, and grows in proportion to the rows
-        tokens = torch.from_numpy(rows.asked(slice(1))[0])
-        subject.model(tokens, positions[:1].long()).sum().backward()
+        subject.model(example.tokens, example.positions).sum().backward()
     subject.model.eval().zero_grad(set_to_none=True)
     return pd.DataFrame([{"flops_per_step": counter.get_total_flops() * training.batch_size}])

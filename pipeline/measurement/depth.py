@@ -26,7 +26,7 @@ def depth(subject: MeasurementInput) -> pd.DataFrame:
     a set. `change_in_place` compares what stands at the same position. The last position holds the same token before
     and after, so there the two are one.
     """
-    permuted = permuted_prompts(subject.rows)
+    permuted = permuted_prompts(subject.examples)
     prompts, permutations, length = permuted.orders.shape
     before = residual_stream(subject.model, permuted.prompts)
     after = residual_stream(subject.model, permuted.tokens.view(-1, length)).unflatten(1, (prompts, permutations))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.measurement.answers import answered_examples
+from pipeline.measurement.answers import answer_logits, answered_examples, answers_right
 from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
 
 ROWS = 64
@@ -73,13 +73,13 @@ def erasure(subject: MeasurementInput) -> pd.DataFrame:
     """Exact match on validation rows, each token of the answer given the true ones before it, when at one depth the
     states of every position are moved to the same mean, are made as large, too, or are moved as far in a direction that
     means nothing. What a position is, told by the mean of its states, is then gone for all later layers."""
-    questions = answered_examples(subject.rows)
+    questions = answered_examples(subject.examples)
     length = questions.tokens.shape[1]
     by_depth = residual_stream(subject.model, rotated(subject.random[:ROWS, :length]))
 
     def exact(depth: int, change: Change) -> float:
-        logits = questions.logits(subject.model, edit=lambda at, x: change(x) if at == depth else x)
-        return questions.right(logits).double().mean().item()
+        logits = answer_logits(subject.model, questions, edit=lambda at, x: change(x) if at == depth else x)
+        return answers_right(logits, questions).double().mean().item()
 
     untouched = exact(0, lambda x: x)
     found = []

@@ -7,17 +7,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pipeline.dataset.rows import Rows
+from pipeline.dataset import Examples
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.symmetry import PROMPTS, TOLERANCE, same_length_examples
 from pipeline.transformer.model import Transformer
 
 
-def swappable(rows: Rows, count: int = PROMPTS) -> tuple[Int[Tensor, "rows prompt"], Int[Tensor, "rows 2"]]:
+def swappable(
+    examples: Examples, count: int = PROMPTS
+) -> tuple[Int[Tensor, "examples prompt"], Int[Tensor, "examples 2"]]:
     """Prompts alike long, and in each two positions before the last whose tokens differ and are not always the same in
     the task; always the same ones. Prompts without such positions are left out."""
-    alike, length = same_length_examples(rows, count)
-    tokens = rows.tokens[alike, :length].astype(np.int64)
+    alike, length = same_length_examples(examples, count)
+    tokens = examples.tokens[alike, :length].numpy()
     free = np.flatnonzero((tokens != tokens[:1]).any(0))
     free = free[free < length - 1]
     drawn, chosen, pairs = np.random.default_rng(0), [], []
@@ -76,7 +78,7 @@ def interchange(subject: MeasurementInput) -> pd.DataFrame:
     """How much of what swapping two tokens of a prompt does to the first prediction is done by the swapped prompt's
     states alone, put in at one depth at some positions: the swapped pair, the last, the rest. At depth 0 the pair is
     all there is; in the end it is the last. Where the pair's share falls, order has left its place."""
-    prompts, pairs = swappable(subject.rows)
+    prompts, pairs = swappable(subject.examples)
     found = recoveries(subject.model, prompts, pairs)
     return pd.DataFrame(
         [

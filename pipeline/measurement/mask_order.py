@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from pipeline.measurement.answers import Asked, answered_examples
+from pipeline.dataset import Examples
+from pipeline.measurement.answers import answer_logits, answered_examples, answers_right
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.measurement.symmetry import permuted_prompts, total_variation
 
@@ -38,23 +39,23 @@ def mask_order(subject: MeasurementInput) -> pd.DataFrame:
     positional encoding, all is what permuting the prompt is. The last layer alone changes nothing: what is read sees
     all that came before it in any order."""
     model = subject.model
-    questions = answered_examples(subject.rows)
-    orders = permuted_prompts(subject.rows, len(questions.tokens)).orders
+    questions = answered_examples(subject.examples)
+    orders = permuted_prompts(subject.examples, len(questions.tokens)).orders
     layers = range(len(model.blocks))
     sets = {**{str(layer): (layer,) for layer in layers}, "all": tuple(layers)}
-    before = questions.logits(model)
-    right = questions.right(before).double().mean()
+    before = answer_logits(model, questions)
+    right = answers_right(before, questions).double().mean()
     found = []
     for name, chosen in sets.items():
         after = [ordered(subject, questions, orders[:, place], chosen) for place in range(orders.shape[1])]
         changes = torch.stack([total_variation(before[:, 0], logits[:, 0]) for logits in after])
-        lost = right - torch.stack([questions.right(logits) for logits in after]).double().mean()
+        lost = right - torch.stack([answers_right(logits, questions) for logits in after]).double().mean()
         found.append({"layers": name, "total_variation": changes.mean().item(), "exact_match_lost": lost.item()})
     return pd.DataFrame(found)
 
 
 def ordered(
-    subject: MeasurementInput, questions: Asked, order: Int[Tensor, "rows prompt"], layers: Sequence[int]
+    subject: MeasurementInput, questions: Examples, order: Int[Tensor, "rows prompt"], layers: Sequence[int]
 ) -> Tensor:
     """Logits with the masks of these layers in another order: `order[row, i]` is which token is at place i."""
     rank = torch.arange(questions.tokens.shape[1]).repeat(len(order), 1)
@@ -65,4 +66,4 @@ def ordered(
         usual = visible.expand_as(told)
         return torch.stack([told if layer in layers else usual for layer in range(len(subject.model.blocks))])
 
-    return questions.logits(subject.model, visible=changed)
+    return answer_logits(subject.model, questions, visible=changed)

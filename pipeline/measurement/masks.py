@@ -24,7 +24,7 @@ def masks(subject: MeasurementInput) -> pd.DataFrame:
     """How much the prediction after a prompt changes when one layer's causal mask is taken away, in float64. The mask
     of the last layer cannot matter: only its last position is read, which sees all positions anyway. So whatever a
     residual connection does there, it does not keep positions for later attention. Nothing of models without a mask."""
-    model, prompts = subject.model, permuted_prompts(subject.rows).prompts
+    model, prompts = subject.model, permuted_prompts(subject.examples).prompts
     last = torch.full((len(prompts), 1), prompts.shape[1] - 1)
     visible = model.pattern.samples(prompts, last).visible.repeat(len(model.blocks), 1, 1, 1)
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from pipeline.dataset.rows import Rows
+from pipeline.dataset import Examples
 from pipeline.params import Ablation
 from pipeline.transformer.model import Transformer
 
@@ -31,7 +31,7 @@ class MeasurementInput:
     """In evaluation mode, on the CPU, float64: with what float32 rounds away, another processor or number of threads
     would be seen in the digits that are written."""
     ablation: Ablation
-    rows: Rows
+    examples: Examples
     """Rows of the task that the member was not trained on (the validation split)."""
     random: Int[Tensor, "rows length"]
     """Rows of independent, uniformly drawn tokens: here only the model can tell one position from another."""
@@ -40,9 +40,9 @@ class MeasurementInput:
     def tokens(self) -> Int[Tensor, "rows length"]:
         """The task's rows as the model reads them: the last token is never an input. Of rows that are not alike long,
         those of the commonest length (of equals, the shortest), so that none is padded."""
-        lengths = self.rows.lengths
+        lengths = self.examples.lengths
         length = int(np.bincount(lengths).argmax())
-        return torch.from_numpy(self.rows.asked(lengths == length)[0][:, : length - 1])
+        return self.examples[lengths == length].tokens[:, : length - 1]
 
     @cached_property
     def task_stream(self) -> Float64[Tensor, "layers rows length width"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.dataset.rows import Rows
+from pipeline.dataset import Examples
 from pipeline.errors import RunError
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.measurement.registry import MeasurementInput, measurement
@@ -38,22 +38,23 @@ class PermutedPrompts(NamedTuple):
         return self.prompts[:, None, :].expand_as(self.orders).gather(-1, self.orders)
 
 
-def same_length_examples(rows: Rows, count: int) -> tuple[Int[np.ndarray, " rows"], int]:
-    """The first `count` rows whose prompts have the commonest length (of equals, the shortest), and that length."""
-    lengths = rows.answer_positions[:, 0] + 1
+def same_length_examples(examples: Examples, count: int) -> tuple[Int[Tensor, " examples"], int]:
+    """Numbers of the first `count` examples whose prompts have the commonest length (of equals, the shortest), and that
+    length."""
+    lengths = examples.prompt_lengths
     length = int(np.bincount(lengths).argmax())
-    return np.flatnonzero(lengths == length)[:count], length
+    return (lengths == length).nonzero()[:count, 0], length
 
 
-def permuted_prompts(rows: Rows, prompts: int = PROMPTS, permutations: int = PERMUTATIONS) -> PermutedPrompts:
+def permuted_prompts(examples: Examples, prompts: int = PROMPTS, permutations: int = PERMUTATIONS) -> PermutedPrompts:
     """The first `prompts` prompts of the commonest length (of equals, the shortest), with random permutations; always
     the same ones. Permutations that change nothing may be among them."""
-    alike, length = same_length_examples(rows, prompts)
-    chosen = rows.tokens[alike, :length].astype(np.int64)
+    alike, length = same_length_examples(examples, prompts)
+    chosen = examples.tokens[alike, :length]
     before = np.tile(np.arange(length - 1), (len(chosen), permutations, 1))
     shuffled = np.random.default_rng(0).permuted(before, axis=-1)
     orders = np.concatenate((shuffled, np.full((*shuffled.shape[:-1], 1), length - 1)), axis=-1)
-    return PermutedPrompts(torch.from_numpy(chosen), torch.from_numpy(orders))
+    return PermutedPrompts(chosen, torch.from_numpy(orders))
 
 
 @measurement(
@@ -70,7 +71,7 @@ def symmetry(subject: MeasurementInput) -> pd.DataFrame:
     Raises:
         SymmetryError: the architecture says otherwise.
     """
-    permuted = permuted_prompts(subject.rows)
+    permuted = permuted_prompts(subject.examples)
     measured = change_of_prediction(subject.model, permuted)
     predicted = is_order_blind(subject.ablation.model)
     check(predicted, measured["max_logit_change"], subject.ablation, least=least_change(subject.model, permuted))
@@ -117,7 +118,8 @@ def check(
     if max_logit_change > TOLERANCE if order_blind_predicted else max_logit_change <= least:
         verb, model = "must not" if order_blind_predicted else "must", ablation.model
         raise SymmetryError(
-            f"{ablation.name}: permuting earlier tokens moves a logit by {max_logit_change:.3g}, but it {verb} move any in "
+            f"{ablation.name}: permuting earlier tokens moves a logit by {max_logit_change:.3g}, but it {verb} "
+            f"move any in "
             f"this architecture (positional: {model.positional}, attention: {model.attention}, layers: {model.layers}; "
             f"tolerance {TOLERANCE if order_blind_predicted else least:g}): a bug in the instrument"
         )

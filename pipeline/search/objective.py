@@ -89,6 +89,6 @@ def _keeping(folder: Path | None, ablation: Ablation, data: Dataset) -> Abstract
 def _flops_per_step(ablation: Ablation, data: Dataset) -> float:
     model = initial_model(ablation.model, seed=ablation.training.seeds[0], **data.inputs)
     subject = MeasurementInput(
-        model, ablation, data.rows["validation"], random_rows(0, data.length, len(data.vocabulary))
+        model, ablation, data.examples["validation"], random_rows(0, data.length, len(data.vocabulary))
     )
     return float(cost(subject)["flops_per_step"].item())

@@ -43,7 +43,7 @@ def run(params: Params, name: str) -> None:
     ablation = params.ablation(name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     trained = artifact.read(MODELS / name, ablation, data, snapshots=True)
-    rows = data.rows["validation"]
+    rows = data.examples["validation"]
     random = random_rows(RANDOM_ROWS, data.length, len(data.vocabulary))
     answered = ablation.task.score == EXACT_MATCH
     asked = {name: one for name, one in measurements().items() if answered or not one.of_answers}

@@ -23,14 +23,14 @@ from pipeline.transformer.model import Transformer
 
 def exact_match(member: Transformer, data: Dataset, task: Problems) -> dict[str, float]:
     """The answers that the member produces by greedy decoding, compared with what is right."""
-    produced = accuracy.greedy(member, data.rows["test"])
-    scored = accuracy.score(produced, data.rows["test"], data.tables["test"], task.strata)
+    produced = accuracy.greedy(member, data.examples["test"])
+    scored = accuracy.score(produced, data.examples["test"], data.tables["test"], task.strata)
     return scored.columns(task.place)
 
 
 def bits_per_token(member: Transformer, data: Dataset, task: Problems) -> dict[str, float]:
     """How well the member foresees what comes."""
-    of_rows = bits(member, data.rows["test"])
+    of_rows = bits(member, data.examples["test"])
     return {"test_bits": of_rows.mean().item(), "test_examples": len(of_rows)}
 
 

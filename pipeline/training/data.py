@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,41 +10,11 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from pipeline.dataset import Dataset
-from pipeline.dataset.rows import Rows
 from pipeline.errors import UserError
 from pipeline.params import Training
 
 VALIDATION_ROWS = 1024
 """Rows of one validation batch: bounds the memory of an evaluation."""
-
-
-class Examples(NamedTuple):
-    """Token rows, where predictions are read in them, and what they should be (`NOTHING`: nothing)."""
-
-    tokens: Int[Tensor, "rows length"]
-    positions: Int[Tensor, "rows reads"]
-    targets: Int[Tensor, "rows reads"]
-
-    def at(self, rows: Int[Tensor, "*index"]) -> "Examples":
-        """The examples at `rows`, in the shape of `rows`."""
-        return Examples(self.tokens[rows], self.positions[rows], self.targets[rows])
-
-    def to(self, device: torch.device) -> "Examples":
-        """The same on `device`."""
-        return Examples(*(tensor.to(device) for tensor in self))
-
-
-def examples(rows: Rows, loss_on: str) -> Examples:
-    """The examples of a split: predictions of the answer, or of every token (`loss_on`).
-
-    The last token of a row is never an input: nothing is predicted from it.
-    """
-    answer = loss_on == "answer"
-    return Examples(
-        torch.from_numpy(rows.tokens[:, :-1].astype(np.int64)),
-        torch.from_numpy((rows.answer_positions if answer else rows.all_positions).astype(np.int64)),
-        torch.from_numpy((rows.answer_targets if answer else rows.all_targets).astype(np.int64)),
-    )
 
 
 class BatchOrder:
@@ -85,12 +54,13 @@ class PopulationData(LightningDataModule):
 
     def __init__(self, dataset: Dataset, training: Training) -> None:
         super().__init__()
-        self.training = examples(dataset.rows["train"], training.loss_on)
-        self.validation = examples(dataset.rows["validation"], "answer")
-        self.order = BatchOrder(len(self.training.tokens), training.batch_size, training.seeds)
+        train = dataset.examples["train"]
+        self.training = train if training.loss_on == "answer" else train.at_all_positions()
+        self.validation = dataset.examples["validation"]
+        self.order = BatchOrder(len(train), training.batch_size, training.seeds)
 
     def train_dataloader(self) -> BatchOrder:
         return self.order
 
     def val_dataloader(self) -> ValidationBatches:
-        return ValidationBatches(len(self.validation.tokens))
+        return ValidationBatches(len(self.validation))

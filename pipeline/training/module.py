@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from pipeline.dataset.rows import IGNORED, is_correct
+from pipeline.dataset import IGNORED, is_correct
 from pipeline.params import Ablation
 from pipeline.params.score import EXACT_MATCH
 from pipeline.training.convergence import Convergence, History
@@ -131,10 +131,9 @@ class PopulationModule(LightningModule):
 
     def training_step(self, batch: Int[Tensor, "member batch"], batch_index: int) -> Float[Tensor, ""]:
         rows = batch if len(self.active) == len(batch) else batch[self.active]
-        tokens, positions, targets = self.rows.at(rows)
-        losses = member_losses(
-            self.population(tokens, positions, self.global_step, self.ablation.training.steps), targets
-        )
+        examples = self.rows[rows]
+        logits = self.population(examples.tokens, examples.positions, self.global_step, self.ablation.training.steps)
+        losses = member_losses(logits, examples.targets)
         self.loss_sum += losses.detach()
         self.steps_since += 1
         return losses.sum()  # so that every member's gradient is that of its own loss
@@ -160,15 +159,15 @@ class PopulationModule(LightningModule):
         self.validation_tokens = torch.zeros((), device=self.device)
 
     def validation_step(self, rows: Int[Tensor, " batch"], batch_index: int) -> None:
-        tokens, positions, targets = self.validation_rows.at(rows)
-        logits = self.population(tokens, positions)
+        examples = self.validation_rows[rows]
+        logits, targets = self.population(examples.tokens, examples.positions), examples.targets
         tokens_said = (targets != IGNORED).sum()
         self.validation_loss += member_losses(logits, targets) * tokens_said
         self.validation_tokens += tokens_said
         self.validation_right += answers_correct(logits, targets).sum(1)
 
     def on_validation_epoch_end(self) -> None:
-        count = len(self.validation_rows.tokens)
+        count = len(self.validation_rows)
         train_loss, gradient_norm, loss, right = (
             torch.stack(
                 (

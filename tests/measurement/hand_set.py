@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.dataset.rows import Rows, encode
+from pipeline.dataset import Examples, encode
 from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.tasks.catalogue import problems
 from pipeline.training.population import initial_model
@@ -15,21 +15,21 @@ LENGTH = 7
 VOCABULARY = 12
 
 
-def rows(count: int = 100) -> Rows:
+def rows(count: int = 100) -> Examples:
     """Task rows of two-digit addition, `LENGTH` + 1 tokens and more long."""
     asked = problems(task(validation_size=count))
     return encode(asked.splits()["validation"], asked.vocabulary, asked.end)
 
 
 def subject(
-    transformer: Transformer, *, count: int = 400, length: int = LENGTH, of: Rows | None = None, **switches: object
+    transformer: Transformer, *, count: int = 400, length: int = LENGTH, of: Examples | None = None, **switches: object
 ) -> MeasurementInput:
     """A subject around a model of these switches; `of`: other rows than `rows()`."""
     random = random_rows(count, length, VOCABULARY)
     return MeasurementInput(transformer.double(), ablation("hand-set", model_=switches), of or rows(), random)
 
 
-def short_rows() -> Rows:
+def short_rows() -> Examples:
     """In which nothing can change places: a digit, and what stands last."""
     return encode(pd.DataFrame({"prompt": ["1=", "2="], "answer": "1"}), ["1", "2", "="], "")
 

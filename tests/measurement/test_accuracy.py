@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline import dataset
-from pipeline.dataset.rows import Rows, encode
+from pipeline.dataset import Examples, encode
 from pipeline.measurement.accuracy import greedy, score
 from pipeline.tasks.catalogue import problems
 from pipeline.training.module import answers_correct
@@ -18,7 +18,7 @@ from tests.conftest import model, task
 VOCABULARY = list("$=abc")
 
 
-def rows(*texts: tuple[str, str]) -> Rows:
+def rows(*texts: tuple[str, str]) -> Examples:
     return encode(pd.DataFrame(texts, columns=["prompt", "answer"]), VOCABULARY, "$")
 
 
@@ -69,17 +69,15 @@ def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str
     """Also where some answers are right: the targets are what the model itself says, for half of the rows."""
     asked = task()
     dataset.write(tmp_path, problems(asked))
-    data = dataset.read(tmp_path, asked).rows["test"]
-    member = initial_model(model(attention=attention), vocabulary=12, length=data.tokens.shape[1] - 1, seed=0).eval()
+    data = dataset.read(tmp_path, asked).examples["test"]
+    member = initial_model(model(attention=attention), vocabulary=12, length=data.tokens.shape[1], seed=0).eval()
     with torch.inference_mode():
         answers = greedy(member, data)
-        tokens, targets = data.tokens.copy(), data.answer_targets.copy()
-        half = slice(0, len(tokens) // 2)
-        targets[half] = answers[half].numpy()
-        np.put_along_axis(tokens, data.answer_positions + 1, targets, axis=1)
-        forced = Rows(tokens, data.answer_positions, targets)
-        logits = member(torch.from_numpy(tokens[:, :-1]), torch.from_numpy(data.answer_positions))
-        teacher = answers_correct(logits[None], torch.from_numpy(targets))[0]
-        decoded = (greedy(member, forced).numpy() == targets).all(axis=1)
-    assert teacher.numpy().tolist() == decoded.tolist()
+        half = slice(0, len(data) // 2)
+        targets = torch.cat((answers[half], data.targets[half.stop :]))
+        tokens = F.pad(data.tokens, (0, 1)).scatter(1, data.positions + 1, targets)[:, :-1]
+        forced = Examples(tokens, data.positions, targets)
+        teacher = answers_correct(member(tokens, data.positions)[None], targets)[0]
+        decoded = (greedy(member, forced) == targets).all(1)
+    assert teacher.tolist() == decoded.tolist()
     assert teacher[half].all()

@@ -1,10 +1,12 @@
 """What is known of networks that are interfered with: masks in another order, states of another prompt, no position."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.measurement.answers import answered_examples
+from pipeline.measurement.answers import answer_logits, answered_examples, answers_right
 from pipeline.measurement.erasure import coded, erasure, rotated
 from pipeline.measurement.interchange import interchange, places, recoveries, swappable
 from pipeline.measurement.mask_order import mask_order, ordered, reordered
@@ -38,12 +40,12 @@ def test_every_query_sees_as_many_keys_as_the_one_in_its_place_did() -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_without_encoding_a_mask_in_another_order_in_every_layer_is_the_prompt_in_that_order(layers: int) -> None:
     seen = large(layers=layers)
-    questions, permuted = answered_examples(seen.rows), permuted_prompts(seen.rows)
+    questions, permuted = answered_examples(seen.examples), permuted_prompts(seen.examples)
     order = permuted.orders[:, 0]
     told = ordered(seen, questions, order, range(layers))
     moved = questions.tokens.clone()
     moved[:, : order.shape[1]] = permuted.tokens[:, 0]
-    of_prompt = type(questions)(moved, questions.positions, questions.targets).logits(seen.model)
+    of_prompt = answer_logits(seen.model, replace(questions, tokens=moved))
     torch.testing.assert_close(told, of_prompt, rtol=0, atol=EXACT)
 
 
@@ -112,7 +114,7 @@ def test_without_encoding_the_last_position_knows_no_order_after_one_layer() -> 
 
 def test_putting_in_everything_brings_about_everything() -> None:
     seen = large(layers=2, positional="learned")
-    prompts, pairs = swappable(seen.rows)
+    prompts, pairs = swappable(seen.examples)
     found = recoveries(seen.model, prompts, pairs)
     assert found.shape == (3, 4)
     assert found.isfinite().all()
@@ -128,7 +130,7 @@ def test_a_learned_table_is_erased_exactly() -> None:
     """At depth 0, where it is all that says where a token is: the prompt becomes a set."""
     seen = large(layers=2, positional="learned", attention="full")
     states = coded(residual_stream(seen.model, rotated(seen.random[:20]))[0])
-    permuted = permuted_prompts(seen.rows)
+    permuted = permuted_prompts(seen.examples)
     length = permuted.prompts.shape[1]
     states = type(states)(states.mean[:length], states.size[:length])
     last = torch.full((len(permuted.prompts), 1), length - 1)
@@ -144,14 +146,14 @@ def test_a_learned_table_is_erased_exactly() -> None:
 
 def test_without_encoding_and_mask_there_is_nothing_to_erase() -> None:
     seen = large(layers=3, attention="full")
-    questions = answered_examples(seen.rows)
+    questions = answered_examples(seen.examples)
     by_depth = residual_stream(seen.model, rotated(seen.random[:10]))
-    plain = questions.logits(seen.model)
+    plain = answer_logits(seen.model, questions)
     for depth, states in enumerate(by_depth):
         position = coded(states)
         for change in (position.without_mean, position.without_size, position.sham):
-            edited = questions.logits(
-                seen.model, edit=lambda at, x, change=change, depth=depth: change(x) if at == depth else x
+            edited = answer_logits(
+                seen.model, questions, edit=lambda at, x, change=change, depth=depth: change(x) if at == depth else x
             )
             torch.testing.assert_close(edited, plain, rtol=0, atol=1e-9)
 
@@ -174,6 +176,6 @@ def test_exact_match_is_a_share_and_untouched_is_the_models_own() -> None:
     assert list(table["depth"]) == [0, 1, 2]
     values = table.drop(columns="depth").to_numpy()
     assert ((values >= 0) & (values <= 1)).all()
-    questions = answered_examples(seen.rows)
-    own = questions.right(seen.model(questions.tokens, questions.positions)).double().mean().item()
+    questions = answered_examples(seen.examples)
+    own = answers_right(seen.model(questions.tokens, questions.positions), questions).double().mean().item()
     assert np.unique(table["untouched"]) == [own]

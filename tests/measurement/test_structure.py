@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.dataset.rows import encode
+from pipeline.dataset import encode
 from pipeline.measurement import adjacency, correlation, effective_rank, masks
 from pipeline.measurement.cost import cost
 from pipeline.tasks.catalogue import problems
@@ -138,7 +138,7 @@ def test_effective_rank_is_bounded_by_positions_and_one() -> None:
 def test_flops_are_those_of_the_matrix_products() -> None:
     switches = {"layers": 2, "width": 16, "heads": 2}
     seen = subject(untrained(**switches), **switches)
-    length, answer = seen.tokens.shape[1], seen.rows.answer_positions.shape[1]
+    length, answer = seen.tokens.shape[1], seen.examples.positions.shape[1]
     width, layers, vocabulary = 16, 2, 12
     everywhere, asked = 12 * width**2 + 2 * length * width, 10 * width**2 + 2 * length * width + vocabulary * width
     # The last layer's queries are those of the answer, its keys and values those of all positions.
@@ -159,8 +159,8 @@ def test_what_is_measured_on_rows_of_the_task_sees_no_padding() -> None:
     sums = problems(task(zero_pad=False, validation_size=100))
     held_out = encode(sums.splits()["validation"], sums.vocabulary, sums.end)
     seen = subject(untrained(), of=held_out)
-    padded = np.arange(held_out.tokens.shape[1]) >= held_out.lengths[:, None]
+    padded = torch.arange(held_out.tokens.shape[1]) >= held_out.lengths[:, None]
     assert padded.any()
-    other = subject(untrained(), of=replace(held_out, tokens=np.where(padded, 5, held_out.tokens)))
+    other = subject(untrained(), of=replace(held_out, tokens=held_out.tokens.masked_fill(padded, 5)))
     assert seen.tokens.equal(other.tokens)
     assert len(seen.tokens) > 30

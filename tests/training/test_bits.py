@@ -46,7 +46,7 @@ def test_every_member_is_kept_as_it_was_at_its_best_evaluation(data: Dataset, tm
     for seed, weights in trained.weights.items():
         member = Transformer(few().model, **data.inputs)
         member.load_state_dict(weights)
-        kept = bits(member.eval(), data.rows["validation"]).mean().item()
+        kept = bits(member.eval(), data.examples["validation"]).mean().item()
         assert kept == pytest.approx(ends.loc[seed, "validation_bits"], rel=1e-5)
         assert kept == pytest.approx(history.loc[history["seed"] == seed, "validation_bits"].min(), rel=1e-5)
         assert kept < last[seed] - 0.1  # which is worse: by then it had learned them by heart

@@ -1,0 +1,175 @@
+"""A dataset on disk, and its examples as tokens.
+
+On disk a dataset is a folder with one table per split, readable by people, and `dataset.json`, which describes them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.params import Task
+from pipeline.params import task as checked_task
+from pipeline.tasks import SPLITS, Problems
+
+DESCRIPTION = "dataset.json"
+IGNORED = -100
+"""A target that does not count (the default of torch's cross-entropy)."""
+DONOR_EXAMPLES = 64
+"""Training examples that lend their states to substitutes: enough for a mean, few beside the evaluated examples."""
+
+
+def is_correct(predicted: Int[Tensor, "*shape"], targets: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+    """Whether each predicted token equals its target; true where the target is `IGNORED`."""
+    return (predicted == targets) | (targets == IGNORED)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Token sequences, and the predictions that count in each.
+
+    Sequences are padded on the right with token 0. No prediction depends on padding, except through a substitute for a
+    residual connection, which takes states of other examples, padding included.
+    """
+
+    tokens: Int[Tensor, "*examples length"]
+    """What a model reads: all tokens but the last one, from which nothing is predicted."""
+    positions: Int[Tensor, "*examples reads"]
+    """Where predictions are read. A shorter answer repeats its last position, with the target `IGNORED`."""
+    targets: Int[Tensor, "*examples reads"]
+    """The token after each position."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: Any) -> "Examples":
+        """The examples at `index`: a slice, a mask, or a tensor of numbers, whose shape the result takes."""
+        return Examples(self.tokens[index], self.positions[index], self.targets[index])
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same examples on `device`."""
+        return Examples(self.tokens.to(device), self.positions.to(device), self.targets.to(device))
+
+    @property
+    def prompt_lengths(self) -> Int[Tensor, " examples"]:
+        """Tokens of each prompt, where `targets` are those of the answer."""
+        return self.positions[:, 0] + 1
+
+    @property
+    def lengths(self) -> Int[Tensor, " examples"]:
+        """Tokens of each sequence, the last one included and padding excluded."""
+        return 1 + (self.positions + (self.targets != IGNORED)).amax(1)
+
+    def at_all_positions(self) -> "Examples":
+        """The same sequences with every token after the first as a target, where `targets` were those of the answer."""
+        positions = torch.arange(self.tokens.shape[1]).expand_as(self.tokens)
+        targets = torch.cat((self.tokens[:, 1:], torch.zeros_like(self.tokens[:, :1])), dim=1)
+        counts = self.targets != IGNORED
+        targets[counts.nonzero()[:, 0], self.positions[counts]] = self.targets[counts]  # the last token is no input
+        return Examples(self.tokens, positions, targets.where(positions < self.lengths[:, None] - 1, IGNORED))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as read from disk."""
+
+    task: Task
+    vocabulary: list[str]
+    """The character of each token."""
+    end: str
+    tables: dict[str, pd.DataFrame]
+    """Split -> its table, a row per example."""
+    examples: dict[str, Examples]
+    """Split -> the same examples as tokens, with the answers as targets."""
+    digests: dict[str, str]
+    """File name of each table -> SHA-256."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that a model reads of an example."""
+        return self.examples["train"].tokens.shape[1]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Arguments of `Transformer` that depend on the data: `vocabulary`, the number of different tokens; `length`;
+        `reference`, the donors."""
+        reference = self.examples["train"].tokens[:DONOR_EXAMPLES]
+        return {"vocabulary": len(self.vocabulary), "length": self.length, "reference": reference}
+
+
+def write(folder: Path, problems: Problems) -> None:
+    """Draw the dataset and write it to `folder`.
+
+    Raises:
+        UserError: the task has fewer examples than asked for.
+    """
+    tables = problems.splits()
+    description = {
+        "task": problems.task.model_dump(mode="json"),
+        "vocabulary": problems.vocabulary,
+        "end": problems.end,
+        "counts": {split: len(table) for split, table in tables.items()},
+    }
+    with files.replacing_folder(folder, of=problems.task.name) as new:
+        for split, table in tables.items():
+            files.write_csv(new / f"{split}.csv", table)
+        files.write_json(new / DESCRIPTION, description)
+
+
+def read(folder: Path, task: Task) -> Dataset:
+    """Read the dataset in `folder`, and check that it is complete, unaltered, and that of `task`.
+
+    Raises:
+        UserError: it is not.
+    """
+    made_by = f"python -m pipeline generate {folder.name}"
+    written = files.open_verified(folder, made_by=made_by, of=task.name)
+    description = written.json(DESCRIPTION)
+    made_for = checked_task(description["task"], f"{folder / DESCRIPTION}: task")
+    for key, wanted in task:
+        if (given := getattr(made_for, key, None)) != wanted:
+            raise UserError(
+                f"{folder}: made with {key} {given}, but params.yaml says {wanted}; make it again with `{made_by}`"
+            )
+    vocabulary, end = description["vocabulary"], description["end"]
+    tables = {split: written.csv(f"{split}.csv", text_columns=("prompt", "answer")) for split in SPLITS}
+    longest = max(int((table["prompt"] + table["answer"]).str.len().max()) for table in tables.values()) + len(end)
+    examples = {split: encode(table, vocabulary, end, length=longest) for split, table in tables.items()}
+    digests = {name: written.digests[name] for name in (f"{split}.csv" for split in SPLITS)}
+    return Dataset(task, vocabulary, end, tables, examples, digests)
+
+
+def encode(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int | None = None) -> Examples:
+    """The sequences `prompt + answer + end` as tokens, padded to `length` tokens (default: the longest sequence).
+
+    Raises:
+        UserError: a character is not in the vocabulary.
+    """
+    prompts, answers = table["prompt"].tolist(), [answer + end for answer in table["answer"]]
+    texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+    prompt_length = np.array([len(prompt) for prompt in prompts])[:, None]
+    answer_length = np.array([len(answer) for answer in answers])[:, None]
+    length = length or max(map(len, texts))
+    characters = np.array([text.ljust(length, vocabulary[0]) for text in texts], dtype=f"<U{length}")
+    tokens = _tokens(characters.view(np.uint32).reshape(len(texts), length), vocabulary)
+    index = np.arange(answer_length.max())
+    positions = prompt_length - 1 + np.minimum(index, answer_length - 1)
+    targets = np.where(index < answer_length, np.take_along_axis(tokens, positions + 1, axis=1), IGNORED)
+    return Examples(*map(torch.from_numpy, (tokens[:, :-1], positions, targets)))
+
+
+def _tokens(code_points: np.ndarray, vocabulary: list[str]) -> Int[np.ndarray, "examples length"]:
+    token_of = np.full(0x110000, -1)
+    token_of[[ord(character) for character in vocabulary]] = np.arange(len(vocabulary))
+    tokens = token_of[code_points]
+    if (tokens < 0).any():
+        unknown = chr(code_points[tokens < 0][0])
+        raise UserError(f"the character {unknown!r} is not in the vocabulary {''.join(vocabulary)!r}")
+    return tokens

@@ -1,0 +1,114 @@
+"""Examples are the text in tokens, and a dataset on disk is complete, unaltered and the one asked for."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import dataset, files
+from pipeline.dataset import IGNORED, encode
+from pipeline.errors import UserError
+from pipeline.params import task as params_task
+from pipeline.tasks.catalogue import problems
+from tests.conftest import task
+
+VOCABULARY = list("$+=abc")
+words = st.text(alphabet="abc+=", min_size=1, max_size=6)
+tables = st.lists(st.tuples(words, words), min_size=1, max_size=8).map(
+    lambda texts: pd.DataFrame(texts, columns=["prompt", "answer"])
+)
+ends = st.sampled_from(["", "$"])
+
+
+def text(tokens: torch.Tensor) -> str:
+    return "".join(VOCABULARY[token] for token in tokens[tokens != IGNORED])
+
+
+def test_an_example_by_hand() -> None:
+    examples = encode(pd.DataFrame({"prompt": ["ab=", "b="], "answer": ["ca", "c"]}), VOCABULARY, "$")
+    assert examples.tokens.tolist() == [[3, 4, 2, 5, 3], [4, 2, 5, 0, 0]]
+    assert examples.positions.tolist() == [[2, 3, 4], [1, 2, 2]]
+    assert examples.targets.tolist() == [[5, 3, 0], [5, 0, IGNORED]]
+    everywhere = examples.at_all_positions()
+    assert everywhere.positions.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert everywhere.targets.tolist() == [[4, 2, 5, 3, 0], [2, 5, 0, IGNORED, IGNORED]]
+    assert examples.prompt_lengths.tolist() == [3, 2]
+
+
+@given(table=tables, end=ends)
+def test_examples_are_the_text(table: pd.DataFrame, end: str) -> None:
+    examples = encode(table, VOCABULARY, end)
+    everywhere = examples.at_all_positions()
+    for number, (prompt, answer) in enumerate(table.to_numpy().tolist()):
+        whole = prompt + answer + end
+        assert text(examples.tokens[number, : len(whole) - 1]) == whole[: examples.tokens.shape[1]][: len(whole) - 1]
+        assert text(examples.targets[number]) == answer + end
+        assert text(everywhere.targets[number]) == whole[1:]
+        assert examples.positions[number, 0] == len(prompt) - 1
+        assert examples.lengths[number] == len(whole)
+
+
+@given(table=tables, end=ends, more=st.integers(0, 5))
+def test_padding_changes_neither_positions_nor_targets(table: pd.DataFrame, end: str, more: int) -> None:
+    examples = encode(table, VOCABULARY, end)
+    length = examples.tokens.shape[1]
+    longer = encode(table, VOCABULARY, end, length=length + 1 + more)
+    padding = torch.arange(length) >= examples.lengths[:, None]
+    assert longer.tokens[:, :length][~padding].equal(examples.tokens[~padding])
+    assert (longer.tokens[:, length + 1 :] == 0).all()
+    assert longer.positions.equal(examples.positions)
+    assert longer.targets.equal(examples.targets)
+    assert longer.at_all_positions().targets[:, :length].equal(examples.at_all_positions().targets)
+    assert (longer.at_all_positions().targets[:, length:] == IGNORED).all()
+
+
+@given(table=tables, end=ends)
+def test_targets_of_answers_are_those_of_all_positions_read_at_the_answer(table: pd.DataFrame, end: str) -> None:
+    examples = encode(table, VOCABULARY, end)
+    counts = examples.targets != IGNORED
+    assert examples.at_all_positions().targets.gather(1, examples.positions)[counts].equal(examples.targets[counts])
+    last = examples.positions.amax(1, keepdim=True)
+    assert (examples.positions == last)[~counts].all()  # a shorter answer repeats its last position
+
+
+def test_a_character_that_is_not_in_the_vocabulary_is_refused() -> None:
+    with pytest.raises(UserError, match="'z'"):
+        encode(pd.DataFrame({"prompt": ["a"], "answer": ["z"]}), VOCABULARY, "")
+
+
+@pytest.mark.parametrize("chosen", [{}, {"zero_pad": False}, {"zero_pad": False, "delimiters": True, "reverse": False}])
+def test_what_is_written_is_what_is_read(tmp_path: Path, chosen: dict[str, object]) -> None:
+    wanted = task(**chosen)
+    dataset.write(tmp_path, problems(wanted))
+    data = dataset.read(tmp_path, wanted)
+    assert {name: len(table) for name, table in data.tables.items()} == {"train": 200, "validation": 50, "test": 50}
+    assert {examples.tokens.shape[1] for examples in data.examples.values()} == {data.length}
+    table = data.tables["test"]
+    assert (table["a"] + table["b"] == table["sum"]).all()
+    assert torch.isin(data.examples["test"].tokens, torch.arange(len(data.vocabulary))).all()
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        dataset.write(tmp_path / folder, problems(task()))
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+
+
+def test_an_altered_a_missing_and_a_foreign_dataset_are_refused(tmp_path: Path) -> None:
+    dataset.write(tmp_path, problems(task()))
+    with pytest.raises(UserError, match=r"seed 1.*2"):
+        dataset.read(tmp_path, task(seed=2))
+    path = tmp_path / "train.csv"
+    files.write_text(path, path.read_text().replace("1", "2", 1))
+    with pytest.raises(UserError, match=r"train.csv"):
+        dataset.read(tmp_path, task())
+    path.unlink()
+    with pytest.raises(UserError, match=r"train.csv.*python -m pipeline generate"):
+        dataset.read(tmp_path, task())
+    sizes = {"train_size": 9, "validation_size": 9, "test_size": 9}
+    with pytest.raises(UserError, match=r"addition.*reverse"):
+        dataset.read(tmp_path, params_task({"name": "reverse", "digits": 3, **sizes}, "task"))
