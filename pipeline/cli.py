@@ -212,9 +212,9 @@ def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000
     Prints their address, and serves them until Ctrl-C.
     """
     params = _read_params()
-    from pipeline import tracking
+    from pipeline.tracking.ui import serve
 
-    tracking.serve(params.tracking, port)
+    serve(params.tracking, port)
 
 
 @app.command()
@@ -313,10 +313,6 @@ def _gpu_share(jobs_per_gpu: int) -> float | None:
 
 
 def _read_params() -> "Params":
-    from pipeline import tracking
     from pipeline.params import read
 
-    params = read()
-    tracking.check(params.tracking)
-    tracking.name_call()
-    return params
+    return read()

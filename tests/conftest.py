@@ -5,6 +5,7 @@ Array shapes are checked at run time. Each process computes with one thread, so 
 
 import gc
 import os
+import shutil
 import signal
 
 gc.disable()  # until everything is imported: a fifth faster
@@ -22,8 +23,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
-from pipeline.params import Ablation, Model, Params, Task, Training, read
+from pipeline.params import Ablation, Model, Params, Task, Tracking, Training, read
 from pipeline.params import task as params_task
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a shared machine: times are noisy
@@ -51,6 +53,25 @@ def pytest_collection_finish() -> None:
 def smoke() -> Params:
     """The smoke preset."""
     return read(PRESETS / "smoke.yaml")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store of MLflow without runs, to be copied: creating one takes seconds. Parallel workers share it."""
+    from pipeline.tracking.store import create_database
+
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mlflow.db"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            create_database(path)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path) -> Tracking:
+    """An empty store, in `tmp_path`."""
+    return Tracking(uri=f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
 
 
 def model(**switches: object) -> Model:

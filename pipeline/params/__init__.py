@@ -43,16 +43,25 @@ __all__ = [
 ]  # fmt: skip
 
 PARAMS_FILE = Path("params.yaml")
+TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "http", "https")
 NAME = re.compile(r"[a-z0-9-]{1,80}")
 MOST_COMBINATIONS = 10_000
 """Of a search space's plain values: so many are tried out before a study begins."""
 
 
 class Tracking(Config):
-    """Where the view of the results is kept: the address says which back end (`pipeline/tracking/`) keeps it."""
+    """The MLflow store in which runs are shown, and the experiment there."""
 
-    uri: Annotated[str, Field(pattern=r"^[a-z0-9]+(\+\w+)?:.+")] = "sqlite:///mlflow.db"
+    uri: Annotated[str, Field(pattern=r".:.+")] = "sqlite:///mlflow.db"
     experiment: Annotated[str, Field(min_length=1)] = "breaking-symmetry"
+
+    @field_validator("uri")
+    @classmethod
+    def _has_a_scheme_of_mlflow(cls, uri: str) -> str:
+        scheme = re.split(r"[+:]", uri, maxsplit=1)[0]  # a driver may follow it, as in postgresql+psycopg
+        if scheme not in TRACKING_SCHEMES:  # without the rest of the address, which may hold a password
+            raise ValueError(f"MLflow has no scheme {shorten(scheme)}{suggest(scheme, TRACKING_SCHEMES)}")
+        return uri
 
 
 class Overrides(Config):

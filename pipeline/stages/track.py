@@ -1,24 +1,28 @@
-"""Command `track`: make the view show what the files hold."""
+"""Command `track`: make the runs in MLflow agree with the files."""
 
 from pipeline.params import Params
 from pipeline.stages import EVALUATION, MODELS, TESTED
-from pipeline.tracking import connect
 from pipeline.tracking.ablations import end_killed, sync
+from pipeline.tracking.failures import raise_unreachable
+from pipeline.tracking.store import ERRORS, connect
 from pipeline.training.artifact import CONFIG
 
 
 def run(params: Params) -> None:
-    """Bring the runs of every trained ablation of the grid up to date, and say per ablation what was done; what a kill left
-    running is marked killed.
+    """Bring the runs of every trained ablation up to date, and print for each what was done.
+
+    Runs that a killed training left running are marked as killed.
 
     Raises:
-        Unreachable: no back end answers.
+        Unreachable: MLflow does not answer, or stops to.
     """
-    end_killed(connect(params.tracking))
-    for ablation in params.all_ablations():
-        folder = MODELS / ablation.name
-        if (folder / CONFIG).exists():
-            done = sync(params.tracking, ablation, folder, EVALUATION / ablation.name / TESTED)
-        else:
-            done = "not trained yet"
-        print(f"{ablation.name}: {done}")
+    store = connect(params.tracking)
+    with raise_unreachable(store.uri, ERRORS):
+        end_killed(store)
+        for ablation in params.all_ablations():
+            folder = MODELS / ablation.name
+            if (folder / CONFIG).exists():
+                result = sync(store, ablation, folder, EVALUATION / ablation.name / TESTED)
+            else:
+                result = "not trained yet"
+            print(f"{ablation.name}: {result}")

@@ -1,4 +1,4 @@
-"""Who computes, on what, with which versions: what must not be in tracked files, and is worth knowing of a run."""
+"""Tags of a run about the process that trained it: hardware, versions and commit, which no tracked file may contain."""
 
 import getpass
 import os
@@ -12,7 +12,7 @@ import psutil
 
 PROCESS = "machine.process"
 CLOCK_SECONDS = 3.0
-"""By which a process may seem to have begun earlier or later when the machine's clock is set."""
+"""How far the start of a process may seem to move when the machine's clock is set."""
 
 
 def machine() -> dict[str, str]:
@@ -29,24 +29,24 @@ def machine() -> dict[str, str]:
         "machine.threads": str(torch.get_num_threads()),
         "machine.torch": torch.__version__,
         "machine.lightning": version("pytorch-lightning"),
-        "commit": _commit(),
+        "mlflow.source.git.commit": _commit(),
     }
 
 
 def is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether what has these tags of `machine` was done by a process of this machine that is no more. A process is who
-    has the number and began at the time: numbers are given again."""
-    number, _, began = tags.get(PROCESS, "").partition(" ")
-    if tags.get("machine.host") != platform.node() or not began:
+    """Whether the process with these tags ran on this machine and no longer exists. A process is identified by its
+    number and its start, because numbers are reused."""
+    number, _, start = tags.get(PROCESS, "").partition(" ")
+    if tags.get("machine.host") != platform.node() or not start:
         return False
     try:
-        return abs(psutil.Process(int(number)).create_time() - float(began)) > CLOCK_SECONDS
+        return abs(psutil.Process(int(number)).create_time() - float(start)) > CLOCK_SECONDS
     except psutil.NoSuchProcess:
         return True
 
 
 def user() -> str:
-    """Who this process belongs to."""
+    """Name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -54,6 +54,7 @@ def user() -> str:
 
 
 def _processor() -> str:
+    """Name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -63,8 +64,9 @@ def _processor() -> str:
 
 
 def _commit() -> str:
+    """The commit that is checked out here."""
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return git.stdout.strip() or "unknown"

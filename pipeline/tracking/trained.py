@@ -64,7 +64,7 @@ class TrainedAblation:
     def tags(self, seed: int | None) -> dict[str, str]:
         """What became of it, in words."""
         if seed is None:
-            return {"note": self._description()}
+            return {"mlflow.note.content": self._description()}
         outcome = self._outcome(seed)
         if outcome["diverged"]:
             return {"converged": "diverged"}

@@ -1,66 +1,70 @@
-"""The runs of a study: a parent, and a child per trial, written from what Optuna's storage holds, so that what is
-missing can be filled in at any time."""
+"""The runs of a search in MLflow: a parent run, and a child run per trial. They are written from what Optuna's storage
+holds, so that missing ones can be added at any time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import switches
 from pipeline.params import Ablation, Tracking
-from pipeline.tracking import BestEffort, Store, connect
-from pipeline.tracking.ablations import settings_of
+from pipeline.tracking.ablations import flat_settings
+from pipeline.tracking.failures import BestEffort
+from pipeline.tracking.store import connect
 
 
 class TrialRuns(BestEffort):
-    """The runs of one study, as far as the store answers."""
+    """The runs of one search, as long as MLflow answers."""
 
-    later = "`python -m pipeline search` shows them later"
+    rebuilt_by = "python -m pipeline search"
 
-    def __init__(self, settings: Tracking, study: str, identity: str, about: Mapping[str, Any]) -> None:
-        """`identity`: what the study's runs are found by. `about`: its parameters."""
-        self.study, self.identity = study, identity
-        with self.attempt():
+    def __init__(self, settings: Tracking, study: str, search_id: str, params: Mapping[str, Any]) -> None:
+        """Open the store and create the parent run if it does not exist.
+
+        Args:
+            study: name of Optuna's study.
+            search_id: value of the tag `search_id` by which the runs are found again.
+            params: the parent run's parameters.
+        """
+        self.study, self.search_id = study, search_id
+        with self.warn_on_failure():
             self.store = connect(settings)
-            runs = self.store.find(identity)
-            parents = [run.id for run in runs if run.tags.get("role") == "study"]
-            self.parent = parents[0] if parents else self._begun(self.store, about)
-            trials = {int(run.tags["trial"]): run for run in runs if "trial" in run.tags}
-            self.shown = {number for number, run in trials.items() if run.status == "FINISHED"}
-            self.half = {number: run.id for number, run in trials.items() if number not in self.shown}
-
-    def _begun(self, store: Store, about: Mapping[str, Any]) -> str:
-        tags = {"identity": self.identity, "role": "study", "source": "python -m pipeline search"}
-        run = store.create(self.study, tags)
-        store.log(run.id, params=about)
-        return run.id
+            runs = self.store.find("search_id", search_id)
+            parents = [run for run in runs if run.data.tags["role"] == "search"]
+            if not parents:
+                tags = {"search_id": search_id, "role": "search", "mlflow.source.name": self.rebuilt_by}
+                parents = [self.store.create(study, tags)]
+                self.store.log(parents[0].info.run_id, params=params)
+            self.parent = parents[0].info.run_id
+            trials = {int(run.data.tags["trial"]): run.info for run in runs if "trial" in run.data.tags}
+            self.finished = {number for number, info in trials.items() if info.status == "FINISHED"}
+            self.unfinished = {number: info.run_id for number, info in trials.items() if info.status != "FINISHED"}
 
     def show(self, number: int, ablation: Ablation, attributes: Mapping[str, Any], values: Sequence[float]) -> None:
-        """Write trial `number`, unless it is there; anew, if who began to write it was killed."""
-        if self.store is None or number in self.shown:
+        """Write the run of trial `number` if there is none. One that a killed process left unfinished is replaced."""
+        if self.store is None or number in self.finished:
             return
-        with self.attempt():
-            if half := self.half.pop(number, None):
-                self.store.delete(half)
+        with self.warn_on_failure():
+            if number in self.unfinished:
+                self.store.delete(self.unfinished.pop(number))
             tags = {
-                "identity": self.identity,
+                "search_id": self.search_id,
                 "role": "trial",
                 "trial": str(number),
                 "task": ablation.dataset,
                 **switches.tags(ablation),
                 **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
             }
-            run = self.store.create(f"trial-{number} {self.study}", tags, parent=self.parent)
-            self.store.curve(run.id, attributes.get("curve", []))
-            objectives = {f"objective_{place}": value for place, value in enumerate(values)}
-            self.store.log(
-                run.id, params={"trial": number} | settings_of(ablation), metrics=objectives | attributes["result"]
-            )
-            self.store.end(run.id, "FINISHED")
-            self.shown.add(number)
+            run = self.store.create(f"trial-{number} {self.study}", tags, parent=self.parent).info.run_id
+            self.store.log_curve(run, attributes.get("curve", []))
+            objectives = {f"objective_{index}": value for index, value in enumerate(values)}
+            params = {"trial": number} | flat_settings(ablation)
+            self.store.log(run, params=params, metrics=objectives | attributes["result"])
+            self.store.end(run, "FINISHED")
+            self.finished.add(number)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """The study is complete."""
+        """Log the results of the whole search, and end its run."""
         if self.store is None:
             return
-        with self.attempt():
+        with self.warn_on_failure():
             self.store.log(self.parent, metrics=metrics)
             self.store.end(self.parent, "FINISHED")

@@ -1,4 +1,4 @@
-"""Losses that are no numbers, of one member of an ablation or of all: recorded, told in the report, and nobody else's."""
+"""Losses that are not finite, of one seed or of all: recorded, reported, and without effect on other seeds."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline import dataset
-from pipeline.params import Model, Params
+from pipeline.params import Model, Params, Tracking
 from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.catalogue import problems
 from pipeline.training import population
@@ -20,14 +20,13 @@ WILD = {"optimizer": "adamw", "learning_rate": 1e30, "gradient_clip": None}
 
 
 @pytest.fixture
-def params(smoke: Params) -> Params:
+def params(smoke: Params, store: Tracking) -> Params:
     """The smoke preset with one small ablation of which one member diverges, and one of which all do."""
     ablation = {"task": "addition", "model": {"positional": "none", "width": 8}}
     changes = {
         "ablations": {"one-of-two": ablation, "all": ablation | {"training": WILD}},
         "comparisons": [],
         "training": smoke.training.model_dump() | {"seeds": [SICK, 2], "steps": 20, "evaluate_every": 10},
-        "tracking": {"uri": "jsonl:runs.jsonl"},
     }
     return Params.model_validate(smoke.model_dump() | changes)
 

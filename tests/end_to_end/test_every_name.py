@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import dataset, tracking
-from pipeline.params import Params, read
+from pipeline import dataset
+from pipeline.params import Params, Tracking, read
 from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.catalogue import TASKS, problems
-from pipeline.tracking.ablations import result_digest
+from pipeline.tracking.store import connect
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.positional import POSITIONAL
@@ -20,8 +20,7 @@ from tests.tasks.test_conformance import OPTIONS, section_of
 
 
 def every_name() -> Params:
-    """The smoke preset with as few ablations as have every name, one layer deep and four steps long, and a plain log to
-    watch it."""
+    """The smoke preset with as few ablations as have every name, one layer deep and four steps long."""
     smoke = read(PRESETS / "smoke.yaml")
     registries = (POSITIONAL, PATTERNS, SUBSTITUTES, OPTIMIZERS, TASKS)
     most = max(map(len, registries))
@@ -45,21 +44,15 @@ def every_name() -> Params:
         "training": training(steps=4, evaluate_every=2, snapshots=0, seeds=[1]).model_dump(),
         "ablations": ablations,
         "comparisons": [],
-        "tracking": {"uri": "jsonl:runs.jsonl"},
     }
     return Params.model_validate(smoke.model_dump() | changes)
 
 
-def shown(params: Params, name: str) -> list[tracking.Run]:
-    """The runs of an ablation, as its back end has them."""
-    ablation = params.ablation(name)
-    digests = dataset.read(Path("data") / ablation.dataset, ablation.task).digests
-    return tracking.connect(params.tracking).find(result_digest(ablation, digests))
-
-
-def test_every_name_goes_through_the_whole_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_name_goes_through_the_whole_pipeline(
+    tmp_path: Path, store: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    params = every_name()
+    params = every_name().model_copy(update={"tracking": store})
     params.check()
     for name in params.tasks:
         dataset.write(tmp_path / "data" / name, problems(params.task(name)))
@@ -80,4 +73,5 @@ def test_every_name_goes_through_the_whole_pipeline(tmp_path: Path, monkeypatch:
     assert all(f"({name})" in told for name in params.tasks)  # the report tells the tasks apart
     scores = {name: params.task(name).score.name for name in params.tasks}
     assert all(Path("reports/figures", f"{name}-{score}.png").exists() for name, score in scores.items())
-    assert len({run.tags["ablation"] for name in params.ablations for run in shown(params, name)}) == len(runs)
+    tracked = connect(store).find("role", "ablation")
+    assert {run.data.tags["ablation"] for run in tracked} == set(params.ablations)

@@ -1,6 +1,7 @@
 """An ablation that does not fit into memory: one line that says what to lower. A real limit, a real allocation."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,11 +23,11 @@ LIMIT = 4 << 30
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, empty_store: Path) -> Path:
     yaml = YAML()
     content = yaml.load(PRESETS / "smoke.yaml")
     content["model"] |= {"width": 4096, "heads": 2}
-    content["tracking"] = {"uri": "jsonl:runs.jsonl"}
+    shutil.copy(empty_store, tmp_path)
     yaml.dump(content, tmp_path / "params.yaml")
     dataset.write(tmp_path / "data" / "addition", problems(read(tmp_path / "params.yaml").task("addition")))
     return tmp_path

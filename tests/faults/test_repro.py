@@ -18,12 +18,13 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 KILLS = 10
 
 
-def test_killed_at_random_moments_it_leaves_the_bytes_of_one_that_was_left_alone(tmp_path: Path) -> None:
+def test_killed_at_random_moments_it_leaves_the_bytes_of_one_that_was_left_alone(
+    tmp_path: Path, empty_store: Path
+) -> None:
     """The killed one in another locale, time zone and order of hashes, too."""
-    alone, killed = (experiment(tmp_path / name) for name in ("alone", "killed"))
+    alone, killed = (experiment(tmp_path / name, empty_store) for name in ("alone", "killed"))
     for folder in (alone, killed):
         changed(folder, "training", steps=300, evaluate_every=50, snapshots=1, stop_when_converged=False)
-        changed(folder, "tracking", uri="sqlite:///mlflow.db")
     run(alone, *GRID)
     moments = random.Random(os.getpid())
     for _ in range(KILLS):

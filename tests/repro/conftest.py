@@ -13,12 +13,12 @@ PROJECT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, empty_store: Path) -> Path:
     """A DVC project with two quick ablations, and nothing made yet."""
-    return experiment(tmp_path / "project")
+    return experiment(tmp_path / "project", empty_store)
 
 
-def experiment(folder: Path) -> Path:
+def experiment(folder: Path, empty_store: Path) -> Path:
     """The same, in this folder."""
     for name in ("pipeline", ".dvc"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("cache", "tmp", "__pycache__"))
@@ -32,8 +32,8 @@ def experiment(folder: Path) -> Path:
         "ablations": {"one": ablation, "two": ablation},
         "comparisons": [],
         "training": content["training"] | {"seeds": [1], "snapshots": 0, "steps": 20, "evaluate_every": 10},
-        "tracking": {"uri": "jsonl:runs.jsonl"},
     }
+    shutil.copy(empty_store, folder / "mlflow.db")
     write(folder, content)
     return folder
 

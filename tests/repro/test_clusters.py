@@ -33,9 +33,9 @@ def run(project: Path, engine: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
+def expected(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> dict[Path, bytes]:
     """What is made where nothing happens."""
-    project = longer(experiment(tmp_path_factory.mktemp("expected") / "project"))
+    project = longer(experiment(tmp_path_factory.mktemp("expected") / "project", empty_store))
     run(project, "processes")
     return output_files(project)
 

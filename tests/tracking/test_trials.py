@@ -1,15 +1,16 @@
-"""A study's runs agree with its trials, whoever was killed while writing them, in every back end."""
+"""A search's runs agree with its trials, whichever process was killed while it wrote them."""
 
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Run
 
 from pipeline.params import Tracking
-from pipeline.tracking import Run, connect
+from pipeline.tracking.store import connect
 from pipeline.tracking.trials import TrialRuns
 from tests.conftest import ablation
 
-CELL = ablation("trial")
+ABLATION = ablation("trial")
 ATTRIBUTES = {
     "result": {"members": 2, "converged": 1, "residuals_kept": 4},
     "curve": [{"step": 4, "members_converged": 1, "validation_exact_match": 0.5}],
@@ -17,45 +18,47 @@ ATTRIBUTES = {
 VALUES = (0.5, 4.0)
 
 
-def opened(store: Tracking) -> TrialRuns:
-    return TrialRuns(store, "study", identity="study", about={"trials": 2})
+def search_runs(settings: Tracking) -> TrialRuns:
+    return TrialRuns(settings, "study", search_id="a", params={"trials": 2})
 
 
-def found(store: Tracking, role: str) -> list[Run]:
-    return [run for run in connect(store).find("study") if run.tags["role"] == role]
+def only_run(store: Tracking, role: str) -> Run:
+    """The one run of this role in the store."""
+    (run,) = connect(store).find("role", role)
+    return run
 
 
-def test_a_trial_is_a_finished_run_of_its_study_however_often_it_is_shown(store: Tracking) -> None:
+def test_a_trial_is_one_finished_run_below_its_search_however_often_it_is_shown(store: Tracking) -> None:
     for _ in range(2):
-        runs = opened(store)
+        runs = search_runs(store)
         for _ in range(2):
-            runs.show(0, CELL, ATTRIBUTES, VALUES)
-    (parent,) = found(store, "study")
-    (run,) = found(store, "trial")
-    assert (parent.status, run.status) == ("RUNNING", "FINISHED")
-    assert (run.metrics["objective_0"], run.metrics["objective_1"]) == VALUES
-    assert run.metrics["converged"] == 1
-    assert {"task": "addition", "positional": "none", "layers": "2"}.items() <= run.tags.items()
-    assert connect(store).points(run.id, "validation_exact_match") == {4: 0.5}
+            runs.show(0, ABLATION, ATTRIBUTES, VALUES)
+    parent, run = only_run(store, "search"), only_run(store, "trial")
+    assert (parent.info.status, run.info.status) == ("RUNNING", "FINISHED")
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (run.data.metrics["objective_0"], run.data.metrics["objective_1"]) == VALUES
+    assert run.data.metrics["converged"] == 1
+    assert {"task": "addition", "positional": "none", "layers": "2"}.items() <= run.data.tags.items()
+    assert connect(store).curve(run.info.run_id, "validation_exact_match") == {4: 0.5}
     runs.finish({"trials": 1})
-    (parent,) = found(store, "study")
-    assert (parent.status, parent.metrics["trials"]) == ("FINISHED", 1)
+    parent = only_run(store, "search")
+    assert (parent.info.status, parent.data.metrics["trials"]) == ("FINISHED", 1)
 
 
-def test_what_a_killed_worker_had_begun_to_show_is_shown_anew(store: Tracking) -> None:
-    opened(store)
-    tags = {"identity": "study", "role": "trial", "trial": "0"}
-    half = connect(store).create("trial-0 study", tags)  # and there its writer ends
-    opened(store).show(0, CELL, ATTRIBUTES, VALUES)
-    (run,) = found(store, "trial")
-    assert run.id != half.id
-    assert run.status == "FINISHED"
-    assert run.metrics["objective_1"] == VALUES[1]
+def test_a_trial_whose_writer_was_killed_is_shown_anew(store: Tracking) -> None:
+    search_runs(store)
+    unfinished = connect(store).create("trial-0 study", {"search_id": "a", "role": "trial", "trial": "0"})
+    search_runs(store).show(0, ABLATION, ATTRIBUTES, VALUES)
+    run = only_run(store, "trial")
+    assert run.info.run_id != unfinished.info.run_id
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["objective_1"] == VALUES[1]
 
 
-def test_a_store_that_is_not_there_costs_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = opened(Tracking(uri=f"jsonl:{tmp_path}"))
-    runs.show(0, CELL, ATTRIBUTES, VALUES)
+def test_a_store_that_cannot_be_used_costs_one_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mlflow.db").write_text("no database")
+    runs = search_runs(Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db"))
+    runs.show(0, ABLATION, ATTRIBUTES, VALUES)
     runs.finish({"trials": 1})
-    (said,) = capsys.readouterr().err.splitlines()
-    assert "python -m pipeline search" in said
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "python -m pipeline search" in warning

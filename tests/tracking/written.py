@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from pipeline import files
 from pipeline.params import Tracking
-from pipeline.tracking import Run, connect
-from pipeline.tracking.ablations import LiveRuns, result_digest
+from pipeline.tracking.ablations import LiveRuns, Runs, result_digest, sync
+from pipeline.tracking.store import connect
 from pipeline.training.convergence import History, history_columns
 from tests.conftest import ablation
 
@@ -16,7 +15,7 @@ NAME = "nope-causal"
 SEEDS = (1, 2)
 STEPS = (4, 8)
 DATA = {"train.csv": "a" * 64, "validation.csv": "b" * 64, "test.csv": "c" * 64}
-CELL = ablation(NAME, model_={"residual_free": [1]}, seeds=list(SEEDS), converged_for=1)
+ABLATION = ablation(NAME, model_={"residual_free": [1]}, seeds=list(SEEDS), converged_for=1)
 
 
 def evaluations(step: int) -> History:
@@ -43,21 +42,21 @@ def write_ablation(project: Path, *, weights: bytes = b"weights", history: Histo
     files.write_csv(folder / "history.csv", pd.DataFrame(rows, columns=history_columns()))
     config = {
         "ablation": NAME,
-        "task": CELL.task.model_dump(mode="json"),
-        "model": CELL.model.model_dump(mode="json"),
-        "training": CELL.training.model_dump(mode="json"),
+        "task": ABLATION.task.model_dump(mode="json"),
+        "model": ABLATION.model.model_dump(mode="json"),
+        "training": ABLATION.training.model_dump(mode="json"),
         "vocabulary": ["0", "1", "+", "="],
         "length": 9,
         "parameters": 10,
-        "dataset": {"name": CELL.dataset, "digests": DATA},
+        "dataset": {"name": ABLATION.dataset, "digests": DATA},
     }
     files.write_json(folder / "config.json", config)
     files.write_manifest(folder, of=NAME)
     return folder
 
 
-def write_evaluation(project: Path, *, exact: float = 0.9, of: str = "") -> Path:
-    """The ablation's evaluation, as the stage `evaluate` leaves it; `of` another training than the last?"""
+def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
+    """The evaluation of the ablation in `folder`, as the stage `evaluate` leaves it, or one `of` another training."""
     rows = [
         {
             "ablation": NAME,
@@ -75,49 +74,42 @@ def write_evaluation(project: Path, *, exact: float = 0.9, of: str = "") -> Path
         }
         for seed, converged in zip(SEEDS, (1, 0), strict=True)
     ]
-    path = project / "reports" / "evaluation" / NAME / "evaluation.csv"
+    path = folder.parents[1] / "reports" / "evaluation" / NAME / "evaluation.csv"
     files.write_csv(path, pd.DataFrame(rows))
-    files.write_manifest(path.parent, of=of or files.open_verified(project / "models" / NAME, made_by="").digest)
+    files.write_manifest(path.parent, of=of or files.open_verified(folder, made_by="").digest)
     return path
 
 
+def synced(settings: Tracking, folder: Path, evaluation: Path | None = None) -> str:
+    """What `sync` returns for the ablation's files."""
+    return sync(connect(settings), ABLATION, folder, evaluation)
+
+
 def live(settings: Tracking) -> LiveRuns:
-    return LiveRuns(settings, CELL, DATA)
+    return LiveRuns(settings, ABLATION, DATA)
 
 
-def stop_after(settings: Tracking, rows: History, how: type[BaseException]) -> None:
-    """Train until something ends it."""
-
-    def train() -> None:
-        with live(settings) as watching:
-            watching.log_evaluation(rows)
-            raise how
-
-    with pytest.raises(how):
-        train()
-
-
-def runs(settings: Tracking) -> dict[int | None, Run]:
-    """The ablation's runs by seed; None: its own. No two have the same."""
-    found = connect(settings).find(result_digest(CELL, DATA))
-    shown = {int(run.tags["seed"]) if "seed" in run.tags else None: run for run in found}
-    assert len(shown) == len(found)
-    return shown
+def runs(settings: Tracking) -> Runs:
+    """The ablation's runs. No two are of the same seed."""
+    results = connect(settings).find("result_digest", result_digest(ABLATION, DATA))
+    by_seed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in results}
+    assert len(by_seed) == len(results)
+    return by_seed
 
 
 def ids(settings: Tracking) -> set[str]:
-    return {run.id for run in runs(settings).values()}
+    return {run.info.run_id for run in runs(settings).values()}
 
 
 Curves = dict[tuple[int | None, str], dict[int, float]]
 
 
 def curves(settings: Tracking) -> Curves:
-    """(Seed, metric) -> every point in it."""
+    """(Seed, metric) -> step -> value."""
     store = connect(settings)
     return {
-        (seed, metric): store.points(run.id, metric)
+        (seed, metric): store.curve(run.info.run_id, metric)
         for seed, run in runs(settings).items()
-        for metric in run.metrics
+        for metric in run.data.metrics
         if metric != "training_seconds"
     }

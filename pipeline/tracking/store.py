@@ -1,0 +1,276 @@
+"""One experiment of an MLflow store: a SQLite file, a database or a server."""
+
+import json
+import logging
+import math
+import os
+import re
+import sqlite3
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+# MLflow reads these when it is imported. By default its client tries a dead server for four minutes, waits for a busy
+# one as long as that demands, and unpickles what it reads.
+for _name, _value in {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+
+from pipeline import files
+from pipeline.params import Tracking
+from pipeline.tracking.failures import raise_unreachable
+
+ERRORS = (MlflowException, OSError)
+"""What the methods of `MlflowStore` raise. (The errors of requests are OSErrors.)"""
+LOCK_SECONDS = 60
+ARTIFACTS = "mlartifacts"
+"""Folder beside a SQLite store with the files of its runs. (MLflow's default, `mlruns`, is the name of the file store
+that it refuses to read.)"""
+PATH_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+"""Tables and columns of the database in which MLflow keeps absolute paths of that folder."""
+POINTS_PER_REQUEST = 1000
+RUNS_PER_SEARCH = 50_000
+LONGEST_PARAM = 6000
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # without it the pages ask whether this is about chat bots
+    MLFLOW_RUN_NOTE: "One run per ablation, with a child run per seed. To compare ablations, filter by `tags.role = "
+    "'ablation'`. To compare seeds, filter by `tags.role = 'run'`, sort by a metric (a table sorted by time also shows "
+    "their parents) and group by the tag `ablation`. The trials of a search are `tags.role = 'trial'`.",
+}
+
+
+class MlflowStore:
+    """One experiment of an MLflow store. Runs are given by their ids. Methods raise `ERRORS`.
+
+    Values that are not finite are neither metrics nor points of a curve: they are left out.
+    """
+
+    def __init__(self, client: MlflowClient, uri: str, experiment: str) -> None:
+        self.client, self.uri, self.experiment = client, uri, experiment
+        self.monitors: dict[str, Any] = {}
+        """Run -> the thread that logs the machine's load to it."""
+
+    def find(self, tag: str, value: str) -> list[Run]:
+        """The runs whose `tag` has this value, without deleted ones."""
+        return self._search(f"tags.{tag} = '{value}'")
+
+    def running(self) -> list[Run]:
+        """The runs that have not ended, without deleted ones."""
+        return self._search("attributes.status = 'RUNNING'")
+
+    def _search(self, condition: str) -> list[Run]:
+        return [*self.client.search_runs([self.experiment], condition, max_results=RUNS_PER_SEARCH)]
+
+    def create(self, name: str, tags: Mapping[str, str], parent: str = "") -> Run:
+        """Create a run, as a child of `parent` if one is given."""
+        parents = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        return self.client.create_run(self.experiment, tags={**tags, **parents}, run_name=name)
+
+    def log(
+        self, run: str, *, params: Mapping[str, Any] = {}, metrics: Mapping[str, Any] = {}, tags: Mapping[str, str] = {}
+    ) -> None:
+        """Add parameters, metrics and tags to a run. A metric or tag that exists gets the new value."""
+        self.client.log_batch(
+            run,
+            metrics=_metrics(metrics, step=0),
+            params=[Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+
+    def log_curve(self, run: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add a point to the curve of every metric of every row, at the row's `step`. No row is ever added in part."""
+        rows_per_request = POINTS_PER_REQUEST // max(map(len, rows), default=1)
+        for start in range(0, len(rows), rows_per_request):
+            batch = rows[start : start + rows_per_request]
+            self.client.log_batch(run, [point for row in batch for point in _metrics(row, step=int(row["step"]))])
+
+    def curve(self, run: str, metric: str) -> dict[int, float]:
+        """The curve of a metric: step -> value."""
+        return {point.step: point.value for point in self.client.get_metric_history(run, metric)}
+
+    def log_file(self, run: str, file: Path) -> None:
+        """Copy a file to the run's artifacts, over one of the same name."""
+        self.client.log_artifact(run, str(file))
+
+    def log_model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
+        """Register the trained ablation in `folder` as a version of the model `name`, once per run, and log its
+        metrics."""
+        models = self.client.search_logged_models([self.experiment], filter_string=f"source_run_id = '{run}'")
+        ready = [model.model_id for model in models if model.status == LoggedModelStatus.READY]
+        model_id = ready[0] if ready else self._register(run, name, folder)
+        self.client.log_batch(run, _metrics(metrics, step=0, model_id=model_id))
+
+    def _register(self, run: str, name: str, folder: Path) -> str:
+        """Log and register a model; its id."""
+        model = self.client.create_logged_model(self.experiment, name, run, model_type="transformer")
+        model_id = str(model.model_id)
+        with TemporaryDirectory() as temporary, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about MLflow's own type hints, and a missing input example
+            from mlflow.models import Model, ModelSignature
+            from mlflow.pyfunc import save_model
+            from mlflow.types import ColSpec, Schema
+
+            text = Schema([ColSpec("string")])
+            save_model(
+                f"{temporary}/model",
+                loader_module="pipeline.served",
+                data_path=str(folder),
+                mlflow_model=Model(model_id=model_id, run_id=run),
+                signature=ModelSignature(inputs=text, outputs=text),
+                pip_requirements=[],  # it is loaded where this project is installed
+            )
+            self.client.log_model_artifacts(model_id, f"{temporary}/model")
+        self.client.log_outputs(run, [LoggedModelOutput(model_id, step=0)])
+        # the models of a study have the study's name before theirs
+        title = self.client.get_experiment(self.experiment).name
+        registered = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
+        try:
+            self.client.create_registered_model(registered)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        self.client.create_model_version(registered, model.artifact_location, run, model_id=model_id)
+        self.client.finalize_logged_model(model_id, "READY")
+        return model_id
+
+    def log_dataset(self, run: str, name: str, rows: int, digests: Mapping[str, str]) -> None:
+        """Log that the run was trained on `rows` examples of `data/<name>`, whose files have these digests."""
+        digest = files.digest(json.dumps(dict(digests), sort_keys=True).encode())
+        dataset = Dataset(
+            name=name,
+            digest=digest[:12],  # MLflow takes 36 characters, its pages show a dozen
+            source_type="local",
+            source=json.dumps({"uri": f"data/{name}"}),
+            profile=json.dumps({"num_rows": rows, **digests}),
+        )
+        self.client.log_inputs(run, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def monitor_machine(self, run: str) -> None:
+        """Log the machine's load until the run ends, if `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true."""
+        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self.monitors[run] = SystemMetricsMonitor(run, tracking_uri=self.uri)
+            self.monitors[run].start()
+
+    def end(self, run: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """Set the final status of a run."""
+        if monitor := self.monitors.pop(run, None):
+            monitor.finish()
+        self.client.set_terminated(run, status)
+
+    def delete(self, run: str) -> None:
+        """Delete a run. MLflow can restore it."""
+        self.client.delete_run(run)
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """The values that are finite numbers, without `step`."""
+    numbers = {key: float(value) for key, value in values.items() if key != "step" and value is not None}
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}
+
+
+def _metrics(values: Mapping[str, Any], *, step: int, model_id: str | None = None) -> list[Metric]:
+    now = int(time.time() * 1000)
+    return [Metric(key, value, now, step, model_id) for key, value in finite(values).items()]
+
+
+def connect(settings: Tracking) -> MlflowStore:
+    """Open the experiment. The experiment, and a SQLite store, are created if they do not exist.
+
+    A SQLite store is opened under a lock: several processes that create or migrate it at once break it.
+
+    Raises:
+        Unreachable: MLflow does not answer, or its database cannot be used.
+    """
+    for noisy in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    with raise_unreachable(settings.uri, Exception):  # MLflow, SQLAlchemy, alembic and requests each have their own
+        path, mark, options = settings.uri.removeprefix("sqlite:///").partition("?")
+        if not settings.uri.startswith("sqlite:///"):
+            return _open_experiment(settings.uri, settings.experiment, artifacts=None)
+        database = workspace_path(Path(path))
+        with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
+            artifacts = (database.parent / ARTIFACTS).as_uri()
+            if database.exists():
+                _update_paths(database, artifacts)
+            else:
+                create_database(database)
+            return _open_experiment(f"sqlite:///{database}{mark}{options}", settings.experiment, artifacts)
+
+
+def workspace_path(path: Path) -> Path:
+    """The absolute path. A path in the temporary copy in which `dvc exp run --temp` works, and which DVC removes
+    afterwards, becomes the same path in the workspace itself."""
+    return Path(re.sub(r"/\.dvc/tmp/exps/(standalone/)?[^/]+/", "/", str(path.resolve())))
+
+
+def create_database(database: Path) -> None:
+    """Create an empty store under another name, and rename it: MLflow never opens a store again whose creation was
+    interrupted."""
+    unfinished = database.with_name(f".{database.name}.new")
+    unfinished.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    unfinished.rename(database)
+
+
+def _update_paths(database: Path, artifacts: str) -> None:
+    """Make the absolute paths in the database point to `artifacts`, in case the project's folder was moved."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        locations = {row[0] for row in connection.execute("SELECT artifact_location FROM experiments")}
+        ours = {uri for uri in locations if uri.startswith("file:") and uri.endswith(f"/{ARTIFACTS}")}
+        for old in ours - {artifacts}:
+            for table, column in PATH_COLUMNS:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (artifacts, len(old) + 1, len(old), old),
+                )
+
+
+def _open_experiment(uri: str, name: str, artifacts: str | None) -> MlflowStore:
+    """The store of the experiment `name`, which is created or restored if need be; `artifacts`: folder of its files."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return MlflowStore(client, uri, client.create_experiment(name, artifacts, EXPERIMENT_TAGS))
+        except MlflowException:
+            experiment = client.get_experiment_by_name(name)  # another process may have been quicker
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return MlflowStore(client, uri, experiment.experiment_id)

@@ -1,0 +1,54 @@
+"""MLflow's pages, served on this machine."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+from urllib.request import urlopen
+
+from pipeline.errors import UserError
+from pipeline.params import Tracking
+from pipeline.tracking.failures import hide_password
+from pipeline.tracking.store import connect
+
+
+def serve(settings: Tracking, port: int) -> None:
+    """Serve MLflow's pages of the experiment until Ctrl-C. If the store is a server, only print its address.
+
+    Raises:
+        UserError: the port is taken.
+        Unreachable: MLflow does not answer, or its database cannot be used.
+    """
+    store = connect(settings)
+    # without a workflow type the pages open on evaluations of chat bots
+    table = f"#/experiments/{store.experiment}/runs?workflowType=machine_learning"
+    if store.uri.startswith("http"):
+        print(f"The runs: {hide_password(store.uri).rstrip('/')}/{table}")
+        return
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise UserError(f"--port: {port} is taken; give another")
+    server = f"http://127.0.0.1:{port}"
+    print(f"The runs: {server}/{table} (ready in a few seconds; Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--default-artifact-root", "mlflow-artifacts:/"]
+    # the address is passed in the environment: arguments, and so its password, are shown by `ps`
+    environment = {"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with subprocess.Popen(command, env=os.environ | environment) as process:
+        if sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ:
+            while process.poll() is None and not is_healthy(server):
+                time.sleep(0.2)
+            if process.poll() is None:
+                webbrowser.open(f"{server}/{table}")
+        process.wait()
+
+
+def is_healthy(server: str) -> bool:
+    """Whether an MLflow server answers at this address."""
+    try:
+        with urlopen(f"{server}/health", timeout=1) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False

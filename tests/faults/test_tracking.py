@@ -1,0 +1,162 @@
+"""A tracking server that dies, is down or never answers costs seconds and a warning. Real servers and processes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.params import Tracking
+from pipeline.tracking import ui
+from pipeline.tracking.ablations import record
+from pipeline.tracking.failures import Unreachable
+from tests.tracking.written import (
+    ABLATION,
+    curves,
+    evaluations,
+    live,
+    synced,
+    write_ablation,
+    write_evaluation,
+)  # fmt: skip
+
+pytestmark = pytest.mark.faults
+SECONDS = 15
+"""How long a training may be held up."""
+
+EIGHT_FORKS = """
+import os, sys
+import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
+from pipeline.params import Tracking
+from pipeline.tracking.store import connect
+for _ in range(8):
+    if os.fork() == 0:
+        store = connect(Tracking(uri=sys.argv[1]))
+        os.write(1, f"{store.experiment}\\n".encode())
+        os._exit(0)
+sys.exit(sum(os.wait()[1] != 0 for _ in range(8)))
+"""
+
+
+def test_eight_processes_create_a_store_together(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", EIGHT_FORKS, uri]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 8
+    assert len(set(done.stdout.splitlines())) == 1
+
+
+@pytest.fixture
+def port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path, store: Tracking, port: int) -> Iterator[tuple[Tracking, subprocess.Popen[bytes]]]:
+    """A real server, in a process group of its own."""
+    uri = f"http://127.0.0.1:{port}"
+    (tmp_path / "server.db").write_bytes((tmp_path / "mlflow.db").read_bytes())
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
+    command += ["--artifacts-destination", str(tmp_path / "served"), "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--workers", "1"],
+        cwd=tmp_path,
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not ui.is_healthy(uri):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield Tracking(uri=uri), process
+    finally:
+        kill(process)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_server_shows_the_same_and_its_death_costs_seconds(
+    server: tuple[Tracking, "subprocess.Popen[bytes]"],
+    store: Tracking,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    remote, process = server
+    folder = write_ablation(tmp_path)
+    evaluation = write_evaluation(folder)
+    for settings in (remote, store):
+        assert synced(settings, folder, evaluation) == "added"
+        assert synced(settings, folder, evaluation) == "already there"
+    assert curves(remote) == curves(store)
+    assert {path.name for path in (tmp_path / "served").rglob("*.safetensors")} == {
+        "seed-1.safetensors",
+        "seed-2.safetensors",
+    }
+    assert capfd.readouterr() == ("", "")
+
+    ui.serve(remote.model_copy(update={"uri": remote.uri.replace("://", "://someone:secret@")}), 0)
+    out = capfd.readouterr().out
+    assert remote.uri.removeprefix("http://") in out
+    assert "secret" not in out
+
+    with live(remote) as live_runs:
+        live_runs.log_evaluation(evaluations(4))
+        kill(process)
+        start = time.monotonic()
+        for _ in range(5):
+            live_runs.log_evaluation(evaluations(8))
+        live_runs.record(folder)
+        assert time.monotonic() - start < SECONDS
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert len(error.splitlines()) == 1
+    assert "warning: not tracked" in error
+    assert "python -m pipeline track" in error
+
+
+def test_a_server_that_is_down_costs_seconds_and_a_line(
+    port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    down = Tracking(uri=f"http://someone:secret@127.0.0.1:{port}")
+    folder = write_ablation(tmp_path)
+    evaluation = write_evaluation(folder)
+    start = time.monotonic()
+    with live(down) as live_runs:
+        live_runs.log_evaluation(evaluations(4))
+        live_runs.record(folder)
+    record(down, ABLATION, folder, evaluation)
+    assert time.monotonic() - start < SECONDS
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert len(error.splitlines()) == 2
+    assert "secret" not in error
+    with pytest.raises(Unreachable, match=f"127.0.0.1:{port}") as raised:
+        synced(down, folder, evaluation)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_server_that_never_answers_costs_seconds(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", port))
+        silent.listen()
+        start = time.monotonic()
+        with live(Tracking(uri=f"http://127.0.0.1:{port}")) as live_runs:
+            live_runs.log_evaluation(evaluations(4))
+        assert time.monotonic() - start < SECONDS
+    assert len(capfd.readouterr().err.splitlines()) == 1

@@ -1,0 +1,213 @@
+"""The runs of an ablation agree with its files, whatever happened in between. A real store."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline import files
+from pipeline.api import SHIPPED, load
+from pipeline.params import Tracking
+from pipeline.tracking.ablations import result_digest, sync
+from pipeline.tracking.store import connect
+from pipeline.training.convergence import History, history_columns
+from tests.conftest import ablation, task
+from tests.tracking.written import (
+    ABLATION,
+    DATA,
+    NAME,
+    SEEDS,
+    STEPS,
+    curves,
+    evaluations,
+    ids,
+    live,
+    runs,
+    synced,
+    write_ablation,
+    write_evaluation,
+)  # fmt: skip
+
+
+def statuses(settings: Tracking) -> set[str]:
+    return {run.info.status for run in runs(settings).values()}
+
+
+def artifacts(settings: Tracking, run: Run) -> set[str]:
+    """The files of a run."""
+    return {file.path for file in MlflowClient(settings.uri).list_artifacts(run.info.run_id)}
+
+
+def test_an_ablation_is_a_parent_with_a_child_per_seed(store: Tracking, tmp_path: Path) -> None:
+    evaluation = write_evaluation(write_ablation(tmp_path))
+    assert synced(store, tmp_path / "models" / NAME, evaluation) == "added"
+    shown = runs(store)
+    assert set(shown) == {None, *SEEDS}
+    assert statuses(store) == {"FINISHED"}
+    parent, first, second = shown[None], shown[1], shown[2]
+    assert (parent.info.run_name, first.info.run_name) == (NAME, f"seed-1 {NAME}")  # tables cut the end off
+    assert (parent.data.tags["role"], first.data.tags["role"]) == ("ablation", "run")
+    assert first.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (first.data.tags["converged"], second.data.tags["converged"]) == ("yes", "diverged")
+    groups = {"ablation": NAME, "task": "addition", "positional": "none", "attention": "causal", "layers": "2"}
+    groups |= {"residual_free_attention": "1", "residual_free_mlp": "1", "optimizer": "muon", "order_blind": "false"}
+    assert groups.items() <= first.data.tags.items()
+    params = {"model.layers": "2", "training.optimizer": "muon", "task.digits": "2", "seed": "1"}
+    assert params.items() <= first.data.params.items()
+    metrics = {"validation_exact_match": 1.0, "test_exact_match": 0.9, "steps_to_converge": 8}
+    assert metrics.items() <= first.data.metrics.items()
+    assert "steps_to_converge" not in second.data.metrics
+    assert parent.data.metrics["converged"] == 1
+    assert parent.data.metrics["converged_low"] < 0.5 < parent.data.metrics["converged_high"]
+    assert parent.data.metrics["test_exact_match_max"] == 0.9
+    assert "1 of 2 seeds converged" in parent.data.tags["mlflow.note.content"]
+    assert first.inputs
+    (dataset,) = first.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.tags[0].value) == ("addition", "training")
+    assert artifacts(store, first) == {"config.json", "seed-1.safetensors"}
+    assert artifacts(store, parent) == {"config.json", "history.csv", "evaluation.csv"}
+    copy = tmp_path / "mlartifacts" / parent.info.run_id / "artifacts" / "evaluation.csv"
+    assert copy.read_bytes() == evaluation.read_bytes()
+
+
+def test_values_that_are_not_finite_are_left_out_of_curves(store: Tracking, tmp_path: Path) -> None:
+    synced(store, write_ablation(tmp_path))
+    shown = curves(store)
+    assert shown[1, "train_loss"] == {4: 0.25, 8: 0.125}
+    assert shown[2, "train_loss"] == {4: 0.25}
+    assert shown[2, "validation_exact_match"] == {4: 0.0, 8: 0.0}
+    assert shown[None, "members_converged"] == {4: 0.0, 8: 1.0}
+    assert shown[None, "validation_exact_match"] == {4: 0.125, 8: 0.5}
+
+
+def test_live_runs_are_completed_from_files_and_show_what_the_files_alone_show(store: Tracking, tmp_path: Path) -> None:
+    with live(store) as live_runs:
+        for step in STEPS:
+            live_runs.log_evaluation(evaluations(step))
+        while_training = curves(store)
+        folder = write_ablation(tmp_path)
+        live_runs.record(folder)
+    recorded, parent = ids(store), runs(store)[None]
+    assert statuses(store) == {"FINISHED"}
+    assert parent.data.metrics["training_seconds"] > 0
+    assert {"machine.torch", "mlflow.user", "mlflow.source.name", "mlflow.source.git.commit"} <= set(parent.data.tags)
+    assert while_training.items() <= curves(store).items()
+    evaluation = write_evaluation(folder)
+    assert synced(store, folder, evaluation) == "completed"
+    shown = curves(store)
+    assert synced(store, folder, evaluation) == "already there"
+    assert curves(store) == shown
+    assert ids(store) == recorded
+    another = store.model_copy(update={"experiment": "another"})
+    synced(another, folder, evaluation)
+    assert curves(another) == shown
+
+
+def test_new_results_replace_those_shown(store: Tracking, tmp_path: Path) -> None:
+    folder = write_ablation(tmp_path)
+    synced(store, folder, write_evaluation(folder))
+    first = ids(store)
+    synced(store, write_ablation(tmp_path, weights=b"others"), None)
+    second = ids(store)
+    assert synced(store, folder, write_evaluation(folder, exact=0.8)) == "completed"  # as many bytes as before
+    assert ids(store) == second
+    assert runs(store)[1].data.metrics["test_exact_match"] == 0.8
+    with live(store) as live_runs:
+        third = ids(store)
+        live_runs.record(folder)
+    assert len(first) == len(second) == len(third) == len(first | second | third) / 3
+    assert ids(store) == third
+
+
+def test_an_evaluation_of_an_earlier_training_is_not_shown(store: Tracking, tmp_path: Path) -> None:
+    folder = write_ablation(tmp_path)
+    synced(store, folder, write_evaluation(folder, of="another"))
+    assert "test_exact_match" not in runs(store)[1].data.metrics
+
+
+def stop_by(settings: Tracking, error: type[BaseException], history: History) -> None:
+    """Log an evaluation, and leave the training by an error."""
+    with suppress(error), live(settings) as live_runs:
+        live_runs.log_evaluation(history)
+        raise error
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (ZeroDivisionError, "FAILED")])
+def test_a_stopped_run_is_completed_from_files(
+    store: Tracking, tmp_path: Path, error: type[BaseException], status: str
+) -> None:
+    stop_by(store, error, evaluations(STEPS[0]))
+    stopped = ids(store)
+    assert statuses(store) == {status}
+    assert synced(store, write_ablation(tmp_path)) == "completed"
+    assert ids(store) == stopped
+    assert statuses(store) == {"FINISHED"}
+    assert curves(store)[1, "validation_exact_match"] == {4: 0.25, 8: 1.0}
+
+
+def test_a_stopped_run_that_shows_something_else_is_replaced(store: Tracking, tmp_path: Path) -> None:
+    stop_by(store, ZeroDivisionError, [row | {"validation_exact_match": 0.5} for row in evaluations(STEPS[0])])
+    assert synced(store, write_ablation(tmp_path)) == "added"
+    assert curves(store)[1, "validation_exact_match"] == {4: 0.25, 8: 1.0}
+
+
+def test_the_run_of_an_mlflow_project_is_left_alone(
+    store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlflow run` passes the id of its own run to the commands that it starts."""
+    client = MlflowClient(store.uri)
+    outer = client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", outer)
+    with live(store) as live_runs:
+        live_runs.record(write_ablation(tmp_path))
+    assert len(runs(store)) == 3
+    assert not client.get_run(outer).data.params
+
+
+def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
+    store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, shipped = Path(shutil.copytree(SHIPPED / NAME, tmp_path / "models" / NAME)), load(SHIPPED / NAME).ablation
+    config = json.loads((folder / "config.json").read_text())
+    (seed,) = config["training"]["seeds"] = shipped.training.seeds[:1]  # only one comes with the project
+    files.write_json(folder / "config.json", config)
+    files.write_csv(
+        folder / "history.csv", pd.DataFrame([evaluations(4)[0] | {"seed": seed}], columns=history_columns())
+    )
+    files.write_manifest(folder, of=NAME)
+    assert sync(connect(store), shipped, folder, None) == "added"
+    moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    uri = f"sqlite:///{moved}/mlflow.db"
+    experiment = connect(store.model_copy(update={"uri": uri}))
+    assert sync(experiment, shipped, moved / "models" / NAME, None) == "already there"
+    (version,) = experiment.client.search_model_versions(f"name = '{NAME}'")
+    (model,) = experiment.client.search_logged_models([experiment.experiment])
+    assert (model.source_run_id, model.status) == (version.run_id, "READY")
+    assert {metric.key for metric in model.metrics or []} >= {"converged", "converged_low"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    loaded = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
+    assert loaded.predict(["123+456="]) == ["9750"]
+    assert loaded.predict(pd.DataFrame({"prompt": ["123+456=", "321+456="]})) == ["9750", "7770"]
+
+
+def test_runs_are_found_by_all_that_determines_their_result() -> None:
+    others = [
+        ablation("other", model_={"residual_free": [1]}),
+        ablation(NAME, model_={"layers": 3, "residual_free": [1]}),
+        ablation(NAME, model_={"residual_free": [1]}, steps=4),
+        ABLATION.model_copy(update={"dataset": "other"}),
+        *(
+            ABLATION.model_copy(update={"task": task(**change)})
+            for change in ({"seed": 2}, {"digits": 3}, {"reverse": False})
+        ),
+    ]
+    digests = {result_digest(other, DATA) for other in [ABLATION, *others]}
+    assert len(digests | {result_digest(ABLATION, {"train.csv": "d"})}) == 9
+    default = ABLATION.model_copy(update={"model": ABLATION.model.model_copy(update={"dropout": 0.0})})
+    assert result_digest(default, DATA) == result_digest(ABLATION, DATA)

@@ -1,0 +1,150 @@
+"""An experiment of an MLflow store keeps what it is given, and is opened wherever it lies. Real stores."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from dvc.repo.experiments.queue.tempdir import _STANDALONE_TMP_DIR
+from dvc.repo.experiments.utils import EXEC_TMP_DIR
+from mlflow import MlflowClient
+
+import pipeline
+from pipeline.errors import UserError
+from pipeline.params import Tracking, parse
+from pipeline.tracking.ablations import end_killed
+from pipeline.tracking.machine import PROCESS, machine
+from pipeline.tracking.store import connect, workspace_path
+
+CODE = Path(pipeline.__file__).parent
+NAN = float("nan")
+
+
+def test_runs_are_found_by_a_tag_in_their_experiment(store: Tracking) -> None:
+    experiment = connect(store)
+    parent = experiment.create("one", {"result_digest": "a", "mlflow.note.content": "**words**"}).info.run_id
+    child = experiment.create("two", {"result_digest": "a"}, parent).info.run_id
+    experiment.create("three", {"result_digest": "b"})
+    runs = {run.info.run_id: run for run in connect(store).find("result_digest", "a")}
+    assert set(runs) == {parent, child}
+    assert runs[parent].data.tags["mlflow.note.content"] == "**words**"
+    assert runs[child].data.tags["mlflow.parentRunId"] == parent
+    assert connect(store.model_copy(update={"experiment": "another"})).find("result_digest", "a") == []
+
+
+def test_the_last_finite_value_of_a_metric_is_kept(store: Tracking) -> None:
+    experiment = connect(store)
+    run = experiment.create("one", {"name": "a", "colour": "red"}).info.run_id
+    experiment.log(run, params={"switch": (1, 2)}, metrics={"share": 0.5, "count": 3, "no": NAN}, tags={"size": "1"})
+    experiment.log(run, metrics={"share": 0.75}, tags={"colour": "blue"})
+    (found,) = experiment.find("name", "a")
+    assert found.data.metrics == {"share": 0.75, "count": 3.0}
+    assert found.data.params == {"switch": "(1, 2)"}
+    assert {"colour": "blue", "size": "1"}.items() <= found.data.tags.items()
+
+
+def test_a_curve_keeps_all_points_that_are_finite(store: Tracking) -> None:
+    experiment = connect(store)
+    run = experiment.create("one", {"name": "a"}).info.run_id
+    experiment.log_curve(run, [])
+    experiment.log_curve(run, [{"step": 4, "loss": 0.5, "other": 1}, {"step": 8, "loss": NAN, "other": None}])
+    experiment.log_curve(run, [{"step": 12, "loss": 0.25}])
+    assert experiment.curve(run, "loss") == {4: 0.5, 12: 0.25}
+    assert experiment.curve(run, "other") == {4: 1.0}
+    assert experiment.curve(run, "none") == {}
+
+
+def test_a_curve_may_be_longer_than_a_request(store: Tracking) -> None:
+    experiment = connect(store)
+    run = experiment.create("one", {}).info.run_id
+    rows = [{"step": step, "loss": 1 / step, "other": 0.0, "third": 1.0} for step in range(1, 402)]
+    experiment.log_curve(run, rows)
+    assert experiment.curve(run, "loss") == {row["step"]: row["loss"] for row in rows}
+
+
+def test_a_run_is_running_until_it_ends_or_is_deleted(store: Tracking) -> None:
+    experiment = connect(store)
+    statuses = ("FINISHED", "FAILED", "KILLED")
+    for status in statuses:
+        experiment.end(experiment.create(status, {"name": "a"}).info.run_id, status)
+    running, deleted = (experiment.create("more", {"name": "a"}).info.run_id for _ in range(2))
+    experiment.delete(deleted)
+    assert {run.info.run_name: run.info.status for run in experiment.find("name", "a")} == {
+        **{status: status for status in statuses},
+        "more": "RUNNING",
+    }
+    assert [run.info.run_id for run in experiment.running()] == [running]
+    assert connect(store.model_copy(update={"experiment": "another"})).running() == []
+
+
+def test_only_runs_of_processes_that_are_gone_are_marked_as_killed(store: Tracking) -> None:
+    experiment = connect(store)
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    start = psutil.Process(gone.pid).create_time()
+    gone.wait()
+    alive = {key: value for key, value in machine().items() if key in ("machine.host", PROCESS)}
+    for name, tags in {
+        "killed": alive | {PROCESS: f"{gone.pid} {start:.0f}"},
+        "number used again": alive | {PROCESS: f"{os.getpid()} {start - 1000:.0f}"},
+        "alive": alive,
+        "elsewhere": {"machine.host": "another", PROCESS: f"{gone.pid} {start:.0f}"},
+        "unknown": {},
+    }.items():
+        experiment.create(name, {"name": "a", **tags})
+    end_killed(experiment)
+    killed = {run.info.run_name for run in experiment.find("name", "a") if run.info.status == "KILLED"}
+    assert killed == {"killed", "number used again"}
+    assert len(experiment.running()) == 3
+
+
+def test_a_deleted_experiment_is_restored(store: Tracking) -> None:
+    client, experiment = MlflowClient(store.uri), connect(store).experiment
+    client.delete_experiment(experiment)
+    assert connect(store).experiment == experiment
+    assert client.get_experiment(experiment).lifecycle_stage == "active"
+
+
+@pytest.mark.parametrize("copies", [_STANDALONE_TMP_DIR, EXEC_TMP_DIR])
+def test_dvcs_temporary_copies_use_the_store_of_the_workspace(tmp_path: Path, copies: str) -> None:
+    copy = tmp_path / ".dvc" / "tmp" / copies / "tmpabc123"
+    assert workspace_path(copy / "mlflow.db") == tmp_path / "mlflow.db"
+
+
+@pytest.mark.parametrize("uri", ["postgresql+psycopg://me@host/runs", "https://host", "sqlite:///mlflow.db"])
+def test_an_address_may_have_a_scheme_of_mlflow_and_a_driver(uri: str) -> None:
+    assert parse(Tracking, {"uri": uri}, "params.yaml: tracking").uri == uri
+
+
+def test_another_scheme_is_refused_without_the_password() -> None:
+    with pytest.raises(UserError, match=r"^params\.yaml: tracking\.uri: .*'postgres'.*'postgresql'.*https") as refusal:
+        parse(Tracking, {"uri": "postgres://me:secret@host/db"}, "params.yaml: tracking")
+    assert "secret" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def imports_mlflow(path: Path) -> bool:
+    """Whether a file imports MLflow, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return any(name.split(".")[0] == "mlflow" for name in names)
+
+
+def test_nothing_but_tracking_imports_mlflow() -> None:
+    assert {path.relative_to(CODE).parts[0] for path in CODE.rglob("*.py") if imports_mlflow(path)} == {"tracking"}
+
+
+def test_a_command_that_tracks_nothing_does_not_import_mlflow() -> None:
+    script = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom pipeline.cli import app\n"
+        "assert CliRunner().invoke(app, ['check']).exit_code == 0\n"
+        "print([name for name in ('mlflow', 'torch', 'pandas', 'filelock') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=CODE.parent, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
