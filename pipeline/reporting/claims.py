@@ -1,5 +1,8 @@
-"""What a claim is: the name of a sentence and the estimates in it, each with the place in a written table that it was
-looked up at. Sentences are templates (`sentences.py`), so that no number of the report stands anywhere else."""
+"""Claims: the sentences of a report, as the name of a template and the estimates that it shows.
+
+Each estimate names the table, column and rows that it was read from. Sentences are templates (`sentences.py`), so every
+number of the report comes from an estimate.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,69 +26,76 @@ VERDICTS: dict[ClaimRole, str] = {
     "open": "What is not decided",
     "next": "What would decide it",
 }
-"""Places in the order of the page, with their titles."""
+"""The roles that are verdicts, in the order of the page, with their titles."""
 Statistic = Literal["value", "rows", "sum", "min", "max", "median"]
 RowFilter = dict[str, Any]
+"""Column -> the value that a row must have there; for a list, any of its values."""
 
 
 class Source(Config):
-    """A place in a table below `reports/`: of the rows that have the values of `where` (a list: any of them), the
-    `statistic` of `column`; `value` where it is one row, `rows` for how many there are."""
+    """The origin of a number: `statistic` of `column`, over the rows of a table that match `where`."""
 
     file: str
+    """Path of the table, relative to `reports/`."""
     column: str
     where: dict[str, Any]
+    """The filter of the rows (see `RowFilter`)."""
     statistic: Statistic = "value"
+    """`value` requires exactly one row; `rows` is the number of rows."""
 
 
 class Estimate(Config):
-    """A number, how sure it is, and where it is from."""
+    """A number with its uncertainty and its source."""
 
     value: float
     low: float | None = None
     high: float | None = None
     interval: IntervalKind = ""
-    """How `low` and `high` were made."""
+    """The method that gave `low` and `high`; empty without an interval."""
     n: int | None = None
-    """Runs, pairs of runs or ablations that it is made from."""
+    """Number of runs, pairs of runs or ablations behind the value."""
     unit: Unit
     budget: int | None = None
-    """The most training steps that the runs behind it had."""
+    """The most training steps that a run behind the value could take."""
     source: Source
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence."""
+    """A sentence of the report, not yet in words."""
 
     sentence: str
-    """The name of a macro in the finding's template."""
+    """Name of the macro in the section's template."""
     estimates: Mapping[str, Estimate | None]
-    """Its numbers, by the macro's parameters; None where there is nothing to say."""
+    """Its numbers, by the macro's parameters; None leaves out the part of the sentence that needs the number."""
     words: Mapping[str, Any] = field(default_factory=dict)
-    """Its other parameters: names of ablations, and what they are in words."""
+    """The macro's other parameters, such as names of ablations."""
     role: ClaimRole = ""
-    """Where on the first screen it stands, if it does: what makes every number suspect, what the page is about, the
-    answer to its question (which its section repeats), a verdict."""
+    """Place on the first screen. `alarm`: makes every number suspect; `opening`: introduces the experiment; `lead`:
+    answers its question; `decided`, `open`, `next`: verdicts; empty: not on the first screen."""
 
 
-def read_number(table: pd.DataFrame, places: Sequence[int], source: Source) -> float | None:
-    """The number at `source`, where these are its rows; None where there are none."""
+def read_number(table: pd.DataFrame, indices: Sequence[int], source: Source) -> float | None:
+    """Return the number that `source` describes, from the rows at `indices`; None if they have no value.
+
+    Raises:
+        ValueError: the statistic is `value`, but several rows match.
+    """
     if source.statistic == "rows":
-        return float(len(places))
-    values = table[source.column].to_numpy(float, na_value=np.nan)[places]
+        return float(len(indices))
+    values = table[source.column].to_numpy(float, na_value=np.nan)[indices]
     values = values[~np.isnan(values)]
     if not len(values):
         return None
     if source.statistic == "value":
         if len(values) > 1:
-            raise ValueError(f"{source.file}: {len(values)} rows have {dict(source.where)}, where one is meant")
+            raise ValueError(f"{source.file}: {len(values)} rows match {dict(source.where)}; expected one")
         return float(values[0])
     return float(getattr(np, source.statistic)(values))
 
 
 def select_rows(table: pd.DataFrame, where: RowFilter) -> pd.DataFrame:
-    """The rows that have these values; none where nothing is said of such a column."""
+    """Return the rows that match the filter; none if the table lacks one of its columns."""
     if not set(where) <= set(table):
         return table.head(0)
     chosen = pd.Series(True, index=table.index)
@@ -94,33 +104,41 @@ def select_rows(table: pd.DataFrame, where: RowFilter) -> pd.DataFrame:
     return table[chosen]
 
 
+Index = dict[tuple[Any, ...], list[int]]
+"""Values of some columns -> the numbers of the rows that have them."""
+
+
 class TableReader(Protocol):
-    """Whoever has tables that are written, and knows the budget behind their rows, looks its estimates up in them."""
+    """A set of result tables from which estimates are read."""
 
     tables: Mapping[str, pd.DataFrame]
-    """File -> the table that is written there."""
+    """Path relative to `reports/` -> the table that is written there."""
 
     def budget(self, where: RowFilter) -> int | None:
-        """The most training steps that the runs behind these rows had, if that is known and the table has no column of
-        that name."""
+        """Return the most training steps of the runs behind these rows; None if unknown.
+
+        It is used for tables without a column `budget`.
+        """
 
     def row_indices(self, file: str, where: RowFilter) -> Sequence[int]:
-        """Which rows of the table have these values, as `rows_at` has it. What stands where is put together once for
-        each choice of columns: a report looks up thousands of numbers."""
+        """Return the numbers of the rows that match the filter, in order.
+
+        A report reads thousands of numbers, so the index of a choice of columns is built once per table.
+        """
         table, names = self.tables[file], tuple(where)
         if not set(names) <= set(table):
             return []
-        of, places = self._places.get((file, names), (None, {}))
-        if of is not table:
-            places = {}
-            for place, values in enumerate(zip(*(table[name].tolist() for name in names), strict=True)):
-                places.setdefault(values, []).append(place)
-            self._places[file, names] = table, places
+        indexed_table, index = self._indexes.get((file, names), (None, {}))
+        if indexed_table is not table:
+            index = {}
+            for row, values in enumerate(zip(*(table[name].tolist() for name in names), strict=True)):
+                index.setdefault(values, []).append(row)
+            self._indexes[file, names] = table, index
         wanted = product(*(value if isinstance(value, list) else [value] for value in where.values()))
-        return sorted(place for values in set(wanted) for place in places.get(values, []))
+        return sorted(row for values in set(wanted) for row in index.get(values, []))
 
     @cached_property
-    def _places(self) -> dict[tuple[str, tuple[str, ...]], tuple[pd.DataFrame, dict[tuple[Any, ...], list[int]]]]:
+    def _indexes(self) -> dict[tuple[str, tuple[str, ...]], tuple[pd.DataFrame, Index]]:
         return {}
 
     def estimate(
@@ -135,25 +153,31 @@ class TableReader(Protocol):
         limits: tuple[str, str] | None = None,
         n: str | None = None,
     ) -> Estimate | None:
-        """What stands in `column` of the rows at `where`; None where there is nothing. `interval`, `limits`, `n`: how
-        sure it is, and the columns of the same rows that say so (limits that are not named are called as the column, or
-        `low` and `high` in a table that has one value)."""
+        """Return an estimate from the rows that match the filter; None if they have no value in `column`.
+
+        Args:
+            interval: how the interval was computed; empty for none.
+            limits: columns of its two ends; by default `<column>_low` and `<column>_high` where the table has them,
+                otherwise `low` and `high`.
+            n: column that holds the number of runs.
+        """
         source = Source(file=file, column=column, where=where, statistic=statistic)
-        table, places = self.tables[file], self.row_indices(file, where)
+        table, indices = self.tables[file], self.row_indices(file, where)
 
-        def at(column: str | None, statistic: Statistic = statistic) -> float | None:
-            asked = source.model_copy(update={"column": column, "statistic": statistic})
-            return read_number(table, places, asked) if column in table else None
+        def read(column: str | None, statistic: Statistic = statistic) -> float | None:
+            if column not in table:
+                return None
+            return read_number(table, indices, source.model_copy(update={"column": column, "statistic": statistic}))
 
-        if (value := at(column)) is None:
+        if (value := read(column)) is None:
             return None
         if interval and limits is None:
             limits = (f"{column}_low", f"{column}_high") if f"{column}_low" in table else ("low", "high")
-        low, high = map(at, limits or (None, None))
-        budget = at("budget", "max")
+        low, high = map(read, limits or (None, None))
+        budget = read("budget", "max")
         if unit == "share" and low is not None and high is not None:
-            low, high = max(low, 0.0), min(high, 1.0)  # a t interval does not know of these bounds
-        size = at(n)
+            low, high = max(low, 0.0), min(high, 1.0)  # a t interval may leave [0, 1], a share cannot
+        size = read(n)
         return Estimate(
             value=value,
             low=low,
@@ -167,27 +191,26 @@ class TableReader(Protocol):
 
 
 class Record(Estimate):
-    """A number of a sentence, as `claims.json` holds it."""
+    """An estimate as a row of `claims.json`, with the sentence that shows it."""
 
     claim: str
-    """Finding and sentence, such as `without_mask.answer`."""
+    """Section and sentence, such as `without_mask.answer`."""
     task: str
-    """The task's name in `params.yaml`."""
+    """Name of the task in `params.yaml`."""
     name: str
-    """Which number of the sentence it is."""
+    """Name of the number within the sentence."""
 
 
 class Claims(Config):
-    """The whole of `claims.json`: every number of the report's sentences."""
+    """The content of `claims.json`: every number that a sentence of the report shows."""
 
     claims: list[Record]
 
 
-def records(finding: str, task: str, claim: Claim) -> list[Record]:
-    """The numbers of a claim."""
-    said = f"{finding}.{claim.sentence}"
+def records(section: str, task: str, claim: Claim) -> list[Record]:
+    """Return the numbers of a claim as rows of `claims.json`."""
     return [
-        Record(claim=said, task=task, name=name, **dict(found))
-        for name, found in claim.estimates.items()
-        if found is not None
+        Record(claim=f"{section}.{claim.sentence}", task=task, name=name, **dict(estimate))
+        for name, estimate in claim.estimates.items()
+        if estimate is not None
     ]

@@ -1,4 +1,4 @@
-"""Uncertainty of counts and means (scipy)."""
+"""Confidence intervals of shares, means and ratios (scipy)."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -10,23 +10,23 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """From `low` to `high`, both included."""
+    """The two ends of an interval, both included."""
 
     low: float
     high: float
 
 
 class ValueInterval(NamedTuple):
-    """A value, and its interval from `low` to `high`."""
+    """An estimated value and the two ends of its interval."""
 
     value: float
     low: float
     high: float
 
 
-@cache  # a report asks a few counts very often
+@cache  # a report needs few different counts, each of them often
 def exact_interval(successes: int, trials: int) -> Interval:
-    """Clopper-Pearson interval of a share; everything is possible where nothing was tried."""
+    """Return the Clopper-Pearson 95 % interval of a share; 0 to 1 without trials."""
     if trials == 0:
         return Interval(0.0, 1.0)
     interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
@@ -34,22 +34,27 @@ def exact_interval(successes: int, trials: int) -> Interval:
 
 
 def binomial_p_value(successes: int, trials: int, bound: float) -> float:
-    """p-value of so many successes or more, if the true share is at most `bound` (exact, one-sided); 1 of no trials."""
+    """Return the exact one-sided p-value of `successes` or more if the true share is `bound`; 1 without trials."""
     if trials == 0:
         return 1.0
     return float(stats.binomtest(successes, trials, bound, alternative="greater").pvalue)
 
 
 def mean_interval(mean: Any, deviation: Any, n: Any) -> tuple[Any, Any]:
-    """Student's t interval of the mean of `n` values whose standard deviation (of n - 1) is `deviation`, of numbers or
-    arrays of one shape; NaN of a single value."""
+    """Return Student's t 95 % interval of a mean: its two ends, NaN for a single value.
+
+    Args:
+        mean: the mean, a number or an array.
+        deviation: the standard deviation (with n - 1) of the values, in the shape of `mean`.
+        n: how many values the mean is of, in the shape of `mean`.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, np.asarray(n) - 1.0) * deviation / np.sqrt(n)
-    return mean - half, mean + half
+        half_width = stats.t.ppf((1 + CONFIDENCE) / 2, np.asarray(n) - 1.0) * deviation / np.sqrt(n)
+    return mean - half_width, mean + half_width
 
 
 def mean_with_interval(values: Any) -> ValueInterval:
-    """The mean of these values, with its t interval; NaN limits of a single one."""
+    """Return the mean of the values with its t 95 % interval, which is NaN for a single value."""
     values = np.asarray(values, float)
     deviation = values.std(ddof=1) if len(values) > 1 else np.nan
     return ValueInterval(
@@ -57,20 +62,28 @@ def mean_with_interval(values: Any) -> ValueInterval:
     )
 
 
-def ratio_of_means(values: Any, others: Any) -> ValueInterval:
-    """The mean of paired values over that of the others, with Fieller's interval (1954); NaN limits of a single pair
-    and where the mean of the others is not told from 0, so that no ratio can be ruled out."""
-    one, other = np.asarray(values, float), np.asarray(others, float)
-    n, (top, bottom) = len(one), (one.mean(), other.mean())
-    ratio = top / bottom if bottom else np.nan
-    if n < 2 or not bottom:
+def ratio_of_means(numerators: Any, denominators: Any) -> ValueInterval:
+    """Return the mean of the numerators over that of the paired denominators, with Fieller's 95 % interval (1954).
+
+    The interval is NaN for a single pair, and where the mean of the denominators does not differ significantly from 0,
+    since then no ratio can be excluded.
+    """
+    top, bottom = np.asarray(numerators, float), np.asarray(denominators, float)
+    n, mean_top, mean_bottom = len(top), top.mean(), bottom.mean()
+    ratio = mean_top / mean_bottom if mean_bottom else np.nan
+    if n < 2 or not mean_bottom:
         return ValueInterval(ratio, np.nan, np.nan)
-    (of_one, both), (_, of_other) = np.cov(one, other) / n
+    (variance_top, covariance), (_, variance_bottom) = np.cov(top, bottom) / n
     t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
-    g = t**2 * of_other / bottom**2
+    g = t**2 * variance_bottom / mean_bottom**2
     if g >= 1:
         return ValueInterval(ratio, np.nan, np.nan)
-    middle = (ratio - t**2 * both / bottom**2) / (1 - g)
-    inside = of_one - 2 * ratio * both + ratio**2 * of_other - t**2 * (of_one * of_other - both**2) / bottom**2
-    half = t / (abs(bottom) * (1 - g)) * np.sqrt(max(inside, 0.0))
-    return ValueInterval(ratio, middle - half, middle + half)
+    centre = (ratio - t**2 * covariance / mean_bottom**2) / (1 - g)
+    spread = (
+        variance_top
+        - 2 * ratio * covariance
+        + ratio**2 * variance_bottom
+        - t**2 * (variance_top * variance_bottom - covariance**2) / mean_bottom**2
+    )
+    half_width = t / (abs(mean_bottom) * (1 - g)) * np.sqrt(max(spread, 0.0))
+    return ValueInterval(ratio, centre - half_width, centre + half_width)

@@ -1,4 +1,4 @@
-"""Claims in words: Jinja templates, which lie beside what makes the claims, and the filters that write a number."""
+"""Sentences: a claim put into words by a Jinja template, whose filters write the numbers."""
 
 import re
 from functools import cache
@@ -11,13 +11,14 @@ from pipeline.reporting import wording
 from pipeline.reporting.claims import Claim, Estimate
 
 TEMPLATES = Path(__file__).parent
+FILTERS = ("value", "with_interval", "brief", "number", "percent", "plural", "listed")
+"""The functions of `wording` that templates use as filters."""
 
 
 @cache
 def environment(*, html: bool = False) -> Environment:
-    """Jinja's environment, with the filters of `wording`: `value`, `sure`, `brief`, `number`, `percent`, `noun`,
-    `plural`, `listed`. Only with `html` what is put in is escaped."""
-    made = Environment(
+    """Return Jinja's environment with the filters of `wording`; inserted text is escaped if `html` is set."""
+    result = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=html,
         undefined=StrictUndefined,
@@ -25,34 +26,32 @@ def environment(*, html: bool = False) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {name: getattr(wording, name) for name in (
-        "value", "with_interval", "brief", "number", "percent", "plural", "listed",
-    )}  # fmt: skip
-    made.filters["noun"] = noun
-    return made
+    result.filters |= {name: getattr(wording, name) for name in FILTERS} | {"noun": noun}
+    return result
 
 
 def noun(count: Estimate, word: str) -> str:
-    """The word alone, in the number that the count asks for."""
+    """Return the noun in the singular or plural that the count needs."""
     return word if count.value == 1 else f"{word}s"
 
 
 def sentence(template: str, claim: Claim) -> str:
-    """A claim in words, on one line. `template`: its file below `reporting/`."""
-    said = _macro(template, claim.sentence)(**claim.estimates, **claim.words)
-    return " ".join(said.split())
+    """Return a claim in words, on one line; `template` is a path relative to `reporting/`."""
+    text = _macro(template, claim.sentence)(**claim.estimates, **claim.words)
+    return " ".join(text.split())
 
 
 def explanation(template: str, words: dict[str, Any]) -> list[str]:
-    """What a section says before its claims, as paragraphs; none where its template says nothing."""
+    """Return the paragraphs that open a section; none if its template has no macro `explanation`."""
     module = environment().get_template(template).module if (TEMPLATES / template).exists() else None
     if not hasattr(module, "explanation"):
         return []
-    return [text.strip() for text in re.split(r"\n{2,}", str(_macro(template, "explanation")(**words))) if text.strip()]
+    text = str(_macro(template, "explanation")(**words))
+    return [paragraph.strip() for paragraph in re.split(r"\n{2,}", text) if paragraph.strip()]
 
 
-def text(template: str) -> list[str]:
-    """A template without numbers, as paragraphs."""
+def paragraphs(template: str) -> list[str]:
+    """Return the paragraphs of a template that takes no values."""
     return environment().get_template(template).render().strip().split("\n\n")
 
 

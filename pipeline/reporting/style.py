@@ -1,8 +1,8 @@
-"""What all figures share: size, colours, marks, legends, a panel per ablation, and the way to PNG.
+"""The style that all figures share: size, colours, markers, legends, a panel per ablation, and export as PNG.
 
-A figure is 10 inches wide and its text at least 11 points, so that it can be read at the 900 to 1,000 pixels a code
-host gives it. Colours tell the positional encoding, marks the attention, both by their order in `params`; both can be
-told apart without seeing colours. The same table gives the same bytes.
+A figure is 10 inches wide and its text at least 11 points, so that it can be read at the 900 to 1,000 pixels that a
+code host gives it. The colour shows the positional encoding, the marker the attention pattern. The same table always
+gives the same bytes.
 """
 
 import io
@@ -31,11 +31,11 @@ from pipeline.params.model import AttentionName, PositionalName
 WIDTH = 10.0
 DOTS_PER_INCH = 130
 INK = ("#D55E00", "#0072B2", "#009E73", "#8E4585", "#7A5C00", "#000000", "#C44E8A", "#3A86B8")
-"""After Okabe and Ito, some darkened to be seen on white."""
-MARKS = "os^DvPX"
+"""The colours of Okabe and Ito, some darkened for a white background."""
+MARKERS = "os^DvPX"
 GREY, DARK, LIGHT = "#999999", "#555555", "#e8e8e8"
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # matplotlib's own, so the same everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same on every machine
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.labelsize": 11,
@@ -47,53 +47,55 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
-MEANINGS = {r"\bnope\b": "nope: no positional encoding", r"residual-\d|layer \d": "layers count from 0"}
-"""What is seen in a figure -> what is said of it there."""
-SHARE = [0.0, 0.25, 0.5, 0.75, 1.0]
-SHARES = [f"{tick:.0%}" for tick in SHARE]
+NOTES = {r"\bnope\b": "nope: no positional encoding", r"residual-\d|layer \d": "layers count from 0"}
+"""Pattern of a text in a figure -> the note that explains it."""
+SHARE_TICKS = [0.0, 0.25, 0.5, 0.75, 1.0]
+SHARE_LABELS = [f"{tick:.0%}" for tick in SHARE_TICKS]
 
 
 def png(draw: Callable[[], Figure]) -> bytes:
-    """The figure that `draw` gives, as PNG of 256 colours, which takes a third of the bytes, without date or version in
-    it."""
+    """Draw a figure and return it as PNG, without date or version in the file.
+
+    256 colours take a third of the bytes of full colour.
+    """
     buffer = io.BytesIO()
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
         figure = draw()
-        _say_what_names_mean(figure)
+        _add_notes(figure)
         figure.set_dpi(DOTS_PER_INCH)
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()  # once, where savefig lays it out twice
+        canvas.draw()  # faster than savefig, which computes the layout twice
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _say_what_names_mean(figure: Figure) -> None:
-    """Below the panels: what the names of ablations and numbers of layers that are seen do not say themselves."""
-    seen = " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-    meanings = [meaning for sign, meaning in MEANINGS.items() if re.search(sign, seen)]
-    if meanings:
-        note = "; ".join(meanings)
+def _add_notes(figure: Figure) -> None:
+    """Explain, below the panels, abbreviations that the figure shows."""
+    shown = " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+    notes = [note for pattern, note in NOTES.items() if re.search(pattern, shown)]
+    if notes:
+        note = "; ".join(notes)
         figure.legend(handles=[], title=note, loc="outside lower left", frameon=False, title_fontsize=10, borderpad=0)
 
 
 def color(ablation: Ablation) -> str:
-    """That of the ablation's positional encoding."""
+    """Return the colour of the ablation's positional encoding."""
     return INK[get_args(PositionalName).index(ablation.model.positional) % len(INK)]
 
 
 def marker(ablation: Ablation) -> str:
-    """That of the ablation's attention."""
-    return MARKS[get_args(AttentionName).index(ablation.model.attention) % len(MARKS)]
+    """Return the marker of the ablation's attention pattern."""
+    return MARKERS[get_args(AttentionName).index(ablation.model.attention) % len(MARKERS)]
 
 
 def add_legend(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> None:
-    """Put a legend above the panels."""
+    """Add a legend above the panels."""
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.5)
 
 
 def encoding_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
-    """What the colours mean: a handle for each positional encoding among `ablations`."""
+    """Return a legend handle for each positional encoding among the ablations."""
     first = {ablation.model.positional: ablation for ablation in reversed(ablations)}
     return [
         Line2D([], [], color=color(first[name]), label=switches.positional_in_words(name), **style)
@@ -103,7 +105,7 @@ def encoding_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D
 
 
 def full_attention_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
-    """A handle that says which marks or lines are full attention, where there are any."""
+    """Return a legend handle for full attention, or none if no ablation has it."""
     full = any(ablation.model.attention == "full" for ablation in ablations)
     return [Line2D([], [], color=DARK, label="full attention", **style)] if full else []
 
@@ -111,7 +113,13 @@ def full_attention_handles(ablations: Sequence[Ablation], **style: Any) -> list[
 def ablation_panels(
     ablations: Sequence[Ablation], height: float, *, across: int = 4, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel per ablation, at most `across` side by side; `shared`: with one vertical axis."""
+    """Return a figure with a panel per ablation, and its panels.
+
+    Args:
+        height: of a panel, in inches.
+        across: the most panels in a row.
+        shared: give all panels the same vertical axis.
+    """
     columns = min(across, len(ablations))
     rows = math.ceil(len(ablations) / columns)
     figure = Figure(figsize=(WIDTH, 1.2 + height * rows), layout="constrained")
@@ -125,7 +133,7 @@ def ablation_panels(
 
 
 def name_rows(ablations: Sequence[Ablation], axes: Axes) -> None:
-    """Name the rows of `axes` by the ablations, the first on top."""
+    """Label the rows of `axes` with the names of the ablations, the first on top."""
     axes.set_yticks(range(len(ablations)), [textwrap.shorten(ablation.name, 60) for ablation in ablations])
     axes.set_ylim(len(ablations) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -139,9 +147,16 @@ def draw_tiles(
     rows: Sequence[str],
     columns: Sequence[str],
 ) -> None:
-    """A table whose cells are coloured by `shades` (from 0 to 1; grey where there is none), with a `text` in each."""
+    """Draw a table of coloured cells.
+
+    Args:
+        shades: colour of each cell, from 0 (white) to 1 (dark blue); NaN is grey.
+        text: gives the text of the cell at (row, column).
+        rows: names of the rows.
+        columns: names of the columns.
+    """
     colors = mpl.colormaps["Blues"].with_extremes(bad="#eeeeee")
-    # up to 0.9 of the map only: its darkest blue is hard to tell from black print
+    # vmax above 1 leaves out the darkest blue, on which black text cannot be read
     axes.imshow(np.ma.masked_invalid(shades), cmap=colors, vmin=0, vmax=1.1, aspect="auto")
     for (row, column), shade in np.ndenumerate(shades):
         color = "white" if shade > 0.6 else "black"

@@ -1,4 +1,4 @@
-"""Steps to converge, of which a budget says of some runs only that they took more (scipy)."""
+"""Steps to converge when some runs are censored: they had not converged when their budget ended (scipy)."""
 
 import warnings
 
@@ -9,7 +9,7 @@ from scipy import stats
 from pipeline.reporting.intervals import CONFIDENCE
 
 MIN_RUNS = 6
-"""So many runs it takes at least for the interval of a curve to say anything."""
+"""With fewer runs, the interval of a survival curve is too wide to be drawn."""
 
 
 def not_yet_converged(runs: pd.DataFrame) -> pd.DataFrame:
@@ -18,23 +18,25 @@ def not_yet_converged(runs: pd.DataFrame) -> pd.DataFrame:
     A run that did not converge is censored at its last step; one that diverged at the last step of the longest run.
 
     Returns:
-        `step, share, low, high`: from each step on, the share of runs not yet converged, with its pointwise 95%
-        interval (Greenwood's, on the log-log scale), which is missing where there are fewer than `LEAST` runs.
+        `step, share, low, high`: the share from each step on, with its pointwise 95 % interval (Greenwood's, on the
+        log-log scale); the interval is NaN if there are fewer than `MIN_RUNS` runs.
     """
     converged = runs["converged"] == 1
-    ended = runs["steps"].where(runs["diverged"] == 0, runs["steps"].max()).astype(float)
-    taken = runs.loc[converged, "steps_to_converge"].astype(float)
-    curve = stats.ecdf(stats.CensoredData(taken, right=ended[~converged])).sf
-    rows = {"step": curve.quantiles, "share": curve.probabilities, "low": np.nan, "high": np.nan}
+    last_step = runs["steps"].where(runs["diverged"] == 0, runs["steps"].max()).astype(float)
+    steps_taken = runs.loc[converged, "steps_to_converge"].astype(float)
+    curve = stats.ecdf(stats.CensoredData(steps_taken, right=last_step[~converged])).sf
+    columns = {"step": curve.quantiles, "share": curve.probabilities, "low": np.nan, "high": np.nan}
     if len(runs) >= MIN_RUNS:
-        with warnings.catch_warnings(action="ignore"):  # that where the share is one or zero there is no interval
+        with warnings.catch_warnings(action="ignore"):  # scipy warns that a share of 0 or 1 has no interval
             interval = curve.confidence_interval(CONFIDENCE, method="log-log")
-        rows |= {"low": interval.low.probabilities, "high": interval.high.probabilities}
-    begun = pd.DataFrame({"step": [0.0], "share": 1.0, "low": 1.0, "high": 1.0})
-    return pd.concat([begun, pd.DataFrame(rows)], ignore_index=True)
+        columns |= {"low": interval.low.probabilities, "high": interval.high.probabilities}
+    start = pd.DataFrame({"step": [0.0], "share": 1.0, "low": 1.0, "high": 1.0})
+    return pd.concat([start, pd.DataFrame(columns)], ignore_index=True)
 
 
 def restricted_steps(runs: pd.DataFrame, budget: int) -> "pd.Series[float]":
-    """Steps to converge of each run, or `budget` where it took more: what is known of every run whatever its outcome,
-    so that their mean (RMST) compares ablations without leaving out those that failed."""
+    """Return the steps to converge of each run, or `budget` for a run that took more or did not converge.
+
+    Their mean (the restricted mean survival time) compares ablations without leaving out the runs that failed.
+    """
     return runs["steps_to_converge"].astype(float).fillna(np.inf).clip(upper=budget)

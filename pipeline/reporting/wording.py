@@ -1,4 +1,4 @@
-"""How a number is written: its value by its unit, an interval in one way, in a sentence or in a table."""
+"""Numbers as text: a value by its unit, an interval in one form, for sentences and for tables."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ MISSING = "–"
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] as percent; only what is exactly all or nothing reads `100%` or `0%`."""
+    """Return a share in [0, 1] as percent; only exactly 0 and 1 become `0%` and `100%`."""
     if math.isnan(share):
         return MISSING
     if share in (0.0, 1.0):
@@ -26,7 +26,7 @@ def _p(p: float) -> str:
 
 
 def _flops(flops: float) -> str:
-    from matplotlib.ticker import EngFormatter  # heavy, and not needed to say how many layers a trial has
+    from matplotlib.ticker import EngFormatter  # slow to import
 
     return EngFormatter(unit="FLOP", places=1)(flops)
 
@@ -46,7 +46,7 @@ UNITS: dict[Unit, Callable[[float], str]] = {
     "bits": lambda bits: f"{bits:.3f}",
     "more bits": lambda bits: f"{bits:+.3f}" if round(bits, 3) else "0",
 }
-KINDS: dict[IntervalKind, str] = {
+INTERVAL_NAMES: dict[IntervalKind, str] = {
     "Clopper-Pearson 95%": "95% interval ",
     "t 95%": "95% interval ",
     "Fieller 95%": "95% interval ",
@@ -55,18 +55,20 @@ KINDS: dict[IntervalKind, str] = {
 
 
 def number(value: float, unit: Unit) -> str:
-    """A value of that unit, with a true minus."""
+    """Return a value of that unit as text, with a true minus sign; `–` for NaN."""
     return MISSING if math.isnan(value) else UNITS[unit](value).replace("-", "−").replace("e−", "e-")
 
 
 def value(estimate: Estimate | None) -> str:
-    """The estimate alone."""
+    """Return the value of an estimate as text, without its interval; `–` for None."""
     return number(estimate.value, estimate.unit) if estimate else MISSING
 
 
 def interval(estimate: Estimate) -> str:
-    """`29% to 100%`; nothing where there is no interval, or none of width. Of a count of runs it is that of their
-    share."""
+    """Return the interval of an estimate, such as `29% to 100%`; empty without an interval, or if its ends are equal.
+
+    The interval of a count of runs is that of their share.
+    """
     low, high = estimate.low, estimate.high
     if low is None or high is None or low == high:
         return ""
@@ -77,8 +79,10 @@ def interval(estimate: Estimate) -> str:
 
 
 def share_interval(low: float, high: float) -> str:
-    """In percent, with as many decimals as its width deserves; an end that is not exactly all or nothing does not read
-    so."""
+    """Return the interval of a share in percent, with more decimals the narrower it is.
+
+    Only an end of exactly 0 or 1 becomes `0%` or `100%`.
+    """
     decimals = 0 if high - low >= 0.1 else 1 if high - low >= 0.01 else 2
     ends = (f"{end:.{decimals}%}" for end in (low, high))
     return " to ".join(
@@ -88,35 +92,40 @@ def share_interval(low: float, high: float) -> str:
 
 
 def with_interval(estimate: Estimate | None, noun: str = "") -> str:
-    """For a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`, `3 of 3 runs (95% interval 29% to 100%)`. `noun`: what
-    it counts."""
+    """Return an estimate for a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`, `3 of 3 runs (...)`.
+
+    `noun` follows the value: what is counted.
+    """
     if estimate is None:
         return MISSING
-    counted = estimate.unit == "count" and estimate.n is not None
-    text = f"{value(estimate)} of {estimate.n}" if counted else value(estimate)
-    text += f" {noun}" * bool(noun)
-    between = interval(estimate)
-    said = [f"{KINDS[estimate.interval]}{between}"] if between else []
-    said += [f"n = {estimate.n}"] if estimate.n is not None and not counted else []
-    return f"{text} ({', '.join(said)})" if said else text
+    is_count = estimate.unit == "count" and estimate.n is not None
+    text = f"{value(estimate)} of {estimate.n}" if is_count else value(estimate)
+    if noun:
+        text += f" {noun}"
+    details = []
+    if ends := interval(estimate):
+        details.append(f"{INTERVAL_NAMES[estimate.interval]}{ends}")
+    if estimate.n is not None and not is_count:
+        details.append(f"n = {estimate.n}")
+    return f"{text} ({', '.join(details)})" if details else text
 
 
 def brief(estimate: Estimate | str | None) -> str:
-    """For a table whose caption says the kind of interval and n: `0.49 (0.40 to 0.54)`, `3/3`."""
+    """Return an estimate for a table: `0.49 (0.40 to 0.54)`, `3/3`; the table's caption names the interval."""
     if estimate is None or isinstance(estimate, str):
         return estimate or MISSING
     if estimate.unit == "count" and estimate.n is not None:
         return f"{value(estimate)}/{estimate.n}"
-    between = interval(estimate)
-    return f"{value(estimate)} ({between})" if between else value(estimate)
+    ends = interval(estimate)
+    return f"{value(estimate)} ({ends})" if ends else value(estimate)
 
 
 def listed(items: Sequence[str], last: str = "and") -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Return the items as `a`, `a and b` or `a, b and c`."""
     return f" {last} ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
 def plural(count: float | Estimate, noun: str) -> str:
-    """`1 run`, `2 runs`."""
+    """Return a count with its noun: `1 run`, `2 runs`."""
     count = count.value if isinstance(count, Estimate) else count
     return f"{count:,.0f} {noun}" if count == 1 else f"{count:,.0f} {noun}s"

@@ -144,7 +144,7 @@ def page(told: Sequence[PlacedSection]) -> Page:
         for of, title in CHAPTERS.items()
     }
     results = appendix.pop(CHAPTERS["results"])
-    closing = Section("Where the numbers come from", sentences.text("experiment/provenance.md"))
+    closing = Section("Where the numbers come from", sentences.paragraphs("experiment/provenance.md"))
     answers = said("lead", max(1, SENTENCES // len(compared)), of=compared)
     return Page(
         TITLE, [QUESTION, *said("opening", of=compared)], answers, main, [*results, closing], said("alarm"),

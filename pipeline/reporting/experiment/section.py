@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from matplotlib import figure as matplotlib_figure
+
 from pipeline import switches
 from pipeline.params import Ablation
 from pipeline.params.score import SCORES, Score
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.comparisons import single_layer_pairs
 from pipeline.reporting.experiment.task_results import TaskResults
-from pipeline.reporting.page import Drawing, Figure, Table
+from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.wording import brief, number
 
 Chapter = Literal["results", "questions", "mechanism", "details"]
@@ -124,7 +126,7 @@ def panel_figure(
     name: str,
     title: str,
     caption: str,
-    draw: Callable[[Sequence[Ablation]], Drawing],
+    draw: Callable[[Sequence[Ablation]], matplotlib_figure.Figure],
     *,
     among: Sequence[Ablation] | None = None,
 ) -> Figure:

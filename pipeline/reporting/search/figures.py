@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.reporting import style
 from pipeline.reporting.search.study import SUBLAYERS, Study
-from pipeline.reporting.style import SHARE, SHARES, WIDTH
+from pipeline.reporting.style import SHARE_LABELS, SHARE_TICKS, WIDTH
 from pipeline.reporting.wording import plural
 
 MARKS = "osDphH8P"
@@ -57,7 +57,7 @@ def pareto(study: Study) -> Figure:
         axes.step(*reach, where="post", color="black", linewidth=1.3, label="front", zorder=2)
         figure.legend(loc="outside upper center", ncols=5, frameon=False)
     axes.set(xlabel="Residual connections kept", ylabel="Members converged", xlim=(low, high), ylim=(-0.12, 1.12))
-    axes.set_yticks(SHARE, SHARES)
+    axes.set_yticks(SHARE_TICKS, SHARE_LABELS)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 

@@ -109,7 +109,7 @@ def exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling: floa
     if ceiling is not None:
         scores.axvline(ceiling, color="black", linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
     scores.set(xlim=(-0.02, 1.02), xlabel="Test exact match at the last step")
-    scores.set_xticks(style.SHARE, style.SHARES)
+    scores.set_xticks(style.SHARE_TICKS, style.SHARE_LABELS)
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     handles = [
         *style.encoding_handles(ablations, marker="o", **dot),
