@@ -228,7 +228,7 @@ def load(where: str | Path, *, seed: int | None = None) -> TrainedModel:
     inputs: dict[str, Any] = {"vocabulary": len(there.vocabulary), "length": there.length}
     if ablation.model.uses_donors:
         drawn = _rows("train", asked, there.vocabulary, there.length, there.dataset)
-        inputs["reference"] = drawn.tokens[:DONOR_EXAMPLES]
+        inputs["donors"] = drawn.tokens[:DONOR_EXAMPLES]
     module = there.member(artifact.weights(chosen), inputs)
     return TrainedModel(ablation, chosen, module, there.vocabulary, there.length, asked, there.dataset)
 

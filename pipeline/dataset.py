@@ -99,9 +99,9 @@ class Dataset:
     @property
     def inputs(self) -> dict[str, Any]:
         """Arguments of `Transformer` that depend on the data: `vocabulary`, the number of different tokens; `length`;
-        `reference`, the donors."""
-        reference = self.examples["train"].tokens[:DONOR_EXAMPLES]
-        return {"vocabulary": len(self.vocabulary), "length": self.length, "reference": reference}
+        `donors`, the examples whose states substitutes use."""
+        donors = self.examples["train"].tokens[:DONOR_EXAMPLES]
+        return {"vocabulary": len(self.vocabulary), "length": self.length, "donors": donors}
 
 
 def write(folder: Path, problems: Problems) -> None:

@@ -126,7 +126,7 @@ def test_what_lends_its_states_is_drawn_again(tmp_path: Path) -> None:
     data = trained(tmp_path, lending)
     read = artifact.read(tmp_path / "models" / "lending", lending, data).members[1]
     asked = data.examples["test"]
-    assert pipeline.load(tmp_path / "models" / "lending").module.reference.equal(read.reference)
+    assert pipeline.load(tmp_path / "models" / "lending").module.donors.equal(read.donors)
     assert greedy(pipeline.load(tmp_path / "models" / "lending").module, asked).equal(greedy(read, asked))
 
 

@@ -28,7 +28,7 @@ def answer_logits(
         visible: maps the usual mask, and the number of samples that each example makes, to the mask to use.
         edit: as of the transformer, with the states at all positions.
     """
-    samples = model.pattern.samples(examples.tokens, examples.positions)
+    samples = model.samples(examples.tokens, examples.positions)
     apart = len(samples.tokens) // len(examples)
     last = model.residual_stream(samples.tokens, visible(samples.visible, apart), edit=edit)[-1]
     return model.logits(select_positions(last, samples.read_at)).view(*examples.positions.shape, -1)

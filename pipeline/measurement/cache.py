@@ -32,12 +32,12 @@ def points(model: Transformer) -> dict[str, Point]:
         found |= {
             f"blocks.{layer}.hook_resid_pre": Point(block, "in"),
             f"blocks.{layer}.ln1.hook_normalized": Point(block.attention.norm),
-            f"blocks.{layer}.attn.hook_pattern": Point(attention.pattern),
+            f"blocks.{layer}.attn.hook_pattern": Point(attention.attention_weights),
             f"blocks.{layer}.hook_attn_out": Point(block.attention.dropout),
             f"blocks.{layer}.hook_resid_mid": Point(block.attention),
             f"blocks.{layer}.ln2.hook_normalized": Point(block.mlp.norm),
             f"blocks.{layer}.hook_mlp_out": Point(block.mlp.dropout),
-            f"blocks.{layer}.hook_resid_post": Point(block),
+            f"blocks.{layer}.hook_resid_post": Point(block.mlp),
         }
     return found | {"ln_final.hook_normalized": Point(model.norm)}
 
@@ -66,7 +66,7 @@ def run_with_cache(
 ) -> tuple[Float[Tensor, "rows vocabulary"], Activations]:
     """Logits for what follows each row, and all that passed on the way to them. With full attention all tokens of a row
     see each other."""
-    samples = model.pattern.samples(tokens, torch.full_like(tokens[:, :1], tokens.shape[1] - 1))
+    samples = model.samples(tokens, torch.full_like(tokens[:, :1], tokens.shape[1] - 1))
     with recording(model) as seen:  # rows that lend their states go first: the others overwrite what they left
         last = model.residual_stream(samples.tokens, samples.visible)[-1]
         logits = model.logits(select_positions(last, samples.read_at))[:, 0]

@@ -55,7 +55,7 @@ def recoveries(
         return torch.full((len(model.blocks) + 1, len(places(pairs, length))), torch.nan)
     swapped = prompts.scatter(1, pairs, prompts.gather(1, pairs.flip(1)))
     last = torch.full((rows, 1), length - 1)
-    (tokens, visible, _), (others, _, _) = (model.pattern.samples(of, last) for of in (prompts, swapped))
+    (tokens, visible, _), (others, _, _) = (model.samples(of, last) for of in (prompts, swapped))
     plain, other = model.residual_stream(tokens, visible), model.residual_stream(others, visible)
     before, goal = (model.logits(stream[-1][:, -1:]) for stream in (plain, other))
 

@@ -26,7 +26,7 @@ def masks(subject: MeasurementInput) -> pd.DataFrame:
     residual connection does there, it does not keep positions for later attention. Nothing of models without a mask."""
     model, prompts = subject.model, permuted_prompts(subject.examples).prompts
     last = torch.full((len(prompts), 1), prompts.shape[1] - 1)
-    visible = model.pattern.samples(prompts, last).visible.repeat(len(model.blocks), 1, 1, 1)
+    visible = model.samples(prompts, last).visible.repeat(len(model.blocks), 1, 1, 1)
 
     def logits(*unmasked: int) -> Float64[Tensor, "prompts 1 vocabulary"]:
         seen = visible.clone()

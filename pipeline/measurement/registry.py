@@ -68,7 +68,7 @@ def residual_stream(
     With full attention all tokens of a row see each other."""
     parts = []
     for rows in tokens.split(ROWS_AT_ONCE):
-        samples = model.pattern.samples(rows, torch.full((len(rows), 1), rows.shape[1] - 1))
+        samples = model.samples(rows, torch.full((len(rows), 1), rows.shape[1] - 1))
         parts.append(torch.stack(model.residual_stream(samples.tokens, samples.visible)))
     return torch.cat(parts, dim=1)
 

@@ -1,7 +1,7 @@
-"""Dropout whose mask is a pure function of a key.
+"""Random numbers and dropout as a pure function of a key.
 
-Members of a population must not feel their neighbours, but a shared random generator hands out its numbers in the
-order they are asked for. Here the mask is a hash of (key, element), so that whoever sets the key owns the mask.
+torch's generator hands out numbers in order, so the draws of one member of a population would depend on the others.
+Here every number is a hash of (key, index): whoever sets the key determines the numbers.
 """
 
 import math
@@ -17,12 +17,12 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def _shift_right(x: Int[Tensor, "*shape"], bits: int) -> Int[Tensor, "*shape"]:
-    """Logical shift: torch's `>>` on int64 drags the sign along."""
+    """Logical shift: torch's `>>` on int64 copies the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def hash64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): int64 to int64, each bit of the input moves half of the output."""
+    """SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): flipping one input bit flips half of the output bits on average."""
     x = x * _STEP
     x = (x ^ _shift_right(x, 30)) * _MIX_1
     x = (x ^ _shift_right(x, 27)) * _MIX_2
@@ -30,13 +30,13 @@ def hash64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 
 def uniform(key: Int[Tensor, ""], shape: Sequence[int], device: torch.device) -> Float[Tensor, "..."]:
-    """Numbers in [0, 1), a pure function of the key and of their place."""
-    place = torch.arange(math.prod(shape), device=device).view(*shape)
-    return _shift_right(hash64(place + key), 40) / float(1 << 24)
+    """Uniform numbers in [0, 1), each a pure function of the key and of its index."""
+    index = torch.arange(math.prod(shape), device=device).view(*shape)
+    return _shift_right(hash64(index + key), 40) / float(1 << 24)
 
 
 class KeyedDropout(nn.Module):
-    """Zeroes a share `probability` of the elements and scales the rest, by the mask that `key` stands for."""
+    """Dropout (Srivastava et al. 2014) whose mask is determined by the buffer `key`."""
 
     key: Tensor
 

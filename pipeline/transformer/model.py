@@ -1,11 +1,11 @@
-"""The transformer: a pre-norm decoder in the nanoGPT manner (Radford et al. 2019), with tied embeddings.
+"""The transformer: a pre-norm decoder with tied embeddings, after GPT-2 (Radford et al. 2019) and nanoGPT.
 
-What varies is passed in: positional encoding, attention pattern, and for each layer and sublayer whether its
-residual connection is there, and what stands in for it where it is not.
+The configuration chooses the positional encoding, the attention pattern, which sublayers have a residual connection,
+and what substitutes the missing ones.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,14 +16,19 @@ from pipeline.params import Model
 from pipeline.transformer.attention import PATTERNS, Attention, select_positions
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
-from pipeline.transformer.substitutes import SUBSTITUTES, Donors, Substituted
+from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute
 
 Edit = Callable[[int, Float[Tensor, "batch _ width"]], Float[Tensor, "batch _ width"]]
-"""Depth (layers passed) and the states there -> the states with which it goes on."""
+"""Function of a depth (number of layers passed) and the states there that returns the states to continue with."""
+
+
+def unedited(depth: int, x: Float[Tensor, "batch _ width"]) -> Float[Tensor, "batch _ width"]:
+    """Return the states as they are: the `Edit` that changes nothing."""
+    return x
 
 
 class MLP(nn.Module):
-    """Two linear maps with a GELU between them, four times as wide inside."""
+    """Two linear maps with a GELU between them; the hidden layer is four times as wide."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -36,9 +41,7 @@ class MLP(nn.Module):
 
 
 class Sublayer(nn.Module):
-    """Norm, transformation, dropout, and the residual connection around them, or what stands in for it."""
-
-    transformation: Attention | MLP
+    """Norm, attention or MLP, dropout, and the residual connection around them or its substitute."""
 
     def __init__(self, config: Model, transformation: Attention | MLP, *, residual: bool) -> None:
         super().__init__()
@@ -46,18 +49,25 @@ class Sublayer(nn.Module):
         self.transformation = transformation
         self.dropout = KeyedDropout(config.dropout)
         self.residual = residual
-        instead = None if residual else SUBSTITUTES[config.residual_substitute]
-        self.substitute = Substituted(instead) if instead else None
+        substitute = None if residual else SUBSTITUTES[config.residual_substitute]
+        self.substitute = ResidualSubstitute(substitute) if substitute else None
 
     def forward(
-        self, x: Float[Tensor, "batch length width"], lenders: Donors, **context: Tensor | None
+        self,
+        x: Float[Tensor, "batch length width"],
+        donor_states: Float[Tensor, "donors _ width"] | None,
+        samples_per_example: int,
+        **attention_inputs: Any,
     ) -> Float[Tensor, "batch _ width"]:
-        """`context`: what the transformation is told; if that is `at`, it answers for these places alone. `lenders`:
-        for what stands in for the residual connection."""
-        update, at = self.dropout(self.transformation(self.norm(x), **context)), context.get("at")
+        """Return the output. `attention_inputs`: further arguments of `Attention`, or none for an MLP."""
+        update = self.dropout(self.transformation(self.norm(x), **attention_inputs))
         if self.residual:
-            return select_positions(x, at) + update
-        return select_positions(self.substitute(x, lenders), at) + update if self.substitute else update
+            carried = x
+        elif self.substitute:
+            carried = self.substitute(x, donor_states, samples_per_example)
+        else:
+            return update
+        return select_positions(carried, attention_inputs.get("read_at")) + update
 
 
 class Block(nn.Module):
@@ -71,28 +81,30 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length width"],
-        entering: Callable[[Tensor], Donors],
-        bias: Float[Tensor, "#batch #heads length length"],
-        at: Int[Tensor, "batch places"] | None = None,
-    ) -> Float[Tensor, "batch _ width"]:
-        """`entering`: told the states that enter a sublayer, it says who lends there."""
-        x = self.attention(x, entering(x), bias=bias, at=at)
-        return self.mlp(x, entering(x))
+        donor_states: Sequence[Float[Tensor, "donors _ width"] | None],
+        samples_per_example: int,
+        **attention_inputs: Any,
+    ) -> tuple[Float[Tensor, "batch _ width"], Float[Tensor, "batch _ width"]]:
+        """Return the states after attention and after the MLP. `donor_states`: those for attention and for the MLP."""
+        middle = self.attention(x, donor_states[0], samples_per_example, **attention_inputs)
+        return middle, self.mlp(middle, donor_states[1], samples_per_example)
 
 
 class Transformer(nn.Module):
-    """Tokens in, logits for the next token out.
+    """A decoder that maps tokens to the logits of the next token.
 
     Args:
         config: sizes and switches.
         vocabulary: number of different tokens.
-        length: longest row, in tokens.
-        reference: rows of the task, as long; in evaluation they lend their states to whatever stands in for a residual
-            connection and needs some. They are read whole: with full attention, which in training lends states of
-            prefixes to prefixes as long, that is not the same.
+        length: longest token sequence that the model reads.
+        donors: token sequences of the donors in evaluation, for substitutes that use donors. With full attention,
+            donors are read as one prefix of full length, while training takes prefixes of all lengths as donors.
+
+    Raises:
+        ValueError: the substitute uses donors, but none are given.
     """
 
-    reference: Tensor | None
+    donors: Tensor | None
 
     def __init__(
         self,
@@ -100,38 +112,34 @@ class Transformer(nn.Module):
         *,
         vocabulary: int,
         length: int,
-        reference: Int[Any, "rows {length}"] | None = None,
+        donors: Int[Any, "donors {length}"] | None = None,
     ) -> None:
         super().__init__()
-        free = config.residual_free
-        self.lends = config.uses_donors
-        if self.lends and reference is None:
-            raise ValueError(f"residual_substitute {config.residual_substitute} needs reference rows")
-        self.register_buffer("reference", torch.as_tensor(reference) if self.lends else None, persistent=False)
-        self.pattern = PATTERNS[config.attention]
+        self.uses_donors = config.uses_donors
+        if self.uses_donors and donors is None:
+            raise ValueError(f"residual_substitute {config.residual_substitute} needs donor examples")
+        self.register_buffer("donors", torch.as_tensor(donors) if self.uses_donors else None, persistent=False)
+        self.samples = PATTERNS[config.attention]
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.positional = POSITIONAL[config.positional](length, config.width, config.heads)
         self.dropout = KeyedDropout(config.dropout)
+        free = config.residual_free
         self.blocks = nn.ModuleList(
             Block(
-                Sublayer(
-                    config,
-                    Attention(config.width, config.heads, self.positional),
-                    residual=layer not in free.attention,
-                ),
+                Sublayer(config, Attention(config.width, config.heads), residual=layer not in free.attention),
                 Sublayer(config, MLP(config.width), residual=layer not in free.mlp),
             )
             for layer in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
-        self._initialise(config)
+        self._initialise(config.layers)
 
-    def _initialise(self, config: Model) -> None:
-        """GPT-2's: normal weights, those that write to the residual stream smaller the deeper the network."""
+    def _initialise(self, layers: int) -> None:
+        """Draw the weights as GPT-2 does: normal, and smaller in deep networks where they write to the stream."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 writes = name.endswith("output.weight")
-                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * config.layers) if writes else 1.0))
+                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * layers) if writes else 1.0))
 
     def residual_stream(
         self,
@@ -139,60 +147,61 @@ class Transformer(nn.Module):
         visible: Bool[Tensor, "*layers #batch length length"],
         read_at: Int[Tensor, "batch reads"] | None = None,
         *,
-        apart: int = 1,
-        edit: Edit = lambda depth, x: x,
+        samples_per_example: int = 1,
+        edit: Edit = unedited,
     ) -> list[Float[Tensor, "batch _ width"]]:
-        """The residual stream: the embeddings, then what each layer leaves; the last one only at `read_at`, if that is
-        given. `visible`: the same in all layers, or one for each. `apart`: as many samples are of one row. `edit`: what
-        the layers after a depth find there, instead of what the one before left."""
-        stream, _ = self._through(tokens, visible, read_at, apart, edit, self._reference_states())
-        return stream
+        """Return the embeddings and the states after each layer; those of the last layer only at `read_at`, if given.
 
-    def _through(
+        Args:
+            visible: which keys each query attends to, in all layers or one mask per layer.
+            samples_per_example: number of consecutive samples that are prefixes of one example.
+            edit: changes the states at any depth before the next layer reads them.
+        """
+        return self._states(tokens, visible, read_at, self._donor_states(), samples_per_example, edit)[::2]
+
+    def _states(
         self,
-        tokens: Int[Tensor, "batch length"],
-        visible: Bool[Tensor, "*layers #batch length length"],
-        read_at: Int[Tensor, "batch reads"] | None,
-        apart: int,
-        edit: Edit,
-        reference: list[Tensor] | None = None,
-    ) -> tuple[list[Float[Tensor, "batch _ width"]], list[Float[Tensor, "batch _ width"]]]:
-        """The residual stream, and the states that enter every sublayer. `reference`: those of the reference rows."""
+        tokens: Tensor,
+        visible: Tensor,
+        read_at: Tensor | None = None,
+        donor_states: list[Tensor] | None = None,
+        samples_per_example: int = 1,
+        edit: Edit = unedited,
+    ) -> list[Tensor]:
+        """Return the states that enter each sublayer, and those after the last one."""
+        bias = self.positional.bias(visible)
         x = edit(0, self.dropout(self.positional.add(self.embedding(tokens))))
-        bias = self.positional.bias(visible).to(x.dtype)
-        biases = bias.expand(len(self.blocks), *bias.shape[-4:])
-        stream = [x]
-        states: list[Tensor] = []  # not list[Tensor](), which torch.compile does not know
-
-        def entering(x: Tensor) -> Donors:
-            states.append(x.detach())
-            return Donors(reference[len(states) - 1] if reference else None, apart)
-
+        biases = bias.to(x.dtype).expand(len(self.blocks), *bias.shape[-4:])
+        states = [x]
         for layer, block in enumerate(self.blocks):
-            at = read_at if layer == len(self.blocks) - 1 and not self.lends else None
-            x = edit(layer + 1, block(x, entering, biases[layer], at))
-            stream.append(x)
-        if self.lends:
-            stream[-1] = select_positions(stream[-1], read_at)
-        return stream, states
+            of_layer = donor_states[2 * layer : 2 * layer + 2] if donor_states else (None, None)
+            # Donors' states have all positions, so that a substitute cannot be computed at `read_at` alone.
+            only_at = read_at if layer == len(self.blocks) - 1 and not self.uses_donors else None
+            attention_inputs = {"encoding": self.positional, "bias": biases[layer], "read_at": only_at}
+            middle, x = block(x, of_layer, samples_per_example, **attention_inputs)
+            x = edit(layer + 1, x)
+            states += [middle, x]
+        if self.uses_donors:
+            states[-1] = select_positions(states[-1], read_at)
+        return states
 
     @torch.no_grad()
-    def _reference_states(self) -> list[Tensor] | None:
-        """What the reference rows lend at every sublayer; nothing in training."""
-        if self.reference is None or self.training:
+    def _donor_states(self) -> list[Tensor] | None:
+        """Return the states with which the fixed donors enter each sublayer; None in training or without donors."""
+        if self.donors is None or self.training:
             return None
-        rows = self.reference
-        samples = self.pattern.samples(rows, torch.full_like(rows[:, :1], rows.shape[1] - 1))
-        return self._through(samples.tokens, samples.visible, None, 1, lambda depth, x: x)[1]
+        last = torch.full_like(self.donors[:, :1], self.donors.shape[1] - 1)
+        samples = self.samples(self.donors, last)
+        return self._states(samples.tokens, samples.visible)
 
     def forward(
         self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]
     ) -> Float[Tensor, "batch reads vocabulary"]:
-        """Logits for the token after each of `positions`, which never look beyond that position."""
-        samples = self.pattern.samples(tokens, positions)
-        x = self.residual_stream(*samples, apart=len(samples.tokens) // len(tokens))[-1]
+        """Return the logits for the token after each of `positions`; no later token has any effect on them."""
+        samples = self.samples(tokens, positions)
+        x = self.residual_stream(*samples, samples_per_example=len(samples.tokens) // len(tokens))[-1]
         return self.logits(x).view(*positions.shape, -1)
 
     def logits(self, x: Float[Tensor, "batch reads width"]) -> Float[Tensor, "batch reads vocabulary"]:
-        """For the next token, from what the last layer leaves."""
+        """Return the logits for the next token, from the states after the last layer."""
         return self.norm(x) @ self.embedding.weight.T

@@ -1,43 +1,50 @@
-"""Positional encodings, one small class each, found by name in `POSITIONAL`.
+"""Positional encodings, one small class each, registered in `POSITIONAL`.
 
-An encoding may act in three places: on the residual stream (`add`), on queries and keys (`rotate`), or on the
-attention scores (`bias`). What a class does not override leaves things as they are.
+An encoding acts in one of three places: it is added to the residual stream (`add`), rotates queries and keys
+(`rotate`), or is added to the attention scores (`bias`). A method that a class does not override changes nothing.
 
-Tables are computed in float64 and rounded: the last digits of a float32 sine are the processor's own.
+Tables are computed in float64 and rounded, because the last digits of a float32 sine differ between processors.
 """
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from pipeline.params.model import PositionalName
+
+EMBEDDING_SCALE = 0.02
+"""Standard deviation of the initial embeddings and weights (GPT-2)."""
+
 
 class Positional(nn.Module):
-    """No encoding, and the base of the others: every hook is the identity.
+    """No positional encoding, and the base class of all others.
 
     Args:
-        length: longest row, in tokens.
+        length: longest token sequence.
         width: units of the residual stream.
-        heads: attention heads of `width / heads` units.
+        heads: attention heads, of `width / heads` units each.
     """
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__()
 
     def add(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
-        """The residual stream with positions added."""
+        """Return the embeddings `x` with positions added."""
         return x
 
     def rotate(
-        self, x: Float[Tensor, "batch heads places units"], at: Int[Tensor, "batch places"] | None = None
-    ) -> Float[Tensor, "batch heads places units"]:
-        """Queries or keys with their positions turned in: those named, or else 0, 1, 2, ..."""
+        self, x: Float[Tensor, "batch heads length units"], positions: Int[Tensor, "batch length"] | None = None
+    ) -> Float[Tensor, "batch heads length units"]:
+        """Return queries or keys `x`, rotated by their `positions` (default: 0, 1, 2, ...)."""
         return x
 
     def bias(self, visible: Bool[Tensor, "*samples length length"]) -> Float[Tensor, "*samples _ length length"]:
-        """What is added to the attention scores, `[sample, head, key, query]`: minus infinity where the query (last
-        axis but one of `visible`) does not see the key."""
-        seen = visible.mT.unsqueeze(-3)
-        return torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, -torch.inf)
+        """Return the term added to the attention scores, `[sample, head, key, query]`.
+
+        It is minus infinity where `visible[sample, query, key]` is false.
+        """
+        by_key = visible.mT.unsqueeze(-3)
+        return torch.zeros(by_key.shape, device=by_key.device).masked_fill(~by_key, -torch.inf)
 
 
 class Learned(Positional):
@@ -54,14 +61,14 @@ class Learned(Positional):
 class Sinusoidal(Positional):
     """Fixed sines and cosines, added to the embeddings (Vaswani et al. 2017, section 3.5).
 
-    Scaled by the embeddings' initial size: at unit size they would drown the tokens.
+    They are scaled like the initial embeddings: at amplitude 1 they would drown the tokens.
     """
 
     table: Tensor
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
-        angles = angular(length, width)
+        angles = position_angles(length, width)
         table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
         self.register_buffer("table", (EMBEDDING_SCALE * table).float(), persistent=False)
 
@@ -70,28 +77,31 @@ class Sinusoidal(Positional):
 
 
 class Rotary(Positional):
-    """Queries and keys turned by an angle proportional to their position (Su et al. 2021, arXiv 2104.09864): each two
-    units in a row are a complex number."""
+    """Queries and keys rotated by an angle proportional to their position (Su et al. 2021, arXiv 2104.09864).
 
-    turns: Tensor
+    Units 2i and 2i+1 are the real and imaginary part of one complex number.
+    """
+
+    rotations: Tensor
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
-        angles = angular(length, width // heads)
-        turns = torch.stack((angles.cos(), angles.sin()), dim=-1)
-        self.register_buffer("turns", turns.float(), persistent=False)
+        angles = position_angles(length, width // heads)
+        rotations = torch.stack((angles.cos(), angles.sin()), dim=-1)
+        self.register_buffer("rotations", rotations.float(), persistent=False)
 
     def rotate(
-        self, x: Float[Tensor, "batch heads places units"], at: Int[Tensor, "batch places"] | None = None
-    ) -> Float[Tensor, "batch heads places units"]:
-        turns = self.turns[: x.shape[-2]] if at is None else self.turns[at].unsqueeze(-4)
-        pairs = x.to(turns.dtype).unflatten(-1, (-1, 2))  # there are no complex bfloat16
-        return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns)).flatten(-2)
+        self, x: Float[Tensor, "batch heads length units"], positions: Int[Tensor, "batch length"] | None = None
+    ) -> Float[Tensor, "batch heads length units"]:
+        rotations = self.rotations[: x.shape[-2]] if positions is None else self.rotations[positions].unsqueeze(-4)
+        pairs = x.to(rotations.dtype).unflatten(-1, (-1, 2))  # torch has no complex bfloat16
+        return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rotations)).flatten(-2)
 
 
 class Alibi(Positional):
-    """A penalty on the scores, linear in distance, its slope falling from head to head (Press et al. 2021,
-    arXiv 2108.12409). With full attention the distance counts the same in both directions.
+    """A penalty on attention scores, linear in distance, with a slope per head (Press et al. 2021, arXiv 2108.12409).
+
+    With full attention, positions before and after the query are penalised alike.
     """
 
     penalty: Tensor
@@ -99,8 +109,8 @@ class Alibi(Positional):
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
         slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
-        places = torch.arange(length)
-        distance = (places[:, None] - places).abs()
+        positions = torch.arange(length)
+        distance = (positions[:, None] - positions).abs()
         self.register_buffer("penalty", slopes[:, None, None] * distance, persistent=False)
 
     def bias(self, visible: Bool[Tensor, "*samples length length"]) -> Float[Tensor, "*samples heads length length"]:
@@ -108,15 +118,12 @@ class Alibi(Positional):
         return super().bias(visible) - self.penalty[:, :length, :length]
 
 
-def angular(length: int, units: int) -> Float[Tensor, "length pairs"]:
-    """The angle of each pair of units at each position, in radians, falling from 1 to 1/10,000 a position."""
+def position_angles(length: int, units: int) -> Float[Tensor, "length pairs"]:
+    """Angle of each pair of units at each position, in radians: from 1 radian per position down to 1/10,000."""
     return torch.arange(length)[:, None] / 10_000.0 ** (torch.arange(0, units, 2).double() / units)
 
 
-EMBEDDING_SCALE = 0.02
-"""Standard deviation of the initial embeddings and weights (GPT-2)."""
-
-POSITIONAL: dict[str, type[Positional]] = {
+POSITIONAL: dict[PositionalName, type[Positional]] = {
     "none": Positional,
     "learned": Learned,
     "sinusoidal": Sinusoidal,

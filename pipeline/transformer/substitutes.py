@@ -1,9 +1,9 @@
-"""What stands in for a residual connection that is missing: a part of what it would carry, or the sham of such a part.
+"""Substitutes for missing residual connections: each carries one part of what the connection would carry.
 
-A sublayer gives y = f(norm(x)) + r. A residual connection is r = x. A substitute makes r of the states of rows that
-lend theirs, without gradient, so that what comes of it is not learned there. Which rows lend is a rule that does not
-depend on how predictions are batched: in training the rows of a batch lend to each other, each to the one before it;
-in evaluation a model's reference rows lend to every row, the first of them where a single one does.
+A sublayer returns f(norm(x)) + r. With a residual connection, r = x. A substitute computes r from the states of donor
+examples, without gradient, so that nothing is learned there. Donors do not depend on how predictions are batched: in
+training, the donor of an example is the next one of its batch; in evaluation, the donors of all examples are a fixed
+set of training examples (the first of them where a single donor is used).
 """
 
 import math
@@ -14,95 +14,77 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from pipeline.params.model import SubstituteName
 from pipeline.transformer.dropout import uniform
 
-States = Float[Tensor, "#rows _ width"]
-"""Of as many positions as the lenders have, or one that is meant for all."""
-
-
-class DonorStates(NamedTuple):
-    """States that enter the sublayer, without gradient."""
-
-    every: Float[Tensor, "lenders length width"]
-    """Of all rows that lend."""
-    other: Float[Tensor, "#rows length width"]
-    """Of the row that lends to each row."""
-
-
-class Donors(NamedTuple):
-    """Who lends."""
-
-    reference: Float[Tensor, "lenders length width"] | None
-    """The states of the reference rows; None: the rows lend to each other."""
-    apart: int
-    """Then each to the one that comes so many before it: as many samples are of one row."""
-
-    def states_for(self, x: Float[Tensor, "rows length width"]) -> DonorStates:
-        """To rows whose states are `x`."""
-        every = x.detach() if self.reference is None else self.reference
-        return DonorStates(every, every.roll(-self.apart, 0) if self.reference is None else every[:1])
+States = Float[Tensor, "#samples _ width"]
+"""One state per position of the donors, or a single one for all positions."""
 
 
 class SubstituteContext(NamedTuple):
-    """What a substitute may know beside states."""
+    """What a substitute may depend on beside the state that it replaces."""
 
+    donors: Float[Tensor, "donors length width"]
+    """Detached states of all donors where they enter the sublayer."""
+    donor: Float[Tensor, "#samples length width"]
+    """Detached states of the donor assigned to each sample."""
     key: Int[Tensor, ""]
-    """What random numbers come from."""
-    fresh: bool
-    """Whether they are drawn for each row; otherwise all rows share them."""
+    """Key of the random numbers (see `dropout.uniform`)."""
+    per_sample: bool
+    """True: every sample has its own random numbers; false: all samples share them."""
     faded: Float[Tensor, ""]
-    """0 when training begins, 1 from its middle on."""
+    """0 when training begins, 1 from the middle of training on."""
 
 
-Substitute = Callable[[Float[Tensor, "rows length width"], DonorStates, SubstituteContext], States]
+Substitute = Callable[[Float[Tensor, "samples length width"], SubstituteContext], States]
 
 
-def backward(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
-    """The path of the gradient, no content."""
+def backward(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+    """Return zeros that pass the gradient on: the backward half of a residual connection."""
     return x - x.detach()
 
 
-def forward(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
-    """All content, no path for the gradient."""
+def forward(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+    """Return `x` without its gradient: the forward half of a residual connection."""
     return x.detach()
 
 
-def other_row(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
-    """Another row's state at the same position: real states of the slot, wrong tokens."""
-    return lent.other
+def other_row(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+    """Return the donor's state at the same position: a real state of that position, computed from other tokens."""
+    return context.donor
 
 
-def elsewhere(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
-    """Another row's state at a position that is drawn per row: real states, wrong slot and wrong tokens."""
-    rows, length = len(x) if moment.fresh else 1, lent.other.shape[-2]
-    position = (uniform(moment.key, (rows, 1, 1), x.device) * length).long()
-    return lent.other.take_along_dim(position, dim=-2)
+def elsewhere(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+    """Return the donor's state at one random position: a real state of another position, computed from other tokens."""
+    samples, length = len(x) if context.per_sample else 1, context.donor.shape[-2]
+    position = (uniform(context.key, (samples, 1, 1), x.device) * length).long()
+    return context.donor.take_along_dim(position, dim=-2)
 
 
-def slot_mean(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
-    """The mean over rows, by position: the slot alone, at the network's own scale."""
-    return lent.every.mean(0, keepdim=True)
+def slot_mean(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+    """Return the mean of the donors' states at each position: it depends on the position and on no token."""
+    return context.donors.mean(0, keepdim=True)
 
 
-def all_mean(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
-    """The mean over rows and positions, one vector: the sham of `slot_mean`."""
-    return lent.every.mean((0, 1), keepdim=True)
+def all_mean(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+    """Return the mean over donors and positions, a single vector: the control for `slot_mean`."""
+    return context.donors.mean((0, 1), keepdim=True)
 
 
-def noise(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
-    """Gaussian, with the root mean square of the states: scale alone."""
-    shape = (len(x) if moment.fresh else 1, *lent.other.shape[-2:])
-    radius, angle = uniform(moment.key, (2, *shape), x.device).to(x.dtype)
+def noise(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+    """Return Gaussian noise with the root mean square of the donors' states."""
+    shape = (len(x) if context.per_sample else 1, *context.donor.shape[-2:])
+    radius, angle = uniform(context.key, (2, *shape), x.device).to(x.dtype)
     normal = (-2.0 * torch.log1p(-radius)).sqrt() * torch.cos(2.0 * math.pi * angle)  # Box and Muller 1958
-    return normal * lent.every.square().mean().sqrt()
+    return normal * context.donors.square().mean().sqrt()
 
 
-def fade(x: Float[Tensor, "rows length width"], lent: DonorStates, moment: SubstituteContext) -> States:
-    """A residual connection that fades away over the first half of training; evaluated is what then remains."""
-    return (1.0 - moment.faded) * x
+def fade(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+    """Return `x`, scaled from 1 down to 0 over the first half of training: a residual connection that disappears."""
+    return (1.0 - context.faded) * x
 
 
-SUBSTITUTES: dict[str, Substitute | None] = {
+SUBSTITUTES: dict[SubstituteName, Substitute | None] = {
     "none": None,
     "backward": backward,
     "forward": forward,
@@ -115,9 +97,12 @@ SUBSTITUTES: dict[str, Substitute | None] = {
 }
 
 
-class Substituted(nn.Module):
-    """A substitute at one sublayer, with what it may know beside states: in training that is for others to set, in
-    evaluation training is over and nothing is drawn anew."""
+class ResidualSubstitute(nn.Module):
+    """The substitute at one sublayer.
+
+    In training, the population sets the buffers `key` and `faded`. In evaluation the key is fixed, all samples share
+    their random numbers, and fading is complete.
+    """
 
     key: Tensor
     faded: Tensor
@@ -128,7 +113,26 @@ class Substituted(nn.Module):
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("faded", torch.zeros(()), persistent=False)
 
-    def forward(self, x: Float[Tensor, "rows length width"], lenders: Donors) -> States:
-        over = SubstituteContext(torch.ones_like(self.key), False, torch.ones_like(self.faded))
-        now = SubstituteContext(self.key, True, self.faded) if self.training else over
-        return self.substitute(x, lenders.states_for(x), now)[..., : x.shape[-2], :]
+    def forward(
+        self,
+        x: Float[Tensor, "samples length width"],
+        donors: Float[Tensor, "donors _ width"] | None,
+        samples_per_example: int,
+    ) -> States:
+        """Return what is added to the sublayer's output in place of `x`.
+
+        Args:
+            donors: states of a fixed set of donors; None: each sample's donor belongs to the next example of the batch.
+            samples_per_example: number of consecutive samples that are prefixes of one example.
+        """
+        if donors is None:
+            donors = x.detach()
+            donor = donors.roll(-samples_per_example, 0)
+        else:
+            donor = donors[:1]
+        if self.training:
+            context = SubstituteContext(donors, donor, self.key, True, self.faded)
+        else:
+            key, faded = torch.ones_like(self.key), torch.ones_like(self.faded)
+            context = SubstituteContext(donors, donor, key, False, faded)
+        return self.substitute(x, context)[..., : x.shape[-2], :]

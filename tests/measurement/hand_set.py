@@ -36,7 +36,7 @@ def short_rows() -> Examples:
 
 def untrained(seed: int = 0, length: int = 16, **switches: object) -> Transformer:
     """As a member starts."""
-    inputs = {"vocabulary": VOCABULARY, "length": length, "reference": random_rows(6, length, VOCABULARY)}
+    inputs = {"vocabulary": VOCABULARY, "length": length, "donors": random_rows(6, length, VOCABULARY)}
     return initial_model(model(**switches), seed=seed, **inputs).eval()
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from pipeline.measurement.cache import points, run_with_cache
-from pipeline.transformer.attention import PATTERNS
 from tests.measurement.hand_set import VOCABULARY, untrained
 
 LENGTH = 9
@@ -36,7 +35,7 @@ def test_every_point_is_seen_and_they_fit_together(switches: dict[str, object]) 
     model, rows = untrained(layers=2, length=LENGTH, **switches), tokens()
     _, seen = run_with_cache(model, rows)
     assert set(seen) == set(points(model))
-    stream = model.residual_stream(*PATTERNS[model_attention(switches)].samples(rows, last(rows))[:2])
+    stream = model.residual_stream(*model.samples(rows, last(rows))[:2])
     for layer in (0, 1):
         at = {name: seen[f"blocks.{layer}.hook_{name}"] for name in ("resid_mid", "resid_post", "attn_out", "mlp_out")}
         torch.testing.assert_close(at["resid_post"], stream[layer + 1])
@@ -49,10 +48,6 @@ def test_every_point_is_seen_and_they_fit_together(switches: dict[str, object]) 
         torch.testing.assert_close(pattern.sum(-1), torch.ones(pattern.shape[:-1]))
         if switches.get("attention") != "full":
             assert (pattern.triu(1) == 0).all()
-
-
-def model_attention(switches: dict[str, object]) -> str:
-    return str(switches.get("attention", "causal"))
 
 
 def last(rows: torch.Tensor) -> torch.Tensor:

@@ -137,7 +137,7 @@ def test_a_learned_table_is_erased_exactly() -> None:
 
     def logits(tokens: torch.Tensor) -> torch.Tensor:
         edit = lambda depth, x: states.without_mean(x) if depth == 0 else x  # noqa: E731
-        samples = seen.model.pattern.samples(tokens, last)
+        samples = seen.model.samples(tokens, last)
         return seen.model.logits(seen.model.residual_stream(samples.tokens, samples.visible, edit=edit)[-1][:, -1:])
 
     for place in range(4):

@@ -64,16 +64,14 @@ def test_an_update_as_large_as_the_signal_is_half_of_what_leaves() -> None:
     with torch.no_grad():
         normalised = nn.functional.layer_norm(made.embedding.weight, made.embedding.weight.shape[-1:], eps=0.0)
         made.embedding.weight.copy_(normalised)
-    made.pattern = Alone()
+    made.samples = only_themselves
     share = numbers(measured(made, layers=1), "update_share", sublayer="attention").item()
     assert share == pytest.approx(0.5, abs=1e-4)  # what a norm's epsilon leaves of one
 
 
-class Alone:
-    """A pattern in which every token sees itself alone."""
-
-    def samples(self, tokens, positions):
-        return Samples(tokens, torch.eye(tokens.shape[-1], dtype=torch.bool)[None], positions)
+def only_themselves(tokens, positions) -> Samples:
+    """A pattern in which every token attends to itself alone."""
+    return Samples(tokens, torch.eye(tokens.shape[-1], dtype=torch.bool)[None], positions)
 
 
 def test_watching_leaves_no_trace() -> None:

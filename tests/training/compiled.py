@@ -17,8 +17,8 @@ def one_graph(run, mode, fullgraph):  # type: ignore[no-untyped-def]
 def main() -> None:
     torch.compile = one_graph
     config = Model(layers=1, heads=2, width=8, dropout=0.3, residual_free=[0], residual_substitute="noise")
-    reference, tokens = torch.randint(VOCABULARY, (2, 3, 4, LENGTH), generator=torch.Generator().manual_seed(0))
-    shape = {"vocabulary": VOCABULARY, "length": LENGTH, "reference": reference[0]}
+    donors, tokens = torch.randint(VOCABULARY, (2, 3, 4, LENGTH), generator=torch.Generator().manual_seed(0))
+    shape = {"vocabulary": VOCABULARY, "length": LENGTH, "donors": donors[0]}
     one, other = (Population(config, [3, 1, 4], compiled=yes, **shape).train().double() for yes in (True, False))
     positions = torch.tensor([2, 3]).expand(3, 4, 2)
     for members in (3, 2):

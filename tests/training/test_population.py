@@ -13,8 +13,8 @@ from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import model, training
 
 VOCABULARY, LENGTH, BATCH = 5, 6, 8
-REFERENCE = torch.randint(VOCABULARY, (4, LENGTH), generator=torch.Generator().manual_seed(9))
-SHAPE = {"vocabulary": VOCABULARY, "length": LENGTH, "reference": REFERENCE}
+DONORS = torch.randint(VOCABULARY, (4, LENGTH), generator=torch.Generator().manual_seed(9))
+SHAPE = {"vocabulary": VOCABULARY, "length": LENGTH, "donors": DONORS}
 
 
 def rows(seed: int) -> tuple[Tensor, Tensor]:

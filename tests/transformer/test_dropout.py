@@ -1,4 +1,4 @@
-"""Dropout by key: the share, the scale, and that a key owns its mask."""
+"""Keyed dropout: the share of zeros, the scale, and that the mask depends on the key alone."""
 
 import torch
 from hypothesis import given, settings
@@ -9,7 +9,7 @@ from pipeline.transformer.dropout import KeyedDropout, hash64
 
 @settings(max_examples=20)
 @given(key=st.integers(-(2**63), 2**63 - 1), probability=st.floats(0.05, 0.9))
-def test_the_share_dropped_and_the_mean_are_right(key: int, probability: float) -> None:
+def test_the_share_of_zeros_and_the_scale_of_the_rest_match_the_probability(key: int, probability: float) -> None:
     dropout = KeyedDropout(probability)
     dropout.key = torch.tensor(key)
     out = dropout(torch.ones(40_000))
@@ -18,7 +18,7 @@ def test_the_share_dropped_and_the_mean_are_right(key: int, probability: float) 
     torch.testing.assert_close(out[out != 0], torch.full_like(out[out != 0], 1 / (1 - probability)))
 
 
-def test_a_key_owns_its_mask_and_different_keys_are_independent() -> None:
+def test_equal_keys_give_equal_masks_and_different_keys_independent_ones() -> None:
     dropout, masks = KeyedDropout(0.5), []
     for key in (1, 2, 1):
         dropout.key = hash64(torch.tensor(key))

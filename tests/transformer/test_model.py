@@ -1,4 +1,4 @@
-"""What must hold for every transformer: who may see whom, and what each switch does."""
+"""What holds for every transformer: no token affects earlier predictions, and each switch does what its name says."""
 
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -22,20 +22,20 @@ LENGTH, VOCABULARY, BATCH = 9, 7, 5
 
 
 def built(config: Model, seed: int = 0) -> Transformer:
-    """In double precision and with weights large enough that every path matters."""
+    """A transformer in float64 with weights so large that every path affects the prediction."""
     torch.manual_seed(seed)
-    reference = torch.randint(VOCABULARY, (4, LENGTH), generator=torch.Generator().manual_seed(9))
-    transformer = Transformer(config, vocabulary=VOCABULARY, length=LENGTH, reference=reference).double()
+    donors = torch.randint(VOCABULARY, (4, LENGTH), generator=torch.Generator().manual_seed(9))
+    transformer = Transformer(config, vocabulary=VOCABULARY, length=LENGTH, donors=donors).double()
     for parameter in transformer.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return transformer.eval()
 
 
-def rows(seed: int = 0) -> Tensor:
+def examples(seed: int = 0) -> Tensor:
     return torch.randint(VOCABULARY, (BATCH, LENGTH), generator=torch.Generator().manual_seed(seed))
 
 
-def after(*positions: int) -> Tensor:
+def reads(*positions: int) -> Tensor:
     return torch.tensor(positions).expand(BATCH, len(positions))
 
 
@@ -54,36 +54,36 @@ def configurations(draw: st.DrawFn, without: Sequence[str] = ()) -> Model:
 
 @settings(max_examples=40)
 @given(config=configurations(), position=st.integers(0, LENGTH - 2))
-def test_a_prediction_never_sees_what_comes_after_its_position(config: Model, position: int) -> None:
-    transformer, original = built(config), rows(0)
-    changed = torch.cat((original[:, : position + 1], rows(1)[:, position + 1 :]), dim=1)
+def test_later_tokens_do_not_affect_a_prediction(config: Model, position: int) -> None:
+    transformer, original = built(config), examples(0)
+    changed = torch.cat((original[:, : position + 1], examples(1)[:, position + 1 :]), dim=1)
     torch.testing.assert_close(
-        transformer(original, after(position)), transformer(changed, after(position)), rtol=0, atol=0
+        transformer(original, reads(position)), transformer(changed, reads(position)), rtol=0, atol=0
     )
 
 
 @settings(max_examples=25)
 @given(config=configurations())
-def test_predictions_asked_for_together_equal_those_asked_for_alone(config: Model) -> None:
+def test_predictions_do_not_depend_on_the_positions_read_with_them(config: Model) -> None:
     transformer = built(config)
-    together = transformer(rows(), after(2, 5, 8))
+    together = transformer(examples(), reads(2, 5, 8))
     for read, position in enumerate((2, 5, 8)):
-        prefix = rows()[:, : position + 1]
-        torch.testing.assert_close(together[:, read], transformer(prefix, after(position))[:, 0])
+        prefix = examples()[:, : position + 1]
+        torch.testing.assert_close(together[:, read], transformer(prefix, reads(position))[:, 0])
 
 
 def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tensor:
-    """Logits after the last tokens of `prefixes`: every position of every layer, one sublayer after the other."""
+    """Naive reference implementation: logits after the last tokens of `prefixes`, without donors."""
     batch, length = prefixes.shape
-    place, head = torch.arange(length).double(), torch.arange(1, config.heads + 1).double()
+    position, head = torch.arange(length).double(), torch.arange(1, config.heads + 1).double()
     mask = torch.zeros(length, length).double()
     if config.attention == "causal":
         mask = mask.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
     if config.positional == "alibi":
-        mask = mask - 2.0 ** (-8 * head / config.heads)[:, None, None] * (place[:, None] - place).abs()
+        mask = mask - 2.0 ** (-8 * head / config.heads)[:, None, None] * (position[:, None] - position).abs()
 
-    def turned(x: Tensor) -> Tensor:
-        cosine, sine = transformer.positional.turns[:length].unbind(-1)
+    def rotated(x: Tensor) -> Tensor:
+        cosine, sine = transformer.positional.rotations[:length].unbind(-1)
         even, odd = x[..., 0::2], x[..., 1::2]
         return torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1).flatten(-2)
 
@@ -97,7 +97,7 @@ def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tenso
         heads = attention.query_key_value(block.attention.norm(x)).view(batch, length, 3, config.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         if config.positional == "rotary":
-            query, key = turned(query), turned(key)
+            query, key = rotated(query), rotated(key)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         update = attention.output(mixed.transpose(1, 2).flatten(2))
         x = carried(x, layer in config.residual_free.attention) + update
@@ -109,14 +109,15 @@ def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tenso
 @settings(max_examples=40)
 @given(config=configurations(without=get_args(DonorSubstitute)))
 def test_predictions_and_gradients_are_those_of_a_textbook_decoder(config: Model) -> None:
-    """To rounding, in float64, from prefixes of three lengths, asked for in no order."""
-    transformer, asked = built(config), (5, 8, 2)
+    transformer, positions = built(config), (5, 8, 2)
     weights = list(transformer.parameters())
-    made = transformer(rows(), after(*asked))
-    expected = torch.stack([textbook(transformer, config, rows()[:, : position + 1]) for position in asked], dim=1)
-    torch.testing.assert_close(made, expected, rtol=1e-9, atol=1e-9)
-    found, right = (torch.autograd.grad(logits.sin().sum(), weights) for logits in (made, expected))
-    torch.testing.assert_close(found, right, rtol=1e-8, atol=1e-8)
+    logits = transformer(examples(), reads(*positions))
+    expected = torch.stack(
+        [textbook(transformer, config, examples()[:, : position + 1]) for position in positions], dim=1
+    )
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
+    gradients = [torch.autograd.grad(output.sin().sum(), weights) for output in (logits, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("positional", sorted(POSITIONAL))
@@ -126,15 +127,15 @@ def test_only_order_blind_architectures_ignore_the_order_of_earlier_tokens(
     positional: str, attention: str, layers: int
 ) -> None:
     transformer = built(model(positional=positional, attention=attention, layers=layers))
-    shuffled = rows()[:, [3, 0, 6, 1, 7, 2, 5, 4, 8]]
-    change = (transformer(rows(), after(8)) - transformer(shuffled, after(8))).abs().max().item()
+    shuffled = examples()[:, [3, 0, 6, 1, 7, 2, 5, 4, 8]]
+    change = (transformer(examples(), reads(8)) - transformer(shuffled, reads(8))).abs().max().item()
     blind = positional == "none" and (attention == "full" or layers == 1)
     assert (change < 1e-12) if blind else (change > 1e-6)
 
 
 @pytest.mark.parametrize("positional", ["rotary", "alibi"])
-def test_relative_encodings_see_distances_only(positional: str) -> None:
-    """With the same query and key everywhere, scores are alike along diagonals, and differ across them."""
+def test_scores_of_relative_encodings_depend_on_distances_alone(positional: str) -> None:
+    """With equal queries and equal keys, scores are constant along diagonals and differ between them."""
     encoding = POSITIONAL[positional](LENGTH, 16, 2).double()
     query, key = torch.randn(2, 1, 2, 1, 8, dtype=torch.double).expand(-1, -1, -1, LENGTH, -1)
     everything = torch.ones(1, LENGTH, LENGTH, dtype=torch.bool)
@@ -145,7 +146,7 @@ def test_relative_encodings_see_distances_only(positional: str) -> None:
 
 @pytest.mark.parametrize("sublayer", ["attention", "mlp"])
 def test_without_a_residual_connection_nothing_bypasses_the_sublayer(sublayer: str) -> None:
-    """Silencing the sublayer's output erases the stream exactly where its residual connection is missing."""
+    """With zero output weights the stream is zero exactly if the residual connection is missing."""
     for free in (False, True):
         config = model(layers=1, residual_free={sublayer: [0]} if free else {})
         transformer = built(config)
@@ -153,17 +154,17 @@ def test_without_a_residual_connection_nothing_bypasses_the_sublayer(sublayer: s
         getattr(block, sublayer).transformation.output.weight.data.zero_()
         if sublayer == "attention":
             block.mlp.transformation.output.weight.data.zero_()
-        samples = transformer.pattern.samples(rows(), after(8))
+        samples = transformer.samples(examples(), reads(8))
         last = transformer.residual_stream(samples.tokens, samples.visible)[-1]
         assert bool((last == 0).all()) == free
 
 
-def test_the_residual_stream_has_the_embeddings_first_and_one_entry_a_layer() -> None:
+def test_the_residual_stream_is_the_embeddings_and_the_states_after_each_layer() -> None:
     transformer = built(model(layers=3))
-    samples = transformer.pattern.samples(rows(), after(8))
+    samples = transformer.samples(examples(), reads(8))
     stream = transformer.residual_stream(samples.tokens, samples.visible)
     assert len(stream) == 4
-    torch.testing.assert_close(stream[0], transformer.embedding(rows()))
+    torch.testing.assert_close(stream[0], transformer.embedding(examples()))
 
 
 def test_embeddings_are_tied_and_counted_once() -> None:
