@@ -5,9 +5,9 @@ model = pipeline.load("nope-causal")
 model.predict(["123+456="])
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, permutations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,15 +25,14 @@ from pipeline.errors import UserError
 from pipeline.measurement.cache import run_with_cache
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.registry import MeasurementInput, random_rows
-from pipeline.params import Ablation
+from pipeline.params import Ablation, task
 from pipeline.params.config import shorten, suggest
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import MODELS
 from pipeline.stages.analyze import RANDOM_ROWS
 from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
-from pipeline.training import artifact
-from pipeline.training.artifact import CONFIG
+from pipeline.training.artifact import CONFIG, Artifact
 from pipeline.transformer.model import Transformer
 
 HERE = Path(__file__).parent
@@ -58,24 +57,34 @@ class TrainedModel:
     """A trained member, and what its tokens mean. Prompts are text; those of one call must be alike long, but for
     `predict`."""
 
-    ablation: Ablation
+    artifact: Artifact
     seed: int
     module: Transformer
     """In evaluation mode, on the CPU, float32."""
-    vocabulary: list[str]
-    length: int
-    """The longest input, in tokens."""
     problems: Problems
     """Those it was trained on."""
-    digests: Mapping[str, str]
-    """Of the files it was trained on."""
+
+    @property
+    def ablation(self) -> Ablation:
+        """The ablation as it was trained."""
+        return self.artifact.ablation
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The character of each token."""
+        return self.artifact.vocabulary
+
+    @property
+    def length(self) -> int:
+        """Longest input, in tokens."""
+        return self.artifact.length
 
     def tokens(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
         """The prompts as the model reads them.
 
         Raises:
-            UserError: there are none, or a text in place of a list; one is empty, has a character that the model
-            does not know, is longer than what it was trained on, or not as long as the first.
+            UserError: the list is empty or a single text; a prompt is empty, has an unknown character, is longer than
+                the training inputs, or differs in length from the first.
         """
         if not _listed(prompts):
             raise UserError("prompts: the list is empty")
@@ -165,7 +174,7 @@ class TrainedModel:
         if asked.of_answers and self.ablation.task.score != EXACT_MATCH:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
         random = random_rows(RANDOM_ROWS, self.length, len(self.vocabulary))
-        held_out = _rows("validation", self.problems, self.vocabulary, self.length, self.digests)
+        held_out = _rows("validation", self.problems, self.artifact)
         return asked.function(MeasurementInput(deepcopy(self.module).double(), self.ablation, held_out, random))
 
 
@@ -176,19 +185,19 @@ def _listed(prompts: Sequence[str]) -> Sequence[str]:
     return prompts
 
 
-def _rows(split: str, asked: Problems, vocabulary: list[str], length: int, digests: Mapping[str, str]) -> Examples:
+def _rows(split: str, asked: Problems, artifact: Artifact) -> Examples:
     """A split of these problems, drawn again.
 
     Raises:
         UserError: that gives another one than the model was trained on.
     """
     table = asked.splits()[split]
-    if files.digest(files.as_csv(table)) != digests[f"{split}.csv"]:
+    if files.digest(files.as_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
         raise UserError(
             f"{split}.csv of {asked.task.name}: drawn again, it is not what the model was trained with; the file or "
             f"package that it is from has changed"
         )
-    return encode(table, vocabulary, asked.end, length=length + 1)
+    return encode(table, artifact.vocabulary, asked.end, length=artifact.length + 1)
 
 
 def all_orders(prompt: str) -> list[str]:
@@ -220,17 +229,15 @@ def load(where: str | Path, *, seed: int | None = None) -> TrainedModel:
         UserError: there is no such ablation or seed, or a file of it is missing or altered.
     """
     folder = _folder(Path(where))
-    there = artifact.opened(folder, made_by=_made_by(folder))
-    ablation, asked = there.ablation, problems(there.ablation.task)
-    chosen = there.seeds[0] if seed is None and there.seeds else seed
-    if chosen not in there.seeds:
-        raise UserError(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, there.seeds)) or 'none'})")
-    inputs: dict[str, Any] = {"vocabulary": len(there.vocabulary), "length": there.length}
-    if ablation.model.uses_donors:
-        drawn = _rows("train", asked, there.vocabulary, there.length, there.dataset)
-        inputs["donors"] = drawn.tokens[:DONOR_EXAMPLES]
-    module = there.member(artifact.weights(chosen), inputs)
-    return TrainedModel(ablation, chosen, module, there.vocabulary, there.length, asked, there.dataset)
+    artifact = Artifact.read(folder, task, made_by=_made_by(folder))
+    asked, seeds = problems(artifact.ablation.task), list(artifact.weights)
+    chosen = seeds[0] if seed is None and seeds else seed
+    if chosen not in seeds:
+        raise UserError(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, seeds)) or 'none'})")
+    inputs: dict[str, Any] = {"vocabulary": len(artifact.vocabulary), "length": artifact.length}
+    if artifact.ablation.model.uses_donors:
+        inputs["donors"] = _rows("train", asked, artifact).tokens[:DONOR_EXAMPLES]
+    return TrainedModel(artifact, chosen, artifact.model(chosen, inputs), asked)
 
 
 def trained_ablations() -> list[str]:
@@ -240,12 +247,10 @@ def trained_ablations() -> list[str]:
 
 def ship(where: str | Path, *, seed: int | None = None) -> Path:
     """Put a trained member among those that the project ships; its folder there."""
-    folder = _folder(Path(where))
-    there, chosen = artifact.opened(folder, made_by=_made_by(folder)), load(folder, seed=seed)
-    shipped = SHIPPED / chosen.ablation.name
-    with files.replacing_folder(shipped, of=chosen.ablation.name) as new:
-        for name in (CONFIG, artifact.weights(chosen.seed)):
-            files.write_bytes(new / name, there.files.bytes(name))
+    model = load(where, seed=seed)
+    shipped = SHIPPED / model.ablation.name
+    weights = {model.seed: model.artifact.weights[model.seed]}
+    replace(model.artifact, history=model.artifact.history.iloc[:0], weights=weights, snapshots={}).write(shipped)
     return shipped
 
 

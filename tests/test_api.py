@@ -18,7 +18,7 @@ from pipeline.measurement.slices import slices
 from pipeline.params import Ablation
 from pipeline.params import task as params_task
 from pipeline.tasks.catalogue import problems
-from pipeline.training import artifact
+from pipeline.training.artifact import read_trained_on
 from pipeline.training.fit import fit
 from tests.conftest import ablation, easy, task
 
@@ -27,7 +27,7 @@ def trained(folder: Path, made: Ablation) -> dataset.Dataset:
     """Train an ablation into `folder/models/<name>`, and give its dataset back."""
     dataset.write(folder / "data", problems(made.task))
     data = dataset.read(folder / "data", made.task)
-    artifact.write(folder / "models" / made.name, made, data, fit(made, data))
+    fit(made, data).write(folder / "models" / made.name)
     return data
 
 
@@ -124,7 +124,7 @@ def test_blindness_to_order_is_seen_over_the_orders(tmp_path: Path) -> None:
 def test_what_lends_its_states_is_drawn_again(tmp_path: Path) -> None:
     lending = ablation("lending", model_={"residual_free": [0], "residual_substitute": "other-row"}, steps=4, seeds=[1])
     data = trained(tmp_path, lending)
-    read = artifact.read(tmp_path / "models" / "lending", lending, data).members[1]
+    read = read_trained_on(tmp_path / "models" / "lending", lending, data).model(1, data.inputs)
     asked = data.examples["test"]
     assert pipeline.load(tmp_path / "models" / "lending").module.donors.equal(read.donors)
     assert greedy(pipeline.load(tmp_path / "models" / "lending").module, asked).equal(greedy(read, asked))

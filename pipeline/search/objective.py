@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pipeline.dataset import Dataset
@@ -50,7 +49,7 @@ def train(
     rule = GiveUp(ablation.training.steps, search.give_up_at, search.give_up_below)
     with _keeping(checkpoints, ablation, data) as kept:
         trained = fit(ablation, data, callbacks=[rule], kept=kept)
-    history = pd.DataFrame(trained.history)
+    history = trained.history
     convergence = Convergence.of(ablation)
     ends = run_outcomes(history, convergence)
     free = ablation.model.residual_free
@@ -76,7 +75,7 @@ def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoi
     with _keeping(checkpoints, again, data) as kept:
         trained = fit(again, data, kept=kept)
     rule = Convergence.of(again)
-    ends = run_outcomes(pd.DataFrame(trained.history), rule).astype(object)
+    ends = run_outcomes(trained.history, rule).astype(object)
     ends["score"] = rule.score.share(ends.pop(rule.column))
     known = ends.where(ends.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in known]

@@ -14,8 +14,7 @@ from pipeline.measurement.tables import rounded
 from pipeline.params import Params
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import ANALYSIS, DATA, MODELS
-from pipeline.training import artifact
-from pipeline.training.artifact import Checkpoint
+from pipeline.training.artifact import Artifact, read_trained_on
 from pipeline.training.convergence import Convergence, kept_steps
 from pipeline.training.population import initial_model
 from pipeline.transformer.model import Transformer
@@ -42,22 +41,22 @@ def run(params: Params, name: str) -> None:
     """
     ablation = params.ablation(name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
-    trained = artifact.read(MODELS / name, ablation, data, snapshots=True)
+    artifact = read_trained_on(MODELS / name, ablation, data)
     rows = data.examples["validation"]
     random = random_rows(RANDOM_ROWS, data.length, len(data.vocabulary))
     answered = ablation.task.score == EXACT_MATCH
     asked = {name: one for name, one in measurements().items() if answered or not one.of_answers}
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in asked}
-    for moment, model in _members(trained, data.inputs):
+    for moment, model in _members(artifact, data.inputs):
         if not all(weight.isfinite().all() for weight in model.parameters()):
             print(f"{ablation.name}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
-        subject = MeasurementInput(model.double(), trained.ablation, rows, random)
+        subject = MeasurementInput(model.double(), artifact.ablation, rows, random)
         for name, one in asked.items():
             if one.along_training or moment.trained or not moment.step:
                 table = rounded(one.function(subject))
                 tables[name].append(_labelled(table, ablation.name, moment))
-    with files.replacing_folder(ANALYSIS / ablation.name, of=trained.seal) as new:
+    with files.replacing_folder(ANALYSIS / ablation.name, of=artifact.digest) as new:
         for name, of_members in tables.items():
             if of_members:
                 files.write_csv(new / f"{name}.csv", pd.concat(of_members, ignore_index=True))
@@ -69,13 +68,12 @@ def _labelled(table: pd.DataFrame, name: str, moment: TrainingPoint) -> pd.DataF
     return table.assign(**labels)[[*labels, *table.columns]]
 
 
-def _members(trained: Checkpoint, inputs: dict[str, Any]) -> Iterator[tuple[TrainingPoint, Transformer]]:
-    """Every member, in the order of its training."""
-    steps = kept_steps(trained.history, Convergence.of(trained.ablation))
-    for seed, member in trained.members.items():
-        start = initial_model(trained.ablation.model, seed=seed, **inputs)
-        yield TrainingPoint(seed, 0, 0), start.eval()
-        for (of_seed, step), model in sorted(trained.snapshots.items(), key=lambda item: item[0]):
-            if of_seed == seed:
-                yield TrainingPoint(seed, step, 0), model
-        yield TrainingPoint(seed, steps[seed], 1), member
+def _members(artifact: Artifact, inputs: dict[str, Any]) -> Iterator[tuple[TrainingPoint, Transformer]]:
+    """Models of every seed in the order of training: initial, snapshots, trained."""
+    trained_steps = kept_steps(artifact.history, Convergence.of(artifact.ablation))
+    for seed in artifact.weights:
+        initial = initial_model(artifact.ablation.model, seed=seed, **inputs)
+        yield TrainingPoint(seed, 0, 0), initial.eval()
+        for step in sorted(step for snapshot_seed, step in artifact.snapshots if snapshot_seed == seed):
+            yield TrainingPoint(seed, step, 0), artifact.model(seed, inputs, step=step)
+        yield TrainingPoint(seed, trained_steps[seed], 1), artifact.model(seed, inputs)

@@ -15,7 +15,7 @@ from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
 from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
 from pipeline.tracking.ablations import record
-from pipeline.training import artifact
+from pipeline.training.artifact import read_trained_on
 from pipeline.training.convergence import Convergence, run_outcomes
 from pipeline.training.processor import limit_threads
 from pipeline.transformer.model import Transformer
@@ -49,20 +49,21 @@ def run(params: Params, name: str) -> None:
     """
     asked = params.ablation(name)
     data = dataset.read(DATA / asked.dataset, asked.task)
-    trained = artifact.read(MODELS / name, asked, data)
-    ablation, task = trained.ablation, problems(asked.task)
-    learned = run_outcomes(trained.history, Convergence.of(ablation)).set_index("seed")
+    artifact = read_trained_on(MODELS / name, asked, data)
+    ablation, task = artifact.ablation, problems(asked.task)
+    learned = run_outcomes(artifact.history, Convergence.of(ablation)).set_index("seed")
     records = []
-    for seed, member in trained.members.items():
+    for seed in artifact.weights:
+        model = artifact.model(seed, data.inputs)
         with torch.inference_mode(), limit_threads(ablation.training.threads):
-            scored = SCORES[ablation.task.score](member, data, task)
+            scored = SCORES[ablation.task.score](model, data, task)
         records.append(
             {"ablation": name, "seed": seed, "task": ablation.dataset, **switches.columns(ablation)}
-            | {"parameters": trained.parameters}
+            | {"parameters": artifact.parameters}
             | learned.loc[[seed]].to_dict("records")[0]
             | scored
         )
     folder = EVALUATION / name
-    with files.replacing_folder(folder, of=trained.seal) as new:
+    with files.replacing_folder(folder, of=artifact.digest) as new:
         files.write_csv(new / TESTED, pd.DataFrame(records))
     record(params.tracking, asked, MODELS / name, folder / TESTED)

@@ -9,7 +9,6 @@ from pipeline.params import Params
 from pipeline.stages import CHECKPOINTS, DATA, MODELS
 from pipeline.stages.progress import ShowProgress
 from pipeline.tracking.ablations import LiveRuns
-from pipeline.training import artifact
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.fit import fit
 
@@ -25,6 +24,6 @@ def run(params: Params, name: str, watching: Sequence[Callback] = ()) -> None:
     with LiveRuns(params.tracking, ablation, data.digests) as live:
         with Checkpoints(CHECKPOINTS / name, ablation, data.digests) as kept:
             callbacks = [ShowProgress(), *watching]
-            trained = fit(ablation, data, on_evaluation=live.log_evaluation, callbacks=callbacks, kept=kept)
-            artifact.write(MODELS / name, ablation, data, trained)
+            artifact = fit(ablation, data, on_evaluation=live.log_evaluation, callbacks=callbacks, kept=kept)
+            artifact.write(MODELS / name)
         live.record(MODELS / name)

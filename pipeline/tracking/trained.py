@@ -9,9 +9,9 @@ import pandas as pd
 
 from pipeline import files, switches
 from pipeline.errors import UserError
-from pipeline.params import Ablation
+from pipeline.params import Ablation, task
 from pipeline.reporting.intervals import exact_interval
-from pipeline.training import artifact
+from pipeline.training.artifact import CONFIG, HISTORY, Artifact, weights_file
 from pipeline.training.convergence import Convergence, history_columns, mean_curve, run_outcomes
 
 MEMBER_METRICS = ("converged", "diverged", "steps", "steps_to_converge", "test_exact_match", "test_bits")
@@ -21,8 +21,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainedAblation:
-    """A trained ablation, as far as its files were written. What a run shows is asked for by seed; None: the
-    ablation's own."""
+    """A trained ablation, as far as its files were written. Methods take a seed, or None for the parent run."""
 
     folder: Path
     ablation: Ablation
@@ -41,8 +40,8 @@ class TrainedAblation:
     def files(self, seed: int | None) -> list[Path]:
         """What training wrote."""
         return [
-            self.folder / artifact.CONFIG,
-            self.folder / (artifact.HISTORY if seed is None else artifact.weights(seed)),
+            self.folder / CONFIG,
+            self.folder / (HISTORY if seed is None else weights_file(seed)),
         ]
 
     def curve(self, seed: int | None) -> list[Row]:
@@ -106,19 +105,19 @@ def read(folder: Path, ablation: Ablation, evaluation: Path | None) -> TrainedAb
     Raises:
         UserError: a file is missing or damaged.
     """
-    there = artifact.opened(folder, of=ablation.name)
-    history, seal = there.history, there.files.digest
-    if missing := [name for name in there.files.digests if not (folder / name).is_file()]:
-        raise UserError(f"{folder / missing[0]}: no such file; `{there.files.made_by}` makes it")
+    there = Artifact.read(folder, task, name=ablation.name)
+    history, seal = there.history, there.digest
+    if there.folder and (missing := [name for name in there.folder.digests if not (folder / name).is_file()]):
+        raise UserError(f"{folder / missing[0]}: no such file; `{there.folder.made_by}` makes it")
     if evaluation is not None and evaluation.exists():
         tested = files.open_verified(evaluation.parent, made_by=f"python -m pipeline evaluate {ablation.name}")
         if tested.subject == seal:
             table = tested.csv(evaluation.name)
             return TrainedAblation(
-                folder, there.ablation, there.dataset, history, table, seal, evaluation, tested.digest
+                folder, there.ablation, there.dataset_digests, history, table, seal, evaluation, tested.digest
             )
     learned = run_outcomes(history, Convergence.of(there.ablation))
-    return TrainedAblation(folder, there.ablation, there.dataset, history, learned, seal)
+    return TrainedAblation(folder, there.ablation, there.dataset_digests, history, learned, seal)
 
 
 def _ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:

@@ -1,9 +1,12 @@
-"""A trained ablation on disk: weights per seed, the history, and `config.json`, which says everything needed to rebuild
-the models. No pickle anywhere."""
+"""Artifact of a trained ablation: configuration, history and weights of every seed, in memory or in a folder.
 
-from dataclasses import dataclass
+In a folder, weights are safetensors (nothing is pickled), and a manifest lists the digest of every file.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import safetensors.torch
@@ -13,153 +16,173 @@ from torch import Tensor
 from pipeline import files
 from pipeline.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.params import Ablation, Model, Training, parse
-from pipeline.params import task as checked_task
-from pipeline.training.convergence import History, history_columns
+from pipeline.params import Ablation, Model, Task, Training, parse
+from pipeline.training.convergence import history_columns
 from pipeline.transformer.model import Transformer
 
 CONFIG, HISTORY = "config.json", "history.csv"
 SNAPSHOTS = "snapshots"
-"""The folder, inside an ablation's, of the weights along training."""
+"""Folder of the weights along training, inside the artifact's."""
+
+Weights = dict[str, Tensor]
+"""Parameter name -> tensor, as in the state dict of a `Transformer`."""
+ParseTask = Callable[[Any, str], Task]
+"""Parser of a task: takes its plain values, and the key to name in an error."""
+Key = TypeVar("Key")
+
+
+class StoredWeights(Mapping[Key, Weights]):
+    """Weights in a folder; each file is read and verified when it is accessed.
+
+    Raises:
+        UserError: the accessed file is missing, truncated or altered.
+    """
+
+    def __init__(self, folder: files.VerifiedFolder, names: dict[Key, str]) -> None:
+        self.folder, self.names = folder, names
+
+    def __getitem__(self, key: Key) -> Weights:
+        name = self.names[key]
+        try:
+            return safetensors.torch.load(self.folder.bytes(name))
+        except SafetensorError:
+            raise UserError(
+                f"{self.folder.folder / name}: not a safetensors file; make it again with `{self.folder.made_by}`"
+            ) from None
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What training an ablation gives."""
+class Artifact:
+    """A trained ablation. `fit` returns it, `write` and `read` store it in a folder."""
 
-    weights: dict[int, dict[str, Tensor]]
-    """Seed -> weights at the member's last step; of a task scored by bits, at its best evaluation."""
-    history: History
-    parameters: int
-    """Trained numbers of one member."""
-    snapshots: dict[tuple[int, int], dict[str, Tensor]]
-    """(Seed, step) -> weights along the way, in bfloat16."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a trained ablation's files say, before its weights are read."""
-
-    files: files.VerifiedFolder
     ablation: Ablation
-    """As it was trained."""
+    """The ablation as it was trained."""
     vocabulary: list[str]
     length: int
-    """The longest input, in tokens."""
+    """Longest input, in tokens."""
     parameters: int
-    """Trained numbers of one member."""
-    dataset: dict[str, str]
-    """Digests of the files that it was trained on."""
+    """Number of trained numbers per seed."""
+    dataset_digests: Mapping[str, str]
+    """File name -> SHA-256 of each file it was trained on."""
+    history: pd.DataFrame
+    """One row per seed and evaluation (see `history_columns`)."""
+    # `Weights`, but declared as Any: run-time type checks would read the files of an artifact that was read
+    weights: Mapping[int, Any]
+    """Seed -> weights after its last step; for a task scored in bits, at its best evaluation."""
+    snapshots: Mapping[tuple[int, int], Any] = field(default_factory=dict)
+    """(Seed, step) -> weights along training, in bfloat16."""
+    folder: files.VerifiedFolder | None = None
+    """The folder it was read from."""
 
     @property
-    def history(self) -> pd.DataFrame:
-        """A row per seed and evaluation."""
-        return self.files.csv(HISTORY)
+    def digest(self) -> str:
+        """Digest of all files it was read from; empty if it was not read."""
+        return self.folder.digest if self.folder else ""
 
-    @property
-    def seeds(self) -> list[int]:
-        """Those of which the weights are there."""
-        return [seed for seed in self.ablation.training.seeds if weights(seed) in self.files.digests]
+    def model(self, seed: int, inputs: Mapping[str, Any], *, step: int | None = None) -> Transformer:
+        """Trained model of `seed`, or its snapshot at `step`, in evaluation mode on the CPU.
 
-    def member(self, name: str, inputs: dict[str, Any]) -> Transformer:
-        """The model of a file of weights, in evaluation mode, on the CPU; `inputs`: what it must know of its tokens.
+        `inputs` are the other arguments of `Transformer`, such as `Dataset.inputs`. Snapshots are rounded to bfloat16.
 
         Raises:
-            UserError: the file is missing, altered, or of another configuration.
+            UserError: its weights are missing, altered, or those of another configuration.
         """
         transformer = Transformer(self.ablation.model, **inputs)
         try:
-            transformer.load_state_dict(safetensors.torch.load(self.files.bytes(name)))
-        except (SafetensorError, RuntimeError):
-            raise UserError(
-                f"{self.files.folder / name}: does not fit {CONFIG}; make it again with `{self.files.made_by}`"
-            ) from None
+            transformer.load_state_dict(self.weights[seed] if step is None else self.snapshots[seed, step])
+        except RuntimeError:
+            where = self.folder.folder if self.folder else self.ablation.name
+            raise UserError(f"{where}: the weights of seed {seed} do not fit {CONFIG}; train it again") from None
         return transformer.eval()
 
+    def write(self, folder: Path) -> None:
+        """Replace `folder` by this artifact. An artifact without history writes no history.csv.
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A trained ablation, read back."""
+        Raises:
+            OSError: there is no room, or no permission; the old content of `folder` stays.
+        """
+        config = {
+            "ablation": self.ablation.name,
+            "task": self.ablation.task.model_dump(mode="json"),
+            "model": self.ablation.model.model_dump(mode="json"),
+            "training": self.ablation.training.model_dump(mode="json"),
+            "vocabulary": self.vocabulary,
+            "length": self.length,
+            "parameters": self.parameters,
+            "dataset": {"name": self.ablation.dataset, "digests": self.dataset_digests},
+        }
+        with files.replacing_folder(folder, of=self.ablation.name) as new:
+            for seed, weights in self.weights.items():
+                files.write_bytes(new / weights_file(seed), safetensors.torch.save(weights))
+            for (seed, step), weights in self.snapshots.items():
+                files.write_bytes(new / snapshot_file(seed, step), safetensors.torch.save(weights))
+            if len(self.history):
+                files.write_csv(new / HISTORY, self.history)
+            files.write_json(new / CONFIG, config)
 
-    ablation: Ablation
-    parameters: int
-    """Trained numbers of one member."""
-    seal: str
-    """What its files are, in a word."""
-    history: pd.DataFrame
-    members: dict[int, Transformer]
-    """Seed -> the model, in evaluation mode, on the CPU."""
-    snapshots: dict[tuple[int, int], Transformer]
-    """(Seed, step) -> the model along the way, its weights rounded to bfloat16; empty unless asked for."""
+    @classmethod
+    def read(cls, folder: Path, parse_task: ParseTask, *, name: str | None = None, made_by: str = "") -> "Artifact":
+        """Read the artifact in `folder`, its weights only when they are accessed.
+
+        Args:
+            folder: holds the files that `write` made.
+            parse_task: parses the task in config.json.
+            name: the ablation it must be (default: any).
+            made_by: the command that errors suggest (default: train).
+
+        Raises:
+            UserError: the folder is missing, incomplete, altered, of another ablation or of an earlier version.
+        """
+        verified = files.open_verified(folder, made_by=made_by or f"python -m pipeline train {folder.name}", of=name)
+        config, where = verified.json(CONFIG), str(folder / CONFIG)
+        try:
+            ablation = Ablation(
+                name=verified.subject,
+                dataset=config["dataset"]["name"],
+                task=parse_task(config["task"], f"{where}: task"),
+                model=parse(Model, config["model"], f"{where}: model"),
+                training=parse(Training, config["training"], f"{where}: training"),
+            )
+            vocabulary, length, parameters = config["vocabulary"], config["length"], config["parameters"]
+            dataset_digests = config["dataset"]["digests"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{where}: of another version ({error}); make it again with `{verified.made_by}`") from None
+        history = verified.csv(HISTORY) if HISTORY in verified.digests else pd.DataFrame(columns=history_columns())
+        seeds = {seed: weights_file(seed) for seed in ablation.training.seeds}
+        seeds = {seed: file for seed, file in seeds.items() if file in verified.digests}
+        steps = {_seed_and_step(file): file for file in verified.digests if file.startswith(f"{SNAPSHOTS}/")}
+        weights, snapshots = StoredWeights(verified, seeds), StoredWeights(verified, dict(sorted(steps.items())))
+        return cls(ablation, vocabulary, length, parameters, dataset_digests, history, weights, snapshots, verified)
 
 
-def weights(seed: int) -> str:
-    """The file of a member's weights."""
+def read_trained_on(folder: Path, ablation: Ablation, dataset: Dataset) -> Artifact:
+    """Read the artifact of `ablation`, which must have been trained on `dataset`, so that its task is the dataset's.
+
+    Raises:
+        UserError: as `Artifact.read`, or it was trained on another dataset.
+    """
+    artifact = Artifact.read(folder, lambda values, where: ablation.task, name=ablation.name)
+    if artifact.dataset_digests != dataset.digests:
+        raise UserError(
+            f"{folder}: trained on another dataset than data/ holds; run `python -m pipeline train {folder.name}` again"
+        )
+    return artifact
+
+
+def weights_file(seed: int) -> str:
+    """Name of the file with the weights of a seed."""
     return f"seed-{seed}.safetensors"
 
 
-def write(folder: Path, ablation: Ablation, dataset: Dataset, trained: Trained) -> None:
-    """Write `trained` as the content of `folder`, sealed."""
-    config = {
-        "ablation": ablation.name,
-        "task": dataset.task.model_dump(mode="json"),
-        "model": ablation.model.model_dump(mode="json"),
-        "training": ablation.training.model_dump(mode="json"),
-        "vocabulary": dataset.vocabulary,
-        "length": dataset.length,
-        "parameters": trained.parameters,
-        "dataset": {"name": ablation.dataset, "digests": dataset.digests},
-    }
-    history = pd.DataFrame(trained.history, columns=history_columns(ablation.task.score))
-    with files.replacing_folder(folder, of=ablation.name) as new:
-        for seed, tensors in trained.weights.items():
-            files.write_bytes(new / weights(seed), safetensors.torch.save(tensors))
-        for (seed, step), tensors in trained.snapshots.items():
-            path = new / SNAPSHOTS / f"seed-{seed}-step-{step}.safetensors"
-            files.write_bytes(path, safetensors.torch.save(tensors))
-        files.write_csv(new / HISTORY, history)
-        files.write_json(new / CONFIG, config)
-
-
-def opened(folder: Path, *, made_by: str = "", of: str | None = None) -> Written:
-    """What the files of a trained ablation say; `of`: which it must be.
-
-    Raises:
-        UserError: the folder is not there, not whole, of another ablation, or of an earlier version.
-    """
-    sealed = files.open_verified(folder, made_by=made_by or f"python -m pipeline train {folder.name}", of=of)
-    config, where = sealed.json(CONFIG), str(folder / CONFIG)
-    try:
-        ablation = Ablation(
-            name=sealed.subject,
-            dataset=config["dataset"]["name"],
-            task=checked_task(config["task"], f"{where}: task"),
-            model=parse(Model, config["model"], f"{where}: model"),
-            training=parse(Training, config["training"], f"{where}: training"),
-        )
-        about = config["vocabulary"], config["length"], config["parameters"], config["dataset"]["digests"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{where}: of another version ({error}); make it again with `{sealed.made_by}`") from None
-    return Written(sealed, ablation, *about)
-
-
-def read(folder: Path, ablation: Ablation, dataset: Dataset, *, snapshots: bool = False) -> Checkpoint:
-    """Read what `ablation` was trained to and check it: it must be whole, unaltered, and trained on `dataset`. How
-    it was trained is what its files say. `snapshots`: those too.
-
-    Raises:
-        UserError: something is missing, truncated or altered, or the dataset is another.
-    """
-    there = opened(folder, of=ablation.name)
-    if there.dataset != dataset.digests:
-        raise UserError(f"{folder}: trained on another dataset than data/ holds; run `{there.files.made_by}` again")
-    members = {seed: there.member(weights(seed), dataset.inputs) for seed in there.ablation.training.seeds}
-    along = {
-        _seed_and_step(name): there.member(name, dataset.inputs)
-        for name in (there.files.digests if snapshots else ())
-        if name.startswith(f"{SNAPSHOTS}/")
-    }
-    return Checkpoint(there.ablation, there.parameters, there.files.digest, there.history, members, along)
+def snapshot_file(seed: int, step: int) -> str:
+    """Name, below the artifact's folder, of the file with the weights of a seed after `step`."""
+    return f"{SNAPSHOTS}/seed-{seed}-step-{step}.safetensors"
 
 
 def _seed_and_step(name: str) -> tuple[int, int]:

@@ -5,15 +5,16 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+import pandas as pd
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pipeline.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.params import Ablation
-from pipeline.training.artifact import Trained
+from pipeline.training.artifact import Artifact
 from pipeline.training.checkpoints import Checkpoints, DurableIO, KeepCheckpoints
-from pipeline.training.convergence import History
+from pipeline.training.convergence import History, history_columns
 from pipeline.training.data import PopulationData
 from pipeline.training.module import PopulationModule
 from pipeline.training.processor import keep_freed_memory, limit_threads
@@ -26,9 +27,8 @@ def fit(
     on_evaluation: Callable[[History], None] = lambda rows: None,
     callbacks: Sequence[Callback] = (),
     kept: Checkpoints | None = None,
-) -> Trained:
-    """Train all seeds of `ablation` on `dataset`, in one Lightning `fit`. With checkpoints that are `kept`, a training that
-    was killed goes on.
+) -> Artifact:
+    """Train all seeds of `ablation` on `dataset` in one Lightning `fit`, which resumes from the checkpoints in `kept`.
 
     Raises:
         UserError: the accelerator is not there, or the batch is larger than the dataset.
@@ -74,7 +74,16 @@ def fit(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    return Trained(module.final_weights(), module.history, module.parameters_per_member, module.snapshots)
+    return Artifact(
+        ablation,
+        dataset.vocabulary,
+        dataset.length,
+        module.parameters_per_member,
+        dataset.digests,
+        pd.DataFrame(module.history, columns=history_columns(ablation.task.score)),
+        module.final_weights(),
+        module.snapshots,
+    )
 
 
 def _quieten_lightning() -> None:

@@ -24,8 +24,7 @@ folder = Path(sys.argv[1])
 ablation = read().ablation("{CELL}")
 shorter = ablation.model_copy(update={{"training": ablation.training.model_copy(update={{"steps": {STEPS}}})}})
 dataset.write(folder / "data", problems(ablation.task))
-trained = fit(shorter, dataset.read(folder / "data", ablation.task))
-files.write_csv(folder / "history.csv", pd.DataFrame(trained.history))
+files.write_csv(folder / "history.csv", fit(shorter, dataset.read(folder / "data", ablation.task)).history)
 """
 
 

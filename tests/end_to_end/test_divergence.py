@@ -1,4 +1,4 @@
-"""Losses that are not finite, of one seed or of all: recorded, reported, and without effect on other seeds."""
+"""Runs whose loss is NaN, one or all of an ablation: recorded, reported, and without effect on other runs."""
 
 from pathlib import Path
 
@@ -47,10 +47,10 @@ def test_a_run_that_diverges_is_told_and_spoils_no_other(
                 next(model.parameters()).fill_(torch.nan)
         return model
 
-    monkeypatch.setattr(population, "initialised", sick)
+    monkeypatch.setattr(population, "initial_model", sick)
     beside = fit(params.ablation("one-of-two"), rows).history
-    assert [row["diverged"] for row in beside] == [1, 0, 0]
-    assert beside[1] == healthy[1]  # to the bit, until the other is let go
+    assert beside["diverged"].tolist() == [1, 0, 0]
+    assert beside.iloc[1].equals(healthy.iloc[1])  # to the bit, until the other run is dropped
     for name in params.ablations:
         for stage in (train, evaluate, analyze):
             stage.run(params, name)

@@ -21,8 +21,7 @@ from pipeline.measurement.tables import rounded
 from pipeline.params import Model, Params
 from pipeline.stages import analyze
 from pipeline.tasks.catalogue import problems
-from pipeline.training import artifact
-from pipeline.training.artifact import Trained
+from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import history_columns
 from pipeline.training.population import initial_model
 
@@ -63,8 +62,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Pat
         rows = dataset.read(data, ablation.task)
         weights = large(ablation.model, rows)
         history = [dict.fromkeys(history_columns(), 0) | {"seed": 1, "step": 100}]
-        members = Trained({1: weights}, history, parameters=1, snapshots={(1, 50): weights})
-        artifact.write(folder / "models" / ablation.name, ablation, rows, members)
+        about = (ablation, rows.vocabulary, rows.length, 1, rows.digests)
+        artifact = Artifact(*about, pd.DataFrame(history), weights={1: weights}, snapshots={(1, 50): weights})
+        artifact.write(folder / "models" / ablation.name)
     return folder
 
 

@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def test_every_member_is_kept_as_it_was_at_its_best_evaluation(data: Dataset, tmp_path: Path) -> None:
     trained = fit(few(), data)
-    history = pd.DataFrame(trained.history)
+    history = trained.history
     ends = run_outcomes(history, Convergence.of(few())).set_index("seed")
     last = history.groupby("seed")["validation_bits"].last()
     for seed, weights in trained.weights.items():
@@ -58,7 +58,7 @@ def test_every_member_is_kept_as_it_was_at_its_best_evaluation(data: Dataset, tm
 
 
 def test_nobody_converges_where_no_number_says_when(data: Dataset) -> None:
-    history = pd.DataFrame(fit(few(), data).history)
+    history = fit(few(), data).history
     ends = run_outcomes(history, Convergence.of(few()))
     assert ends[["converged", "steps_to_converge"]].isna().all(axis=None)
     assert (ends["steps"] == 60).all()
@@ -67,9 +67,9 @@ def test_nobody_converges_where_no_number_says_when(data: Dataset) -> None:
 
 def test_a_number_of_bits_says_who_has_converged_in_memory_as_in_a_file(data: Dataset, tmp_path: Path) -> None:
     """With a bar that lies at what a member reaches, to the last digit."""
-    best = pd.DataFrame(fit(few(), data).history).groupby("seed")["validation_bits"].min()
+    best = fit(few(), data).history.groupby("seed")["validation_bits"].min()
     chosen = few(converged_at_bits=float(best.min()), converged_for=1)
-    history = pd.DataFrame(fit(chosen, data).history)
+    history = fit(chosen, data).history
     files.write_csv(tmp_path / "history.csv", history)
     for one in (history, pd.read_csv(tmp_path / "history.csv")):
         ends = run_outcomes(one, Convergence.of(chosen)).set_index("seed")

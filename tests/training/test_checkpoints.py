@@ -14,7 +14,7 @@ from pipeline.dataset import Dataset
 from pipeline.params import Ablation
 from pipeline.tasks.catalogue import problems
 from pipeline.training import checkpoints
-from pipeline.training.artifact import Trained
+from pipeline.training.artifact import Artifact
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.fit import fit
 from pipeline.training.module import snapshot_steps
@@ -56,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Dataset) -> Trained:
+def undisturbed(data: Dataset) -> Artifact:
     return fit(CELL, data)
 
 
@@ -66,7 +66,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
 
 
-def going_on(data: Dataset, folder: Path, *callbacks: Callback, of: Ablation = CELL) -> Trained:
+def going_on(data: Dataset, folder: Path, *callbacks: Callback, of: Ablation = CELL) -> Artifact:
     """Train, from the last checkpoint on if there is one."""
     with Checkpoints(folder, of, data.digests) as kept:
         return fit(of, data, kept=kept, callbacks=callbacks)
@@ -77,8 +77,8 @@ def stopped(data: Dataset, folder: Path, step: int) -> None:
         going_on(data, folder, Kill(step))
 
 
-def same(one: Trained, other: Trained) -> None:
-    assert repr(one.history) == repr(other.history)  # where NaN is itself
+def same(one: Artifact, other: Artifact) -> None:
+    assert one.history.equals(other.history)
     for mine, others in ((one.weights, other.weights), (one.snapshots, other.snapshots)):
         assert mine.keys() == others.keys()
         for key, weights in mine.items():
@@ -88,7 +88,7 @@ def same(one: Trained, other: Trained) -> None:
 @settings(max_examples=5, phases=[Phase.generate])  # to shrink takes minutes, and tells nothing
 @given(kills=st.lists(st.integers(2, 59), min_size=1, max_size=3))
 def test_it_ends_as_if_nothing_had_happened(
-    data: Dataset, undisturbed: Trained, tmp_path_factory: pytest.TempPathFactory, kills: list[int]
+    data: Dataset, undisturbed: Artifact, tmp_path_factory: pytest.TempPathFactory, kills: list[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("kept")
     for step in sorted(set(kills)):
@@ -107,7 +107,7 @@ def followed() -> set[int]:
 
 
 def test_it_goes_on_from_just_before_and_just_after_an_evaluation_and_a_snapshot(
-    data: Dataset, undisturbed: Trained, tmp_path: Path
+    data: Dataset, undisturbed: Artifact, tmp_path: Path
 ) -> None:
     for step in sorted(followed())[:-1]:
         for kill in (step, step + 1, step + 2):
@@ -115,7 +115,7 @@ def test_it_goes_on_from_just_before_and_just_after_an_evaluation_and_a_snapshot
     same(going_on(data, tmp_path), undisturbed)
 
 
-def test_what_could_not_be_written_is_not_lost(data: Dataset, undisturbed: Trained, tmp_path: Path) -> None:
+def test_what_could_not_be_written_is_not_lost(data: Dataset, undisturbed: Artifact, tmp_path: Path) -> None:
     """Trained to the end, and then there is no room."""
     with pytest.raises(OSError, match="no room"), Checkpoints(tmp_path, CELL, data.digests) as kept:  # noqa: PT012
         fit(CELL, data, kept=kept)
@@ -134,7 +134,7 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize(("altered", "begins"), [(0, 29), (1, 28), (2, 0)])
 def test_what_is_altered_is_not_gone_on_from(
-    data: Dataset, undisturbed: Trained, tmp_path: Path, altered: int, begins: int
+    data: Dataset, undisturbed: Artifact, tmp_path: Path, altered: int, begins: int
 ) -> None:
     stopped(data, tmp_path, 30)
     kept = sorted(tmp_path.glob("*/*.ckpt"))
@@ -169,7 +169,7 @@ def test_another_ablation_dataset_or_code_has_other_checkpoints(data: Dataset, m
 OTHERS: tuple[dict[str, Any], ...] = ({"steps": 80}, {"learning_rate": 0.01})
 
 
-def test_who_comes_second_trains_without(data: Dataset, undisturbed: Trained, tmp_path: Path) -> None:
+def test_who_comes_second_trains_without(data: Dataset, undisturbed: Artifact, tmp_path: Path) -> None:
     with Checkpoints(tmp_path, CELL, data.digests) as first:
         assert first.mine
         same(going_on(data, tmp_path), undisturbed)
@@ -177,7 +177,7 @@ def test_who_comes_second_trains_without(data: Dataset, undisturbed: Trained, tm
 
 
 def test_without_room_there_is_a_training_and_no_checkpoint(
-    data: Dataset, undisturbed: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Dataset, undisturbed: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
     same(going_on(data, tmp_path / "file"), undisturbed)

@@ -82,9 +82,10 @@ def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, tmp_path
     dataset.write(tmp_path, problems(easy().task))
     data = dataset.read(tmp_path, easy().task)
     every = easy(evaluate_every=10, converged_for=in_a_row)
-    before = [row["validation_exact_match"] for row in fit(every, data).history if row["step"] == 40]
+    history = fit(every, data).history
+    before = history.loc[history["step"] == 40, "validation_exact_match"].tolist()
     chosen = easy(evaluate_every=10, converged_for=in_a_row, converged_at=round(max(before), 4))
-    learned = pd.DataFrame(fit(chosen, data).history)
+    learned = fit(chosen, data).history
     files.write_csv(tmp_path / "history.csv", learned)
     rule = Convergence.of(chosen)
     for history in (learned, pd.read_csv(tmp_path / "history.csv")):

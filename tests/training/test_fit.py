@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -14,9 +13,8 @@ from pipeline.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.params import read
 from pipeline.tasks.catalogue import problems
-from pipeline.training import artifact
 from pipeline.training import data as training_data
-from pipeline.training.artifact import Trained
+from pipeline.training.artifact import Artifact, read_trained_on
 from pipeline.training.convergence import history_columns
 from pipeline.training.fit import fit
 from pipeline.training.module import snapshot_steps
@@ -34,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return dataset.read(folder, task())
 
 
-def weights_equal(one: Trained, other: Trained, seed: int) -> bool:
+def weights_equal(one: Artifact, other: Artifact, seed: int) -> bool:
     pairs = zip(one.weights[seed].values(), other.weights[seed].values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
@@ -42,7 +40,7 @@ def weights_equal(one: Trained, other: Trained, seed: int) -> bool:
 def test_a_larger_budget_makes_a_run_longer_not_another_one(data: Dataset) -> None:
     """Where the learning rate has its own decay."""
     short, long = (fit(ablation(steps=steps, decay_steps=6), data).history for steps in (8, 16))
-    assert long[: len(short)] == short
+    assert long[: len(short)].equals(short)
     assert len(long) == 2 * len(short)
 
 
@@ -82,8 +80,8 @@ def test_every_preset_starts(preset: str, tmp_path: Path) -> None:
             update={**short, "accelerator": "cpu", "precision": "32-true", "compiled": False}
         )
         trained = fit(each.model_copy(update={"training": settings, "task": few}), rows)
-        assert [row["step"] for row in trained.history] == [2, 2]
-        assert all(row["validation_loss"] > 0 for row in trained.history)
+        assert trained.history["step"].tolist() == [2, 2]
+        assert (trained.history["validation_loss"] > 0).all()
 
 
 @pytest.mark.parametrize("attention", ["causal", "full"])
@@ -98,7 +96,7 @@ def test_training_lowers_the_loss(data: Dataset, attention: str, loss_on: str, o
         steps=40,
         evaluate_every=20,
     )
-    history = pd.DataFrame(fit(chosen, data).history)
+    history = fit(chosen, data).history
     assert list(history.columns) == history_columns()
     first, last = (history[history.step == step].validation_loss for step in (20, 40))
     assert (last.to_numpy() < first.to_numpy()).all()
@@ -108,7 +106,7 @@ def test_the_same_ablation_gives_the_same_bits(data: Dataset) -> None:
     one, other = fit(ablation(), data), fit(ablation(), data)
     assert weights_equal(one, other, 1)
     assert weights_equal(one, other, 2)
-    assert one.history == other.history
+    assert one.history.equals(other.history)
 
 
 def test_a_member_that_converged_is_kept_as_it_was_then(tmp_path: Path) -> None:
@@ -117,10 +115,11 @@ def test_a_member_that_converged_is_kept_as_it_was_then(tmp_path: Path) -> None:
     dataset.write(tmp_path, problems(easy().task))
     rows = dataset.read(tmp_path, easy().task)
     short = fit(easy(steps=40), rows)
-    scores = {row["seed"]: round(row["validation_exact_match"], 4) for row in short.history if row["step"] == 40}
+    at_40 = short.history[short.history["step"] == 40].set_index("seed")
+    scores = at_40["validation_exact_match"].round(4).to_dict()
     (first,) = (seed for seed, score in scores.items() if score == max(scores.values()))
     bar = fit(easy(converged_at=scores[first], converged_for=1, snapshots=10), rows)
-    last = {row["seed"]: row["step"] for row in bar.history}
+    last = bar.history.groupby("seed")["step"].last().to_dict()
     assert last == {seed: 40 if seed == first else 60 for seed in scores}
     assert {seed for seed in scores if weights_equal(bar, short, seed)} == {first}
     assert any(step > 40 for step in snapshot_steps(60, 10))
@@ -138,14 +137,14 @@ def test_how_validation_rows_are_grouped_does_not_matter(tmp_path: Path, monkeyp
     losses = []
     for at_once in (7, 1024):
         monkeypatch.setattr(training_data, "VALIDATION_ROWS", at_once)
-        losses.append(pd.DataFrame(fit(unpadded, data).history)["validation_loss"])
+        losses.append(fit(unpadded, data).history["validation_loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
 def test_divergence_is_a_result_and_no_crash(data: Dataset) -> None:
     chosen = ablation(optimizer="adamw", learning_rate=1e30, gradient_clip=None, warmup_steps=0, steps=8)
     trained = fit(chosen, data)
-    history = pd.DataFrame(trained.history)
+    history = trained.history
     assert history.diverged.any()
     assert history[history.diverged == 1].validation_loss.isna().all()
     assert set(trained.weights) == {1, 2}
@@ -165,12 +164,12 @@ def test_an_accelerator_that_is_not_there_is_refused(data: Dataset) -> None:
 def test_what_is_written_is_what_is_read(data: Dataset, tmp_path: Path) -> None:
     chosen = ablation(model_={"positional": "learned"})
     trained = fit(chosen, data)
-    artifact.write(tmp_path / "ablation", chosen, data, trained)
-    read_back = artifact.read(tmp_path / "ablation", chosen, data)
+    trained.write(tmp_path / "ablation")
+    read_back = read_trained_on(tmp_path / "ablation", chosen, data)
     assert read_back.ablation == chosen
     assert read_back.parameters == trained.parameters
-    for seed, member in read_back.members.items():
-        for name, value in member.named_parameters():
+    for seed in (1, 2):
+        for name, value in read_back.model(seed, data.inputs).named_parameters():
             assert torch.equal(value, trained.weights[seed][name])
     assert len(read_back.history) == len(trained.history)
 
@@ -182,11 +181,12 @@ def test_snapshots_are_the_weights_along_the_way_and_change_nothing(data: Datase
     steps = snapshot_steps(8, 2)
     assert set(watched.snapshots) == {(seed, step) for seed in (1, 2) for step in steps}
     chosen = ablation(steps=8, snapshots=2)
-    artifact.write(tmp_path / "ablation", chosen, data, watched)
-    assert artifact.read(tmp_path / "ablation", chosen, data).snapshots == {}
-    for key, member in artifact.read(tmp_path / "ablation", chosen, data, snapshots=True).snapshots.items():
-        for name, weight in member.named_parameters():
-            assert torch.equal(weight, watched.snapshots[key][name].float())
+    watched.write(tmp_path / "ablation")
+    artifact = read_trained_on(tmp_path / "ablation", chosen, data)
+    assert set(artifact.snapshots) == set(watched.snapshots)
+    for (seed, step), weights in watched.snapshots.items():
+        for name, weight in artifact.model(seed, data.inputs, step=step).named_parameters():
+            assert torch.equal(weight, weights[name].float())
 
 
 @given(st.integers(1, 10_000), st.integers(0, 20))
@@ -199,21 +199,21 @@ def test_snapshots_lie_between_the_first_and_the_last_step(steps: int, count: in
 
 def test_altered_weights_are_refused(data: Dataset, tmp_path: Path) -> None:
     chosen = ablation()
-    artifact.write(tmp_path / "ablation", chosen, data, fit(chosen, data))
+    fit(chosen, data).write(tmp_path / "ablation")
     path = tmp_path / "ablation" / "seed-1.safetensors"
     content = bytearray(path.read_bytes())
     content[-3] ^= 4
     path.write_bytes(bytes(content))
     with pytest.raises(UserError, match=r"seed-1.safetensors: altered or truncated"):
-        artifact.read(tmp_path / "ablation", chosen, data)
+        read_trained_on(tmp_path / "ablation", chosen, data).model(1, data.inputs)
 
 
 def test_weights_of_another_dataset_are_refused(data: Dataset, tmp_path: Path) -> None:
     chosen = ablation()
-    artifact.write(tmp_path / "ablation", chosen, data, fit(chosen, data))
+    fit(chosen, data).write(tmp_path / "ablation")
     dataset.write(tmp_path / "data", problems(task(seed=2)))
     with pytest.raises(UserError, match="another dataset"):
-        artifact.read(tmp_path / "ablation", chosen, dataset.read(tmp_path / "data", task(seed=2)))
+        read_trained_on(tmp_path / "ablation", chosen, dataset.read(tmp_path / "data", task(seed=2)))
 
 
 def test_refactorings_leave_the_losses_alone(data: Dataset) -> None:
@@ -222,6 +222,6 @@ def test_refactorings_leave_the_losses_alone(data: Dataset) -> None:
     chosen = ablation(
         model_={"positional": "rotary", "dropout": 0.1, "residual_free": {"mlp": [1]}}, steps=24, evaluate_every=8
     )
-    history = pd.DataFrame(fit(chosen, data).history)
+    history = fit(chosen, data).history
     found = history.pivot(index="step", columns="seed", values="validation_loss")
     assert found.loc[[8, 24]].to_numpy().flatten().tolist() == pytest.approx(GOLDEN, rel=5e-3)
