@@ -1,13 +1,13 @@
-"""What this machine has to share out: GPUs and processor cores."""
+"""Resources of this machine: GPUs and processor cores."""
 
 import os
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""What the libraries that compute read when they are imported."""
+"""Numbers of threads, read by numerical libraries when they are imported."""
 
 
 def visible_gpus() -> list[str]:
-    """The visible GPUs, as CUDA names them; empty on a machine without."""
+    """Return the visible GPUs by CUDA's names; empty on a machine without."""
     import torch
 
     count = torch.cuda.device_count()
@@ -15,25 +15,25 @@ def visible_gpus() -> list[str]:
 
 
 def usable_cores() -> int:
-    """The processor cores that this process may use."""
+    """Return how many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def capacity(gpus: float | None = None) -> int:
-    """How many commands it takes at once, if each takes that share of a GPU (None: a whole one); one per core where
-    there are none, or none is taken."""
-    share = 1.0 if gpus is None else gpus
-    return (len(visible_gpus()) * max(1, int(1 / share)) if share else 0) or usable_cores()
+    """Return how many commands the machine has room for if each takes `gpus` GPUs (None: 1): one per core if it has no
+    GPU, or if `gpus` is 0."""
+    gpus_each = 1.0 if gpus is None else gpus
+    count = len(visible_gpus()) if gpus_each else 0
+    return count * max(1, int(1 / gpus_each)) if count else usable_cores()
 
 
 def thread_variables(count: int) -> dict[str, str]:
-    """What the environment of any of `count` commands side by side says of its threads."""
+    """Return the environment variables that share the cores equally between `count` commands."""
     return dict.fromkeys(THREADS, str(max(1, usable_cores() // count)))
 
 
 def worker_environments(count: int) -> list[dict[str, str]]:
-    """What the environment of each of `count` commands side by side must say, so that none takes another's device or
-    threads."""
+    """Return the environment variables of each of `count` workers: threads, and a GPU (in turn) where there are any."""
     gpus = visible_gpus()
     return [
         thread_variables(count) | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {})

@@ -1,80 +1,149 @@
-"""Engine: processes of this machine, each with its own device and threads."""
+"""Engine: processes of this machine, each with its own device and threads.
 
+`python -m pipeline train` spends seconds in imports. Here the fork server of `multiprocessing` imports the slow
+libraries once, and every command starts as a fork of it.
+"""
+
+import atexit
+import gc
 import os
-import subprocess
+import runpy
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 
 from pipeline.engines import machine
-from pipeline.engines.command import Command, OnEnd, ignore_end
-from pipeline.engines.forkserver import INTERRUPT
+from pipeline.engines.command import STDERR, STDIN, STDOUT, Command, OnEnd, interrupts_delayed, open_log
 from pipeline.errors import RunError
+
+CONTEXT = get_context("forkserver")
+SLOW_IMPORTS = [
+    "pytorch_lightning",
+    "torch._dynamo",  # needed to count FLOPs
+    "pandas",
+    "scipy.stats",
+    "optuna",
+    "pipeline.tracking.store",  # sets what mlflow reads when it is imported
+    "mlflow.store.tracking.sqlalchemy_store",
+]
+"""Modules of the commands that take more than a tenth of a second. None starts a Python thread or uses a GPU."""
+SERVER_GONE = 255
+"""Exit code that `multiprocessing` gives to processes whose fork server was killed."""
 
 
 def run(
-    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = ignore_end
+    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd | None = None
 ) -> list[int]:
-    """As `Engine.run`; GPUs are dealt out in turn.
+    """See `Engine.run`. Workers take the GPUs in turn.
 
     Raises:
-        RunError: the process that starts the commands was killed.
+        RunError: the fork server was killed.
     """
     count = workers or machine.capacity(gpus)
     free = machine.worker_environments(count)
-    running: dict[int, dict[str, str]] = {}
+    running: dict[ForkServerProcess, tuple[int, dict[str, str]]] = {}
     codes: dict[int, int] = {}
-    slow = sum(command.module is not None for command in commands) > 1  # for a single one it would save nothing
-    with _server(machine.thread_variables(count), slow=slow) as server:
-        for index, command in enumerate(commands):
-            running[index] = free.pop(0)
-            server.send((index, command, command.surroundings(running[index])))
-            while running and (not free or index == len(commands) - 1):
-                ended, code = _answer(server)
-                free.append(running.pop(ended))
-                codes[ended] = code
-                on_end(ended, code)
+    waiting = list(enumerate(commands))
+    start_server(machine.thread_variables(count))
+    try:
+        while waiting or running:
+            while waiting and free:
+                (index, command), environment = waiting.pop(0), free.pop(0)
+                with interrupts_delayed():
+                    running[start(command, environment)] = index, environment
+            wait([process.sentinel for process in running])
+            for process in [process for process in running if process.exitcode is not None]:
+                code = exit_code(process)
+                index, environment = running.pop(process)
+                free.append(environment)
+                codes[index] = code
+                if on_end:
+                    on_end(index, code)
+    except BaseException:
+        for process in running:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGINT)
+        for process in running:
+            process.join()
+        raise
     return [codes[index] for index in range(len(commands))]
 
 
-@contextmanager
-def _server(threads: Mapping[str, str], *, slow: bool) -> Iterator[Connection]:
-    """A fork server, and the pipe to it. When the block is left by Ctrl-C, or any other exception, the commands that
-    run are interrupted and waited for."""
-    pipe, its_end = Pipe()
-    script = f"from pipeline.engines.forkserver import serve; serve({its_end.fileno()}, slow={slow})"
-    with (
-        pipe,
-        subprocess.Popen(
-            [sys.executable, "-c", script],
-            env={**os.environ, **threads},
-            stdin=subprocess.PIPE,
-            pass_fds=[its_end.fileno()],
-            start_new_session=True,  # Ctrl-C in a terminal comes to the engine alone
-        ) as process,
-    ):
-        its_end.close()
-        try:
-            _answer(pipe)
-        except BaseException:
-            process.kill()  # it runs nothing yet
-            raise
-        try:
-            yield pipe
-        except BaseException:
-            with suppress(OSError):
-                pipe.send(INTERRUPT)
-            process.wait()
-            raise
-        finally:
-            pipe.close()  # and so the server goes
+def start_server(threads: Mapping[str, str]) -> None:
+    """Start the fork server, unless this process has one, with these numbers of threads in its environment.
 
-
-def _answer(pipe: Connection) -> Any:
+    Libraries read those variables when they are imported.
+    """
+    CONTEXT.set_forkserver_preload(SLOW_IMPORTS)
+    resource_tracker.ensure_running()  # the server would start it, and in doing so deliver a delayed Ctrl-C
+    environment = dict(os.environ)
+    os.environ.update(threads)
     try:
-        return pipe.recv()
-    except (EOFError, OSError):
-        raise RunError("--engine processes: the process that starts the commands was killed") from None
+        with interrupts_delayed():
+            forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def start(command: Command, worker_environment: Mapping[str, str]) -> ForkServerProcess:
+    """Start the command in the current folder.
+
+    Raises:
+        RunError: the fork server was killed.
+    """
+    process = CONTEXT.Process(target=_become, args=(command, command.full_environment(worker_environment)))
+    try:
+        process.start()
+    except (OSError, EOFError):
+        raise _server_killed() from None
+    return process
+
+
+def exit_code(process: ForkServerProcess) -> int:
+    """Exit code of a process that has ended.
+
+    Raises:
+        RunError: the fork server was killed.
+    """
+    if process.exitcode == SERVER_GONE:
+        with suppress(ProcessLookupError):  # the command itself ended with this exit code
+            os.kill(process.pid or 0, 0)
+            raise _server_killed()
+    return process.exitcode or 0
+
+
+def _server_killed() -> RunError:
+    return RunError("--engine processes: the process that starts the commands was killed")
+
+
+def _become(command: Command, environment: Mapping[str, str]) -> None:
+    """Run the command in this fork of the server as if it had been started by itself."""
+    gc.freeze()  # garbage collections need not touch, and so copy, the pages shared with the server
+    os.setsid()  # Ctrl-C in a terminal reaches the engine alone, which passes it on once
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    parent = parent_process()
+    assert parent is not None
+    os.dup2(parent.sentinel, STDIN)  # see `end_with_parent`
+    if command.log is not None:
+        with open_log(command.log) as log:
+            os.dup2(log.fileno(), STDOUT)
+            os.dup2(log.fileno(), STDERR)
+    same_threads = all(environment.get(name) == os.environ.get(name) for name in machine.THREADS)
+    os.environ.clear()
+    os.environ.update(environment)
+    if command.module is None or not same_threads:
+        os.execvpe(command.arguments[0], command.arguments, os.environ)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # otherwise all forks share the state of the server
+    sys.path.insert(0, str(Path.cwd()))
+    sys.argv[1:] = command.arguments[3:]
+    try:
+        runpy.run_module(command.module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # processes of `multiprocessing` end without them

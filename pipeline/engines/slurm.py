@@ -1,8 +1,9 @@
 """Engine: jobs on a SLURM cluster, as one array.
 
-What they need beside a GPU each is said as `sbatch` hears it from anyone: SBATCH_PARTITION, SBATCH_ACCOUNT,
-SBATCH_TIMELIMIT and so on, which come before what is said here. Unlike the other engines', jobs go on when the one that
-waits for them is killed with -9.
+Users request what jobs need beside a GPU each as they do for `sbatch`: SBATCH_PARTITION, SBATCH_ACCOUNT,
+SBATCH_TIMELIMIT and so on take precedence. Unlike those of the other engines, jobs go on if this process is killed with
+-9. Lost jobs are found by `squeue`: submitit, which submits and runs the jobs, asks `sacct`, and without an accounting
+database it waits for lost jobs for ever.
 """
 
 import os
@@ -13,13 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engines.command import Command, OnEnd, ignore_end
+from pipeline.engines.command import Command, OnEnd, interrupts_delayed
 from pipeline.engines.machine import THREADS
 from pipeline.errors import RunError, UserError
 
@@ -29,42 +30,40 @@ if TYPE_CHECKING:
 FOLDER = Path(".slurm")
 """For submissions, results and logs."""
 RETRIES = 3
-"""How often a job is submitted again that was lost: its node, or it made room for another."""
-ASK = 30.0
-"""Seconds between two questions to the controller. A job that two answers in a row do not know, and that has left no
-result, is lost."""
-LOOK = 1.0
+"""How often a job is submitted again if it was lost with its node or preempted."""
+QUEUE_SECONDS = 30.0
+"""Seconds between two calls of `squeue`. A job without a result that is missing in two of them in a row is lost."""
+POLL_SECONDS = 1.0
 """Seconds between two looks at results and logs."""
-PATIENCE = 60
-"""Seconds that interrupted jobs have to end."""
-OF_GPUS = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES")
-"""Where users say it, nothing is asked for here."""
+CANCEL_SECONDS = 60
+"""How long to wait for cancelled jobs. SLURM kills a job that has not ended after its own `KillWait`."""
+GPU_VARIABLES = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES")
+"""If users set one of these, the engine requests no GPUs."""
 
 
 def run(
-    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd = ignore_end
+    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd | None = None
 ) -> list[int]:
-    """As `Engine.run`; without a number of workers, how many run at once is the cluster's to say.
+    """See `Engine.run`. Without a number of workers, the cluster decides how many run at once.
 
     Raises:
-        UserError: there is no submitit, no SLURM, or it does not take such jobs.
-        RunError: a job was lost time after time, or could not start its command.
+        UserError: submitit or SLURM is not installed, or the cluster rejects the jobs.
+        RunError: a job was lost too often, or could not start its command.
     """
     if not commands:
         return []
-    _refuse_without_slurm()
     codes: dict[int, int] = {}
 
-    def ended(index: int, code: int) -> None:
+    def end(index: int, code: int) -> None:
         codes[index] = code
-        on_end(index, code)
+        if on_end:
+            on_end(index, code)
 
-    taken = _whole(gpus)
-    with _folder() as folder:
-        executor = _executor(folder, workers=workers or len(commands), gpus=taken)
+    with _new_folder() as folder:
+        executor = _executor(folder, workers=workers or len(commands), gpus=gpus)
         for _ in range(1 + RETRIES):
             if waiting := {index: command for index, command in enumerate(commands) if index not in codes}:
-                _round(executor, waiting, ended)
+                _submit_and_wait(executor, waiting, end)
         if lost := len(commands) - len(codes):
             raise RunError(
                 f"--engine slurm: {lost} of {len(commands)} jobs were lost {1 + RETRIES} times; see {folder}"
@@ -73,129 +72,112 @@ def run(
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    """A new one in `FOLDER`, which is kept where something failed."""
+def _new_folder() -> Iterator[Path]:
+    """Make a folder in `FOLDER`. Remove it at the end, unless a RunError refers to it."""
     FOLDER.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=FOLDER)).resolve()
-    failed = False
+    keep = False
     try:
         yield folder
     except RunError:
-        failed = True
+        keep = True
         raise
     finally:
-        if not failed:
+        if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _refuse_without_slurm() -> None:
+def _executor(folder: Path, *, workers: int, gpus: float | None) -> "SlurmExecutor":
+    """Return submitit's executor.
+
+    Raises:
+        UserError: submitit or SLURM is not installed, or the controller does not answer.
+    """
     try:
-        import submitit  # noqa: F401
+        import submitit
     except ImportError:
         raise UserError(
             "--engine slurm: submitit is not installed (pip install 'breaking-symmetry[cluster]')"
         ) from None
     if missing := [program for program in ("sbatch", "srun") if shutil.which(program) is None]:
         raise UserError(f"--engine slurm: there is no {missing[0]} on this machine")
-
-
-def _whole(gpus: float | None) -> int:
-    """How many GPUs each job takes of the partition, which may have none.
-
-    Raises:
-        UserError: a share of one; the controller does not answer.
-    """
-    partition = os.environ.get("SBATCH_PARTITION")
-    asked = ["sinfo", "--noheader", "--format=%G", *([f"--partition={partition}"] if partition else [])]
-    done = subprocess.run(asked, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"--engine slurm: no cluster answers ({_last_line(done.stderr)})")
-    if "gpu" not in done.stdout:
-        return 0
-    if gpus is not None and gpus != int(gpus):
-        raise UserError(f"--engine slurm: gives GPUs as a whole, not {gpus:g} of one; leave out --jobs-per-gpu")
-    return 1 if gpus is None else int(gpus)
-
-
-def _executor(folder: Path, *, workers: int, gpus: int) -> "SlurmExecutor":
-    import submitit
-
     executor = submitit.SlurmExecutor(folder)
     executor.update_parameters(
         job_name="breaking-symmetry",
-        time=None,  # the partition's own limit
+        time=None,  # the limit of the partition
         wckey=None,
         nodes=1,
-        gpus_per_node=gpus if gpus and not any(name in os.environ for name in OF_GPUS) else None,
+        gpus_per_node=_gpus_per_job(gpus) or None,
         array_parallelism=workers,
         stderr_to_stdout=True,
     )
     return executor
 
 
-def _round(executor: "SlurmExecutor", commands: Mapping[int, Command], on_end: OnEnd) -> None:
-    """Submit the commands, by their index, and wait until each has ended, or is lost and so not told of."""
+def _gpus_per_job(gpus: float | None) -> int:
+    """Return how many GPUs to request for each job: none if the partition has none, or if users request them.
+
+    Raises:
+        UserError: a share of a GPU; the controller does not answer.
+    """
+    partition = os.environ.get("SBATCH_PARTITION")
+    command = ["sinfo", "--noheader", "--format=%G", *([f"--partition={partition}"] if partition else [])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"--engine slurm: no cluster answers ({_last_line(done.stderr)})")
+    if "gpu" not in done.stdout or any(name in os.environ for name in GPU_VARIABLES):
+        return 0
+    if gpus is not None and gpus != int(gpus):
+        raise UserError(f"--engine slurm: gives GPUs as a whole, not {gpus:g} of one; leave out --jobs-per-gpu")
+    return 1 if gpus is None else int(gpus)
+
+
+def _submit_and_wait(executor: "SlurmExecutor", commands: Mapping[int, Command], on_end: OnEnd) -> None:
+    """Submit the commands and wait until each has ended or is lost. Print the output of those without a log."""
     logs = {index: executor.folder / f"{index}.log" for index, command in commands.items() if command.log is None}
     logged = [replace(command, log=logs.get(index, command.log)) for index, command in commands.items()]
-    waiting: dict[int, Job[int]] = {}
-    said = dict.fromkeys(logs, 0)
-    unknown: set[str] = set()
-    asked = time.monotonic()
-    try:
-        with _undisturbed():  # or jobs would begin that nobody knows of
-            waiting |= zip(commands, _submit(executor, logged), strict=True)
-        while waiting:
-            time.sleep(LOOK)
-            there = {path.name for path in executor.folder.iterdir()}
-            ended = [index for index, job in waiting.items() if job.paths.result_pickle.name in there]
-            for index in said.keys() & waiting.keys():
-                said[index] += _say(logs[index], said[index])
-            for index in ended:
-                on_end(index, _code(waiting.pop(index)))
-            if time.monotonic() - asked > ASK and (active := _active()) is not None:
-                asked = time.monotonic()
-                gone = {job.job_id for job in waiting.values()} - active
-                waiting = {index: job for index, job in waiting.items() if job.job_id not in gone & unknown}
-                unknown = gone
-    except BaseException:
-        _interrupt({job.job_id for job in waiting.values()})
-        raise
+    jobs: dict[int, Job[int]] = {}
+    missing: set[str] = set()
+    squeue_called = time.monotonic()
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(log.open("w+", errors="replace")) for log in logs.values()]
+        try:
+            with interrupts_delayed():  # otherwise jobs would start that this process knows nothing of
+                jobs |= zip(commands, _submit(executor, logged), strict=True)
+            while jobs:
+                time.sleep(POLL_SECONDS)
+                files = {path.name for path in executor.folder.iterdir()}
+                ended = [index for index, job in jobs.items() if job.paths.result_pickle.name in files]
+                for output in outputs:
+                    print(output.read(), end="", file=sys.stderr, flush=True)
+                for index in ended:
+                    on_end(index, _exit_code(jobs.pop(index)))
+                if time.monotonic() - squeue_called > QUEUE_SECONDS and (active := _active_jobs()) is not None:
+                    squeue_called = time.monotonic()
+                    previously_missing, missing = missing, {job.job_id for job in jobs.values()} - active
+                    jobs = {index: job for index, job in jobs.items() if job.job_id not in missing & previously_missing}
+        except BaseException:
+            _cancel({job.job_id for job in jobs.values()})
+            raise
 
 
 def _submit(executor: "SlurmExecutor", commands: Sequence[Command]) -> "Sequence[Job[int]]":
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
-        return executor.map_array(_run, commands, repeat(Path.cwd()))
+        return executor.map_array(_run_on_node, commands, repeat(Path.cwd()))
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"--engine slurm: {_last_line(str(error))}") from None
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ctrl-C comes at the end of the block. By a mask, which `sbatch` inherits: a terminal sends it Ctrl-C too."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _run(command: Command, folder: Path) -> int:
-    """The job, on its node. One that is interrupted leaves no result."""
-    place = dict.fromkeys(THREADS, os.environ["SLURM_CPUS_ON_NODE"])
-    for number in (signal.SIGTERM, signal.SIGUSR2):  # somebody needs the node, or its time is soon over
+def _run_on_node(command: Command, folder: Path) -> int:
+    """Run the command in a job, on its node, and return its exit code. If the job is cancelled, interrupt it."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # cancelled or preempted; its time is nearly over
         signal.signal(number, signal.default_int_handler)
-    with command.start(place, folder) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
+    return command.run(folder, dict.fromkeys(THREADS, os.environ["SLURM_CPUS_ON_NODE"]))
 
 
-def _code(job: "Job[int]") -> int:
+def _exit_code(job: "Job[int]") -> int:
     from submitit.core.utils import UncompletedJobError
 
     try:
@@ -204,34 +186,21 @@ def _code(job: "Job[int]") -> int:
         raise RunError(f"--engine slurm: a job could not start its command; see {job.paths.stdout}") from None
 
 
-def _say(log: Path, start: int) -> int:
-    """Pass on what a job without a log of its own has said since; how many bytes."""
-    try:
-        with log.open("rb") as file:
-            file.seek(start)
-            new = file.read()
-    except FileNotFoundError:
-        return 0
-    print(new.decode(errors="replace"), end="", file=sys.stderr, flush=True)
-    return len(new)
-
-
-def _active() -> set[str] | None:
-    """The jobs that wait, run or end; None: the controller does not say."""
-    asked = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
-    done = subprocess.run(asked, capture_output=True, text=True)
+def _active_jobs() -> set[str] | None:
+    """Ids of the jobs that wait, run or end, or None if the controller does not answer."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+    done = subprocess.run(command, capture_output=True, text=True)
     return None if done.returncode else set(done.stdout.split())
 
 
-def _interrupt(jobs: Collection[str]) -> None:
-    """Ctrl-C for those that run, while those that wait are taken back; whoever does not end in time is killed."""
+def _cancel(jobs: Collection[str]) -> None:
+    """Cancel the jobs, which interrupts those that run, and wait until they have ended."""
     if not jobs:
         return
-    for how in (["--state=PENDING"], ["--signal=INT"], []):
-        subprocess.run(["scancel", *how, *jobs], capture_output=True)
-        deadline = time.monotonic() + PATIENCE * (how != ["--state=PENDING"])
-        while time.monotonic() < deadline and (_active() or set()) & set(jobs):
-            time.sleep(LOOK)
+    subprocess.run(["scancel", *jobs], capture_output=True)
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while time.monotonic() < deadline and (_active_jobs() or set()) & set(jobs):
+        time.sleep(POLL_SECONDS)
 
 
 def _last_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What is shared out is not shared out twice."""
+"""No resource is given out twice."""
 
 import pytest
 
@@ -7,15 +7,15 @@ from pipeline.engines import machine
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
 @pytest.mark.parametrize("gpus", [[], ["0"], ["2", "5"]])
-def test_no_place_takes_anothers_threads_nor_more_than_its_turn_of_the_gpus(
+def test_workers_share_the_cores_and_take_gpus_in_turn(
     monkeypatch: pytest.MonkeyPatch, count: int, gpus: list[str]
 ) -> None:
-    monkeypatch.setattr(machine, "devices", lambda: gpus)
-    monkeypatch.setattr(machine, "cores", lambda: 8)
-    places = machine.worker_environments(count)
-    assert len(places) == count
-    assert sum(int(place["OMP_NUM_THREADS"]) for place in places) <= max(8, count)
-    turns = [place.get("CUDA_VISIBLE_DEVICES") for place in places]
+    monkeypatch.setattr(machine, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
+    environments = machine.worker_environments(count)
+    assert len(environments) == count
+    assert sum(int(environment["OMP_NUM_THREADS"]) for environment in environments) <= max(8, count)
+    turns = [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments]
     assert {turns.count(gpu) for gpu in gpus} <= {count // max(1, len(gpus)), -(-count // max(1, len(gpus)))}
     assert set(turns) <= set(gpus or [None])
     assert machine.capacity() == (len(gpus) or 8)

@@ -1,12 +1,14 @@
-"""Commands as forks of a process that has done its imports, as the jobs of a grid are: a dozen take no longer than two
-that are started, and one that is killed at a random moment is seldom killed importing."""
+"""Commands as forks of a process that has done the imports, as the jobs of `repro` are.
+
+A dozen of them take no longer than two that import for themselves, and one that is killed at a random moment is seldom
+killed while it imports.
+"""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
-
-import psutil
 
 from pipeline.engines import machine, processes
 from pipeline.engines.command import Command
@@ -18,22 +20,22 @@ Run = Callable[..., tuple[int, str]]
 
 @contextmanager
 def forks(folder: Path, module: str = "pipeline") -> Iterator[Run]:
-    """Runs `python -m pipeline ...` (or another module, of `folder`) in `folder`: `run(*arguments, after, seconds)`
-    gives its exit code and what it said; it is killed so many seconds after it has said something."""
-    log, place = folder / "log", machine.thread_variables(1)
-    with chdir(folder), processes._server(place, slow=True) as server:
-        (parent,) = (child for child in psutil.Process().children() if "serve(" in " ".join(child.cmdline()))
+    """Yield `run(*arguments, after, seconds)`, which runs `python -m pipeline ...` (or another module) in `folder`.
 
-        def run(*arguments: str, after: str = "", seconds: float = PATIENCE) -> tuple[int, str]:
-            command = Command((sys.executable, "-m", module, *arguments), log=log)
-            log.unlink(missing_ok=True)
-            server.send((0, command, command.surroundings(place)))
-            while not ((log.exists() and after in log.read_text()) or server.poll(0.01)):
-                pass
-            if not server.poll(seconds):
-                for fork in parent.children():
-                    fork.kill()
-            _, code = server.recv()
-            return code, log.read_text()
+    It returns the exit code and the output. The command is killed `seconds` after its output contains `after`.
+    """
+    log, threads = folder / "log", machine.thread_variables(1)
 
+    def run(*arguments: str, after: str = "", seconds: float = PATIENCE) -> tuple[int, str]:
+        log.unlink(missing_ok=True)
+        process = processes.start(Command((sys.executable, "-m", module, *arguments), log=log), threads)
+        while process.is_alive() and not (log.exists() and after in log.read_text()):
+            time.sleep(0.01)
+        process.join(seconds)
+        process.kill()
+        process.join()
+        return processes.exit_code(process), log.read_text()
+
+    with chdir(folder):
+        processes.start_server(threads)
         yield run

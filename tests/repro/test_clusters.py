@@ -12,11 +12,10 @@ import pytest
 from pipeline.params import read
 from pipeline.repro import driver
 from tests.conftest import output_files
-from tests.engines.conftest import cluster, controller, nodes, slurm
-from tests.engines.test_conformance import CLUSTERS
+from tests.faults.clusters import CLUSTERS, ray_address, ray_cluster, slurm, slurm_configuration
 from tests.repro.conftest import changed, experiment
 
-__all__ = ["cluster", "controller", "nodes", "slurm"]  # fixtures
+__all__ = ["ray_address", "ray_cluster", "slurm", "slurm_configuration"]  # fixtures
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 

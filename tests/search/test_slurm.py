@@ -7,12 +7,12 @@ import pytest
 
 from pipeline.params import read
 from pipeline.stages import search
-from tests.engines.conftest import controller, slurm
+from tests.faults.clusters import slurm, slurm_configuration
 from tests.repro.conftest import changed
 
 pytestmark = pytest.mark.faults
 
-__all__ = ["controller", "slurm"]  # fixtures
+__all__ = ["slurm", "slurm_configuration"]  # fixtures
 
 
 @pytest.mark.timeout(600)

@@ -1,4 +1,4 @@
-"""A real SLURM of two nodes on this machine, for as long as a block lasts."""
+"""A SLURM cluster of two nodes on this machine."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
 NODES = {"one": " Gres=gpu:1", "two": ""}
-"""Name -> what it has, beside two cores. Nothing computes on the GPU, which is none."""
+"""Name -> configuration besides two cores. The GPU is a null device, and nothing computes on it."""
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -43,22 +43,22 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 State=UP
 """
 
 
-def lacks() -> str:
-    """What there is not; empty if a cluster can be started here."""
+def missing() -> str:
+    """Return why no cluster can be started here; empty if one can."""
     if os.geteuid():
         return "only root can start SLURM's programs"
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    return f"there is no {', '.join(missing)}" if missing else ""
+    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    return f"there is no {', '.join(absent)}" if absent else ""
 
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Path]:
-    """Started with everything it writes in `folder`; its configuration, which `SLURM_CONF` has to name."""
+    """Start a cluster that writes into `folder`, and yield its configuration file, for `SLURM_CONF`."""
     path = folder / "slurm.conf"
     controller, *ports = free_ports(1 + len(NODES))
     nodes = (
-        f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2{has}"
-        for (name, has), port in zip(NODES.items(), ports, strict=True)
+        f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2{resources}"
+        for (name, resources), port in zip(NODES.items(), ports, strict=True)
     )
     path.write_text(
         CONFIGURATION.format(host=socket.gethostname(), folder=folder, controller=controller, nodes="\n".join(nodes))
@@ -70,23 +70,23 @@ def cluster(folder: Path) -> Iterator[Path]:
     key.chmod(0o600)
     files = {"key-file": key, **{f"{kind}-file": folder / f"munge.{kind}" for kind in ("pid", "log", "seed")}}
     munge = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket"]
-    with ExitStack() as running:
+    with ExitStack() as daemons:
         for program in (
             munge + [f"--{name}={value}" for name, value in files.items()],
             ["slurmctld", "-D", "-c", "-f", str(path)],
             *(["slurmd", "-D", "-N", name, "-f", str(path)] for name in NODES),
         ):
-            running.enter_context(daemon(program, folder))
+            daemons.enter_context(daemon(program, folder))
         wait_until_idle(path)
         yield path
 
 
 def free_ports(count: int) -> list[int]:
-    with ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [free.getsockname()[1] for free in sockets]
 
 
 @contextmanager
@@ -106,11 +106,11 @@ def daemon(command: list[str], folder: Path) -> Iterator[None]:
 
 
 def wait_until_idle(path: Path) -> None:
-    """Until all nodes take jobs."""
+    """Wait until all nodes accept jobs."""
     command, environment = ["sinfo", "-h", "-N", "-o", "%t"], os.environ | {"SLURM_CONF": str(path)}
     for _ in range(100):
-        said = subprocess.run(command, env=environment, capture_output=True, text=True).stdout.split()
-        if said == ["idle"] * len(NODES):
+        states = subprocess.run(command, env=environment, capture_output=True, text=True).stdout.split()
+        if states == ["idle"] * len(NODES):
             return
         time.sleep(0.2)
-    raise RuntimeError(f"the nodes are {said}: see {path.parent}")
+    raise RuntimeError(f"the nodes are {states}: see {path.parent}")
