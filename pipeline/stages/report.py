@@ -19,14 +19,14 @@ from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
 from pipeline.tasks.catalogue import problems
 
 OWN_TOKEN = {name: ["dominance", "margin"] for name in ("own_token", "own_token_added")}
-"""What the report itself makes of a measurement (`slices`), and its values."""
+"""Tables that the report derives from the measurement `slices`, with their values."""
 
 
 def run(params: Params) -> None:
-    """Write `reports/`, `index.html` last. Evaluations of ablations that the grid no longer has are left alone.
+    """Write `reports/`, `index.html` last. Evaluations of ablations that `params.yaml` does not have are ignored.
 
     Raises:
-        UserError: an ablation of the grid has no evaluation or history, or one of other seeds.
+        UserError: an ablation has no evaluation or history, or one of other seeds.
     """
     ablations = params.all_ablations()
     models = {ablation.name: _model(ablation) for ablation in ablations}
@@ -34,32 +34,35 @@ def run(params: Params) -> None:
     history = pd.concat([_history(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
     runs["still_rising"] = tables.still_rising(runs, history)
     tasks = {ablation.dataset: problems(ablation.task) for ablation in ablations}
-    members = _measured(models)
+    measured = _measurements(models)
     ceilings = {name: ceiling(task) for name, task in tasks.items()}
-    written = _tables(ablations, runs, ceilings, members)
+    written = _tables(ablations, runs, ceilings, measured)
     results = [
-        TaskResults(name, task, _shown(ablations, name), written, members, history, ceilings[name])
+        TaskResults(name, task, _shown(ablations, name), written, measured, history, ceilings[name])
         for name, task in tasks.items()
     ]
-    compared = pd.concat([comparisons.comparison_table(one, params.comparisons) for one in results], ignore_index=True)
-    written["comparisons.csv"] = comparisons.add_p_values(compared, params.comparisons, runs)
+    compared = [comparisons.comparison_table(task_results, params.comparisons) for task_results in results]
+    written["comparisons.csv"] = comparisons.add_p_values(
+        pd.concat(compared, ignore_index=True), params.comparisons, runs
+    )
     written["rescue.csv"] = rescue.rescue_table(ablations, runs)
     written["order_value.csv"] = order_value.order_value_table(ablations, runs)
     compared_tasks = results if across.has_many_tasks(results) else []
-    written |= {"tasks.csv": across.task_table(compared_tasks), "holds.csv": across.holds_table(compared_tasks)}
-    told = report.told(results, measurements())
-    images = report.images(told)
+    written["tasks.csv"] = across.task_table(compared_tasks)
+    written["holds.csv"] = across.holds_table(compared_tasks)
+    sections = report.collect_sections(results, measurements())
+    images = report.images(sections)
 
-    for old in ("appendix", "figures", "measurements"):  # with what is told no more
-        shutil.rmtree(REPORTS / old, ignore_errors=True)
+    for folder in ("appendix", "figures", "measurements"):  # may have files of sections that are gone
+        shutil.rmtree(REPORTS / folder, ignore_errors=True)
     for name, table in {**written, "learning_curves.csv": history}.items():
         files.write_csv(REPORTS / name, table)
     files.write_json(REPORTS / "metrics.json", metrics(written["ablations.csv"]))
     files.write_json(REPORTS / "claims.schema.json", Claims.model_json_schema())
-    files.write_json(REPORTS / "claims.json", Claims(claims=report.claims(told)).model_dump())
+    files.write_json(REPORTS / "claims.json", Claims(claims=report.claims(sections)).model_dump())
     for name, image in images.items():
         files.write_bytes(REPORTS / "figures" / f"{name}.png", image)
-    content = report.page(told)
+    content = report.page(sections)
     for name, text in page.appendix(content).items():
         files.write_text(REPORTS / "appendix" / name, text)
     files.write_text(REPORTS / "summary.md", page.markdown(content))
@@ -68,18 +71,13 @@ def run(params: Params) -> None:
 
 
 def metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """What DVC's own commands show and compare: one or two numbers of each ablation."""
-    shown = {"restricted_steps": 1, "converged": 1, "test_bits": 3}
-    table = (
-        ablations.set_index("ablation")
-        .reindex(columns=list(shown))
-        .astype(float)
-        .round(shown)
-        .dropna(how="all", axis=1)
-    )
+    """Return the numbers that `dvc metrics` shows: quantity -> ablation -> value."""
+    decimals = {"restricted_steps": 1, "converged": 1, "test_bits": 3}
+    by_ablation = ablations.set_index("ablation").reindex(columns=list(decimals)).astype(float)
+    table = by_ablation.round(decimals).dropna(how="all", axis=1)
     return {
-        str(name): {str(ablation): float(value) for ablation, value in of.dropna().items()}
-        for name, of in table.items()
+        str(quantity): {str(ablation): float(value) for ablation, value in values.dropna().items()}
+        for quantity, values in table.items()
     }
 
 
@@ -87,29 +85,28 @@ def _tables(
     ablations: Sequence[Ablation],
     runs: pd.DataFrame,
     ceilings: dict[str, float | None],
-    members: dict[str, pd.DataFrame],
+    measured: dict[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
-    """File below `reports/` -> its table, but for the comparisons."""
-    cost = members["cost"]
+    """Return the tables below `reports/` by path, except those that compare ablations."""
+    cost = measured["cost"]
     flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
-    values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
-    of_ablations = tables.ablation_table(ablations, runs, ceilings, flops)
+    values = {name: list(measurement.values) for name, measurement in measurements().items()} | OWN_TOKEN
     return {
         "runs.csv": runs,
-        "ablations.csv": of_ablations,
-        "symmetry.csv": members["symmetry"].drop(columns="step", errors="ignore"),
-        **{f"measurements/{name}.csv": tables.summarise(members[name], of) for name, of in values.items()},
+        "ablations.csv": tables.ablation_table(ablations, runs, ceilings, flops),
+        "symmetry.csv": measured["symmetry"].drop(columns="step", errors="ignore"),
+        **{f"measurements/{name}.csv": tables.summarise(measured[name], columns) for name, columns in values.items()},
     }
 
 
 def _shown(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
-    """The ablations of a task, in the order in which they are shown."""
+    """Return the ablations of a task, in the order in which they are shown."""
     groups = switches.grouped([ablation for ablation in ablations if ablation.dataset == task])
     return [ablation for _, members in groups for ablation in members]
 
 
 def _model(ablation: Ablation) -> files.VerifiedFolder:
-    """What the ablation was trained to; its other files are of this very training."""
+    """Open the artifact of an ablation. Its evaluation and measurements must belong to the same training."""
     return files.open_verified(
         MODELS / ablation.name, made_by=f"python -m pipeline train {ablation.name}", of=ablation.name
     )
@@ -122,28 +119,33 @@ def _evaluation(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame
     if missing := [column for column in (*tables.REQUIRED, *scores) if column not in table]:
         raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
     _check_seeds(table, ablation, str(EVALUATION / ablation.name))
-    # what the ablation is, it knows better than a file does: a name such as `null` would be read as a missing value
+    # take the name from params.yaml: in the file, a name such as `null` would be read as a missing value
     return table.assign(ablation=ablation.name, task=ablation.dataset, **switches.columns(ablation))
 
 
-def _measured(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
-    """Measurement -> its table over all ablations; an ablation whose members all diverged has none."""
+def _measurements(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
+    """Return each measurement's table over all ablations. An ablation whose runs all diverged has no rows."""
     analyses = {
         ablation: files.open_verified(
             ANALYSIS / ablation, made_by=f"python -m pipeline analyze {ablation}", of=model.digest
         )
         for ablation, model in models.items()
     }
-    found = {}
+    measured = {}
     for name in measurements():
         file = f"{name}.csv"
-        of_ablations = [
-            one.csv(file).assign(ablation=ablation) for ablation, one in analyses.items() if file in one.digests
+        parts = [
+            analysis.csv(file).assign(ablation=ablation)
+            for ablation, analysis in analyses.items()
+            if file in analysis.digests
         ]
-        found[name] = pd.concat(of_ablations, ignore_index=True) if of_ablations else pd.DataFrame(columns=["ablation"])
-    found["own_token"] = own = tables.own_token_table(found["slices"]) if len(found["slices"]) else found["slices"]
-    found["own_token_added"] = tables.added_by_training(own, OWN_TOKEN["own_token"]) if len(own) else own
-    return found
+        measured[name] = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["ablation"])
+    own_token = tables.own_token_table(measured["slices"]) if len(measured["slices"]) else measured["slices"]
+    measured["own_token"] = own_token
+    measured["own_token_added"] = (
+        tables.added_by_training(own_token, OWN_TOKEN["own_token"]) if len(own_token) else own_token
+    )
+    return measured
 
 
 def _history(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:

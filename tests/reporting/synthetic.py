@@ -252,7 +252,7 @@ def evidence(made: Grid, *, measured: bool = True) -> TaskResults:
 
 def told(made: Grid, *, measured: bool = True) -> list[PlacedSection]:
     """All that the report tells of the grid."""
-    return report.told([evidence(made, measured=measured)], measurements())
+    return report.collect_sections([evidence(made, measured=measured)], measurements())
 
 
 def params(made: Grid) -> Params:

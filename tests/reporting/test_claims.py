@@ -19,7 +19,7 @@ from pipeline.reporting import sentences, wording
 from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Source, Unit, records
 from pipeline.reporting.experiment import report
 from pipeline.reporting.experiment.report import PlacedSection
-from pipeline.reporting.experiment.sections import sections
+from pipeline.reporting.experiment.sections import registered_sections
 from pipeline.stages import report as stage
 from tests.reporting.synthetic import (
     STEPS,
@@ -129,7 +129,7 @@ def test_the_first_screen_answers_the_default_questions_in_seven_sentences() -> 
     leads = [one.name for one in told(grid()) for claim in one.content.claims if claim.role == "lead"]
     questions = ["without_positional", "without_mask", "layers_needed", "residual_connections"]
     assert leads == [*questions, "substitutes", "masks", "depth", "position_probe"]
-    assert len(report.page(told(grid())).lead) == report.SENTENCES
+    assert len(report.page(told(grid())).lead) == report.MAX_LEADS
 
 
 def test_what_is_given_back_is_a_share_of_what_is_missed() -> None:
@@ -227,7 +227,7 @@ def test_a_run_above_the_ceiling_is_an_alarm() -> None:
 def test_any_grid_is_told_with_pictures_and_full_tables(made: Grid, measured: bool) -> None:
     found = told(made, measured=measured)
     for one in found:
-        section = one.section("", one.content.figures[0] if one.content.figures else None)
+        section = one.render("", one.content.figures[0] if one.content.figures else None)
         assert all(section.paragraphs)
         for table in one.content.tables:
             assert {len(row) for row in table.rows} <= {len(table.headers)}
@@ -246,7 +246,7 @@ def test_four_depths_are_a_curve_of_each_kind() -> None:
 
 def test_every_measurement_is_told_of_and_a_new_one_without_being_named() -> None:
     found = told(grid())
-    generic = set(measurements()) - {name for section in sections() for name in section.measurements}
+    generic = set(measurements()) - {name for section in registered_sections() for name in section.measurements}
     assert {"adjacency", "correlation"} <= generic
     for name in generic & set(members(grid())):  # a new one has no made-up table
         assert [claim.sentence for claim in by_name(found)[name]] == ["range"]
@@ -254,7 +254,7 @@ def test_every_measurement_is_told_of_and_a_new_one_without_being_named() -> Non
 
 def test_two_tasks_are_told_apart() -> None:
     made = grid()
-    both = report.told([evidence(made), evidence(ablation("alone", [0.5]))], measurements())
+    both = report.collect_sections([evidence(made), evidence(ablation("alone", [0.5]))], measurements())
     names = [figure.name for one in both for figure in one.content.figures]
     assert all(name.startswith("addition-") for name in names)
 

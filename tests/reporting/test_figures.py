@@ -61,7 +61,7 @@ def drawn(made: Grid) -> dict[str, partial[Figure]]:
         "by_layers": partial(outcomes.by_layers, ablations(made), {one.name: [one] for one in of[:4]}),
         "learning_curves": partial(outcomes.learning_curves, history(made), of, *EXACT),
         "bits": partial(outcomes.bits, every.assign(test_bits=5 - 4 * every["test_exact_match"]), of),
-        "tasks": partial(across.matrix, many_tasks(), KINDS),
+        "tasks": partial(across.outcomes_by_task, many_tasks(), KINDS),
         "by_digit": partial(outcomes.heat_map, digits, of, ["ones", "tens", "hundreds", "thousands"], "Digit"),
         "by_carries": partial(outcomes.heat_map, carries, of, list("0123"), "Carries"),
         "not_yet_converged": partial(outcomes.not_yet_converged, every, of),

@@ -1,4 +1,4 @@
-"""Many tasks side by side: what becomes of each kind of ablation on each, and on how many tasks a finding holds."""
+"""Many tasks side by side: the outcome of each kind of ablation on each task, and on how many tasks a claim holds."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,196 +9,198 @@ from pipeline import switches
 from pipeline.params import Ablation
 from pipeline.params.score import BITS
 from pipeline.reporting.claims import Claim, Estimate
-from pipeline.reporting.experiment.figures import across as drawn
+from pipeline.reporting.experiment.figures import across as figures
 from pipeline.reporting.experiment.section import SectionContent
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.wording import brief, interval, percent
 
 MAX_TASKS_IN_FULL = 3
-"""So many tasks are told of one by one, in full; more are compared."""
-MATRIX = (
-    "task",
-    "order_counts",
-    "kind",
-    "ablation",
-    "runs",
-    "converged",
-    "low",
-    "high",
-    "test_bits",
-    "ceiling",
-    "shade",
-)
-HOLDS = ("claim", "task", "holds")
+"""Up to so many tasks are reported one by one; more are compared with each other."""
+TASK_COLUMNS = (
+    "task", "order_counts", "kind", "ablation", "runs", "converged", "low", "high", "test_bits", "ceiling", "shade",
+)  # fmt: skip
+HOLDS_COLUMNS = ("claim", "task", "holds")
 
 
 def has_many_tasks(results: Sequence[TaskResults]) -> bool:
-    """Whether there are so many tasks that they are compared."""
+    """Return True if there are so many tasks that they are compared."""
     return len(results) > MAX_TASKS_IN_FULL
 
 
 def ablation_kind(results: TaskResults, ablation: Ablation) -> str:
-    """What an ablation is, said without what most ablations of its task share: the same words for the same idea on
-    any task."""
+    """Return the ablation in words, without what most ablations of its task share.
+
+    The same idea has the same words on every task.
+    """
     return switches.describe(ablation, switches.common_values(results.ablations))
 
 
 def task_table(results: Sequence[TaskResults]) -> pd.DataFrame:
-    """A row per task and kind of ablation: how many of its `runs` converged with the exact interval of their share,
-    or the
-    mean test bits per token with its t interval; the order-blind `ceiling` of the task. `shade`: how good that is, from
-    0 to 1: the share that converged, or where the bits lie between the worst and the best ablation of a task and its
-    twin."""
+    """Return `tasks.csv`: the outcome of each kind of ablation on each task.
+
+    `converged` is the number of converged runs (`low`, `high`: exact interval of their share), `test_bits` the mean
+    test bits per token (with its t interval), by the task's score. `ceiling` is the order-blind ceiling of the task.
+    `shade` says how good the outcome is, from 0 to 1: the share of converged runs, or the position of the bits between
+    the worst and the best ablation of the task and its shuffled data.
+    """
     rows = []
-    for each in results:
-        task, by_bits = each.problems.task, _by_bits(each)
-        best, worst = _range([one for one in results if one.problems.task.untwinned == task.untwinned])
-        for ablation in each.ablations:
-            if one := _outcome(each, ablation):
-                converged, bits = (None, one.value) if by_bits else (one.value, None)
-                shade = (worst - one.value) / (worst - best or 1.0) if by_bits else one.value / (one.n or 1)
-                of_task = (each.dataset, int(task.order_counts), ablation_kind(each, ablation), ablation.name)
-                rows.append([*of_task, one.n, converged, one.low, one.high, bits, each.ceiling, shade])
-    table = pd.DataFrame(rows, columns=list(MATRIX)).astype({"converged": "Int64"})
+    for task_results in results:
+        task = task_results.problems.task
+        same_data = [other for other in results if other.problems.task.untwinned == task.untwinned]
+        best, worst = _outcome_range(same_data)
+        for ablation in task_results.ablations:
+            outcome = _outcome(task_results, ablation)
+            if outcome is None:
+                continue
+            if _has_bits(task_results):
+                converged, bits, shade = None, outcome.value, (worst - outcome.value) / (worst - best or 1.0)
+            else:
+                converged, bits, shade = outcome.value, None, outcome.value / (outcome.n or 1)
+            names = (task_results.dataset, int(task.order_counts), ablation_kind(task_results, ablation), ablation.name)
+            numbers = (outcome.n, converged, outcome.low, outcome.high, bits, task_results.ceiling, shade)
+            rows.append([*names, *numbers])
+    table = pd.DataFrame(rows, columns=list(TASK_COLUMNS)).astype({"converged": "Int64"})
     return table.drop_duplicates(["task", "kind"], ignore_index=True)
 
 
 def _outcome(results: TaskResults, ablation: Ablation) -> Estimate | None:
-    """Runs that converged, or bits."""
-    return results.bits(ablation) if _by_bits(results) else results.converged(ablation)
+    """Return the bits per token or the number of converged runs, by the task's score."""
+    return results.bits(ablation) if _has_bits(results) else results.converged(ablation)
 
 
-def _range(results: Sequence[TaskResults]) -> tuple[float, float]:
-    """The least and the most of the outcomes on these tasks."""
-    found = [one.value for each in results for ablation in each.ablations if (one := _outcome(each, ablation))]
-    return min(found, default=0.0), max(found, default=0.0)
+def _outcome_range(results: Sequence[TaskResults]) -> tuple[float, float]:
+    """Return the smallest and the largest outcome on these tasks."""
+    outcomes = [_outcome(task_results, ablation) for task_results in results for ablation in task_results.ablations]
+    values = [outcome.value for outcome in outcomes if outcome]
+    return min(values, default=0.0), max(values, default=0.0)
 
 
 def holds_table(results: Sequence[TaskResults]) -> pd.DataFrame:
-    """A row per finding and task on which it could be seen, and whether it `holds` there."""
+    """Return `holds.csv`: a row per claim and task where it can be checked; `holds` is 1 if it holds there."""
     rows = [
-        (name, each.dataset, int(seen))
-        for name, see in CHECKS.items()
-        for each in results
-        if (seen := see(each)) is not None
+        (claim, task_results.dataset, int(holds))
+        for claim, check in CHECKS.items()
+        for task_results in results
+        if (holds := check(task_results)) is not None
     ]
-    return pd.DataFrame(rows, columns=list(HOLDS))
+    return pd.DataFrame(rows, columns=list(HOLDS_COLUMNS))
 
 
 def comparison_section(results: Sequence[TaskResults]) -> SectionContent:
-    """The matrix, and a sentence for each finding."""
-    any_of = results[0]
-    table, seen = (any_of.tables[name] for name in ("tasks.csv", "holds.csv"))
+    """Return the section that compares the tasks: a table and figure of outcomes, and a sentence per claim."""
+    tables = results[0].tables
+    reader = results[0]
+    holds = tables["holds.csv"]
     claims = []
-    for name in dict.fromkeys(seen["claim"]):
-        of = {"claim": name}
+    for name in dict.fromkeys(holds["claim"]):
+        where = {"claim": name}
         estimates = {
-            "held": any_of.estimate("holds.csv", "holds", "count", of, statistic="sum"),
-            "tasks": any_of.estimate("holds.csv", "holds", "count", of, statistic="rows"),
+            "held": reader.estimate("holds.csv", "holds", "count", where, statistic="sum"),
+            "tasks": reader.estimate("holds.csv", "holds", "count", where, statistic="rows"),
         }
-        not_there = seen.loc[(seen["claim"] == name) & (seen["holds"] == 0), "task"].tolist()
-        where_not = [_named(each) for each in results if each.dataset in not_there]
-        claims.append(Claim(name, estimates, {"where_not": where_not}, role="lead"))
-    kinds = list(dict.fromkeys(table["kind"]))
+        failed = holds.loc[(holds["claim"] == name) & (holds["holds"] == 0), "task"].tolist()
+        exceptions = [_task_in_words(task_results) for task_results in results if task_results.dataset in failed]
+        claims.append(Claim(name, estimates, {"where_not": exceptions}, role="lead"))
+    kinds = list(dict.fromkeys(tables["tasks.csv"]["kind"]))
     figure = Figure(
         "tasks",
-        "What became of each kind of ablation on each task: runs that converged, or bits per token",
-        "A row is a task, below it its twin, in which order is worth nothing; a column is a kind of ablation. k/n: "
-        "runs "
-        "that learned the task within their budget; a number with a point: test bits per token. The darker, the "
-        "better: the share of runs, or where the bits lie between the worst and the best on a task and its twin. "
-        "Right: the most that can be had without order, where it can be enumerated.",
-        partial(drawn.matrix, table, kinds),
+        "Outcome of each kind of ablation on each task: runs that converged, or bits per token",
+        "A row is a task, below it its order-free control; a column is a kind of ablation. k/n: runs that learned the "
+        "task within their budget; a number with a point: test bits per token. The darker, the better: the share of "
+        "runs, or where the bits lie between the worst and the best on a task and its shuffled data. Right: the most "
+        "that is possible without order, where it can be enumerated.",
+        partial(figures.outcomes_by_task, tables["tasks.csv"], kinds),
     )
-    return SectionContent(claims, [_for_people(results, kinds)], [figure])
+    return SectionContent(claims, [_outcome_table(results, kinds)], [figure])
 
 
-def _for_people(results: Sequence[TaskResults], kinds: Sequence[str]) -> Table:
+def _outcome_table(results: Sequence[TaskResults], kinds: Sequence[str]) -> Table:
     rows = []
-    for each in results:
-        of_kind = {ablation_kind(each, ablation): ablation for ablation in reversed(each.ablations)}
-        entries = [_entry(_outcome(each, of_kind[one])) if one in of_kind else " " for one in kinds]
-        rows.append([f"`{each.dataset}`", *entries, " " if each.ceiling is None else percent(each.ceiling)])
+    for task_results in results:
+        ablations = {ablation_kind(task_results, ablation): ablation for ablation in reversed(task_results.ablations)}
+        cells = [_cell(_outcome(task_results, ablations[kind])) if kind in ablations else " " for kind in kinds]
+        ceiling = " " if task_results.ceiling is None else percent(task_results.ceiling)
+        rows.append([f"`{task_results.dataset}`", *cells, ceiling])
     return Table(["Task", *kinds, "Ceiling"], rows, "k/n: runs that converged (95% interval); or test bits per token")
 
 
-def _entry(found: Estimate | None) -> str:
-    if found is None or found.unit != "count":
-        return brief(found)
-    return f"{brief(found)} ({interval(found)})"
+def _cell(outcome: Estimate | None) -> str:
+    if outcome is None or outcome.unit != "count":
+        return brief(outcome)
+    return f"{brief(outcome)} ({interval(outcome)})"
 
 
-def _by_bits(results: TaskResults) -> bool:
+def _has_bits(results: TaskResults) -> bool:
     return results.problems.task.score == BITS
 
 
-def _ablation(results: TaskResults, **switches: object) -> Ablation | None:
+def _first_ablation(results: TaskResults, **switches: object) -> Ablation | None:
     return next(iter(results.usual_ablations(**switches)), None)
 
 
-def _learned(results: TaskResults, ablation: Ablation | None) -> float | None:
-    """The share of runs that make use of order: that converged; of bits, all or none, as what order is worth to the
-    ablation is told from nothing or not."""
+def _learned_share(results: TaskResults, ablation: Ablation | None) -> float | None:
+    """Return the share of runs that learned the task; for real data 1 if the value of order is above 0, otherwise 0.
+
+    None if the ablation does not exist or its result is unknown.
+    """
     if ablation is None:
         return None
-    if _by_bits(results):
-        worth = results.order_value(ablation)
-        return None if worth is None or worth.low is None else float(worth.low > 0)
-    found = results.converged(ablation)
-    return None if found is None else found.value / (found.n or 1)
+    if _has_bits(results):
+        order_value = results.order_value(ablation)
+        return None if order_value is None or order_value.low is None else float(order_value.low > 0)
+    converged = results.converged(ablation)
+    return None if converged is None else converged.value / (converged.n or 1)
 
 
-def _named(results: TaskResults) -> str:
-    """The task, and whether it is too hard for the ablations that know the order, too."""
-    learned = _learned(results, _ablation(results, positional="learned", attention="causal"))
-    return f"`{results.dataset}`{'' if learned in (None, 1.0) else ' (not learned with learned PE either)'}"
+def _task_in_words(results: TaskResults) -> str:
+    """Return the task's name, with a remark if ablations with learned positional encoding fail there, too."""
+    share = _learned_share(results, _first_ablation(results, positional="learned", attention="causal"))
+    remark = "" if share in (None, 1.0) else " (not learned with learned PE either)"
+    return f"`{results.dataset}`{remark}"
 
 
-def _seen(results: TaskResults, ablation: Ablation | None, share: float, *, order_counts: bool = True) -> bool | None:
-    """Whether this share of the ablation's runs learned it; None on a task of the other sort."""
-    learned = _learned(results, ablation) if results.problems.task.order_counts == order_counts else None
+def _learned_by(
+    results: TaskResults, ablation: Ablation | None, share: float, *, order_counts: bool = True
+) -> bool | None:
+    """Return True if this share of the ablation's runs learned the task.
+
+    None if unknown, or if order counts on the task but should not, or the reverse.
+    """
+    if results.problems.task.order_counts != order_counts:
+        return None
+    learned = _learned_share(results, ablation)
     return None if learned is None else learned == share
 
 
-def _nope(results: TaskResults) -> Ablation | None:
-    return _ablation(results, positional="none", attention="causal")
+def _causal_without_encoding(results: TaskResults) -> Ablation | None:
+    return _first_ablation(results, positional="none", attention="causal")
 
 
-def _blind(results: TaskResults) -> Ablation | None:
-    return _ablation(results, positional="none", attention="full")
-
-
-def _learns_without(results: TaskResults) -> bool | None:
-    return _seen(results, _nope(results), 1.0)
-
-
-def _fails_blind(results: TaskResults) -> bool | None:
-    return _seen(results, _blind(results), 0.0)
-
-
-def _twin_is_learned(results: TaskResults) -> bool | None:
-    return _seen(results, _blind(results), 1.0, order_counts=False)
+def _full_without_encoding(results: TaskResults) -> Ablation | None:
+    return _first_ablation(results, positional="none", attention="full")
 
 
 def _one_layer_fails(results: TaskResults) -> bool | None:
-    return _seen(results, _ablation(results, positional="none", attention="causal", layers=1), 0.0)
+    ablation = _first_ablation(results, positional="none", attention="causal", layers=1)
+    return _learned_by(results, ablation, 0.0)
 
 
 def _costs(results: TaskResults) -> bool | None:
-    """Whether the causal ablation without positional encoding is slower, or worse, than the one with a learned one."""
-    nope, learned = _nope(results), _ablation(results, positional="learned", attention="causal")
-    if nope is None or learned is None or not results.problems.task.order_counts:
+    """Return True if the causal ablation is slower (or worse, in bits) without positional encoding than with it."""
+    without = _causal_without_encoding(results)
+    learned = _first_ablation(results, positional="learned", attention="causal")
+    if without is None or learned is None or not results.problems.task.order_counts:
         return None
-    more = results.compared("test_bits" if _by_bits(results) else "restricted_steps", nope, learned)
-    return None if more is None or more.low is None else more.low > 0
+    difference = results.compared("test_bits" if _has_bits(results) else "restricted_steps", without, learned)
+    return None if difference is None or difference.low is None else difference.low > 0
 
 
 CHECKS: dict[str, Callable[[TaskResults], bool | None]] = {
-    "learns_without": _learns_without,
-    "fails_blind": _fails_blind,
-    "twin_is_learned": _twin_is_learned,
+    "learns_without": lambda results: _learned_by(results, _causal_without_encoding(results), 1.0),
+    "fails_blind": lambda results: _learned_by(results, _full_without_encoding(results), 0.0),
+    "twin_is_learned": lambda results: _learned_by(results, _full_without_encoding(results), 1.0, order_counts=False),
     "one_layer_fails": _one_layer_fails,
     "costs": _costs,
 }
-"""The sentence in `across.md` -> whether it holds on a task; None where that cannot be seen."""
+"""Sentence in `across.md` -> the check that it holds on a task, which returns None if that cannot be seen there."""

@@ -1,4 +1,4 @@
-"""What can be known without order: the ceiling for every predictor that sees a bag of tokens."""
+"""The order-blind ceiling: the best exact match of any predictor that sees the prompt's tokens, but not their order."""
 
 import numpy as np
 import pandas as pd
@@ -8,13 +8,13 @@ from pipeline.tasks import Problems
 
 
 def ceiling(problems: Problems) -> float | None:
-    """The best exact match of any predictor whose answer depends only on the multiset of prompt tokens and the last.
+    """Return the best exact match of any predictor whose answer depends only on the multiset of prompt tokens.
 
-    By greedy decoding an order-blind model's whole answer is such a function: the first token is, and each next one
-    is a function of the prompt's tokens and those already said. All problems are enumerated; of each group with the
-    same multiset the best predictor gets the most likely answer right. (The last token is always `=`.)
+    The answer of an order-blind model under greedy decoding is such a function: its first token is, and each later
+    token is a function of the prompt's tokens and the tokens produced before. All problems are enumerated; for each
+    multiset the best predictor gives the most likely answer. (The last token of a prompt is always `=`.)
 
-    None where the problems are too many to enumerate.
+    None if the problems are too many to enumerate.
     """
     enumerated = problems.enumerated()
     if enumerated is None:
@@ -24,11 +24,11 @@ def ceiling(problems: Problems) -> float | None:
         {"bag": bags(table["prompt"]), "answer": pd.factorize(table["answer"])[0], "weight": weight}
     )
     by_answer = likelihood.groupby(["bag", "answer"], sort=False)["weight"].sum()
-    return round(float(by_answer.groupby(level="bag", sort=False).max().sum()), 12)  # of probabilities that add up to 1
+    return round(float(by_answer.groupby(level="bag", sort=False).max().sum()), 12)  # probabilities add up to 1
 
 
 def bags(texts: pd.Series) -> Int[np.ndarray, " texts"]:
-    """A number for each text, the same for two texts if and only if one is a permutation of the other."""
+    """Return a number for each text; two texts have the same number if and only if they are permutations."""
     longest = int(texts.str.len().max())
     code_points = texts.to_numpy(dtype=f"<U{longest}").view(np.uint32).reshape(len(texts), longest)
     ordered = np.sort(code_points, axis=1)

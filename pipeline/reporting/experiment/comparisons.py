@@ -1,4 +1,4 @@
-"""Ablations compared seed by seed: runs that share a seed share their data order, so differences say more than means.
+"""Ablations compared seed by seed. Runs that share a seed share their data order, so their differences vary less.
 
 All comparisons of the report are computed here; tables and sentences look them up. Only the comparisons that
 `params.yaml` declares get a p-value; all others describe.
@@ -26,102 +26,114 @@ from pipeline.reporting.experiment.task_results import TaskResults, after_traini
 from pipeline.reporting.intervals import mean_with_interval
 
 COLUMNS = ("measure", "first", "second", "budget", "seeds", "difference", "low", "high")
-DECIDED = ("declared", "p", "p_holm", "p_least", "p_log_rank", "p_log_rank_holm", "seeds_needed")
-POWER = 0.8
-"""How likely a difference of the size found should be seen, if it is real."""
-EXACT, SIMULATED = 13, 1000
-"""Up to so many seeds all flips of signs are tried; how often an experiment is simulated."""
-POSITION = {"rows": "random", "target": "position"}
-"""Of the probes, the one that is compared."""
-MOST_SEEDS = 200
-"""Beyond so many nobody asks further."""
+P_VALUE_COLUMNS = ("declared", "p", "p_holm", "p_least", "p_log_rank", "p_log_rank_holm", "seeds_needed")
 ALPHA = 0.05
-"""What a corrected p-value must be below to decide."""
+"""A declared comparison is decided if its corrected p-value is below this."""
+POWER = 0.8
+"""`seeds_needed` is the number of seeds that detects the observed difference with this probability."""
+MAX_SEEDS = 200
+"""`seeds_needed` is not computed beyond this."""
+EXACT_SEEDS = 13
+"""Up to so many seeds, all sign flips are tried when power is simulated."""
+SIMULATIONS = 1000
+"""Simulated experiments per power."""
+POSITION_PROBE = {"rows": "random", "target": "position"}
+"""The position probe that is compared."""
 Pair = tuple[Ablation, Ablation]
 
 
 def comparison_table(results: TaskResults, declared: Sequence[Comparison]) -> pd.DataFrame:
-    """Every comparison on one task, a row each: the mean over the `seeds` that both have of `first` less `second`, with
-    its t interval. Measures: `restricted_steps`, steps to converge up to the smaller of the two budgets (`budget`);
-    `test_exact_match` or `test_bits`, as the task is scored; `effective_rank` of the last layer before training;
-    `margin` of the own token and `position_r2` of the trained states, at equal depth. Steps of pairs that are not
-    declared are left out where no run of either converged within the budget."""
+    """Return a row for every comparison on one task: the mean of `first` - `second` over seeds, with its t interval.
+
+    The measures are `restricted_steps` (steps to converge up to the smaller of the two budgets, `budget`),
+    `test_exact_match` or `test_bits` (by the task's score), `effective_rank` after the last layer before training, and
+    `margin` of the own token and `position_r2` after training, both ablations at the same depth. The steps of a pair
+    that is not declared are left out if no run of either converged within the budget.
+    """
     ablations = {ablation.name: ablation for ablation in results.ablations}
-    lacking = intact_pairs(results.ablations)
-    asked = [(ablations[one.first], ablations[one.second]) for one in declared if one.first in ablations]
-    all_pairs = [
+    residual_free = intact_pairs(results.ablations)
+    declared_pairs = [
+        (ablations[comparison.first], ablations[comparison.second])
+        for comparison in declared
+        if comparison.first in ablations
+    ]
+    described_pairs = [
         *encoding_pairs(results),
         *reference_pairs(results),
-        *lacking,
+        *residual_free,
         *optimizer_pairs(results.ablations),
     ]
-    every = list(dict.fromkeys((one.name, other.name) for one, other in [*asked, *all_pairs]))
-    states = _states(results)
-    of_runs = cache(lambda measure, budget: pivot_by_seed(measure, results.runs, budget))
-    of_states = cache(lambda measure, depth: pivot_by_seed(measure, states[measure].query("depth == @depth"), 0))
+    names = dict.fromkeys((first.name, second.name) for first, second in [*declared_pairs, *described_pairs])
+    pairs = [(ablations[first], ablations[second]) for first, second in names]
+    states = _state_measures(results)
+    run_values = cache(lambda measure, budget: pivot_by_seed(measure, results.runs, budget))
+    state_values = cache(lambda measure, depth: pivot_by_seed(measure, states[measure].query("depth == @depth"), 0))
     rows = [
-        _row(
-            measure, ablations[first], ablations[second], of_runs(measure, _budget(ablations[first], ablations[second]))
-        )
+        _row(measure, first, second, run_values(measure, _shared_budget(first, second)))
         for measure in get_args(Quantity)
-        for first, second in every
-        if measure in comparable_quantities(ablations[first], ablations[second])
+        for first, second in pairs
+        if measure in comparable_quantities(first, second)
         if measure != "restricted_steps"
-        or (ablations[first], ablations[second]) in asked
-        or _reached(ablations[first], ablations[second], results.runs)
+        or (first, second) in declared_pairs
+        or _any_converged(first, second, results.runs)
     ]
     rows += [
-        _row(measure, first, second, of_states(measure, depth))
+        _row(measure, first, second, state_values(measure, depth))
         for measure in states
-        for first, second in lacking
+        for first, second in residual_free
         for depth in [first.model.layers if measure == "effective_rank" else comparison_depth(first)]
     ]
     return pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COLUMNS))
 
 
-def _reached(first: Ablation, second: Ablation, runs: pd.DataFrame) -> bool:
-    """Whether a run of either converged within the budget that they share; otherwise they differ by nothing there."""
+def _any_converged(first: Ablation, second: Ablation, runs: pd.DataFrame) -> bool:
+    """Return True if a run of either ablation converged within the budget that both have."""
     steps = runs.loc[runs["ablation"].isin([first.name, second.name]), "steps_to_converge"]
-    return bool((steps.astype(float) <= _budget(first, second)).any())
+    return bool((steps.astype(float) <= _shared_budget(first, second)).any())
 
 
-def _budget(first: Ablation, second: Ablation) -> int:
+def _shared_budget(first: Ablation, second: Ablation) -> int:
     return min(first.training.steps, second.training.steps)
 
 
 def add_p_values(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
-    """The same with p-values for what is declared: of a two-sided sign-flip permutation test of the mean (`p`;
-    `p_holm`: corrected over all that are declared; `p_least`: what the smallest of them can be, corrected), and of a
-    log-rank test of the steps, which does not pair (likewise corrected). None where so few seeds could not bring it
-    below `ALPHA` after correction."""
-    table = table.assign(**dict.fromkeys(DECIDED, np.nan)).assign(declared=0)
-    for one in declared:
-        same = (table["first"] == one.first) & (table["second"] == one.second) & (table["measure"] == one.of)
-        for at, row in table[same].iterrows():
-            found = differences_by_seed(pivot_by_seed(one.of, runs, row["budget"]), one.first, one.second)
-            table.loc[at, "declared"] = 1
-            table.loc[at, "seeds_needed"] = seeds_needed(found, ALPHA / len(declared))
+    """Return the comparisons with the columns `P_VALUE_COLUMNS`, which are filled for declared comparisons.
+
+    `p` is of a two-sided sign-flip permutation test of the mean; `p_holm` is corrected over all declared comparisons;
+    `p_least` is the smallest value that `p_holm` can take with so many seeds. `p_log_rank` is of a log-rank test of the
+    steps, which does not pair seeds; `p_log_rank_holm` is corrected likewise. All are NaN if `p_least` is not below
+    `ALPHA`. `seeds_needed`: see `seeds_needed`.
+    """
+    table = table.assign(**dict.fromkeys(P_VALUE_COLUMNS, np.nan)).assign(declared=0)
+    for comparison in declared:
+        first, second, measure = comparison.first, comparison.second, comparison.of
+        matches = (table["first"] == first) & (table["second"] == second) & (table["measure"] == measure)
+        for index, row in table[matches].iterrows():
+            differences = differences_by_seed(pivot_by_seed(measure, runs, row["budget"]), first, second)
+            table.loc[index, "declared"] = 1
+            table.loc[index, "seeds_needed"] = seeds_needed(differences, ALPHA / len(declared))
             if (least := len(declared) * smallest_p(row["seeds"])) >= ALPHA:
                 continue
-            table.loc[at, "p_least"] = least
-            table.loc[at, "p"] = sign_flip_p(found)
-            if one.of == "restricted_steps":
-                table.loc[at, "p_log_rank"] = log_rank_p(runs, one.first, one.second, row["budget"])
-    of_steps = [one for one in declared if one.of == "restricted_steps"]
-    for p, family in (("p", declared), ("p_log_rank", of_steps)):
-        known = table.index[table[p].notna()]
-        if len(known):  # what too few seeds cannot decide was asked all the same
-            asked = [*table.loc[known, p], *[1.0] * (len(family) - len(known))]
-            table.loc[known, f"{p}_holm"] = multipletests(asked, method="holm")[1][: len(known)]
+            table.loc[index, "p_least"] = least
+            table.loc[index, "p"] = sign_flip_p(differences)
+            if measure == "restricted_steps":
+                table.loc[index, "p_log_rank"] = log_rank_p(runs, first, second, row["budget"])
+    of_steps = [comparison for comparison in declared if comparison.of == "restricted_steps"]
+    for column, family in (("p", declared), ("p_log_rank", of_steps)):
+        tested = table.index[table[column].notna()]
+        if len(tested):  # a comparison with too few seeds counts in the correction, with p = 1
+            p_values = [*table.loc[tested, column], *[1.0] * (len(family) - len(tested))]
+            table.loc[tested, f"{column}_holm"] = multipletests(p_values, method="holm")[1][: len(tested)]
     return table
 
 
-def _row(measure: str, first: Ablation, second: Ablation, scored: pd.DataFrame) -> dict[str, object]:
-    found = differences_by_seed(scored, first.name, second.name)
-    if not len(found):
+def _row(measure: str, first: Ablation, second: Ablation, values: pd.DataFrame) -> dict[str, object]:
+    differences = differences_by_seed(values, first.name, second.name)
+    if not len(differences):
         return {"seeds": 0}
-    said = (measure, first.name, second.name, _budget(first, second), len(found), *mean_with_interval(found))
-    return dict(zip(COLUMNS, said, strict=True))
+    budget = _shared_budget(first, second)
+    row = (measure, first.name, second.name, budget, len(differences), *mean_with_interval(differences))
+    return dict(zip(COLUMNS, row, strict=True))
 
 
 def pivot_by_seed(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
@@ -133,83 +145,87 @@ def pivot_by_seed(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFram
     """
     values = {
         "restricted_steps": lambda runs: survival.restricted_steps(runs, budget),
-        "test_exact_match": tables.test_exact_match,
+        "test_exact_match": tables.exact_match_scores,
     }.get(measure, lambda rows: rows[measure])
-    scored = table.assign(value=values(table).astype(float))
-    return scored.pivot(index="seed", columns="ablation", values="value").sort_index()
+    with_values = table.assign(value=values(table).astype(float))
+    return with_values.pivot(index="seed", columns="ablation", values="value").sort_index()
 
 
-def differences_by_seed(scored: pd.DataFrame, first: str, second: str) -> np.ndarray:
-    """First less second of the `scores`, by seed; what is missing in either is left out."""
-    if not {first, second} <= set(scored):
+def differences_by_seed(values: pd.DataFrame, first: str, second: str) -> np.ndarray:
+    """Return `first` - `second` for every seed that both have; `values` are those of `pivot_by_seed`."""
+    if not {first, second} <= set(values):
         return np.empty(0)
-    differences = scored[first].to_numpy() - scored[second].to_numpy()
+    differences = values[first].to_numpy() - values[second].to_numpy()
     return differences[~np.isnan(differences)]
 
 
-def _states(results: TaskResults) -> Mapping[str, pd.DataFrame]:
-    """What is compared of the states: a row per member and depth."""
-    ranks, margins = results.measurement("effective_rank"), results.measurement("own_token")
-    probed = results.measurement("position_probe")
-    found = {
-        "effective_rank": before_training(ranks) if len(ranks) else ranks,
-        "margin": after_training(margins) if len(margins) else margins,
-        "position_r2": after_training(select_rows(probed, POSITION)).rename(columns={"r2": "position_r2"})
-        if len(probed)
-        else probed,
-    }
-    return {name: rows for name, rows in found.items() if len(rows)}
+def _state_measures(results: TaskResults) -> Mapping[str, pd.DataFrame]:
+    """Return the compared measures of hidden states: measure -> a row per run and depth."""
+    rank, margin = results.measurement("effective_rank"), results.measurement("own_token")
+    probe = results.measurement("position_probe")
+    measures = {}
+    if len(rank):
+        measures["effective_rank"] = before_training(rank)
+    if len(margin):
+        measures["margin"] = after_training(margin)
+    if len(probe):
+        position = after_training(select_rows(probe, POSITION_PROBE))
+        measures["position_r2"] = position.rename(columns={"r2": "position_r2"})
+    return {name: rows for name, rows in measures.items() if len(rows)}
 
 
 def encoding_pairs(results: TaskResults) -> Sequence[Pair]:
-    """Causal ablations without positional encoding, each with every one that has one and is otherwise the same."""
+    """Return causal ablations without positional encoding, each with every ablation that only adds an encoding."""
     causal = results.usual_ablations(attention="causal")
-    bare = switches.ablations_with(causal, positional="none")
-    return [(ablation, other) for ablation in bare for other in causal if other not in bare]
+    without = switches.ablations_with(causal, positional="none")
+    return [(ablation, other) for ablation in without for other in causal if other not in without]
 
 
 def reference_pairs(results: TaskResults) -> Sequence[Pair]:
-    """Every way to tell the positions, against positional encoding with a causal mask (learned, where there is)."""
-    every = results.usual_ablations()
-    reference = sorted(
+    """Return every usual ablation with the causal one that has a positional encoding (learned, if there is one)."""
+    ablations = results.usual_ablations()
+    references = sorted(
         (
             ablation
-            for ablation in every
+            for ablation in ablations
             if ablation.model.attention == "causal" and ablation.model.positional != "none"
         ),
         key=lambda ablation: ablation.model.positional != "learned",
     )
-    return [(ablation, reference[0]) for ablation in every if ablation != reference[0]] if reference else []
+    return [(ablation, references[0]) for ablation in ablations if ablation != references[0]] if references else []
 
 
 def intact_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
-    """Each ablation that lacks residual connections with the same ablation that has them all."""
+    """Return every ablation that lacks residual connections with its intact counterpart, if that exists."""
     return [
-        (ablation, whole)
+        (ablation, intact)
         for ablation in ablations
-        if not switches.is_intact(ablation) and (whole := switches.intact_counterpart(ablations, ablation))
+        if not switches.is_intact(ablation) and (intact := switches.intact_counterpart(ablations, ablation))
     ]
 
 
 def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
-    """Those of `wholes` that lack both connections of a single layer, the first first: of the causal decoder without
-    positional encoding that is otherwise as most ablations are."""
+    """Return the pairs of `intact_pairs` that lack both connections of one layer, in the order of the layers.
+
+    Only causal decoders without positional encoding count that are otherwise as most ablations are, so that all layers
+    are layers of the same network.
+    """
     usual = switches.ablations_with(
         ablations, **(switches.common_values(ablations) | {"positional": "none", "attention": "causal"})
     )
-    found = [
-        (ablation, whole)
-        for ablation, whole in intact_pairs(ablations)
-        if whole in usual
+    pairs = [
+        (ablation, intact)
+        for ablation, intact in intact_pairs(ablations)
+        if intact in usual
         and switches.lacks_residuals(ablation)
         and ablation.model.residual_free.attention == ablation.model.residual_free.mlp
         and len(ablation.model.residual_free.layers) == 1
     ]
-    return sorted(found, key=lambda pair: pair[0].model.residual_free.layers)
+    return sorted(pairs, key=lambda pair: pair[0].model.residual_free.layers)
 
 
 def optimizer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
-    """Ablations with Muon, each with the same ablation under another optimizer."""
+    """Return every ablation trained with Muon with the same ablation under each other optimizer."""
     muon = switches.ablations_with(ablations, optimizer="muon")
     others = sorted({ablation.training.optimizer for ablation in ablations} - {"muon"})
     return [
@@ -221,38 +237,45 @@ def optimizer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
 
 
 def comparison_depth(ablation: Ablation) -> int:
-    """After the last layer that lacks a residual connection; after the last of all where none does."""
+    """Return the depth right after the last layer that lacks a residual connection, or after the last layer."""
     return 1 + max(ablation.model.residual_free.layers, default=ablation.model.layers - 1)
 
 
 def seeds_needed(differences: np.ndarray, alpha: float) -> float:
-    """Fresh seeds with which the sign-flip test at `alpha` sees the mean difference, were it true, with probability
-    `POWER`; NaN where that takes more than `MOST_SEEDS`, or one seed says nothing of the spread."""
+    """Return how many fresh seeds would detect the observed mean difference, if it is real, with probability `POWER`.
+
+    The test is the sign-flip test at level `alpha`. NaN if more than `MAX_SEEDS` are needed, or for a single seed.
+    """
     if len(differences) < 2 or not (spread := differences.std(ddof=1)):
         return np.nan
-    seeds = range(2, MOST_SEEDS + 1)
+    seeds = range(2, MAX_SEEDS + 1)
     effect = abs(differences.mean()) / spread
     return next((float(n) for n in seeds if smallest_p(n) <= alpha and power(effect, n, alpha) >= POWER), np.nan)
 
 
 def power(effect: float, seeds: int, alpha: float) -> float:
-    """How likely the sign-flip test is to see a mean difference of `effect` standard deviations, normally distributed:
-    simulated while all flips can be tried, then that of the t test, which is nearly the same."""
-    if seeds > EXACT:
+    """Return the probability that the sign-flip test detects a normal mean difference of `effect` standard deviations.
+
+    It is simulated up to `EXACT_SEEDS` seeds; above, the power of the t test is returned, which is nearly the same.
+    """
+    if seeds > EXACT_SEEDS:
         return float(TTestPower().power(effect, seeds, alpha))
-    flips = np.array(list(product((1.0, -1.0), repeat=seeds - 1)))  # the other half mirrors these
-    drawn = np.random.default_rng(0).normal(effect, 1.0, (SIMULATED, seeds))
-    means = np.abs(drawn[:, 1:] @ flips.T + drawn[:, :1])
+    flips = np.array(list(product((1.0, -1.0), repeat=seeds - 1)))  # the other half has the same absolute means
+    samples = np.random.default_rng(0).normal(effect, 1.0, (SIMULATIONS, seeds))
+    means = np.abs(samples[:, 1:] @ flips.T + samples[:, :1])
     return float((np.mean(means >= means[:, :1] - 1e-9, axis=1) <= alpha).mean())
 
 
 def smallest_p(seeds: int) -> float:
-    """The smallest p-value that a two-sided sign-flip test of so many pairs can give."""
+    """Return the smallest p-value that a two-sided sign-flip test of so many pairs can give."""
     return 2.0 ** (1 - seeds)
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
-    """Two-sided p-value of the mean: exact up to `EXACT` seeds, then from 9,999 random flips (always the same ones)."""
+    """Return the two-sided p-value of the mean difference by sign flips.
+
+    All flips are tried up to 13 seeds; above, 9,999 random ones (the same in every call).
+    """
     if not differences.any():
         return 1.0
     result = stats.permutation_test(
@@ -262,7 +285,7 @@ def sign_flip_p(differences: np.ndarray) -> float:
 
 
 def log_rank_p(runs: pd.DataFrame, first: str, second: str, budget: int) -> float:
-    """p-value of a log-rank test of the steps to converge up to `budget`; 1 where no run of either converged."""
+    """Return the p-value of a log-rank test of the steps to converge up to `budget`; 1 if no run converged."""
     both = runs[runs["ablation"].isin([first, second])]
     converged = both["steps_to_converge"].astype(float) <= budget
     if not converged.any():

@@ -1,6 +1,6 @@
-"""A section for any measurement that no other tells of, from what the measurement says of itself."""
+"""The section of any measurement that has no section of its own, built from the measurement's description."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pipeline.measurement.registry import Measurement
@@ -14,52 +14,55 @@ from pipeline.reporting.page import Figure
 
 
 def generic_section(measurement: Measurement, results: TaskResults) -> SectionContent | None:
-    """Its explanation, the mean of its first value by ablation (at the last depth, if it has depths), and a figure."""
+    """Return a measurement's explanation, the mean of its first value by ablation, and a figure.
+
+    The mean is at the last depth or layer, if the measurement has any; of other keys, the first value is shown. None if
+    nothing was measured.
+    """
     table = results.measurement(measurement.name)
     if table.empty:
         return None
     value, words = next(iter(measurement.values.items()))
-    along = next((name for name in ("depth", "layer") if name in table), None)
-    others = [str(column) for column in table if column not in (*RUN_KEYS, along, *measurement.values)]
-    first = {name: table[name].iloc[0] for name in others}  # of further keys, what comes first is shown
-    shown = select_rows(table, first)
-    words += "".join(f", {name}: {choice}" for name, choice in first.items())
+    axis = next((name for name in ("depth", "layer") if name in table), None)
+    other_keys = [str(column) for column in table if column not in (*RUN_KEYS, axis, *measurement.values)]
+    first_values = {name: table[name].iloc[0] for name in other_keys}
+    shown = select_rows(table, first_values)
+    words += "".join(f", {name}: {choice}" for name, choice in first_values.items())
     reference = (measurement.reference, "nothing to find") if measurement.reference is not None else None
     heading = words[0].upper() + words[1:]
     title = f"{heading} by ablation"
-    if along:
-        labels = ("Depth (layers passed)" if along == "depth" else "Layer", heading)
-        lines = partial(measured.lines_by_ablation, shown, value=value, along=along, labels=labels, reference=reference)
+    if axis:
+        labels = ("Depth (layers passed)" if axis == "depth" else "Layer", heading)
+        lines = partial(measured.lines_by_ablation, shown, value=value, along=axis, labels=labels, reference=reference)
         figure = panel_figure(results, measurement.name, title, LINES, lines)
     else:
         dots = partial(measured.dots_by_ablation, shown, results.ablations, value, label=words, reference=reference)
         figure = Figure(measurement.name, title, DOTS, dots)
-    last = {str(name): int(rows.max()) for name, rows in table.groupby("ablation")[along]} if along else {}
+    last = {str(name): int(rows.max()) for name, rows in table.groupby("ablation")[axis]} if axis else {}
 
-    def at_end(trained: int) -> Callable[[Ablation], Estimate | None]:
-        def look_up(ablation: Ablation) -> Estimate | None:
-            place = {along: last[ablation.name]} if along and ablation.name in last else {}
-            return results.mean(measurement.name, value, "number", ablation, trained=trained, **place, **first)
+    def mean_at_end(trained: int) -> Callable[[Ablation], Estimate | None]:
+        def mean(ablation: Ablation) -> Estimate | None:
+            keys = {axis: last[ablation.name]} if axis and ablation.name in last else {}
+            return results.mean(measurement.name, value, "number", ablation, trained=trained, **keys, **first_values)
 
-        return look_up
+        return mean
 
-    columns = {"As trained": at_end(1), "Before training": at_end(0)}
-    where = f" at the last {along}" if along else ""
+    columns = {"As trained": mean_at_end(1), "Before training": mean_at_end(0)}
+    where = f" at the last {axis}" if axis else ""
     caption = f"The {words}{where}: mean over seeds (t 95% interval)"
     return SectionContent(
-        _range([at_end(1)(ablation) for ablation in results.ablations], words + where),
+        _range_claims([mean_at_end(1)(ablation) for ablation in results.ablations], words + where),
         [table_by_ablation(results.ablations, columns, caption)],
         [figure],
         {"explanation": measurement.explanation, "reference": measurement.reference},
     )
 
 
-def _range(found: list[Estimate | None], words: str) -> list[Claim]:
-    known = sorted((one for one in found if one), key=lambda one: one.value)
-    if not known:
+def _range_claims(means: Sequence[Estimate | None], words: str) -> list[Claim]:
+    """Return a claim with the smallest and the largest mean; none without any mean."""
+    ordered = sorted((mean for mean in means if mean), key=lambda mean: mean.value)
+    if not ordered:
         return []
-    ablations = {
-        "least_ablation": known[0].source.where["ablation"],
-        "most_ablation": known[-1].source.where["ablation"],
-    }
-    return [Claim("range", {"least": known[0], "most": known[-1]}, {"words": words, **ablations})]
+    least, most = ordered[0], ordered[-1]
+    names = {"least_ablation": least.source.where["ablation"], "most_ablation": most.source.where["ablation"]}
+    return [Claim("range", {"least": least, "most": most}, {"words": words, **names})]

@@ -8,16 +8,16 @@ from pipeline.params import Ablation
 from pipeline.reporting.experiment.comparisons import differences_by_seed, pivot_by_seed
 from pipeline.reporting.intervals import mean_with_interval
 
-COLUMNS = ("ablation", "twin", "seeds", "bits", "low", "high")
+COLUMNS = ("ablation", "shuffled", "seeds", "bits", "low", "high")
 
 
 def shuffled_counterpart(ablations: Sequence[Ablation], ablation: Ablation) -> Ablation | None:
-    """The same ablation on the twin of its task, where the grid has it."""
-    same = ablation.task, ablation.model, ablation.training
-    twins = [
-        one for one in ablations if one.task != ablation.task and (one.task.untwinned, one.model, one.training) == same
-    ]
-    return next(iter(twins), None)
+    """Return the ablation with the same model and training on the shuffled data of the same task, or None."""
+    for other in ablations:
+        same_settings = (other.model, other.training) == (ablation.model, ablation.training)
+        if same_settings and other.task != ablation.task and other.task.untwinned == ablation.task:
+            return other
+    return None
 
 
 def order_value_table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.DataFrame:
@@ -27,11 +27,14 @@ def order_value_table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.D
     t interval `low` to `high`.
     """
     pairs = [
-        (ablation.name, other.name) for ablation in ablations if (other := shuffled_counterpart(ablations, ablation))
+        (ablation.name, shuffled.name)
+        for ablation in ablations
+        if (shuffled := shuffled_counterpart(ablations, ablation))
     ]
-    scored = pivot_by_seed("test_bits", runs, 0) if pairs else pd.DataFrame()
+    values = pivot_by_seed("test_bits", runs, 0) if pairs else pd.DataFrame()
     rows = []
-    for name, twin_name in pairs:
-        found = differences_by_seed(scored, twin_name, name)
-        rows.append([name, twin_name, len(found), *mean_with_interval(found)])
-    return pd.DataFrame([row for row in rows if row[2]], columns=list(COLUMNS))
+    for name, shuffled_name in pairs:
+        differences = differences_by_seed(values, shuffled_name, name)
+        if len(differences):
+            rows.append([name, shuffled_name, len(differences), *mean_with_interval(differences)])
+    return pd.DataFrame(rows, columns=list(COLUMNS))

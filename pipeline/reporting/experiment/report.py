@@ -1,4 +1,4 @@
-"""The report of a grid: from the results on each task to a page, its pictures, and the claims it makes."""
+"""The report of an experiment: from the results on each task to sections, pictures, claims and the page."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from pipeline.reporting import sentences
 from pipeline.reporting.claims import VERDICTS, Claim, ClaimRole, Record, records
 from pipeline.reporting.experiment import across, measured
 from pipeline.reporting.experiment.section import CHAPTERS, Chapter, SectionContent
-from pipeline.reporting.experiment.sections import sections
+from pipeline.reporting.experiment.sections import registered_sections
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure, Page, Section
 from pipeline.reporting.style import png
@@ -19,33 +19,35 @@ QUESTION = (
     "predicts what it did before. Yet decoders without PE learn tasks in which order is everything."
 )
 
-SENTENCES = 7
-"""The most that the first screen answers with, shared by the tasks; what comes later stands in its section alone."""
+MAX_LEADS = 7
+"""The most leading sentences on the first screen, shared by the tasks; others appear in their sections only."""
 
 
 @dataclass(frozen=True)
 class PlacedSection:
-    """A finding, and where it stands."""
+    """A section with its content and its place on the page."""
 
     name: str
     template: str
     chapter: Chapter
     title: str
     dataset: str
+    """Name of the task; empty for the comparison of all tasks."""
     content: SectionContent
 
     def sentence(self, claim: Claim) -> str:
-        """A claim in words."""
+        """Return a claim in words."""
         return sentences.sentence(self.template, claim)
 
-    def section(self, suffix: str, main: Figure) -> Section:
-        """The finding as a section: what is measured, what is claimed, what is shown (but for the page's main figure,
-        which is shown above)."""
-        finding = self.content
-        figures = [figure for figure in finding.figures if figure is not main]
-        paragraphs = sentences.explanation(self.template, dict(finding.words))
-        paragraphs += [self.sentence(claim) for claim in finding.claims if claim.role in ("", "lead")]
-        return Section(self.title + suffix, paragraphs, figures, finding.tables)
+    def render(self, suffix: str, main: Figure) -> Section:
+        """Return the section with its sentences; `suffix` follows the title.
+
+        Left out are claims that stand on the first screen only, and the page's main figure.
+        """
+        figures = [figure for figure in self.content.figures if figure is not main]
+        paragraphs = sentences.explanation(self.template, dict(self.content.words))
+        paragraphs += [self.sentence(claim) for claim in self.content.claims if claim.role in ("", "lead")]
+        return Section(self.title + suffix, paragraphs, figures, self.content.tables)
 
 
 def task_sections(
@@ -55,99 +57,110 @@ def task_sections(
     prefix: str = "",
     chapters: Collection[Chapter] = tuple(CHAPTERS),
 ) -> Iterator[PlacedSection]:
-    """All there is to tell on one task in these chapters, in the order of the page. `prefix`: of its figures' names."""
-    of_task = [section for section in sections() if results.problems.task.score in section.scores]
-    collect_sections = {name for section in of_task for name in section.measurements}
-    generic = [one for name, one in measurements.items() if name not in collect_sections]
+    """Yield the sections of one task in these chapters, in the order of the page.
+
+    `prefix` is put before the names of the figures.
+    """
+    specs = [spec for spec in registered_sections() if results.problems.task.score in spec.scores]
+    covered = {name for spec in specs for name in spec.measurements}
+    uncovered = [measurement for name, measurement in measurements.items() if name not in covered]
     for chapter in chapters:
-        for section in of_task:
-            if section.chapter == chapter and (finding := section.build(results)):
-                template = f"experiment/sections/{section.name}.md"
-                yield PlacedSection(
-                    section.name, template, chapter, section.title, results.dataset, _named(finding, prefix)
-                )
-        for measurement in generic if chapter == "mechanism" else ():
-            if finding := measured.generic_section(measurement, results):
-                named = _named(finding, prefix)
-                yield PlacedSection(
-                    measurement.name, "experiment/measured.md", chapter, measurement.title, results.dataset, named
-                )
+        for spec in specs:
+            if spec.chapter == chapter and (content := spec.build(results)):
+                template = f"experiment/sections/{spec.name}.md"
+                content = _with_prefix(content, prefix)
+                yield PlacedSection(spec.name, template, chapter, spec.title, results.dataset, content)
+        if chapter != "mechanism":
+            continue
+        for measurement in uncovered:
+            if content := measured.generic_section(measurement, results):
+                template, title = "experiment/measured.md", measurement.title
+                content = _with_prefix(content, prefix)
+                yield PlacedSection(measurement.name, template, chapter, title, results.dataset, content)
 
 
-def _named(finding: SectionContent, prefix: str) -> SectionContent:
-    return replace(finding, figures=[replace(figure, name=prefix + figure.name) for figure in finding.figures])
+def _with_prefix(content: SectionContent, prefix: str) -> SectionContent:
+    return replace(content, figures=[replace(figure, name=prefix + figure.name) for figure in content.figures])
 
 
-def told(results: Sequence[TaskResults], measurements: Mapping[str, Measurement]) -> list[PlacedSection]:
-    """All there is to tell, task by task; where there are several, figures are named after theirs. Where there are
-    many, they are compared, and of each its results alone are told, as a detail."""
-    many = across.has_many_tasks(results)
-    found = [
-        one
-        for each in results
-        for one in task_sections(
-            each,
+def collect_sections(results: Sequence[TaskResults], measurements: Mapping[str, Measurement]) -> list[PlacedSection]:
+    """Return all sections, task by task.
+
+    With several tasks, the names of figures begin with the task. With many, a comparison of the tasks comes first, and
+    each task keeps only its section of results, as a detail.
+    """
+    has_many_tasks = across.has_many_tasks(results)
+    sections = [
+        section
+        for task_results in results
+        for section in task_sections(
+            task_results,
             measurements,
-            prefix=f"{each.dataset}-" if len(results) > 1 else "",
-            chapters=("results",) if many else tuple(CHAPTERS),
+            prefix=f"{task_results.dataset}-" if len(results) > 1 else "",
+            chapters=("results",) if has_many_tasks else tuple(CHAPTERS),
         )
     ]
-    if not many:
-        return found
-    compared = PlacedSection(
-        "across",
-        "experiment/across.md",
-        "results",
-        "Every task beside its twin",
-        "",
-        across.comparison_section(results),
-    )
-    return [compared, *(replace(one, chapter="details") for one in found)]
+    if not has_many_tasks:
+        return sections
+    title, content = "Every task beside its order-free control", across.comparison_section(results)
+    comparison = PlacedSection("across", "experiment/across.md", "results", title, "", content)
+    return [comparison, *(replace(section, chapter="details") for section in sections)]
 
 
-def claims(told: Sequence[PlacedSection]) -> list[Record]:
-    """Every number of every sentence."""
-    return [record for one in told for claim in one.content.claims for record in records(one.name, one.dataset, claim)]
+def claims(sections: Sequence[PlacedSection]) -> list[Record]:
+    """Return the content of `claims.json`: every number of every sentence."""
+    return [
+        record
+        for section in sections
+        for claim in section.content.claims
+        for record in records(section.name, section.dataset, claim)
+    ]
 
 
-def images(told: Sequence[PlacedSection]) -> dict[str, bytes]:
-    """Every figure as PNG, by its name."""
-    return {figure.name: png(figure.draw) for one in told for figure in one.content.figures}
+def images(sections: Sequence[PlacedSection]) -> dict[str, bytes]:
+    """Return every figure as PNG, by its name."""
+    return {figure.name: png(figure.draw) for section in sections for figure in section.content.figures}
 
 
-def page(told: Sequence[PlacedSection]) -> Page:
-    """The page: alarms, the main figure, the answers and the verdicts first, then the results, and the other chapters
-    as an appendix; several tasks one after the other in each."""
-    tasks = list(dict.fromkeys(one.dataset for one in told))
-    several = len(tasks) > 1
-    compared = [""] if "" in tasks else tasks  # where tasks are compared, that is the answer
+def page(sections: Sequence[PlacedSection]) -> Page:
+    """Return the page: alarms, main figure, leads and verdicts, then the results, then the appendix by chapter."""
+    tasks = list(dict.fromkeys(section.dataset for section in sections))
+    is_comparison = "" in tasks
+    has_several = len(tasks) > 1
 
-    def suffix(one: PlacedSection) -> str:
-        return f" ({one.dataset})" if several and one.dataset else ""
+    def suffix(section: PlacedSection) -> str:
+        return f" ({section.dataset})" if has_several and section.dataset else ""
 
-    def said(place: ClaimRole, most: int | None = None, *, of: Sequence[str] = tasks) -> list[str]:
-        return [
-            (f"**{task}**: " if several and task else "") + sentence
-            for task in of
-            for sentence in [
-                one.sentence(claim)
-                for one in told
-                for claim in one.content.claims
-                if one.dataset == task and claim.role == place
-            ][:most]
-        ]
+    def sentences_with(role: ClaimRole, limit: int | None = None, *, among: Sequence[str] = tasks) -> list[str]:
+        """Return the sentences of a role, at most `limit` a task, each after the name of its task."""
+        result = []
+        for task in among:
+            prefix = f"**{task}**: " if has_several and task else ""
+            texts = [
+                section.sentence(claim)
+                for section in sections
+                for claim in section.content.claims
+                if section.dataset == task and claim.role == role
+            ]
+            result += [prefix + text for text in texts[:limit]]
+        return result
 
-    main = next(figure for one in told for figure in one.content.figures)
-    sections = [(one.chapter, one.section(suffix(one), main)) for one in told]
-    appendix = {
-        title: [section for chapter, section in sections if chapter == of and section.has_content]
-        for of, title in CHAPTERS.items()
+    main = next(figure for section in sections for figure in section.content.figures)
+    rendered = [(section.chapter, section.render(suffix(section), main)) for section in sections]
+    chapters = {
+        title: [section for section_chapter, section in rendered if section_chapter == chapter and section.has_content]
+        for chapter, title in CHAPTERS.items()
     }
-    results = appendix.pop(CHAPTERS["results"])
+    results = chapters.pop(CHAPTERS["results"])
     closing = Section("Where the numbers come from", sentences.paragraphs("experiment/provenance.md"))
-    answers = said("lead", max(1, SENTENCES // len(compared)), of=compared)
+    leading_tasks = [""] if is_comparison else tasks
     return Page(
-        TITLE, [QUESTION, *said("opening", of=compared)], answers, main, [*results, closing], said("alarm"),
-        {title: said(place) for place, title in VERDICTS.items()},
-        {title: sections for title, sections in appendix.items() if sections},
-    )  # fmt: skip
+        title=TITLE,
+        opening=[QUESTION, *sentences_with("opening", among=leading_tasks)],
+        lead=sentences_with("lead", max(1, MAX_LEADS // len(leading_tasks)), among=leading_tasks),
+        figure=main,
+        sections=[*results, closing],
+        alarms=sentences_with("alarm"),
+        verdicts={title: sentences_with(role) for role, title in VERDICTS.items()},
+        appendix={title: sections for title, sections in chapters.items() if sections},
+    )

@@ -1,4 +1,4 @@
-"""How much of what a missing residual connection costs is given back by what stands in for it."""
+"""Rescue: how much of the cost of a missing residual connection its substitute gives back."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,51 +7,55 @@ import pandas as pd
 
 from pipeline import switches
 from pipeline.params import Ablation
-from pipeline.reporting.experiment.comparisons import differences_by_seed, pivot_by_seed
+from pipeline.reporting.experiment.comparisons import differences_by_seed, intact_pairs, pivot_by_seed
 from pipeline.reporting.intervals import ratio_of_means
 
 COLUMNS = ("ablation", "plain", "whole", "budget", "seeds", "rescue", "rescue_low", "rescue_high")
 
 
 class SubstituteTriple(NamedTuple):
-    """Three ablations that are alike but for one residual connection or more."""
+    """Three ablations that differ only in what some residual connections are replaced with."""
 
     substituted: Ablation
-    """Has something in its stead."""
+    """The connections are replaced by a substitute."""
     residual_free: Ablation
-    """Lacks it."""
+    """The connections are missing."""
     intact: Ablation
-    """Has it."""
+    """The connections are there."""
 
 
 def substitute_triples(ablations: Sequence[Ablation]) -> list[SubstituteTriple]:
-    """Every ablation with a substitute whose plain and whole twins the grid has, in the order of the plain ones."""
-    plain = [
-        (ablation, whole)
-        for ablation in filter(switches.lacks_residuals, ablations)
-        if (whole := switches.intact_counterpart(ablations, ablation))
-    ]
+    """Return every substituted ablation with its residual-free and intact counterparts, if both exist."""
     return [
-        SubstituteTriple(ablation, lacking, whole)
-        for lacking, whole in plain
+        SubstituteTriple(ablation, residual_free, intact)
+        for residual_free, intact in intact_pairs(ablations)
+        if switches.lacks_residuals(residual_free)
         for ablation in ablations
-        if ablation != lacking
+        if ablation != residual_free
         and ablation
-        in switches.ablations_like(ablations, lacking, residual_substitute=ablation.model.residual_substitute)
+        in switches.ablations_like(ablations, residual_free, residual_substitute=ablation.model.residual_substitute)
     ]
 
 
 def rescue_table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.DataFrame:
-    """A row per trio: `rescue`, the steps that the substitute saves over the steps that the whole ablation saves, means
-    over the seeds that all three have of the steps to converge up to the `budget`, with Fieller's 95% interval (none
-    where the data do not tell the whole ablation from the plain one): 0 nothing is given back, 1 all."""
+    """Return a row per triple with its `rescue`: 0 if the substitute gives nothing back, 1 if it gives all.
+
+    `rescue` is the steps that the substitute saves over the steps that the connection itself saves, both against the
+    residual-free ablation (column `plain`) and up to the smallest `budget` of the three. It is a ratio of means over
+    the seeds that all three share, with Fieller's 95 % interval, which is NaN if the intact ablation (column `whole`)
+    does not differ significantly from the residual-free one.
+    """
     rows = []
-    for substituted, plain, whole in substitute_triples(ablations):
-        budget = min(ablation.training.steps for ablation in (substituted, plain, whole))
-        of = runs[runs["seed"].isin({*substituted.training.seeds} & {*plain.training.seeds} & {*whole.training.seeds})]
-        scored = pivot_by_seed("restricted_steps", of, budget)
-        saved, most = (differences_by_seed(scored, plain.name, one.name) for one in (substituted, whole))
-        if len(saved):
-            names = (substituted.name, plain.name, whole.name)
-            rows.append([*names, budget, len(saved), *ratio_of_means(saved, most)])
+    for triple in substitute_triples(ablations):
+        budget = min(ablation.training.steps for ablation in triple)
+        shared_seeds = set.intersection(*({*ablation.training.seeds} for ablation in triple))
+        steps = pivot_by_seed("restricted_steps", runs[runs["seed"].isin(shared_seeds)], budget)
+        saved_by_substitute, saved_by_connection = (
+            differences_by_seed(steps, triple.residual_free.name, other.name)
+            for other in (triple.substituted, triple.intact)
+        )
+        if len(saved_by_substitute):
+            names = [ablation.name for ablation in triple]
+            ratio = ratio_of_means(saved_by_substitute, saved_by_connection)
+            rows.append([*names, budget, len(saved_by_substitute), *ratio])
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -1,5 +1,7 @@
-"""What a section of the report is: a function of the results that gives a finding, in a file of `findings/`. Beside it
-lies a template of the same name, which has its sentences. It is found by itself, and stands where it says."""
+"""Sections of the report: each is a function from the results of a task to claims, tables and figures.
+
+Each has a file in `sections/`, and beside it a template of the same name with its sentences.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,44 +26,47 @@ CHAPTERS: dict[Chapter, str] = {
     "mechanism": "Where the order comes from",
     "details": "Details",
 }
-"""In the order of the page, with their titles."""
+"""The chapters in the order of the page, with their titles."""
 LINES = "Line: mean over seeds, band: from the least to the most; in colour as trained."
 DOTS = "A dot per seed, in colour as trained."
 PANELS = 12
-"""The most that a figure of a panel per ablation shows."""
+"""The most panels of a figure with a panel per ablation."""
 
 
 @dataclass(frozen=True)
 class SectionContent:
-    """What there is to say, to tabulate and to show. Sentences and explanation are in the template."""
+    """The claims, tables and figures of a section. Sentences and explanation are in its template."""
 
     claims: Sequence[Claim] = ()
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
-    """For the template's `explanation`."""
+    """Parameters of the template's macro `explanation`."""
+
+
+Builder = Callable[[TaskResults], SectionContent | None]
+"""Returns None if the experiment has no ablations for the section."""
 
 
 @dataclass(frozen=True)
 class SectionSpec:
-    """A section of the report, and what makes it."""
+    """A registered section: its place on the page, and the function that builds its content."""
 
     name: str
-    """Of its file, its template and its claims."""
+    """Name of its file, of its template and in `claims.json`."""
     chapter: Chapter
     order: int
-    """Within the chapter; smaller first."""
+    """Position within the chapter; smaller numbers come first."""
     title: str
     measurements: Sequence[str]
-    """The measurements that it tells of; one that no section tells of gets one of its own."""
+    """The measurements that it shows. A measurement that no section shows gets a section of its own."""
     scores: Collection[Score]
-    """It tells of tasks that are scored by one of these."""
-    build: Callable[[TaskResults], SectionContent | None]
-    """None where the grid has nothing to say about it."""
+    """It appears only for tasks with one of these scores."""
+    build: Builder
 
 
 SECTIONS: list[SectionSpec] = []
-"""Those whose files were imported; `findings/` imports all."""
+"""The registered sections; complete once `sections/` has imported all files."""
 
 
 def section(
@@ -71,12 +76,10 @@ def section(
     *,
     measurements: Sequence[str] = (),
     scores: Collection[Score] = SCORES,
-) -> Callable[[Callable[[TaskResults], SectionContent | None]], Callable[[TaskResults], SectionContent | None]]:
-    """Mark a function as a section of the report, under the name of its file."""
+) -> Callable[[Builder], Builder]:
+    """Return a decorator that registers a function as a section, under the name of its file."""
 
-    def register(
-        build: Callable[[TaskResults], SectionContent | None],
-    ) -> Callable[[TaskResults], SectionContent | None]:
+    def register(build: Builder) -> Builder:
         name = build.__module__.rpartition(".")[2]
         SECTIONS.append(SectionSpec(name, chapter, order, title, measurements, scores, build))
         return build
@@ -85,31 +88,33 @@ def section(
 
 
 Column = Callable[[Ablation], Estimate | str | None]
+"""Gives the cell of a table for an ablation."""
 
 
 def table_by_ablation(ablations: Sequence[Ablation], columns: Mapping[str, Column], caption: str = "") -> Table:
-    """A row per ablation; a column is a function of the ablation, which gives an estimate or words."""
+    """Return a table with a row per ablation; `columns` maps each header to the function that gives the cells."""
     rows = [[f"`{ablation.name}`", *(brief(column(ablation)) for column in columns.values())] for ablation in ablations]
     return Table(["Ablation", *columns], rows, caption)
 
 
 def diverged_column(results: TaskResults) -> dict[str, Column]:
-    """How many runs of each ablation diverged; no column where none did."""
+    """Return a column with the number of diverged runs; empty if no run diverged."""
     if not any(map(results.diverged, results.ablations)):
         return {}
-    return {"Diverged": lambda ablation: brief(found) if (found := results.diverged(ablation)) else " "}
+    return {"Diverged": lambda ablation: brief(count) if (count := results.diverged(ablation)) else " "}
 
 
 def difference_tables(
     results: TaskResults, measure: str, pairs: Sequence[tuple[Ablation, Ablation]], caption: str
 ) -> list[Table]:
-    """What `comparisons.csv` says of these pairs; none where they share no seed."""
+    """Return a table of these pairs' differences from `comparisons.csv`; an empty list if no pair shares a seed."""
     rows = []
     for first, second in pairs:
-        if found := results.compared(measure, first, second):
+        if difference := results.compared(measure, first, second):
             names = f"`{first.name}` − `{second.name}`"
-            decided = [brief(results.corrected_p(found)), brief(results.corrected_log_rank_p(found))]
-            rows.append([names, brief(found), str(found.n), number(found.budget or 0, "steps"), *decided])
+            budget = number(difference.budget or 0, "steps")
+            p_values = [brief(results.corrected_p(difference)), brief(results.corrected_log_rank_p(difference))]
+            rows.append([names, brief(difference), str(difference.n), budget, *p_values])
     headers = [
         "Ablations",
         "Mean difference (95% interval)",
@@ -130,36 +135,44 @@ def panel_figure(
     *,
     among: Sequence[Ablation] | None = None,
 ) -> Figure:
-    """A figure of a panel per ablation, of all or `among` these: where they are many, of those that are compared by
-    declaration or lack no residual connection, and its caption says so."""
+    """Return a figure with a panel per ablation, for all ablations or `among` these.
+
+    Of more than `PANELS` ablations it shows those in declared comparisons first, then intact ones; the caption says so.
+    """
     ablations = results.ablations if among is None else among
-    compared = {*results.declared["first"], *results.declared["second"]}
-    worth = sorted(ablations, key=lambda ablation: -2 * (ablation.name in compared) - switches.is_intact(ablation))[
-        :PANELS
-    ]
-    shown = [ablation for ablation in ablations if ablation in worth]
+    declared = {*results.declared["first"], *results.declared["second"]}
+
+    def rank(ablation: Ablation) -> tuple[bool, bool]:
+        return ablation.name not in declared, not switches.is_intact(ablation)
+
+    chosen = sorted(ablations, key=rank)[:PANELS]
+    shown = [ablation for ablation in ablations if ablation in chosen]
     if len(shown) < len(ablations):
         caption += f" Here {len(shown)} of {len(ablations)} ablations; the tables have all."
     return Figure(name, title, caption, partial(draw, shown))
 
 
 LayerEstimates = Callable[[Ablation, Ablation], Mapping[str, Estimate | None]]
+"""Gives the numbers for an ablation without one layer's connections and its intact counterpart."""
 
 
 def single_layer_estimates(
-    ablations: Sequence[Ablation], about: LayerEstimates, *, optional: Collection[str] = ()
+    ablations: Sequence[Ablation], estimates_of: LayerEstimates, *, optional: Collection[str] = ()
 ) -> tuple[dict[str, Estimate | None], list[tuple[str, str]]]:
-    """What is to be said of each ablation that lacks the connections of one layer, beside the same ablation with
-    all: the
-    numbers of `about`, each called `at_<layer>_<its name>`, and for each layer `at_<layer>` and which it is in words. A
-    layer of which a number is missing that is not `optional` is left out."""
+    """Collect the numbers for every ablation that lacks the residual connections of a single layer.
+
+    A layer is left out if one of its numbers is missing that is not `optional`.
+
+    Returns:
+        The numbers by name, `at_<layer>_<name>`, and for each layer `at_<layer>` with the layer in words.
+    """
     estimates: dict[str, Estimate | None] = {}
     layers = []
-    for ablation, whole in single_layer_pairs(ablations):
+    for ablation, intact in single_layer_pairs(ablations):
         (layer,) = ablation.model.residual_free.layers
-        found = about(ablation, whole)
-        if all(one for name, one in found.items() if name not in optional):
-            estimates |= {f"at_{layer}_{name}": one for name, one in found.items()}
+        numbers = estimates_of(ablation, intact)
+        if all(estimate for name, estimate in numbers.items() if name not in optional):
+            estimates |= {f"at_{layer}_{name}": estimate for name, estimate in numbers.items()}
             layers.append((f"at_{layer}", switches.ordinal(layer, ablation.model.layers)))
     return estimates, layers
 
@@ -167,7 +180,7 @@ def single_layer_estimates(
 def depth_columns(
     results: TaskResults, measurement: str, value: str, depths: Sequence[int], **keys: Any
 ) -> dict[str, Column]:
-    """A column per depth: the mean over the trained members."""
+    """Return a column per depth with the mean of a measured value after training."""
 
     def at(depth: int) -> Column:
         return lambda ablation: results.mean(measurement, value, "number", ablation, depth=depth, **keys)

@@ -1,6 +1,6 @@
-"""The tables of the report: pandas in, pandas out.
+"""The tables of the report: pure functions from data frames to data frames.
 
-`runs` is everywhere the table of all evaluations, a row per (ablation, seed), in the order of the grid; shares are
+`runs` is everywhere the table of all evaluations: a row per (ablation, seed), in the order of `params.yaml`. Shares are
 in [0, 1].
 """
 
@@ -19,67 +19,60 @@ from pipeline.reporting.intervals import binomial_p_value, exact_interval, mean_
 from pipeline.reporting.survival import restricted_steps
 
 ALARM = 0.01
-"""How unlikely a run above the order-blind ceiling must be by chance, over all runs looked at, to be called a bug."""
+"""A run above the order-blind ceiling is called a bug if chance explains it with less probability than this."""
 TREND = 0.01
-"""How unlikely its last evaluations must be by chance for a curve to be called rising."""
-EVALUATIONS = 5
-"""So many it takes at least to see a trend: five in order have p = 1/120."""
+"""A learning curve is called rising if chance explains its last evaluations with less probability than this."""
+MIN_EVALUATIONS = 5
+"""A trend is only looked for in so many evaluations: five in increasing order have p = 1/120."""
 REQUIRED = (
-    *(
-        "ablation",
-        "seed",
-        "task",
-        *switches.COLUMNS,
-        "parameters",
-        "steps",
-        "converged",
-        "steps_to_converge",
-        "diverged",
-    ),
-    "test_examples",
+    *("ablation", "seed", "task", *switches.COLUMNS, "parameters", "steps", "converged", "steps_to_converge"),
+    *("diverged", "test_examples"),
 )
-"""The columns every table of runs has; beside them how good a run was on validation and test (`test_exact_match` or
-`test_bits`, as the task is scored), and where there are answers a column per place of theirs (`digit_<k>`), and per
-stratum (`carries_<k>`) with how many examples it has (`carries_<k>_examples`)."""
+"""The columns that every table of runs has.
+
+Beside them it has the validation and test score (such as `test_exact_match`), and for tasks with an answer a column per
+position of the answer (`digit_<k>`) and per stratum (`carries_<k>`) with its number of examples
+(`carries_<k>_examples`).
+"""
 RUN_KEYS = ("ablation", "seed", "step", "trained")
-"""The columns of a measured table that say whose a row is, and when."""
+"""The columns of a measurement that identify the run and when it was measured."""
 
 
 def ablation_table(
     ablations: Sequence[Ablation], runs: pd.DataFrame, ceilings: Mapping[str, float | None], flops: Mapping[str, float]
 ) -> pd.DataFrame:
-    """A row per ablation: how many runs converged and when, where that has a meaning, their test exact match or the
-    mean of their test bits per token (with its t interval), what they cost, and the check of the instrument.
-    `restricted_steps`: the mean steps to converge up to the `budget`, with its t interval.
+    """Return `ablations.csv`: the outcome of each ablation's runs, their cost, and the check against the ceiling.
+
+    `restricted_steps` is the mean of the steps to converge, where a run that did not converge counts as its `budget`.
 
     Args:
-        runs: with the column `still_rising`.
-        ceilings: task -> the best exact match of any order-blind predictor; None where it is not known.
-        flops: ablation -> those of a training step, where they were measured.
+        runs: a row per (ablation, seed), with the column `still_rising`.
+        ceilings: task -> the best exact match of any order-blind predictor; None if unknown.
+        flops: ablation -> floating point operations of a training step of one run, where measured.
     """
     above = pd.concat([above_ceiling(ablations, runs, task, ceiling) for task, ceiling in ceilings.items()])
     rows = []
     for ablation in ablations:
-        own = runs[runs["ablation"] == ablation.name]
+        ablation_runs = runs[runs["ablation"] == ablation.name]
         checked = above[above["ablation"] == ablation.name]
         per_step = flops.get(ablation.name)
-        converges = ablation.converged_at is not None
+        has_target = ablation.converged_at is not None
         rows.append(
             {
                 "ablation": ablation.name,
-                "runs": len(own),
-                **(_converged(own) if converges else {}),
-                **(_bits(own) if ablation.task.score == BITS else _exact_match(own)),
+                "runs": len(ablation_runs),
+                **(_converged(ablation_runs) if has_target else {}),
+                **(_bits(ablation_runs) if ablation.task.score == BITS else _exact_match(ablation_runs)),
                 "order_blind_ceiling": ceilings[ablation.dataset] if len(checked) else None,
                 "runs_above_ceiling": int(checked["above"].sum()) if len(checked) else None,
                 "ceiling_p_value": float(checked["p_value"].min()) if len(checked) else None,
                 "budget": ablation.training.steps,
-                **(_steps(own, ablation.training.steps) if converges else {}),
-                "diverged": int(own["diverged"].sum()),
-                "test_examples": int(own["test_examples"].iloc[0]),
-                "parameters": int(own["parameters"].iloc[0]),
+                **(_steps(ablation_runs, ablation.training.steps) if has_target else {}),
+                "diverged": int(ablation_runs["diverged"].sum()),
+                "test_examples": int(ablation_runs["test_examples"].iloc[0]),
+                "parameters": int(ablation_runs["parameters"].iloc[0]),
                 "flops_per_step": per_step,
-                "flops_spent": per_step * float(own["steps"].mean()) if per_step else None,
+                "flops_spent": per_step * float(ablation_runs["steps"].mean()) if per_step else None,
                 "task": ablation.dataset,
                 **switches.columns(ablation),
             }
@@ -103,7 +96,7 @@ def _steps(runs: pd.DataFrame, budget: int) -> dict[str, float]:
 
 
 def _exact_match(runs: pd.DataFrame) -> dict[str, float]:
-    scores = test_exact_match(runs)
+    scores = exact_match_scores(runs)
     return {f"test_exact_match_{kind}": float(scores.agg(kind)) for kind in ("mean", "median", "min", "max")}
 
 
@@ -114,43 +107,46 @@ def _bits(runs: pd.DataFrame) -> dict[str, float]:
 
 
 def still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
-    """Which runs had not converged when their budget ended, but still got better: their validation exact match rose
-    over the last third of their evaluations (`rises`), or the bits that a token takes fell."""
-    better = pd.Series(np.nan, history.index)
+    """Return 1 for each run that did not converge within its budget but was still improving, otherwise 0.
+
+    A run improves if its validation score got better over the last third of its evaluations (see `rises`).
+    """
+    quality = pd.Series(np.nan, history.index)
     for score, sign in (("validation_exact_match", 1.0), ("validation_bits", -1.0)):
-        better = better.fillna(sign * history[score]) if score in history else better
-    curves = dict(list(better.groupby([history["ablation"], history["seed"]])))
+        if score in history:
+            quality = quality.fillna(sign * history[score])
+    curves = dict(list(quality.groupby([history["ablation"], history["seed"]])))
     censored = (runs["converged"].astype(float) == 0) & (runs["diverged"] == 0)
-    ended = zip(runs["ablation"], runs["seed"], censored, strict=True)
+    keys = zip(runs["ablation"], runs["seed"], censored, strict=True)
     return pd.Series(
-        [int(censored and rises(curves[name, seed])) for name, seed, censored in ended], runs.index, dtype=int
+        [int(is_censored and rises(curves[name, seed])) for name, seed, is_censored in keys], runs.index, dtype=int
     )
 
 
 def rises(curve: "pd.Series[float]") -> bool:
-    """Whether the last third of a curve goes up: Kendall's tau with time, one-sided p below `TREND`."""
-    last = curve.to_numpy(float)[-max(EVALUATIONS, len(curve) // 3) :]
-    if len(last) < EVALUATIONS or np.ptp(last) == 0:
+    """Return True if the last third of a curve rises: Kendall's tau with time, one-sided p below `TREND`."""
+    last = curve.to_numpy(float)[-max(MIN_EVALUATIONS, len(curve) // 3) :]
+    if len(last) < MIN_EVALUATIONS or np.ptp(last) == 0:
         return False
     return bool(stats.kendalltau(np.arange(len(last)), last, alternative="greater").pvalue < TREND)
 
 
-def test_exact_match(runs: pd.DataFrame) -> "pd.Series[float]":
-    """Test exact match of each run; a run that diverged so that it could not be scored answered nothing."""
+def exact_match_scores(runs: pd.DataFrame) -> "pd.Series[float]":
+    """Return the test exact match of each run; 0 for a run that diverged so that it could not be scored."""
     return runs["test_exact_match"].astype(float).fillna(0.0)
 
 
 def correct_counts(runs: pd.DataFrame) -> "pd.Series[int]":
-    """How many test examples each run answered right."""
-    return (test_exact_match(runs) * runs["test_examples"]).round().astype(int)
+    """Return how many test examples each run answered right."""
+    return (exact_match_scores(runs) * runs["test_examples"]).round().astype(int)
 
 
 def above_ceiling(ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, ceiling: float | None) -> pd.DataFrame:
-    """The runs of a task that no order of the input can have helped, against the best that is possible without order.
+    """Test the order-blind runs of a task against the best that is possible without order.
 
     Returns:
         `ablation, seed, correct, test_examples, p_value, above`: exact one-sided binomial p-values, Holm-corrected
-        over these runs. A run that is `above` is a bug in the instrument.
+        over these runs. `above` is True if `p_value` is below `ALARM`, which means a bug in the code.
     """
     blind = [ablation.name for ablation in ablations if ablation.dataset == task and is_order_blind(ablation.model)]
     chosen = runs[runs["ablation"].isin(blind)]
@@ -175,7 +171,7 @@ def mean_by_position(runs: pd.DataFrame, place: str) -> pd.DataFrame:
 
 
 def mean_by_stratum(runs: pd.DataFrame, stratum: str) -> pd.DataFrame:
-    """Exact match by the value of a stratum, where there are examples with it; the columns of `by_place`."""
+    """Return the exact match by value of a stratum (`key`), where the test set has such examples."""
     keys = _numbered(runs, stratum)
     return _means(runs, {k: runs[f"{stratum}_{k}"].where(runs[f"{stratum}_{k}_examples"] > 0) for k in keys})
 
@@ -191,41 +187,47 @@ def _means(runs: pd.DataFrame, shares: dict[int, "pd.Series[float]"]) -> pd.Data
 
 
 def own_token_table(slices: pd.DataFrame) -> pd.DataFrame:
-    """How far the own token is the best readable one, by member and depth, from the measurement `slices`.
+    """Summarise the token probe: how much better a position's own token is read than other tokens.
+
+    Args:
+        slices: accuracy of reading the token at `token_position` from the state at `position`.
 
     Returns:
-        `ablation, seed, step, trained, depth, dominance, margin`: the share of positions whose own token is read
-        better than every other, and by how much on average (accuracy less that of the best other token).
+        `ablation, seed, step, trained, depth, dominance, margin`: the share of positions whose own token is read best,
+        and the mean of (accuracy of the own token) - (accuracy of the best other token).
     """
-    place = [*RUN_KEYS, "depth", "position"]
-    diagonal = slices["position"] == slices["token_position"]
-    own = slices[diagonal].set_index(place)["accuracy"]
-    margin = own - slices[~diagonal].groupby(place)["accuracy"].max()
+    keys = [*RUN_KEYS, "depth", "position"]
+    is_own = slices["position"] == slices["token_position"]
+    own_accuracy = slices[is_own].set_index(keys)["accuracy"]
+    margin = own_accuracy - slices[~is_own].groupby(keys)["accuracy"].max()
     table = pd.DataFrame({"dominance": (margin > 0).astype(float), "margin": margin})
     return table.groupby(level=[*RUN_KEYS, "depth"], sort=False).mean().reset_index()
 
 
 def added_by_training(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
-    """What training added to each member: the trained rows, `values` less what they were at initialisation."""
+    """Return the rows after training, with the values at initialisation subtracted from `values`."""
     keys = [str(column) for column in table if column not in ("step", "trained", *values)]
-    trained, before = table[table["trained"] == 1], table[(table["trained"] == 0) & (table["step"] == 0)]
-    both = trained.merge(before[[*keys, *values]], on=keys, suffixes=("", "_before"))
+    after, before = table[table["trained"] == 1], table[(table["trained"] == 0) & (table["step"] == 0)]
+    both = after.merge(before[[*keys, *values]], on=keys, suffixes=("", "_before"))
     return both.assign(**{value: both[value] - both[f"{value}_before"] for value in values})[list(table)]
 
 
 def summarise(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
-    """Means over seeds: `ablation, step, trained`, the table's keys, then `value, mean, low, high, n` for each of
-    `values`, with the t interval of the mean. Members that are trained count together whatever their step
-    was, which is then left out."""
+    """Return the means of `values` over seeds, with their t intervals.
+
+    Returns:
+        `ablation, step, trained`, the keys of the measurement, then `value, mean, low, high, n`: a row for each of
+        `values`. Runs after training are averaged whatever their last step was; their `step` is missing.
+    """
     if table.empty:
         return pd.DataFrame(columns=["ablation", "step", "trained", "value", "mean", "low", "high", "n"])
     keys = [str(column) for column in table if column not in (*RUN_KEYS, *values)]
     table = table.assign(step=table["step"].where(table["trained"] == 0))
     by = ["ablation", "step", "trained", *keys]
-    found = []
+    summaries = []
     for value in values:
         groups = table.dropna(subset=[value]).groupby(by, sort=False, dropna=False)[value]
         rows = groups.agg(["mean", "std", "count"]).rename(columns={"count": "n"}).reset_index()
         low, high = mean_interval(*(rows[name].to_numpy() for name in ("mean", "std", "n")))
-        found.append(rows.assign(value=value, low=low, high=high))
-    return pd.concat(found)[[*by, "value", "mean", "low", "high", "n"]].astype({"step": "Int64"})
+        summaries.append(rows.assign(value=value, low=low, high=high))
+    return pd.concat(summaries)[[*by, "value", "mean", "low", "high", "n"]].astype({"step": "Int64"})

@@ -18,7 +18,7 @@ UNITS: dict[str, Unit] = {
     "effective_rank": "number",
     "position_r2": "more",
 }
-"""Of a comparison's measure; of all others, points."""
+"""Compared measure -> the unit of its differences; percentage points for all others."""
 
 
 @dataclass(frozen=True)
@@ -26,80 +26,86 @@ class TaskResults(TableReader):
     """The results on one task."""
 
     dataset: str
-    """The task's name."""
+    """Name of the task in `params.yaml`."""
     problems: Problems
     ablations: Sequence[Ablation]
-    """The ablations trained on it, in the order in which they are shown."""
+    """The ablations trained on the task, in the order in which they are shown."""
     tables: Mapping[str, pd.DataFrame]
-    """File below `reports/` -> the table that is written there, of all tasks."""
+    """Path relative to `reports/` -> the table that is written there, with the results of all tasks."""
     measurements: Mapping[str, pd.DataFrame]
-    """Measurement -> a row per member, moment and key: `ablation, seed, step, trained` (1: as the last step left it; 0
-    with step 0: at initialisation; 0 with a later step: a snapshot), then its keys, then its values. A member whose
-    weights are not finite is left out."""
+    """Name of a measurement -> its values: `ablation, seed, step, trained`, the measurement's keys, its values.
+
+    `trained` is 1 after the last step, otherwise 0; step 0 is initialisation, a later step with `trained` 0 a snapshot.
+    Runs whose weights are not finite are left out.
+    """
     history: pd.DataFrame
-    """`ablation, seed, step, validation_exact_match, ...`, a row per evaluation of any task."""
+    """`ablation, seed, step, validation_exact_match, ...`: a row per evaluation during training, of all tasks."""
     ceiling: float | None
-    """The best exact match of any order-blind predictor of this task, where it is known."""
+    """The best exact match of any order-blind predictor on the task; None if it cannot be enumerated."""
 
     @property
     def runs(self) -> pd.DataFrame:
-        """The rows of `runs.csv` of this task."""
+        """The rows of `runs.csv` for this task."""
         runs = self.tables["runs.csv"]
         return runs[runs["task"] == self.dataset]
 
     @property
     def declared(self) -> pd.DataFrame:
-        """The rows of `comparisons.csv` of this task that params.yaml declares."""
+        """The rows of `comparisons.csv` for this task that `params.yaml` declares."""
         table = self.tables["comparisons.csv"]
         return table[(table["declared"] == 1) & table["first"].isin([ablation.name for ablation in self.ablations])]
 
     def counts(self) -> dict[str, Estimate | None]:
-        """How many ablations and runs there are, and the largest budget."""
-        of_task = {"task": self.dataset}
+        """Return the number of `ablations` and of `runs`, and the largest `budget`."""
+        filters = {"task": self.dataset}
         return {
-            "ablations": self.estimate("ablations.csv", "runs", "count", of_task, statistic="rows"),
-            "runs": self.estimate("ablations.csv", "runs", "count", of_task, statistic="sum"),
-            "budget": self.estimate("ablations.csv", "budget", "steps", of_task, statistic="max"),
+            "ablations": self.estimate("ablations.csv", "runs", "count", filters, statistic="rows"),
+            "runs": self.estimate("ablations.csv", "runs", "count", filters, statistic="sum"),
+            "budget": self.estimate("ablations.csv", "budget", "steps", filters, statistic="max"),
         }
 
     def usual_ablations(self, **values: object) -> list[Ablation]:
-        """The ablations with these switches that are otherwise as most are, with every residual connection."""
+        """Return the ablations with these values of switches; all other switches have their most common value."""
         return switches.ablations_with(self.ablations, **(switches.common_values(self.ablations) | values))
 
     def budget(self, where: RowFilter) -> int | None:
-        """That of the ablation whose rows they are; of two ablations compared, the smaller."""
-        named = [where.get(key) for key in ("ablation", "first", "second")]
-        return min((ablation.training.steps for ablation in self.ablations if ablation.name in named), default=None)
+        """Return the most training steps of the ablation in the filter, or the smaller of two ablations compared."""
+        names = [where.get(key) for key in ("ablation", "first", "second")]
+        return min((ablation.training.steps for ablation in self.ablations if ablation.name in names), default=None)
 
     def ablation_column(self, column: str, unit: Unit) -> Callable[[Ablation], Estimate | None]:
-        """What `ablations.csv` says of an ablation in that column."""
+        """Return a function that reads a column of `ablations.csv` for an ablation."""
         return lambda ablation: self.estimate("ablations.csv", column, unit, {"ablation": ablation.name})
 
     def converged(self, ablation: Ablation) -> Estimate | None:
-        """How many of the ablation's runs converged."""
+        """Return how many of the ablation's runs converged."""
         where = {"ablation": ablation.name}
         return self.estimate("ablations.csv", "converged", "count", where, n="runs", interval="Clopper-Pearson 95%")
 
     def steps(self, ablation: Ablation) -> Estimate | None:
-        """The mean steps to converge of the ablation's runs; one that did not counts as its budget."""
+        """Return the mean steps to converge; a run that did not converge counts as its budget."""
         where = {"ablation": ablation.name}
         return self.estimate("ablations.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
 
     def still_rising(self, ablation: Ablation) -> Estimate | None:
-        """How many of the ablation's runs had not converged and still got better; None where none had, or no number of
-        steps could be enough."""
+        """Return how many runs had not converged but were still improving; None if zero.
+
+        None, too, if no number of steps could be enough: for an order-blind ablation, or without a target score.
+        """
         if is_order_blind(ablation.model) or ablation.converged_at is None:
             return None
-        found = self.estimate("ablations.csv", "still_rising", "count", {"ablation": ablation.name}, n="runs")
-        return found if found and found.value else None
+        return self._positive_count("still_rising", ablation)
 
     def diverged(self, ablation: Ablation) -> Estimate | None:
-        """How many of the ablation's runs diverged; None where none did."""
-        found = self.estimate("ablations.csv", "diverged", "count", {"ablation": ablation.name}, n="runs")
-        return found if found and found.value else None
+        """Return how many of the ablation's runs diverged; None if zero."""
+        return self._positive_count("diverged", ablation)
+
+    def _positive_count(self, column: str, ablation: Ablation) -> Estimate | None:
+        count = self.estimate("ablations.csv", column, "count", {"ablation": ablation.name}, n="runs")
+        return count if count and count.value else None
 
     def exact_match(self, ablation: Ablation) -> Estimate | None:
-        """The median test exact match of its runs."""
+        """Return the median test exact match of the ablation's runs, with its range."""
         median, low, high = (f"test_exact_match_{name}" for name in ("median", "min", "max"))
         return self.estimate(
             "ablations.csv", median, "share", {"ablation": ablation.name}, n="runs",
@@ -107,58 +113,57 @@ class TaskResults(TableReader):
         )  # fmt: skip
 
     def bits(self, ablation: Ablation) -> Estimate | None:
-        """The mean test bits per token of its runs."""
-        return self.estimate(
-            "ablations.csv", "test_bits", "bits", {"ablation": ablation.name}, n="runs", interval="t 95%"
-        )
+        """Return the mean test bits per token of the ablation's runs."""
+        where = {"ablation": ablation.name}
+        return self.estimate("ablations.csv", "test_bits", "bits", where, n="runs", interval="t 95%")
 
     def order_value(self, ablation: Ablation) -> Estimate | None:
-        """How many bits per token its twin takes more."""
+        """Return how many more bits per token the ablation takes on shuffled data; None if it was not trained there."""
         where = {"ablation": ablation.name}
         return self.estimate("order_value.csv", "bits", "more bits", where, n="seeds", interval="t 95%")
 
     def mean(
         self, measurement: str, value: str, unit: Unit, ablation: Ablation, *, trained: int = 1, **keys: Any
     ) -> Estimate | None:
-        """The mean over the ablation's members of a measured value: as trained, or (`trained=0`) before training."""
-        where = {
-            "ablation": ablation.name,
-            "value": value,
-            "trained": trained,
-            **({} if trained else {"step": 0}),
-            **keys,
-        }
+        """Return the mean of a measured value over the ablation's runs: after training, or before (`trained=0`).
+
+        `keys` are further columns of the measurement, such as `depth`.
+        """
+        where = {"ablation": ablation.name, "value": value, "trained": trained}
+        if not trained:
+            where["step"] = 0
+        where |= keys
         return self.estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", interval="t 95%")
 
     def compared(self, measure: str, first: Ablation, second: Ablation) -> Estimate | None:
-        """What `first` has more than `second`, the mean over the seeds of both."""
+        """Return the mean difference `first` - `second`, over the seeds that both have."""
         where = {"measure": measure, "first": first.name, "second": second.name}
         unit = UNITS.get(measure, "points")
         return self.estimate("comparisons.csv", "difference", unit, where, n="seeds", interval="t 95%")
 
-    def corrected_p(self, found: Estimate | None) -> Estimate | None:
-        """The corrected p-value of a comparison; None where it was not declared, or so few seeds cannot decide it."""
-        return self.same_row(found, "p_holm", "p")
+    def corrected_p(self, difference: Estimate | None) -> Estimate | None:
+        """Return the corrected p-value of a comparison; None if it was not declared, or has too few seeds."""
+        return self.same_row(difference, "p_holm", "p")
 
-    def corrected_log_rank_p(self, found: Estimate | None) -> Estimate | None:
-        """The corrected p-value of the log-rank test beside it; None where there is none."""
-        return self.same_row(found, "p_log_rank_holm", "p")
+    def corrected_log_rank_p(self, difference: Estimate | None) -> Estimate | None:
+        """Return the corrected p-value of the comparison's log-rank test; None if there is none."""
+        return self.same_row(difference, "p_log_rank_holm", "p")
 
-    def same_row(self, found: Estimate | None, column: str, unit: Unit) -> Estimate | None:
-        """Another column of the row that an estimate is from; None of none."""
-        return found and self.estimate(found.source.file, column, unit, found.source.where)
+    def same_row(self, estimate: Estimate | None, column: str, unit: Unit) -> Estimate | None:
+        """Return another column of the row that an estimate was read from; None for None."""
+        return estimate and self.estimate(estimate.source.file, column, unit, estimate.source.where)
 
-    def measurement(self, measurement: str) -> pd.DataFrame:
-        """A row per member, moment and key, of the ablations of this task; empty where nothing was measured."""
-        table = self.measurements.get(measurement, pd.DataFrame(columns=["ablation"]))
+    def measurement(self, name: str) -> pd.DataFrame:
+        """Return the values of a measurement for this task's ablations; empty if nothing was measured."""
+        table = self.measurements.get(name, pd.DataFrame(columns=["ablation"]))
         return table[table["ablation"].isin([ablation.name for ablation in self.ablations])]
 
 
 def before_training(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the untrained members."""
+    """Return the rows of a measurement that were measured at initialisation."""
     return table[(table["trained"] == 0) & (table["step"] == 0)]
 
 
 def after_training(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the members as their last step left them."""
+    """Return the rows of a measurement that were measured after the last training step."""
     return table[table["trained"] == 1]

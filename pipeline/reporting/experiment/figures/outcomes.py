@@ -16,7 +16,7 @@ from pipeline import switches
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.reporting import style, survival
-from pipeline.reporting.experiment.tables import test_exact_match
+from pipeline.reporting.experiment.tables import exact_match_scores
 from pipeline.reporting.intervals import exact_interval, mean_with_interval
 from pipeline.reporting.wording import percent
 
@@ -103,7 +103,7 @@ def exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling: floa
     """
     figure, (scores,), rows = _by_ablation(ablations)
     for place, ablation in rows:
-        own = test_exact_match(runs[runs["ablation"] == ablation.name])
+        own = exact_match_scores(runs[runs["ablation"] == ablation.name])
         _dots(scores, own, ablation, place)
         scores.vlines(own.median(), place - 0.38, place + 0.38, color="black", linewidth=2, zorder=4, clip_on=False)
     if ceiling is not None:

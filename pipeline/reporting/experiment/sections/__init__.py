@@ -1,4 +1,4 @@
-"""The sections of the report, a file each, its sentences in a template beside it; `section.py` says what one is."""
+"""The sections of the report: a file each, with a template of the same name; `section.py` says what a section is."""
 
 import pkgutil
 from functools import cache
@@ -9,9 +9,9 @@ from pipeline.reporting.experiment.section import CHAPTERS, SECTIONS, SectionSpe
 
 
 @cache
-def sections() -> list[SectionSpec]:
-    """Every section, in the order of the page."""
+def registered_sections() -> list[SectionSpec]:
+    """Import every file of this folder and return the sections in the order of the page."""
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         import_module(f"{__package__}.{module.name}")
-    order = list(CHAPTERS)
-    return sorted(SECTIONS, key=lambda one: (order.index(one.chapter), one.order, one.name))
+    chapters = list(CHAPTERS)
+    return sorted(SECTIONS, key=lambda spec: (chapters.index(spec.chapter), spec.order, spec.name))
