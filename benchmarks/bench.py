@@ -1,10 +1,10 @@
-"""How fast it is, as lines of one table. `make bench` runs them all (about twenty minutes on two cores).
+"""Measure speed and memory, one table row per measurement. `make bench` runs everything but `gpu` (twenty minutes).
 
-    python benchmarks/bench.py step|pipeline|start|idle|memory
-    python benchmarks/bench.py gpu
+    python -W ignore benchmarks/bench.py step|memory|start|idle|pipeline
+    python -W ignore benchmarks/bench.py gpu
 
-Medians of interleaved repeats, on one thread, on the CPU but for `gpu`; times are of the machine at hand, so read the
-ratios.
+Times are medians of interleaved repeats, on one thread; all but `gpu` use the CPU. They depend on the machine:
+compare ratios.
 """
 
 import itertools
@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import typer
-from plain import Alone
+from plain import PlainTraining
 from ruamel.yaml import YAML
 
 from pipeline import dataset
@@ -36,174 +37,181 @@ from pipeline.training.population import Population, initial_model
 from pipeline.training.processor import keep_freed_memory
 
 PROJECT = Path(__file__).parent.parent
-MEMBERS = (1, 2, 4, 8, 16, 32, 64)
-COMMANDS = ("generate", "train", "evaluate", "analyze", "report", "search", "repro", "track", "check", "preset")
+RUNS = (1, 2, 4, 8, 16, 32, 64)
+STAGES = ("generate", "train", "evaluate", "analyze", "report", "search")
+OTHER_COMMANDS = ("repro", "track", "check", "preset")
+PRODUCT = (1408, 192, 192)
+"""Rows, inner size and columns of a matrix product of about the model's size."""
+PRODUCTS = 100
 
 app = typer.Typer(add_completion=False)
 
 
-def seconds(run: Callable[[], object]) -> float:
+def seconds(function: Callable[[], object]) -> float:
+    """Duration of one call."""
     start = time.perf_counter()
-    run()
+    function()
     return time.perf_counter() - start
 
 
-def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each, taken in turn `rounds` times, so that a drifting machine hits all alike; one round more, which
-    is not counted, comes first."""
-    taken = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds + 1)][1:]
-    return {name: statistics.median(one[name] for one in taken) for name in runs}
+def median_seconds(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median duration of each function.
+
+    All functions are called in turn, `rounds` times, so that a machine that slows down affects all alike. A first
+    round is not counted.
+    """
+    durations = [{name: seconds(function) for name, function in functions.items()} for _ in range(rounds + 1)][1:]
+    return {name: statistics.median(times[name] for times in durations) for name in functions}
 
 
-def line(what: str, measured: str, command: str) -> None:
-    print(f"| {what} | {measured} | `python benchmarks/bench.py {command}` |", flush=True)
+def print_row(subject: str, result: str, command: str) -> None:
+    """Print one row of the table."""
+    print(f"| {subject} | {result} | `python benchmarks/bench.py {command}` |", flush=True)
 
 
-def chosen(members: int, experiment: Path = PROJECT / "params.yaml", **settings: Any) -> Ablation:
-    """The first ablation of an experiment, with so many members and other `settings` of its training."""
+def first_ablation(runs: int, experiment: Path = PROJECT / "params.yaml", **settings: Any) -> Ablation:
+    """The first ablation of an experiment, with this number of runs and other training `settings`."""
     ablation = next(iter(read(experiment).all_ablations()))
-    settings = {"accelerator": "cpu"} | settings | {"seeds": list(range(members))}
+    settings = {"accelerator": "cpu"} | settings | {"seeds": list(range(runs))}
     return ablation.model_copy(update={"training": ablation.training.model_copy(update=settings)})
 
 
-def dataset_of(ablation: Ablation) -> dataset.Dataset:
+def generate_dataset(ablation: Ablation) -> dataset.Dataset:
+    """The dataset of an ablation, without a folder that stays."""
     with tempfile.TemporaryDirectory() as folder:
         dataset.write(Path(folder), problems(ablation.task))
         return dataset.read(Path(folder), ablation.task)
 
 
-@app.command()
-def step(rounds: int = 15) -> None:
-    """A training step, per member, beside a plain loop and the rate of bare matrix products."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    data = dataset_of(chosen(1))
-    runs = {f"stacked-{members}": stacked(chosen(members), data) for members in MEMBERS}
-    runs["plain"] = plain(chosen(1), data)
-    a, b = torch.randn(1408, 192), torch.randn(192, 192)
-    runs["product"] = lambda: [a @ b for _ in range(100)]
-    took = medians(runs, rounds)
-    rate = 100 * 2 * 1408 * 192 * 192 / took["product"]
-    model = initial_model(chosen(1).model, seed=0, **data.inputs)
-    subject = MeasurementInput(
-        model, chosen(1), data.examples["validation"], random_rows(1, data.length, len(data.vocabulary))
-    )
-    work = float(cost(subject)["flops_per_step"].item())
-    line("plain loop, a member's step", f"{1e3 * took['plain']:.1f} ms", "step")
-    for members in MEMBERS:
-        each = took[f"stacked-{members}"] / members
-        line(
-            f"step of {members} members, each",
-            f"{1e3 * each:.1f} ms, {took['plain'] / each:.2f} times as fast as the loop; "
-            f"{100 * work / each / rate:.0f} % of {rate / 1e9:.0f} GFLOP/s",
-            "step",
-        )
+def population_step(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
+    """A function that trains all runs of an ablation for one step, without Lightning."""
+    training = ablation.training
+    population = Population(ablation.model, training.seeds, compiled=training.compiled, **data.inputs).to(device)
+    module = PopulationData(data, training)
+    optimizer = build_optimizer(population, training)
+    order, examples = iter(module.order), module.training.to(torch.device(device))
 
-
-def stacked(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
-    """The population's step, without Lightning."""
-    population = Population(
-        ablation.model, ablation.training.seeds, compiled=ablation.training.compiled, **data.inputs
-    ).to(device)
-    module = PopulationData(data, ablation.training)
-    optimizer, order, rows = (
-        build_optimizer(population, ablation.training),
-        iter(module.order),
-        module.training.to(device),
-    )
-
-    def one() -> None:
+    def step() -> None:
         optimizer.zero_grad()
-        tokens, positions, targets = rows.at(next(order).to(device))
-        with mixed(ablation, device):
-            losses = member_losses(population(tokens, positions), targets)
+        batch = examples[next(order).to(device)]
+        with mixed_precision(ablation, device):
+            losses = member_losses(population(batch.tokens, batch.positions), batch.targets)
         losses.sum().backward()
-        clip_gradients(population, gradient_norms(population), ablation.training.gradient_clip or 1.0)
+        clip_gradients(population, gradient_norms(population), training.gradient_clip or 1.0)
         optimizer.step()
 
-    return one
+    return step
 
 
-def plain(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
-    """The plain loop's step."""
-    alone, module = (
-        Alone.of(ablation, len(data.vocabulary), data.length, device),
-        PopulationData(data, ablation.training),
-    )
-    order, rows = iter(module.order), module.training.to(device)
-    return lambda: alone.step(
-        rows.at(next(order)[0].to(device)), ablation.training.gradient_clip or 1.0, lambda: mixed(ablation, device)
-    )
+def plain_step(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
+    """A function that trains one run for one step in the plain loop."""
+    plain = PlainTraining.create(ablation, len(data.vocabulary), data.length, device)
+    module = PopulationData(data, ablation.training)
+    order, examples = iter(module.order), module.training.to(torch.device(device))
+    clip = ablation.training.gradient_clip or 1.0
+    return lambda: plain.step(examples[next(order)[0].to(device)], clip, mixed_precision(ablation, device))
 
 
-def mixed(ablation: Ablation, device: str) -> torch.autocast:
-    """The precision of an ablation, as Lightning sees to it."""
+def mixed_precision(ablation: Ablation, device: str) -> torch.autocast:
+    """A context that computes in the ablation's precision, as Lightning does."""
     return torch.autocast(device, torch.bfloat16, enabled=ablation.training.precision == "bf16-mixed")
 
 
 @app.command()
+def step(rounds: int = 15) -> None:
+    """Time a training step per run, and compare it with a plain loop and with bare matrix products."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    ablation = first_ablation(1)
+    data = generate_dataset(ablation)
+    functions = {f"population of {runs}": population_step(first_ablation(runs), data) for runs in RUNS}
+    functions["plain"] = plain_step(ablation, data)
+    rows, inner, columns = PRODUCT
+    a, b = torch.randn(rows, inner), torch.randn(inner, columns)
+    functions["products"] = lambda: [a @ b for _ in range(PRODUCTS)]
+    times = median_seconds(functions, rounds)
+    products_per_second = PRODUCTS * 2 * rows * inner * columns / times["products"]
+    model = initial_model(ablation.model, seed=0, **data.inputs)
+    random = random_rows(1, data.length, len(data.vocabulary))
+    subject = MeasurementInput(model, ablation, data.examples["validation"], random)
+    operations = float(cost(subject)["flops_per_step"].item())
+    print_row("plain loop, a step of one run", f"{1e3 * times['plain']:.1f} ms", "step")
+    for runs in RUNS:
+        per_run = times[f"population of {runs}"] / runs
+        print_row(
+            f"a step per run, {runs} at once",
+            f"{1e3 * per_run:.1f} ms, {times['plain'] / per_run:.2f} times as fast as the loop; "
+            f"{100 * operations / per_run / products_per_second:.0f} % of {products_per_second / 1e9:.0f} GFLOP/s",
+            "step",
+        )
+
+
+@app.command()
 def gpu(members: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, steps: int = 10) -> None:
-    """A training step on a GPU, of the default experiment and of the preset `published`; a member's share of it."""
+    """Time a training step on a GPU, of the default experiment and of the preset `published`."""
     card = torch.cuda.get_device_name()
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    rate = 2 * 8192**3 / each_on_gpu(lambda: a @ a, steps, rounds)
-    line(f"{card}: bfloat16 product of 8192 x 8192", f"{rate / 1e12:.0f} TFLOP/s", "gpu")
-    for name, experiment, counts in (
+    rate = 2 * 8192**3 / seconds_on_gpu(lambda: a @ a, steps, rounds)
+    print_row(f"{card}: bfloat16 product of 8192 x 8192", f"{rate / 1e12:.0f} TFLOP/s", "gpu")
+    for name, experiment, run_counts in (
         ("default", PROJECT / "params.yaml", members),
         ("published", PROJECT / "pipeline" / "presets" / "published.yaml", published),
     ):
-        data = dataset_of(chosen(1, experiment))
+        data = generate_dataset(first_ablation(1, experiment))
         for precision in ("32-true", "bf16-mixed"):
-            loop = plain(chosen(1, experiment, precision=precision), data, "cuda")
-            took = each_on_gpu(loop, steps, rounds)
-            line(f"{name}, {precision}: a plain loop", f"{1e3 * took:.2f} ms", "gpu")
-            for compiled, count in itertools.product((False, True), map(int, counts.split(","))):
-                ablation = chosen(count, experiment, precision=precision, compiled=compiled)
+            loop = plain_step(first_ablation(1, experiment, precision=precision), data, "cuda")
+            loop_time = seconds_on_gpu(loop, steps, rounds)
+            print_row(f"{name}, {precision}: a plain loop", f"{1e3 * loop_time:.2f} ms", "gpu")
+            for compiled, runs in itertools.product((False, True), map(int, run_counts.split(","))):
+                ablation = first_ablation(runs, experiment, precision=precision, compiled=compiled)
                 torch.compiler.reset()
                 torch.cuda.reset_peak_memory_stats()
-                run = stacked(ablation, data, "cuda")
-                first = seconds(on_gpu(run, 3))
-                each = each_on_gpu(run, steps, rounds)
-                line(
-                    f"{name}, {precision}, {count} members{', compiled' * compiled}",
-                    f"{1e3 * each:.1f} ms, {1e3 * each / count:.3f} a member, {took * count / each:.1f} times as fast "
-                    f"as the loop; {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB; the first {first:.0f} s",
+                function = population_step(ablation, data, "cuda")
+                first = seconds(repeat_on_gpu(function, 3))
+                step_time = seconds_on_gpu(function, steps, rounds)
+                label = "compiled" if compiled else "not compiled"
+                print_row(
+                    f"{name}, {precision}, {runs} runs, {label}",
+                    f"{1e3 * step_time:.1f} ms, {1e3 * step_time / runs:.3f} per run, "
+                    f"{loop_time * runs / step_time:.1f} times as fast as the loop; "
+                    f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB; the first steps {first:.0f} s",
                     "gpu",
                 )
 
 
-def each_on_gpu(run: Callable[[], object], steps: int, rounds: int) -> float:
-    """Median seconds of one of so many in a row."""
-    return medians({"run": on_gpu(run, steps)}, rounds)["run"] / steps
+def seconds_on_gpu(function: Callable[[], object], steps: int, rounds: int) -> float:
+    """Median duration of one call, timed over `steps` calls in a row."""
+    return median_seconds({"steps": repeat_on_gpu(function, steps)}, rounds)["steps"] / steps
 
 
-def on_gpu(run: Callable[[], object], steps: int) -> Callable[[], object]:
-    """So many in a row, and wait for them."""
+def repeat_on_gpu(function: Callable[[], object], steps: int) -> Callable[[], object]:
+    """A function that calls `function` `steps` times and waits for the GPU."""
 
-    def several() -> None:
+    def repeated() -> None:
         for _ in range(steps):
-            run()
+            function()
         torch.cuda.synchronize()
 
-    return several
+    return repeated
 
 
-def project(folder: Path, ablations: int) -> Path:
-    """A copy of the project with its first ablations, and nothing made yet."""
-    made = folder / "project"
-    left_out = shutil.ignore_patterns(
+def copy_project(folder: Path, ablations: int) -> Path:
+    """A copy of the project below `folder`, without results, with its first `ablations` alone."""
+    copy = folder / "project"
+    ignored = shutil.ignore_patterns(
         ".git", ".venv*", "cache", "tmp", "data", "models", "*.db*", ".repro", "__pycache__"
     )
-    shutil.copytree(PROJECT, made, ignore=left_out)
-    (made / "dvc.lock").unlink(missing_ok=True)
-    subprocess.run(["git", "init", "--quiet"], cwd=made, check=True)
-    content = YAML(typ="safe").load(made / "params.yaml")
+    shutil.copytree(PROJECT, copy, ignore=ignored)
+    (copy / "dvc.lock").unlink(missing_ok=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
+    content = YAML(typ="safe").load(copy / "params.yaml")
     content |= {"ablations": dict(list(content["ablations"].items())[:ablations]), "comparisons": []}
-    YAML().dump(content, made / "params.yaml")
-    return made
+    YAML().dump(content, copy / "params.yaml")
+    return copy
 
 
-def call(folder: Path, *arguments: str) -> None:
+def run_module(folder: Path, *arguments: str) -> None:
+    """Run `python -m` with these arguments in `folder`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, check=True, capture_output=True)
@@ -211,93 +219,82 @@ def call(folder: Path, *arguments: str) -> None:
 
 @app.command()
 def pipeline(jobs: str = "1,2", ablations: int = 2, rounds: int = 1) -> None:
-    """From nothing to the report, with the first ablations of the default experiment."""
-    members = ablations * len(read(PROJECT / "params.yaml").training.seeds)
-    taken: dict[str, list[float]] = {count: [] for count in jobs.split(",")}
+    """Time `repro` from nothing to the report, with the first ablations of the default experiment."""
+    runs = ablations * len(read(PROJECT / "params.yaml").training.seeds)
+    durations: dict[str, list[float]] = {count: [] for count in jobs.split(",")}
     for _ in range(rounds):
-        for count in taken:
+        for count in durations:
             with tempfile.TemporaryDirectory() as folder:
-                made = project(Path(folder), ablations)
-                taken[count].append(
-                    seconds(lambda made=made, count=count: call(made, "pipeline", "repro", "--jobs", count))
-                )
-    for count, took in taken.items():
-        middle = statistics.median(took)
-        line(
-            f"{ablations} ablations, {members} members, from nothing to the report, {count} at once",
-            f"{middle:.0f} s: {60 * members / middle:.1f} member-runs a minute",
+                copy = copy_project(Path(folder), ablations)
+                start = time.perf_counter()
+                run_module(copy, "pipeline", "repro", "--jobs", count)
+                durations[count].append(time.perf_counter() - start)
+    for count, times in durations.items():
+        median = statistics.median(times)
+        print_row(
+            f"{ablations} ablations, {runs} runs, from nothing to the report, {count} at once",
+            f"{median:.0f} s: {60 * runs / median:.1f} runs a minute",
             f"pipeline --ablations {ablations}",
         )
 
 
 @app.command()
 def start(rounds: int = 5) -> None:
-    """Until a command has read its arguments, and until what it needs is imported."""
-    runs: dict[str, Callable[[], object]] = {}
-    for name in COMMANDS:
-        runs[name] = lambda name=name: call(PROJECT, "pipeline", name, "--help")
-    took = medians(runs, rounds)
-    line("start of a command (slowest)", f"{max(took.values()):.2f} s ({max(took, key=took.__getitem__)})", "start")
-    for name, module in imports():
+    """Time `--help` of every command, and the imports of every stage."""
+    commands = (*STAGES, *OTHER_COMMANDS)
+    helps = {name: partial(run_module, PROJECT, "pipeline", name, "--help") for name in commands}
+    times = median_seconds(helps, rounds)
+    slowest = max(times, key=times.__getitem__)
+    print_row("start of a command (slowest)", f"{times[slowest]:.2f} s ({slowest})", "start")
+    modules = {name: f"pipeline.stages.{name}" for name in STAGES} | {"repro": "pipeline.repro.driver"}
+    for name, module in modules.items():
         script = f"from pipeline import environment; environment.prepare_process(); import {module}"
-        took = medians(
-            {name: lambda script=script: subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)},
-            rounds,
-        )
-        line(f"`{name}` until all is imported, and its end", f"{took[name]:.1f} s", "start")
-
-
-def imports() -> Iterator[tuple[str, str]]:
-    for name in COMMANDS[:6]:
-        yield name, f"pipeline.stages.{name}"
-    yield "repro", "pipeline.repro.driver"
+        command = [sys.executable, "-c", script]
+        times = median_seconds({name: partial(subprocess.run, command, cwd=PROJECT, check=True)}, rounds)
+        print_row(f"`{name}` until everything is imported, and its exit", f"{times[name]:.1f} s", "start")
 
 
 @app.command()
 def idle(rounds: int = 5) -> None:
-    """When nothing is stale. (The smoke preset is made first.)"""
+    """Time `repro` and `dvc repro` of the smoke preset when nothing is stale."""
     with tempfile.TemporaryDirectory() as folder:
-        made = project(Path(folder), 1)
-        call(made, "pipeline", "preset", "smoke", "--force")
-        call(made, "pipeline", "repro")
-        runs = {"repro": ("pipeline", "repro"), "dvc repro report": ("dvc", "repro", "report")}
-        took = medians({name: lambda said=said: call(made, *said) for name, said in runs.items()}, rounds)
-    for name, each in took.items():
-        line(f"`{name}`, nothing stale", f"{each:.1f} s", "idle")
+        copy = copy_project(Path(folder), 1)
+        run_module(copy, "pipeline", "preset", "smoke", "--force")
+        run_module(copy, "pipeline", "repro")
+        commands = {"repro": ("pipeline", "repro"), "dvc repro report": ("dvc", "repro", "report")}
+        times = median_seconds(
+            {name: partial(run_module, copy, *arguments) for name, arguments in commands.items()},
+            rounds,
+        )
+    for name, duration in times.items():
+        print_row(f"`{name}`, nothing stale", f"{duration:.1f} s", "idle")
 
 
 @app.command()
 def memory() -> None:
-    """Most memory of a process that trains an ablation."""
+    """Measure the peak memory of a process that trains an ablation."""
+    # VmHWM, because ru_maxrss begins with the memory of the process that started this one
     script = (
-        "import pathlib, tempfile\n"
-        "from bench import chosen, dataset, problems\n"
+        "from bench import first_ablation, generate_dataset\n"
         "from pipeline.training.fit import fit\n"
-        "ablation, folder = chosen({members}), pathlib.Path(tempfile.mkdtemp())\n"
-        "ablation = ablation.model_copy(update={{'training': ablation.training.model_copy(update={{'steps': 50}})}})\n"
-        "dataset.write(folder, problems(ablation.task))\n"
-        "fit(ablation, dataset.read(folder, ablation.task))\n"
-        # not `ru_maxrss`, which begins with what the process that started it had
+        "ablation = first_ablation({runs}, steps=50)\n"
+        "fit(ablation, generate_dataset(ablation))\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
-    for members in (1, 8, 64):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script.format(members=members)],
-            cwd=PROJECT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT / 'benchmarks'}"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        line(f"memory of a training of {members} members", f"{int(done.stdout.split()[-1]) / 2**20:.1f} GiB", "memory")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'benchmarks'}"}
+    for runs in (1, 8, 64):
+        command = [sys.executable, "-W", "ignore", "-c", script.format(runs=runs)]
+        process = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
+        kibibytes = int(process.stdout.split()[-1])
+        print_row(f"memory of a training, {runs} at once", f"{kibibytes / 2**20:.1f} GiB", "memory")
 
 
 @app.command(name="all")
 def everything() -> None:
-    """All lines."""
+    """Run every measurement but `gpu`."""
     print("| what | measured | command |\n| --- | --- | --- |")
-    for part in (step, memory, start, idle, pipeline):
-        part()
+    for measurement in (step, memory, start, idle, pipeline):
+        measurement()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What one would write without this project: nanoGPT's decoder (A. Karpathy, MIT licence, in its manner), one member, a
-plain training step. It computes every layer at every position, with torch's own fused attention."""
+"""A plain decoder and training step in the manner of nanoGPT (A. Karpathy, MIT licence), to compare speed with.
 
-from collections.abc import Callable
+It trains one run, computes every layer at every position, and uses torch's own fused attention.
+"""
+
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -61,35 +62,37 @@ class GPT(nn.Module):
         return self.ln_f(x) @ self.wte.weight.T
 
 
-class Alone(NamedTuple):
-    """A model and its optimizers: torch's Muon for the hidden matrices, if that is how the ablation trains, and
-    AdamW for the rest."""
+class PlainTraining(NamedTuple):
+    """A model and its optimizers: torch's Muon for hidden matrices if the ablation uses Muon, AdamW for the rest."""
 
     model: GPT
     optimizers: list[torch.optim.Optimizer]
 
     @classmethod
-    def of(cls, ablation: Ablation, vocabulary: int, length: int, device: str = "cpu") -> "Alone":
+    def create(cls, ablation: Ablation, vocabulary: int, length: int, device: str = "cpu") -> "PlainTraining":
+        """The model of an ablation with fresh weights. `vocabulary` and `length` are numbers of tokens."""
         training = ablation.training
-        model, muon = GPT(vocabulary, length, ablation.model).to(device), training.optimizer == "muon"
-        hidden = [weights for weights in model.h.parameters() if weights.ndim == 2 and muon]
-        rest = [weights for weights in model.parameters() if not any(weights is one for one in hidden)]
+        model, uses_muon = GPT(vocabulary, length, ablation.model).to(device), training.optimizer == "muon"
+        hidden = [weights for weights in model.h.parameters() if weights.ndim == 2 and uses_muon]
+        identities = {id(weights) for weights in hidden}
+        rest = [weights for weights in model.parameters() if id(weights) not in identities]
         adamw = torch.optim.AdamW(
             rest,
-            lr=training.adamw_learning_rate if muon else training.learning_rate,
+            lr=training.adamw_learning_rate if uses_muon else training.learning_rate,
             betas=training.betas,
             eps=ADAM_EPSILON,
             weight_decay=training.weight_decay,
             fused=True,
         )
-        if not muon:
+        if not uses_muon:
             return cls(model, [adamw])
         return cls(model, [torch.optim.Muon(hidden, lr=training.learning_rate, weight_decay=0.1), adamw])
 
-    def step(self, batch: Examples, clip: float, precision: Callable[[], AbstractContextManager[object]]) -> None:
+    def step(self, batch: Examples, clip: float, precision: AbstractContextManager[object]) -> None:
+        """One training step, in `precision`, with gradients clipped to the norm `clip`."""
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        with precision():
+        with precision:
             logits = self.model(batch.tokens).gather(
                 1, batch.positions[..., None].expand(-1, -1, self.model.wte.num_embeddings)
             )

@@ -40,7 +40,7 @@ JobsPerGpu = Annotated[int, typer.Option(min=1, help="Number of jobs that share 
 def generate(task: TaskName) -> None:
     """Generate the dataset of one task.
 
-    Reads params.yaml and writes data/<task>/: train.csv, validation.csv, test.csv and manifest.json.
+    Reads params.yaml and writes data/<task>/: one table per split, and their digests.
     """
     params = _read_params()
     params.task(task)
