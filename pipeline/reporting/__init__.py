@@ -1,6 +1,5 @@
-"""What the results say: claims, tables and figures, and the page of them. Pure functions, which neither read nor write
-results.
+"""Reports: pure functions from results to claims, tables, figures and pages.
 
-`grid/` makes the report of a grid, `search/` that of a study. Both make claims (`claims.py`), whose words are
-templates (`sentences.py`) and whose numbers are written in one place (`wording.py`), on a page (`page.py`).
+`experiment/` makes the report of an experiment, `search/` that of a search. Both make claims (`claims.py`), put them in
+words by templates (`sentences.py`), write numbers in one way (`wording.py`), and render a page (`page.py`).
 """

@@ -1,1 +1,1 @@
-"""The report of a grid: tables and comparisons, then findings, then a page."""
+"""The report of an experiment: tables and comparisons, then sections, then a page."""

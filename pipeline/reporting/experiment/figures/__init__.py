@@ -1,1 +1,1 @@
-"""The figures of the report: typed ablations and tables in, a matplotlib figure out."""
+"""The figures of the report: functions from ablations and tables to matplotlib figures."""

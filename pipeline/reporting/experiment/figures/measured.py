@@ -1,4 +1,4 @@
-"""What was measured: a line or a dot per member, as trained in colour, before training in grey."""
+"""Figures of measurements: a line or a dot per run, after training in colour, before training in grey."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,15 @@ from pipeline.reporting import style
 from pipeline.reporting.experiment.task_results import after_training, before_training
 
 
-def run_handles(ablations: Sequence[Ablation], *, dashed: str = "", dotted: str = "", **how: Any) -> list[Line2D]:
-    """The legend of a figure of members, trained in colour and untrained in grey; `dashed`, `dotted`: what such lines
-    are, if there are any."""
-    handles = [
-        *style.encoding_handles(ablations, **how),
-        Line2D([], [], color=style.GREY, label="before training", **how),
-    ]
+def run_handles(
+    ablations: Sequence[Ablation], *, dashed: str = "", dotted: str = "", **line_style: Any
+) -> list[Line2D]:
+    """Return the legend handles: the colours of the encodings, and grey for runs before training.
+
+    `dashed` and `dotted` are the labels of such lines, if the figure has them; `line_style` is that of the handles.
+    """
+    handles = style.encoding_handles(ablations, **line_style)
+    handles.append(Line2D([], [], color=style.GREY, label="before training", **line_style))
     if dashed:
         handles.append(Line2D([], [], color=style.DARK, linestyle="--", linewidth=1.3, label=dashed))
     if dotted:
@@ -37,27 +39,29 @@ def lines_by_ablation(
     reference: tuple[float, str] | None = None,
     dashed: tuple[pd.DataFrame, str] | None = None,
 ) -> Figure:
-    """A panel per ablation: the mean over its members as a line, from the least to the most as a band.
+    """Draw a panel per ablation: the mean over its runs as a line, their range as a band.
 
     Args:
-        table: a row per member, moment and place along `along`.
-        labels: of the two axes.
-        reference: what there would be without anything to find, and how to call it; dotted.
-        dashed: a second such table, and what it is.
+        table: a row per run, time of measurement and value of `along`.
+        value: the column that is drawn.
+        labels: of the horizontal and the vertical axis.
+        along: the column of the horizontal axis.
+        reference: the value expected if there is nothing to find, and its label; drawn dotted.
+        dashed: a second table of the same kind, drawn dashed, and its label.
     """
     figure, panels = style.ablation_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
-        for rows, how in ((table, "o-"), *([(dashed[0], "--")] if dashed else [])):
-            own = rows[rows["ablation"] == ablation.name]
-            for moment, color in ((before_training(own), style.GREY), (after_training(own), style.color(ablation))):
-                of_seeds = moment.groupby(along)[value].agg(["mean", "min", "max"]).astype(float)  # of none, too
-                axes.plot(of_seeds.index, of_seeds["mean"], how, color=color, linewidth=1.5, markersize=3)
-                if how == "o-":
+        for rows, line_format in ((table, "o-"), *([(dashed[0], "--")] if dashed else [])):
+            runs = rows[rows["ablation"] == ablation.name]
+            for moment, color in ((before_training(runs), style.GREY), (after_training(runs), style.color(ablation))):
+                of_seeds = moment.groupby(along)[value].agg(["mean", "min", "max"]).astype(float)
+                axes.plot(of_seeds.index, of_seeds["mean"], line_format, color=color, linewidth=1.5, markersize=3)
+                if line_format == "o-":
                     band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0}
                     axes.fill_between(of_seeds.index, of_seeds["min"], of_seeds["max"], **band)
-        places = table.loc[table["ablation"] == ablation.name, along]
-        if len(places):
-            axes.set_xlim(places.min() - 0.2, places.max() + 0.2)
+        positions = table.loc[table["ablation"] == ablation.name, along]
+        if len(positions):
+            axes.set_xlim(positions.min() - 0.2, positions.max() + 0.2)
         if reference:
             axes.axhline(reference[0], color="black", linestyle=":", linewidth=1.3)
     figure.supxlabel(labels[0], fontsize=11)
@@ -108,14 +112,14 @@ def dots_by_ablation(
     figure = Figure(figsize=(style.WIDTH, 1.6 + 0.31 * len(ablations)), layout="constrained")
     axes = figure.subplots()
     floor = 1e-18
-    for place, ablation in enumerate(ablations):
-        own = table[table["ablation"] == ablation.name]
+    for row, ablation in enumerate(ablations):
+        runs = table[table["ablation"] == ablation.name]
         for moment, color, shift in (
-            (before_training(own), style.GREY, 0.15),
-            (after_training(own), style.color(ablation), -0.15),
+            (before_training(runs), style.GREY, 0.15),
+            (after_training(runs), style.color(ablation), -0.15),
         ):
             shown = moment[value].clip(lower=floor) if log else moment[value]
-            axes.plot(shown, [place + shift] * len(shown), "o", color=color, markersize=5, alpha=0.8, clip_on=False)
+            axes.plot(shown, [row + shift] * len(shown), "o", color=color, markersize=5, alpha=0.8, clip_on=False)
     if log:
         axes.set(xscale="log", xlim=(floor, None))
     if reference:
@@ -129,16 +133,18 @@ def dots_by_ablation(
 
 
 def slices(table: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
-    """How well the token at position j is read above position k: trained, after the last layer, mean over seeds."""
+    """Draw a panel per ablation: accuracy of reading each token (column) from the last state at each position (row)."""
     figure, panels = style.ablation_panels(ablations, 2.6, shared=False)
     image = None
     for axes, ablation in zip(panels, ablations, strict=True):
-        own = after_training(table[(table["ablation"] == ablation.name) & (table["depth"] == ablation.model.layers)])
-        if own.empty:
+        trained = after_training(
+            table[(table["ablation"] == ablation.name) & (table["depth"] == ablation.model.layers)]
+        )
+        if trained.empty:
             axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
             axes.set(xticks=[], yticks=[])
             continue
-        values = own.pivot_table(index="position", columns="token_position", values="accuracy")
+        values = trained.pivot_table(index="position", columns="token_position", values="accuracy")
         image = axes.imshow(values.to_numpy(), cmap="Blues", vmin=0, vmax=1)
         ticks = np.arange(0, len(values), 4)
         axes.set(xticks=ticks, yticks=ticks)
