@@ -142,11 +142,7 @@ def test_a_mistake_leaves_no_study(
     (project / "few.csv").write_text("x,y\n1,2\n3,4\n")
     with pytest.raises(UserError, match=message):
         study.create(name, data=Path(data) if data else None, column=column)
-    assert not (project / "studies").exists()
-
-
-def test_outside_a_project_there_is_no_study(project: Path) -> None:
     (project / "dvc.yaml").unlink()
     with pytest.raises(UserError, match=r"dvc\.yaml"):
-        study.create("lost")
+        study.create("outside-a-project")
     assert not (project / "studies").exists()
