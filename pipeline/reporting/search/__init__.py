@@ -1,1 +1,1 @@
-"""What a study found: tables, figures and claims from its trials and the ablations that they trained."""
+"""The report of a search: results as tables, figures, claims and the page."""

@@ -1,4 +1,4 @@
-"""What a study found, as tables, from its trials and the typed ablations that they trained."""
+"""Results of a search as tables, computed from its trials and the ablations that they trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,20 +18,20 @@ from pipeline.reporting.wording import plural
 
 SUBLAYERS = ("attention", "mlp")
 READY = 3
-"""How many of the best configurations are confirmed, and written as ready-made ablations."""
+"""Number of best configurations that are confirmed, and written as ablations for `params.yaml`."""
 
 
-def solved_of(trials: pd.DataFrame) -> pd.DataFrame:
-    """Those of which every member converged."""
-    return trials[trials["converged"] == trials["members"]]
+def all_converged(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials of which all runs converged."""
+    return trials[trials["converged"] == trials["runs"]]
 
 
 @dataclass(frozen=True)
-class Study(TableReader):
-    """A study, as its report is written from it.
+class SearchResults(TableReader):
+    """Results of a search, from which its report is written.
 
-    The evidence are the trials that were trained to their end, in the order of their numbers. What two workers trained
-    at the same time counts once, as does what was repeated: the same seeds give the same members, not more of them.
+    `evidence` are the complete trials, in order of their numbers. A configuration that two workers trained, or that was
+    suggested again, counts once: the same seeds give the same runs, not more runs.
     """
 
     name: str
@@ -39,15 +39,15 @@ class Study(TableReader):
     trials: pd.DataFrame
     """A row per trial, as in `trials.csv`."""
     ablations: Mapping[int, Ablation]
-    """Trial -> what it trained."""
-    wanted: int
-    """How many trials there are to be."""
+    """Trial number -> the ablation that it trained."""
+    required: int
+    """Number of trials at which the search ends."""
     space_size: int | None = None
-    """How many configurations there are to try; None where nobody counted."""
+    """Number of configurations in the space; None if unknown."""
     importances: Mapping[str, Mapping[str, float]] | None = None
-    """Searched parameter -> objective -> importance; None where there are too few trials to say."""
+    """Parameter -> objective -> importance; None if not computed."""
     confirmed: Mapping[int, pd.DataFrame] = field(default_factory=dict)
-    """Trial -> what became of its members with fresh seeds, as in `training.history.outcomes`."""
+    """Trial number -> its runs with fresh seeds: a row each."""
 
     @cached_property
     def evidence(self) -> pd.DataFrame:
@@ -59,12 +59,12 @@ class Study(TableReader):
         return known[~pd.Series(configurations, index=known.index, dtype=str).duplicated()]
 
     def ablation(self, trial: Any) -> Ablation:
-        """What a row of the trials trained."""
+        """The ablation that a trial, given by its row, trained."""
         return self.ablations[int(trial["trial"])]
 
     @property
     def exhausted(self) -> bool:
-        """Whether every configuration of the space was tried."""
+        """Whether all configurations of the space were tried."""
         return self.space_size is not None and len(self.evidence) >= self.space_size
 
     @property
@@ -79,16 +79,18 @@ class Study(TableReader):
         return self.evidence[np.array(blind, bool)]
 
     def ranked(self, trials: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Best first: more members converged, then fewer residual connections, then a better score, then earlier."""
+        """Trials, best first: more runs converged, then fewer residual connections, then better score, then earlier."""
         order = ["converged_share", "residuals_kept", "score", "trial"]
         return (self.evidence if trials is None else trials).sort_values(order, ascending=[False, True, False, True])
 
     def best(self, positional: str) -> dict[str, pd.Series]:
-        """The trials that the answer names for a positional encoding, by the sentence that does: of those of which
-        every member converged the `shallowest` (of equals the sparsest) and the `sparsest`; the best where there is
-        none (`unsolved`)."""
+        """The trials that the answer names for a positional encoding, by the name of their sentence.
+
+        Among those of which all runs converged, the `shallowest` (of equals the sparsest) and the `sparsest`; if there
+        are none, the best trial (`unsolved`).
+        """
         tried = self.evidence[self.evidence["positional"] == positional]
-        solved = solved_of(tried)
+        solved = all_converged(tried)
         if solved.empty:
             return {"unsolved": self.ranked(tried).iloc[0]}
         shallow = solved[solved["layers"] == solved["layers"].min()]
@@ -112,20 +114,20 @@ class Study(TableReader):
         return [trial for trial in self.candidates if self.params.search.confirm and trial not in self.confirmed]
 
     def confirmation(self) -> pd.DataFrame:
-        """A row per confirmed trial, of its members with fresh seeds: `trial, members, converged`, and `converged_low,
-        converged_high`, the exact 95% interval of their share; `restricted_steps`, the mean steps to converge up to the
+        """A row per confirmed trial, from its runs with fresh seeds: `trial, runs, converged`; `converged_low,
+        converged_high`, the exact 95% interval of the share; `restricted_steps`, the mean steps to converge up to the
         budget, with its t interval; the mean `score`."""
         rows = []
-        for trial, members in self.confirmed.items():
-            taken = mean_with_interval(restricted_steps(members, self.params.search.steps))
-            k, n = int(members["converged"].sum()), len(members)
-            rows.append([trial, n, k, *exact_interval(k, n), *taken, members["score"].mean()])
-        sure = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]
-        return pd.DataFrame(rows, columns=["trial", "members", *sure, "score"])
+        for trial, runs in self.confirmed.items():
+            steps = mean_with_interval(restricted_steps(runs, self.params.search.steps))
+            k, n = int(runs["converged"].sum()), len(runs)
+            rows.append([trial, n, k, *exact_interval(k, n), *steps, runs["score"].mean()])
+        intervals = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]
+        return pd.DataFrame(rows, columns=["trial", "runs", *intervals, "score"])
 
     def pareto_front(self) -> pd.DataFrame:
-        """The trials that no other beats in one of share converged (more is better) and residual connections
-        kept (fewer are better) without losing in the other; of equals, all. Sorted by connections."""
+        """The Pareto front: trials for which no other has a higher share of converged runs and as few connections, or
+        fewer connections and as high a share; all of equal ones. Sorted by residual connections kept."""
         known = self.evidence
         share, size = (known[name].to_numpy(float) for name in ("converged_share", "residuals_kept"))
         as_good = (share[:, None] >= share) & (size[:, None] <= size)
@@ -133,13 +135,13 @@ class Study(TableReader):
         return known[pd.Series(~(as_good & better).any(axis=0), known.index)].sort_values(["residuals_kept", "trial"])
 
     def depths(self) -> pd.DataFrame:
-        """A row per positional encoding and depth: `positional, layers, tried, solved` (configurations of which every
-        member converged), `best_converged` (the most of `members` that did in one), `best_score`, and of the
-        solved ones the `trial` that keeps the fewest residual connections (of equals, the best score) and its
-        `residuals_kept`; empty without any."""
+        """A row per positional encoding and depth: `positional, layers, tried, solved` (configurations of which all
+        runs converged), `best_converged` (the most of `runs` that converged in one), `best_score`, and among the
+        solved ones the `trial` that keeps the fewest residual connections (of equals, the one with the best score) and
+        its `residuals_kept`."""
         rows = []
         for (positional, layers), tried in self.evidence.groupby(["positional", "layers"]):
-            solved = solved_of(tried)
+            solved = all_converged(tried)
             best = self.ranked(solved).head(1).to_dict("records")
             rows.append(
                 {
@@ -148,19 +150,19 @@ class Study(TableReader):
                     "tried": len(tried),
                     "solved": len(solved),
                     "best_converged": tried["converged"].max(),
-                    "members": tried["members"].max(),
+                    "runs": tried["runs"].max(),
                     "best_score": tried["score"].max(),
                     **{name: best[0][name] if best else None for name in ("trial", "residuals_kept")},
                 }
             )
-        names = ["positional", "layers", "tried", "solved", "best_converged", "members", "best_score"]
+        names = ["positional", "layers", "tried", "solved", "best_converged", "runs", "best_score"]
         table = pd.DataFrame(rows, columns=[*names, "trial", "residuals_kept"])
         return table.astype({"trial": "Int64", "residuals_kept": "Int64"})
 
     def residual_map(self) -> pd.DataFrame:
-        """How often the task was learned without a connection: `layers` (the depth; missing: all depths together),
-        `layer, sublayer, lacking` (configurations without it), `solved` (of these, how many of which every member
-        converged), and `low, high`, the exact 95% interval of their share."""
+        """A row per residual connection, at each depth and at all depths together (no `layers`): `layers, layer,
+        sublayer, lacking` (configurations without the connection), `solved` (those of which all runs converged), and
+        `low, high`, the exact 95% interval of their share."""
         known = self.evidence
         depths: list[tuple[int | None, pd.DataFrame]] = [(None, known)]
         depths += [(int(str(layers)), tried) for layers, tried in known.groupby("layers")]
@@ -170,7 +172,7 @@ class Study(TableReader):
                 for sublayer in SUBLAYERS:
                     free = (getattr(self.ablations[trial].model.residual_free, sublayer) for trial in tried["trial"])
                     without = tried[np.array([layer in layers_free for layers_free in free], bool)]
-                    k, n = len(solved_of(without)), len(without)
+                    k, n = len(all_converged(without)), len(without)
                     rows.append([layers, layer, sublayer, n, k, *exact_interval(k, n)])
         columns = ["layers", "layer", "sublayer", "lacking", "solved", "low", "high"]
         return pd.DataFrame(rows, columns=columns).astype({"layers": "Int64"})
@@ -181,45 +183,47 @@ class Study(TableReader):
         return {"trials.csv": self.trials, "depths.csv": self.depths(), "confirmation.csv": self.confirmation()}
 
     def budget(self, where: RowFilter) -> int | None:
-        """That of every trial."""
+        """Budget of each run, the same in all rows."""
         return self.params.search.steps
 
     def converged(self, where: RowFilter, statistic: Statistic = "value") -> Estimate | None:
-        """How many of the members of these trials converged, with the exact interval of their share."""
-        found = self.estimate("trials.csv", "converged", "count", where, statistic=statistic, n="members")
-        if found is None:
+        """Number of converged runs of these trials, with the exact interval of their share."""
+        estimate = self.estimate("trials.csv", "converged", "count", where, statistic=statistic, n="runs")
+        if estimate is None:
             return None
-        low, high = exact_interval(int(found.value), found.n or 0)
-        return found.model_copy(update={"low": low, "high": high, "interval": "Clopper-Pearson 95%"})
+        low, high = exact_interval(int(estimate.value), estimate.n or 0)
+        return estimate.model_copy(update={"low": low, "high": high, "interval": "Clopper-Pearson 95%"})
 
-    def again(self, trial: int) -> Estimate | None:
-        """How many of its members with fresh seeds converged."""
+    def converged_again(self, trial: int) -> Estimate | None:
+        """Number of a trial's runs with fresh seeds that converged."""
         return self.estimate(
-            "confirmation.csv", "converged", "count", {"trial": trial}, n="members", interval="Clopper-Pearson 95%"
+            "confirmation.csv", "converged", "count", {"trial": trial}, n="runs", interval="Clopper-Pearson 95%"
         )
 
     def steps_again(self, trial: int) -> Estimate | None:
-        """Their mean steps to converge; one that did not counts as the budget."""
+        """Mean steps to converge of a trial's runs with fresh seeds; the budget for a run that did not converge."""
         where = {"trial": trial}
-        return self.estimate("confirmation.csv", "restricted_steps", "steps", where, n="members", interval="t 95%")
+        return self.estimate("confirmation.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
 
     def pattern(self, trial: Any) -> str:
-        """What a trial trained, in words: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
+        """A trial's architecture in words: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
         ablation = self.ablation(trial)
         missing = switches.missing_residuals_in_words(ablation.model.residual_free)
         return f"{plural(ablation.model.layers, 'layer')}, {missing or 'every residual connection'}"
 
     def settings(self, trial: Any) -> str:
-        """Of a trial's other settings, those that the study varies: `, width 32, AdamW`; empty without any."""
-        ablation, every = self.ablation(trial), [self.ablations[number] for number in self.evidence["trial"]]
+        """Other settings of a trial that the search varies, in words: `, width 32, AdamW`; "" if there are none."""
+        ablation, ablations = self.ablation(trial), [self.ablations[number] for number in self.evidence["trial"]]
         words = []
-        for name in self.params.search.plain:
+        for name in self.params.search.value_lists:
             if name == "layers":
                 continue
             switch = next((switch for switch in switches.SWITCHES if switch.field == name), None)
-            of = switch.value_of if switch else lambda ablation, name=name: getattr(
+            value_of = switch.value_of if switch else lambda ablation, name=name: getattr(
                 ablation.model if name in type(ablation.model).model_fields else ablation.training, name
             )  # fmt: skip
-            if len({str(of(one)) for one in every}) > 1:
-                words.append(switch.words(of(ablation)) if switch else f"{name.replace('_', ' ')} {of(ablation)}")
+            if len({str(value_of(other)) for other in ablations}) > 1:
+                words.append(
+                    switch.words(value_of(ablation)) if switch else f"{name.replace('_', ' ')} {value_of(ablation)}"
+                )
         return "".join(f", {text}" for text in words if text)

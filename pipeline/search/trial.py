@@ -1,4 +1,4 @@
-"""What a trial is worth: a population trained with the same code as the `train` stage."""
+"""Train a trial: a population, with the same code as the `train` stage."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pipeline.dataset import Dataset
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.params import Ablation, Search
-from pipeline.search.result import Curve, Outcomes, Result
+from pipeline.search.table import Records, Result
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.convergence import Convergence, mean_curve, run_outcomes
 from pipeline.training.fit import fit
@@ -20,8 +21,7 @@ from pipeline.training.population import initial_model
 
 
 class GiveUp(Callback):
-    """Stops a hopeless trial: after the share `at` of its steps no member's score on validation was ever `below` or
-    more."""
+    """Stop a trial if after the share `at` of its `steps` no run has reached the validation score `below`."""
 
     def __init__(self, steps: int, at: float, below: float) -> None:
         self.step, self.below = steps * at, below
@@ -32,56 +32,61 @@ class GiveUp(Callback):
         rule: Any = module.convergence
         if trainer.global_step < self.step or trainer.should_stop or not history:
             return
-        if hopeless(rule.score.share([row[rule.column] for row in history]), self.below):
+        if is_hopeless(rule.score.share([row[rule.column] for row in history]), self.below):
             self.gave_up = trainer.global_step < trainer.max_steps
             trainer.should_stop = True
 
 
-def hopeless(scores: Sequence[float], below: float) -> bool:
-    """Whether nothing so far came up to `below`."""
+def is_hopeless(scores: Sequence[float], below: float) -> bool:
+    """Whether all scores are below this one; NaN counts as 0."""
     return bool(np.nan_to_num(scores).max() < below)
 
 
 def train(
     ablation: Ablation, data: Dataset, search: Search, *, checkpoints: Path | None = None
-) -> tuple[Result, Curve]:
-    """Train the trial's members, going on where a killed worker stopped; their result and learning curve."""
+) -> tuple[Result, Records]:
+    """Train the runs of a trial and return their result and mean learning curve.
+
+    With a folder for `checkpoints` the training resumes where a killed worker stopped.
+    """
     rule = GiveUp(ablation.training.steps, search.give_up_at, search.give_up_below)
-    with _keeping(checkpoints, ablation, data) as kept:
+    with _resuming(checkpoints, ablation, data) as kept:
         trained = fit(ablation, data, callbacks=[rule], kept=kept)
     history = trained.history
     convergence = Convergence.of(ablation)
-    ends = run_outcomes(history, convergence)
+    runs = run_outcomes(history, convergence)
     free = ablation.model.residual_free
     result = Result(
-        members=len(ends),
-        converged=int(ends["converged"].sum()),
-        score=float(convergence.score.share(ends[convergence.column]).mean()),
+        runs=len(runs),
+        converged=int(runs["converged"].sum()),
+        score=float(convergence.score.share(runs[convergence.column]).mean()),
         residuals_kept=2 * ablation.model.layers - len(free.attention) - len(free.mlp),
         parameters=trained.parameters,
-        flops=_flops_per_step(ablation, data) * float(ends["steps"].sum()),
-        steps=float(ends["steps"].mean()),
+        flops=_flops_per_step(ablation, data) * float(runs["steps"].sum()),
+        steps=float(runs["steps"].mean()),
         given_up=int(rule.gave_up),
-        diverged=int(ends["diverged"].sum()),
+        diverged=int(runs["diverged"].sum()),
     )
-    curve = mean_curve(history, convergence).to_dict("records")
-    return result, [{str(name): value for name, value in row.items()} for row in curve]
+    return result, _records(mean_curve(history, convergence))
 
 
-def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoints: Path | None = None) -> Outcomes:
-    """Train an ablation again with these seeds, each to the end of its budget; what became of them."""
+def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoints: Path | None = None) -> Records:
+    """Train an ablation with other seeds, each to the end of its budget; return a record per run."""
     training = ablation.training.model_copy(update={"seeds": list(seeds)})
-    again = ablation.model_copy(update={"training": training})
-    with _keeping(checkpoints, again, data) as kept:
-        trained = fit(again, data, kept=kept)
-    rule = Convergence.of(again)
-    ends = run_outcomes(trained.history, rule).astype(object)
-    ends["score"] = rule.score.share(ends.pop(rule.column))
-    known = ends.where(ends.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in known]
+    reseeded = ablation.model_copy(update={"training": training})
+    with _resuming(checkpoints, reseeded, data) as kept:
+        trained = fit(reseeded, data, kept=kept)
+    convergence = Convergence.of(reseeded)
+    runs = run_outcomes(trained.history, convergence).astype(object)
+    runs["score"] = convergence.score.share(runs.pop(convergence.column))
+    return _records(runs.where(runs.notna(), None))
 
 
-def _keeping(folder: Path | None, ablation: Ablation, data: Dataset) -> AbstractContextManager[Checkpoints | None]:
+def _records(table: pd.DataFrame) -> Records:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _resuming(folder: Path | None, ablation: Ablation, data: Dataset) -> AbstractContextManager[Checkpoints | None]:
     return Checkpoints(folder, ablation, data.digests) if folder else nullcontext()
 
 
