@@ -1,6 +1,6 @@
 """Breaking symmetry: how do transformers without positional encoding know the order of their input?
 
-`pipeline.load("nope-causal")` gives a trained model to ask; docs/api.md says what it can do.
+`pipeline.load("nope-causal")` returns a trained model; docs/api.md describes its methods.
 """
 
 from importlib import import_module
@@ -13,7 +13,7 @@ __all__ = ["Answer", "TrainedModel", "load", "trained_ablations"]
 
 
 def __getattr__(name: str) -> Any:
-    """What a person asks for is imported then: a command that needs none of it starts at once."""
+    """Import a public name when it is first used, so that commands without models start fast."""
     if name in __all__:
         return getattr(import_module(f"{__name__}.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
