@@ -1,4 +1,4 @@
-"""Every ablation of a task that is scored by bits, and what order is worth there."""
+"""Results by ablation for a task scored in bits per token, and the value of order."""
 
 from functools import partial
 
@@ -14,13 +14,12 @@ from pipeline.reporting.wording import brief
 
 @section("results", 0, "Results by ablation", scores=[BITS])
 def bits(results: TaskResults) -> SectionContent:
-    """The table of all ablations with what the twin takes more, the main figure, and the ablations that tell the
-    story."""
+    """Show all ablations with their bits per token and the value of order."""
     usual = switches.common_values(results.ablations)
-    worth = [ablation for ablation in results.ablations if results.order_value(ablation)]
+    with_value = [ablation for ablation in results.ablations if results.order_value(ablation)]
     columns: dict[str, Column] = {"Test bits per token": results.bits}
-    if worth:
-        columns["Worth of order"] = lambda ablation: brief(found) if (found := results.order_value(ablation)) else " "
+    if with_value:
+        columns["Worth of order"] = lambda ablation: brief(value) if (value := results.order_value(ablation)) else " "
     if any(ablation.converged_at is not None for ablation in results.ablations):
         columns |= {"Converged": results.converged, "Steps": results.steps}
     columns |= {
@@ -29,8 +28,8 @@ def bits(results: TaskResults) -> SectionContent:
         "What it is": lambda ablation: switches.describe(ablation, usual),
     }
     caption = "Means over seeds (t 95% interval)"
-    if worth:
-        caption += ". Worth of order: how many bits the twin takes more, paired by seed"
+    if with_value:
+        caption += ". Worth of order: how many more bits the shuffled data take, paired by seed"
     figure = Figure(
         "bits",
         "Test bits per token of every run by ablation",
@@ -38,8 +37,7 @@ def bits(results: TaskResults) -> SectionContent:
         "interval.",
         partial(outcomes.bits, results.runs, results.ablations),
     )
-    size_of = results.counts()
-    claims = [Claim("opening", size_of, {"task": results.problems.in_words}, role="opening")]
+    claims = [Claim("opening", results.counts(), {"task": results.problems.in_words}, role="opening")]
     claims += [
         Claim(
             "worth",
@@ -47,16 +45,16 @@ def bits(results: TaskResults) -> SectionContent:
             {"ablation": ablation.name},
             "lead",
         )
-        for ablation in worth
+        for ablation in with_value
     ]
-    others = [ablation for ablation in results.usual_ablations() if ablation not in worth]
+    others = [ablation for ablation in results.usual_ablations() if ablation not in with_value]
     claims += [
         Claim("bits", {"bits": results.bits(ablation)}, {"ablation": ablation.name}, "lead") for ablation in others
     ]
     words = {
         "task": results.problems.in_words,
         "section": results.problems.task,
-        "worth": bool(worth),
+        "worth": bool(with_value),
         "diverged": bool(diverged_column(results)),
     }
     return SectionContent(claims, [table_by_ablation(results.ablations, columns, caption)], [figure], words)

@@ -1,4 +1,4 @@
-"""Where the errors are: per character of the answer, and per stratum of the task."""
+"""Exact match by position of the answer and by stratum of the task."""
 
 from functools import partial
 
@@ -12,14 +12,14 @@ from pipeline.reporting.page import Figure
 
 @section("details", 20, "Where the errors are", scores=[EXACT_MATCH])
 def breakdowns(results: TaskResults) -> SectionContent:
-    """A heat map for the places of the answer, and for each of the task's strata."""
+    """Show a heat map for the positions of the answer, and one for each of the task's strata."""
     problems = results.problems
     place = tables.mean_by_position(results.runs, problems.place)
     names = [problems.places[key - 1] for key in sorted(set(place["key"]))]
-    kinds = [(problems.place, place, names, f"Answer {problems.place}, in the order produced")]
+    breakdowns = [(problems.place, place, names, f"Answer {problems.place}, in the order produced")]
     for stratum in problems.strata:
         of_stratum = tables.mean_by_stratum(results.runs, stratum)
-        kinds.append((stratum, of_stratum, list(map(str, sorted(set(of_stratum["key"])))), stratum.capitalize()))
+        breakdowns.append((stratum, of_stratum, list(map(str, sorted(set(of_stratum["key"])))), stratum.capitalize()))
     figures = [
         Figure(
             f"by_{name}",
@@ -27,6 +27,6 @@ def breakdowns(results: TaskResults) -> SectionContent:
             "Mean over seeds.",
             partial(outcomes.heat_map, table, results.ablations, columns, label),
         )
-        for name, table, columns, label in kinds
+        for name, table, columns, label in breakdowns
     ]
     return SectionContent(figures=figures)

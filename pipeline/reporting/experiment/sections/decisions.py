@@ -1,4 +1,4 @@
-"""What the declared comparisons decide, what stays open, and what would decide it."""
+"""Decisions: what the declared comparisons decide, what stays open, and what would decide it."""
 
 import pandas as pd
 
@@ -20,46 +20,49 @@ def decisions(results: TaskResults) -> SectionContent | None:
     claims = [
         claim
         for first, second, measure in declared[["first", "second", "measure"]].itertuples(index=False)
-        for claim in _compared(results, ablations[first], ablations[second], measure)
+        for claim in _verdict(results, ablations[first], ablations[second], measure)
     ]
-    claims += _least(results, declared)
-    claims += _rising(results)
+    claims += _smallest_p(results, declared)
+    claims += _still_rising(results)
     return SectionContent(claims) if claims else None
 
 
-def _least(results: TaskResults, declared: pd.DataFrame) -> list[Claim]:
-    """What so few seeds can say at best."""
-    known = declared[declared["p_least"].notna()]
-    if known.empty:
+def _smallest_p(results: TaskResults, declared: pd.DataFrame) -> list[Claim]:
+    """State the smallest p-value that so many seeds can give."""
+    decidable = declared[declared["p_least"].notna()]
+    if decidable.empty:
         return []
-    first = {key: known.iloc[0][key] for key in ("measure", "first", "second")}
-    least = results.estimate("comparisons.csv", "p_least", "p", first, n="seeds")
+    first_row = {key: decidable.iloc[0][key] for key in ("measure", "first", "second")}
+    least = results.estimate("comparisons.csv", "p_least", "p", first_row, n="seeds")
     count = results.estimate("comparisons.csv", "declared", "count", {"declared": 1}, statistic="rows")
     return [Claim("least", {"least": least, "count": count}, role="open")]
 
 
-def _rising(results: TaskResults) -> list[Claim]:
-    """Ablations that might learn the task in more steps."""
-    rising = {ablation.name: found for ablation in results.ablations if (found := results.still_rising(ablation))}
-    if not rising:
+def _still_rising(results: TaskResults) -> list[Claim]:
+    """List the ablations that might learn the task in more steps."""
+    counts = {ablation.name: count for ablation in results.ablations if (count := results.still_rising(ablation))}
+    if not counts:
         return []
-    named = {f"ablation_{place}": found for place, found in enumerate(rising.values())}
-    one_budget = len({found.budget for found in rising.values()}) == 1
-    words = {"ablations": list(zip(named, rising, strict=True)), "one_budget": one_budget}
-    said = [Claim("rising", named, words, role="open")]
-    return [*said, Claim("longer", {}, {"ablations": [f"`{name}`" for name in rising]}, role="next")]
+    estimates = {f"ablation_{index}": count for index, count in enumerate(counts.values())}
+    same_budget = len({count.budget for count in counts.values()}) == 1
+    words = {"ablations": list(zip(estimates, counts, strict=True)), "one_budget": same_budget}
+    return [
+        Claim("rising", estimates, words, role="open"),
+        Claim("longer", {}, {"ablations": [f"`{name}`" for name in counts]}, role="next"),
+    ]
 
 
-def _compared(results: TaskResults, first: Ablation, second: Ablation, measure: str) -> list[Claim]:
-    more = results.compared(measure, first, second)
-    if more is None:
+def _verdict(results: TaskResults, first: Ablation, second: Ablation, measure: str) -> list[Claim]:
+    """State whether a comparison is decided, and if not, how many seeds would decide it."""
+    difference = results.compared(measure, first, second)
+    if difference is None:
         return []
-    p = results.corrected_p(more)
+    p = results.corrected_p(difference)
     words = {"first": first.name, "second": second.name, "measure": measure}
-    estimates = {"more": more, "p": p, "log_rank": results.corrected_log_rank_p(more)}
+    estimates = {"more": difference, "p": p, "log_rank": results.corrected_log_rank_p(difference)}
     if p and p.value < comparisons.ALPHA:
         return [Claim("decided", estimates, words, role="decided")]
-    found = [Claim("undecided", estimates, words, role="open")]
-    if seeds := results.same_row(more, "seeds_needed", "count"):
-        found.append(Claim("seeds", {"seeds": seeds}, words, role="next"))
-    return found
+    claims = [Claim("undecided", estimates, words, role="open")]
+    if seeds := results.same_row(difference, "seeds_needed", "count"):
+        claims.append(Claim("seeds", {"seeds": seeds}, words, role="next"))
+    return claims

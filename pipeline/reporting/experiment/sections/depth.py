@@ -1,4 +1,4 @@
-"""Where in depth does the symmetry break: which state first feels that earlier tokens were permuted?"""
+"""Change of hidden states when earlier tokens are permuted, by depth: where the symmetry breaks."""
 
 from itertools import pairwise
 
@@ -14,13 +14,13 @@ from pipeline.reporting.experiment.section import (
 )
 from pipeline.reporting.experiment.task_results import TaskResults
 
-MOVED = 1e-6
-"""Relative change that counts as one."""
+MIN_CHANGE = 1e-6
+"""A smaller relative change is rounding."""
 
 
 @section("mechanism", 20, "Where in depth does the symmetry break?", measurements=["depth"])
 def depth(results: TaskResults) -> SectionContent | None:
-    """The change of the last token's state by depth, as trained and along training."""
+    """Show the change of the last token's state by depth, after training and over training."""
     table = results.measurement("depth")
     if table.empty:
         return None
@@ -62,17 +62,17 @@ def depth(results: TaskResults) -> SectionContent | None:
 
 
 def _answer(results: TaskResults, end: int) -> list[Claim]:
-    """Where the usual causal ablation without positional encoding first moves, and the depth before."""
+    """State the first depth whose state depends on order, for the causal ablation without positional encoding."""
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
         changes = [
             results.mean("depth", "change_of_token", "number", ablation, depth=depth, position=end)
             for depth in range(ablation.model.layers + 1)
         ]
         for before, after in pairwise(changes):
-            if before and after and after.low is not None and before.value <= MOVED < after.low:
+            if before and after and after.low is not None and before.value <= MIN_CHANGE < after.low:
                 depths = {
-                    f"depth_{name}": results.same_row(found, "depth", "count")
-                    for name, found in (("before", before), ("after", after))
+                    f"depth_{name}": results.same_row(change, "depth", "count")
+                    for name, change in (("before", before), ("after", after))
                 }
                 return [
                     Claim(

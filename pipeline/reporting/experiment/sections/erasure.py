@@ -1,4 +1,4 @@
-"""Does the answer need what the mean of the states at a position says of it?"""
+"""Exact match when the mean (or size) of the states no longer depends on the position."""
 
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.figures import measured
@@ -15,19 +15,23 @@ from pipeline.reporting.experiment.task_results import TaskResults, after_traini
 
 @section("mechanism", 35, "Does the answer need what states say of their position?", measurements=["erasure"])
 def erasure(results: TaskResults) -> SectionContent | None:
-    """Exact match without the mean, the mean and the size, of every position's states, and with as large a sham."""
+    """Show exact match with position means erased, with means and sizes erased, and with a control of equal size."""
     table = results.measurement("erasure")
     if table.empty:
         return None
     depths = range(int(table["depth"].max()) + 1)
-    what = {"mean_erased": "without the mean of each position", "size_erased": "without its size, too", "sham": "sham"}
+    conditions = {
+        "mean_erased": "without the mean of each position",
+        "size_erased": "without its size, too",
+        "sham": "sham",
+    }
     tables = [
         table_by_ablation(
             results.ablations,
             depth_columns(results, "erasure", value, depths),
-            f"Exact match on validation rows, {words}; mean over seeds (t 95% interval)",
+            f"Exact match on validation examples, {words}; mean over seeds (t 95% interval)",
         )
-        for value, words in what.items()
+        for value, words in conditions.items()
     ]
     claims = []
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
@@ -35,13 +39,15 @@ def erasure(results: TaskResults) -> SectionContent | None:
         estimates: dict[str, Estimate | None] = {
             f"{value}_{depth}": results.mean("erasure", value, "share", ablation, depth=depth)
             for depth in inner
-            for value in what
+            for value in conditions
         }
-        known = {f"depth_{depth}": results.same_row(estimates[f"sham_{depth}"], "depth", "count") for depth in inner}
+        depth_counts = {
+            f"depth_{depth}": results.same_row(estimates[f"sham_{depth}"], "depth", "count") for depth in inner
+        }
         untouched = results.mean("erasure", "untouched", "share", ablation, depth=0)
         if estimates and untouched and all(estimates.values()):
             words = {"ablation": ablation.name, "depths": list(inner)}
-            claims.append(Claim("answer", {"untouched": untouched, **estimates, **known}, words))
+            claims.append(Claim("answer", {"untouched": untouched, **estimates, **depth_counts}, words))
     figure = panel_figure(
         results,
         "erasure",

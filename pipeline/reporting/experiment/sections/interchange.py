@@ -1,4 +1,4 @@
-"""Where, by depth, does the order of two tokens lie?"""
+"""Interchange of states between a prompt and the same prompt with two tokens swapped, by depth."""
 
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.figures import measured
@@ -12,13 +12,13 @@ from pipeline.reporting.experiment.section import (
 )
 from pipeline.reporting.experiment.task_results import TaskResults
 
-SETS = ("swapped pair", "rest", "last")
-"""Sets of positions that part a prompt."""
+POSITION_SETS = ("swapped pair", "rest", "last")
+"""Disjoint sets of positions that together are the whole prompt."""
 
 
 @section("mechanism", 22, "Where does the order of two tokens lie?", measurements=["interchange"])
 def interchange(results: TaskResults) -> SectionContent | None:
-    """What the states of a prompt with two tokens swapped bring about, by depth and positions."""
+    """Show how far the swapped prompt's states move the prediction, by depth and positions."""
     table = results.measurement("interchange")
     if table.empty:
         return None
@@ -29,7 +29,7 @@ def interchange(results: TaskResults) -> SectionContent | None:
             depth_columns(results, "interchange", "recovery", depths, places=places),
             f"Share of the swap brought about by the states at: {places}; mean over seeds (t 95% interval)",
         )
-        for places in SETS
+        for places in POSITION_SETS
     ]
     claims = []
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
@@ -39,15 +39,15 @@ def interchange(results: TaskResults) -> SectionContent | None:
             for name, places in (("pair", "swapped pair"), ("rest", "rest"), ("last", "last"))
         }
         if estimates and all(estimates.values()):
-            depths_told = range(1, ablation.model.layers)
-            pairs = {depth: estimates[f"pair_{depth}"] for depth in depths_told}
-            estimates |= {f"depth_{depth}": results.same_row(one, "depth", "count") for depth, one in pairs.items()}
-            claims.append(Claim("answer", estimates, {"ablation": ablation.name, "depths": list(depths_told)}))
+            inner_depths = range(1, ablation.model.layers)
+            pairs = {depth: estimates[f"pair_{depth}"] for depth in inner_depths}
+            estimates |= {f"depth_{depth}": results.same_row(pair, "depth", "count") for depth, pair in pairs.items()}
+            claims.append(Claim("answer", estimates, {"ablation": ablation.name, "depths": list(inner_depths)}))
     figure = panel_figure(
         results,
         "interchange",
         "Share of a swap of two tokens that the states of the swapped pair bring about, by depth and ablation",
-        f"{LINES} Where it falls, order has left its place.",
+        f"{LINES} Where it falls, the order has moved to other positions.",
         lambda ablations: measured.lines_by_ablation(
             table[table["places"] == "swapped pair"],
             ablations,

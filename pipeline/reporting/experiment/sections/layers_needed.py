@@ -1,4 +1,4 @@
-"""From which number of layers on does the causal mask tell the order?"""
+"""Number of layers from which on a causal mask gives the order."""
 
 from functools import partial
 
@@ -11,25 +11,25 @@ from pipeline.reporting.experiment.section import SectionContent, section, table
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
 
-CURVE = 4
-"""Fewer depths are no curve."""
+MIN_DEPTHS = 4
+"""A curve is drawn for at least so many depths."""
 
 
 @section("questions", 30, "How many layers does the causal mask need to tell the order?", scores=[EXACT_MATCH])
 def layers_needed(results: TaskResults) -> SectionContent | None:
-    """Causal ablations without positional encoding that differ in the number of layers alone, the shallowest first."""
+    """Compare causal ablations without positional encoding that differ only in the number of layers."""
     depths = sorted({ablation.model.layers for ablation in results.ablations})
     by_depth = [results.usual_ablations(positional="none", attention="causal", layers=depth)[:1] for depth in depths]
-    ablations = [ablation for found in by_depth for ablation in found]
+    ablations = [ablation for of_depth in by_depth for ablation in of_depth]
     if len(ablations) < 2:
         return None
     layers = results.ablation_column("layers", "count")
-    learned = [ablation for ablation in ablations if (found := results.converged(ablation)) and found.value]
+    learned = [ablation for ablation in ablations if (count := results.converged(ablation)) and count.value]
     failed = [ablation for ablation in ablations if not learned or ablation.model.layers < learned[0].model.layers]
     estimates: dict[str, Estimate | None] = {}
     for name, chosen in (("enough", learned[:1]), ("few", failed[-1:])):
-        for what, say in (("layers", layers), ("converged", results.converged), ("rising", results.still_rising)):
-            estimates[f"{name}_{what}"] = say(chosen[0]) if chosen else None
+        for quantity, read in (("layers", layers), ("converged", results.converged), ("rising", results.still_rising)):
+            estimates[f"{name}_{quantity}"] = read(chosen[0]) if chosen else None
     columns = {
         "Layers": layers,
         "Converged": results.converged,
@@ -40,8 +40,10 @@ def layers_needed(results: TaskResults) -> SectionContent | None:
     table = table_by_ablation(
         ablations, columns, "Steps: mean (t 95% interval); test exact match: median (min to max) over seeds"
     )
-    kinds = _by_kind(results).items()
-    curves = {kind: found for kind, found in kinds if len({ablation.model.layers for ablation in found}) >= CURVE}
+    kinds = _ablations_by_kind(results)
+    curves = {
+        kind: group for kind, group in kinds.items() if len({ablation.model.layers for ablation in group}) >= MIN_DEPTHS
+    }
     figure = Figure(
         "by_layers",
         "Steps to converge by the number of layers",
@@ -51,8 +53,8 @@ def layers_needed(results: TaskResults) -> SectionContent | None:
     return SectionContent([Claim("answer", estimates, role="lead")], [table], [figure] if curves else [])
 
 
-def _by_kind(results: TaskResults) -> dict[str, list[Ablation]]:
-    """The ablations that differ in nothing but their number of layers, the shallowest first, by what they are."""
+def _ablations_by_kind(results: TaskResults) -> dict[str, list[Ablation]]:
+    """Group the ablations that differ only in their number of layers, the shallowest first, by their description."""
     usual, kinds = switches.common_values(results.ablations), dict[str, list[Ablation]]()
     for ablation in sorted(results.ablations, key=lambda ablation: ablation.model.layers):
         kinds.setdefault(switches.describe(ablation, usual | {"layers": ablation.model.layers}), []).append(ablation)

@@ -1,4 +1,4 @@
-"""How the runs got there."""
+"""Learning curves of all runs."""
 
 from pipeline.reporting.experiment.figures import outcomes
 from pipeline.reporting.experiment.section import SectionContent, panel_figure, section
@@ -7,7 +7,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("details", 10, "Learning curves")
 def learning_curves(results: TaskResults) -> SectionContent:
-    """A panel per ablation."""
+    """Show the validation score of each run over training, in a panel per ablation."""
     score = results.problems.task.score
     figure = panel_figure(
         results,

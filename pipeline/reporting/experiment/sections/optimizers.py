@@ -1,4 +1,4 @@
-"""Is the result one of the optimizer?"""
+"""Comparison of optimizers."""
 
 from pipeline import switches
 from pipeline.params.score import EXACT_MATCH
@@ -10,7 +10,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("questions", 50, "Does the optimizer matter?", scores=[EXACT_MATCH])
 def optimizers(results: TaskResults) -> SectionContent | None:
-    """Ablations that differ in the optimizer alone (and in its own learning rate)."""
+    """Compare ablations that differ only in the optimizer and its learning rate."""
     pairs = comparisons.optimizer_pairs(results.ablations)
     if not pairs:
         return None

@@ -1,4 +1,4 @@
-"""Can the position be read from the residual stream by a linear probe?"""
+"""Linear probe of the position from the residual stream."""
 
 from typing import Any
 
@@ -40,32 +40,32 @@ def position_probe(results: TaskResults) -> SectionContent | None:
         table_by_ablation(results.ablations, {f"Depth {depth}": at(depth, trained) for depth in depths}, caption)
         for trained, caption in ((1, "R² of position, as trained"), (0, "R² of position, before training"))
     ]
-    others = {"R² of distance": last(target="distance"), "R² of position, task rows": last(rows="task")}
+    others = {"R² of distance": last(target="distance"), "R² of position, task examples": last(rows="task")}
 
-    def about(ablation: Ablation, whole: Ablation) -> dict[str, Estimate | None]:
+    def compare(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
         depth = comparison_depth(ablation)
         return {
             "lacking": r2(ablation, depth),
-            "whole": r2(whole, depth),
+            "whole": r2(intact, depth),
             "lacking_before": r2(ablation, depth, trained=0),
-            "whole_before": r2(whole, depth, trained=0),
-            "more": results.compared("position_r2", ablation, whole),
+            "whole_before": r2(intact, depth, trained=0),
+            "more": results.compared("position_r2", ablation, intact),
         }
 
-    estimates, layers = single_layer_estimates(results.ablations, about)
+    estimates, layers = single_layer_estimates(results.ablations, compare)
     claims = [Claim("answer", estimates, {"layers": layers}, role="lead")] if layers else []
     position = table[(table["rows"] == "random") & (table["target"] == "position")]
     figure = panel_figure(
         results,
         "position_probe",
-        "R² of a linear probe for absolute position on random rows, by depth and ablation",
-        f"{LINES} A probe that knows nothing has 0.",
+        "R² of a linear probe for absolute position on random tokens, by depth and ablation",
+        f"{LINES} A probe without information has 0.",
         lambda ablations: measured.lines_by_ablation(
             position.assign(r2=position["r2"].clip(lower=-0.1)),
             ablations,
             "r2",
-            labels=("Depth (layers passed)", "R² of position, random rows"),
-            reference=(0.0, "knows nothing"),
+            labels=("Depth (layers passed)", "R² of position, random tokens"),
+            reference=(0.0, "no information"),
         ),
     )
     caption = "After the last layer, as trained"

@@ -1,4 +1,4 @@
-"""Which ablations converge without which residual connections?"""
+"""Results without residual connections."""
 
 from functools import partial
 
@@ -19,18 +19,18 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("questions", 40, "What do residual connections have to do with it?", scores=[EXACT_MATCH])
 def residual_connections(results: TaskResults) -> SectionContent | None:
-    """The ablations that lack any, and each beside the same ablation with all of them. Controls are told of apart."""
-    lacking = [ablation for ablation in results.ablations if not switches.is_intact(ablation)]
-    if not lacking:
+    """Compare each ablation that lacks residual connections with its intact counterpart."""
+    residual_free = [ablation for ablation in results.ablations if not switches.is_intact(ablation)]
+    if not residual_free:
         return None
     pairs = comparisons.intact_pairs(results.ablations)
-    plain = [(ablation, whole) for ablation, whole in pairs if switches.lacks_residuals(ablation)]
+    unsubstituted = [(ablation, intact) for ablation, intact in pairs if switches.lacks_residuals(ablation)]
     single = comparisons.single_layer_pairs(results.ablations)
     estimates, layers = single_layer_estimates(
-        results.ablations, partial(_about, results), optional=("p", "log_rank", "rising")
+        results.ablations, partial(_estimates, results), optional=("p", "log_rank", "rising")
     )
     claims = [Claim("by_layer", estimates, {"layers": layers}, role="lead")] if layers else []
-    claims += [_one(results, *pair) for pair in plain if pair not in single]
+    claims += [_claim(results, *pair) for pair in unsubstituted if pair not in single]
     usual = switches.common_values(results.ablations)
     columns = {
         "What is missing": lambda ablation: switches.sublayers_in_words(ablation.model.residual_free),
@@ -48,19 +48,19 @@ def residual_connections(results: TaskResults) -> SectionContent | None:
         *difference_tables(results, "test_exact_match", pairs, f"More test exact match {than}, percentage points"),
     ]
     caption = "Steps: mean (t 95% interval); test: median (min to max) over seeds"
-    return SectionContent(claims, [table_by_ablation(lacking, columns, caption), *compared])
+    return SectionContent(claims, [table_by_ablation(residual_free, columns, caption), *compared])
 
 
-def _about(results: TaskResults, ablation: Ablation, whole: Ablation) -> dict[str, Estimate | None]:
-    more = results.compared("restricted_steps", ablation, whole)
+def _estimates(results: TaskResults, ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
+    difference = results.compared("restricted_steps", ablation, intact)
     return {
-        "more": more,
-        "p": results.corrected_p(more),
-        "log_rank": results.corrected_log_rank_p(more),
+        "more": difference,
+        "p": results.corrected_p(difference),
+        "log_rank": results.corrected_log_rank_p(difference),
         "converged": results.converged(ablation),
         "rising": results.still_rising(ablation),
     }
 
 
-def _one(results: TaskResults, ablation: Ablation, whole: Ablation) -> Claim:
-    return Claim("lacking", _about(results, ablation, whole), {"ablation": ablation.name, "whole": whole.name})
+def _claim(results: TaskResults, ablation: Ablation, intact: Ablation) -> Claim:
+    return Claim("lacking", _estimates(results, ablation, intact), {"ablation": ablation.name, "whole": intact.name})

@@ -1,4 +1,4 @@
-"""Every ablation with its counts and scores, and the check of the instrument."""
+"""Results by ablation for a task scored by exact match, and the check against the order-blind ceiling."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ from pipeline.reporting.wording import brief, interval, percent
 
 @section("results", 0, "Results by ablation", scores=[EXACT_MATCH])
 def result_section(results: TaskResults) -> SectionContent:
-    """The table of all ablations, the main figure, and an alarm for every ablation that knows more than it can."""
+    """Show all ablations with their counts and scores; raise an alarm for runs above the order-blind ceiling."""
     usual = switches.common_values(results.ablations)
     ceiling, p = (
         results.ablation_column("order_blind_ceiling", "share"),
@@ -32,22 +32,23 @@ def result_section(results: TaskResults) -> SectionContent:
         if (above := results.ablation_column("runs_above_ceiling", "count")(ablation)) and above.value
     ]
 
-    def between(ablation: Ablation) -> str:
+    def share_interval(ablation: Ablation) -> str:
         converged = results.converged(ablation)
         return interval(converged) if converged else ""
 
     columns = {
         "Converged": results.converged,
-        "95% interval": between,
+        "95% interval": share_interval,
         "Steps": results.steps,
         "Budget": results.ablation_column("budget", "steps"),
-        "Still rising": lambda ablation: brief(found) if (found := results.still_rising(ablation)) else " ",
+        "Still rising": lambda ablation: brief(count) if (count := results.still_rising(ablation)) else " ",
         "Test exact match": results.exact_match,
-        "Ceiling": lambda ablation: brief(found) if (found := ceiling(ablation)) else " ",
+        "Ceiling": lambda ablation: brief(value) if (value := ceiling(ablation)) else " ",
         **diverged_column(results),
         "What it is": lambda ablation: switches.describe(ablation, usual),
     }
-    size = ", ".join(filter(None, (one.words(usual[one.field]) for one in switches.SWITCHES if not one.always_shown)))
+    shared = (switch.words(usual[switch.field]) for switch in switches.SWITCHES if not switch.always_shown)
+    size = ", ".join(filter(None, shared))
     caption = (
         "Steps: mean up to the budget (t 95% interval). Test: median (min to max) over seeds. Where not said "
         f"otherwise: {size}, every residual connection"
@@ -69,11 +70,11 @@ def result_section(results: TaskResults) -> SectionContent:
             partial(outcomes.exact_match, results.runs, results.ablations, results.ceiling),
         ),
     ]
-    size_of = results.counts()
-    one_size = len({len(ablation.training.seeds) for ablation in results.ablations}) == 1
+    counts = results.counts()
+    same_seeds = len({len(ablation.training.seeds) for ablation in results.ablations}) == 1
     fewest = results.estimate("ablations.csv", "runs", "count", {"task": results.dataset}, statistic="min")
-    size_of["seeds"] = fewest if one_size else None
-    opening = Claim("opening", size_of, {"task": results.problems.in_words}, role="opening")
+    counts["seeds"] = fewest if same_seeds else None
+    opening = Claim("opening", counts, {"task": results.problems.in_words}, role="opening")
     words = {
         "task": results.problems.in_words,
         "section": results.problems.task,
@@ -87,7 +88,7 @@ def result_section(results: TaskResults) -> SectionContent:
 
 
 def _schedule(training: Training) -> str:
-    """What the learning rate does, and with it what a larger budget would."""
+    """Return the learning rate's schedule in words, and what a larger budget would change."""
     if training.schedule == "constant":
         return "stays as it is"
     falls = f"falls by a cosine to {percent(training.final_learning_rate)} of its highest"

@@ -1,11 +1,11 @@
-"""Does the column of states above a position stay about that position's token, with and without residuals?"""
+"""Linear probe of every token from the states above every position, with and without residual connections."""
 
 from functools import partial
 
 from pipeline.params import Ablation
 from pipeline.reporting.claims import Claim, Estimate, Unit
 from pipeline.reporting.experiment.comparisons import comparison_depth, intact_pairs
-from pipeline.reporting.experiment.figures import measured
+from pipeline.reporting.experiment.figures import measured as figures
 from pipeline.reporting.experiment.section import (
     Column,
     SectionContent,
@@ -28,7 +28,7 @@ def slices(results: TaskResults) -> SectionContent | None:
     if table.empty:
         return None
 
-    def own(value: str, unit: Unit, trained: int = 1) -> Column:
+    def own_token(value: str, unit: Unit, trained: int = 1) -> Column:
         return lambda ablation: results.mean(
             "own_token", value, unit, ablation, trained=trained, depth=comparison_depth(ablation)
         )
@@ -38,10 +38,10 @@ def slices(results: TaskResults) -> SectionContent | None:
 
     columns = {
         "Depth": lambda ablation: str(comparison_depth(ablation)),
-        "Dominance": own("dominance", "share"),
-        "before training": own("dominance", "share", trained=0),
+        "Dominance": own_token("dominance", "share"),
+        "before training": own_token("dominance", "share", trained=0),
         "added by training, points": added,
-        "Margin, points": own("margin", "points"),
+        "Margin, points": own_token("margin", "points"),
     }
     positions = table["position"].nunique()
     figure = panel_figure(
@@ -50,7 +50,7 @@ def slices(results: TaskResults) -> SectionContent | None:
         "Accuracy of reading the token at each position from the column above each position, a panel per ablation",
         "Trained, after the last layer, mean over seeds. Row: the column that is read; column: the token that is "
         "looked for. A dark diagonal: columns are about their own tokens.",
-        partial(measured.slices, table),
+        partial(figures.slices, table),
     )
     return SectionContent(
         _answer(results),
@@ -67,16 +67,16 @@ def slices(results: TaskResults) -> SectionContent | None:
 
 
 def _answer(results: TaskResults) -> list[Claim]:
-    """By layer that lacks its connections, beside the whole ablation at the same depth, before training and after."""
+    """State the dominance without the connections of each layer, and in the intact ablation at the same depth."""
 
-    def about(ablation: Ablation, whole: Ablation) -> dict[str, Estimate | None]:
+    def compare(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
         return {
             f"{kind}{when}": results.mean(
-                "own_token", "dominance", "share", one, trained=trained, depth=comparison_depth(ablation)
+                "own_token", "dominance", "share", measured, trained=trained, depth=comparison_depth(ablation)
             )
-            for kind, one in (("lacking", ablation), ("whole", whole))
+            for kind, measured in (("lacking", ablation), ("whole", intact))
             for when, trained in (("", 1), ("_before", 0))
         }
 
-    estimates, layers = single_layer_estimates(results.ablations, about)
+    estimates, layers = single_layer_estimates(results.ablations, compare)
     return [Claim("answer", estimates, {"layers": layers})] if layers else []

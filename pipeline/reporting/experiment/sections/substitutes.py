@@ -1,4 +1,4 @@
-"""What gives back what a residual connection carries: content, position, scale, or the path of the gradient?"""
+"""Substitutes for residual connections: how much of their cost each gives back."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from pipeline.params import Ablation
 from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment import rescue
-from pipeline.reporting.experiment.figures import rescue as drawn
+from pipeline.reporting.experiment.figures import rescue as figures
 from pipeline.reporting.experiment.section import SectionContent, section, table_by_ablation
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
@@ -20,9 +20,9 @@ from pipeline.reporting.page import Figure
     scores=[EXACT_MATCH],
 )
 def substitutes(results: TaskResults) -> SectionContent | None:
-    """Each ablation with a substitute beside the same ablation without one and the one with the connection itself."""
-    trios = rescue.substitute_triples(results.ablations)
-    if not trios:
+    """Compare each substituted ablation with its residual-free and intact counterparts."""
+    triples = rescue.substitute_triples(results.ablations)
+    if not triples:
         return None
 
     def rescued(ablation: Ablation) -> Estimate | None:
@@ -30,18 +30,19 @@ def substitutes(results: TaskResults) -> SectionContent | None:
         return results.estimate("rescue.csv", "rescue", "ratio", where, n="seeds", interval="Fieller 95%")
 
     claims = []
-    for site, plain in enumerate(dict.fromkeys(one.residual_free.name for one in trios)):
-        of_site = [one for one in trios if one.residual_free.name == plain]
-        cost = results.compared("restricted_steps", of_site[0].residual_free, of_site[0].intact)
+    for site, name in enumerate(dict.fromkeys(triple.residual_free.name for triple in triples)):
+        site_triples = [triple for triple in triples if triple.residual_free.name == name]
+        residual_free, intact = site_triples[0].residual_free, site_triples[0].intact
+        cost = results.compared("restricted_steps", residual_free, intact)
         estimates: dict[str, Estimate | None] = {f"costs_{site}": cost}
-        for place, one in enumerate(of_site):
-            name, ablation = f"at_{site}_{place}", one.substituted
-            estimates |= {f"{name}_rescue": rescued(ablation), f"{name}_converged": results.converged(ablation)}
+        for index, triple in enumerate(site_triples):
+            estimates[f"at_{site}_{index}_rescue"] = rescued(triple.substituted)
+            estimates[f"at_{site}_{index}_converged"] = results.converged(triple.substituted)
         words = {
             "site": site,
-            "plain": plain,
-            "whole": of_site[0].intact.name,
-            "instead": [one.substituted.model.residual_substitute for one in of_site],
+            "plain": residual_free.name,
+            "whole": intact.name,
+            "instead": [triple.substituted.model.residual_substitute for triple in site_triples],
         }
         if all(estimates.values()):
             claims.append(Claim("rescued", estimates, words, role="lead"))
@@ -53,13 +54,13 @@ def substitutes(results: TaskResults) -> SectionContent | None:
         "Still rising": results.still_rising,
         "Steps, mean up to the budget": results.steps,
     }
-    told_of = {ablation.name for one in trios for ablation in (one.substituted, one.residual_free)}
-    shown = [ablation for ablation in results.ablations if ablation.name in told_of]
+    names = {ablation.name for triple in triples for ablation in (triple.substituted, triple.residual_free)}
+    shown = [ablation for ablation in results.ablations if ablation.name in names]
     caption = "Rescue: 0 as without the connection, 1 as with it (Fieller 95% interval); steps: mean (t 95% interval)"
     figure = Figure(
         "rescue",
         "How much of what a missing residual connection costs its substitute gives back, by what is missing",
         "Mean over seeds with Fieller's 95% interval, cut off where it leaves the axis.",
-        partial(drawn.rescue, results.tables["rescue.csv"], trios),
+        partial(figures.rescue, results.tables["rescue.csv"], triples),
     )
     return SectionContent(claims, [table_by_ablation(shown, columns, caption)], [figure])

@@ -1,4 +1,4 @@
-"""Is every model as blind to order as its architecture says?"""
+"""Check that every model is as blind to order as its architecture predicts."""
 
 from functools import partial
 from typing import Any
@@ -14,25 +14,27 @@ from pipeline.reporting.page import Figure
 
 @section("mechanism", 10, "Is the prediction blind to order?", measurements=["symmetry"])
 def symmetry(results: TaskResults) -> SectionContent | None:
-    """What was predicted from the architecture, and what was measured. (A member that disagrees with its prediction
-    ends the `analyze` stage.)"""
+    """Show what the architecture predicts beside what was measured.
+
+    (A run that contradicts its prediction stops the stage `analyze`.)
+    """
     table = results.measurement("symmetry")
     if table.empty:
         return None
-    every = [ablation.name for ablation in results.ablations]
+    names = [ablation.name for ablation in results.ablations]
 
     def change(statistic: Statistic, **where: Any) -> Estimate | None:
         return results.estimate("symmetry.csv", "max_logit_change", "logit", where, statistic=statistic)
 
-    def members(predicted: int) -> Estimate | None:
-        where = {"ablation": every, "order_blind_predicted": predicted, "trained": 1}
+    def run_count(predicted: int) -> Estimate | None:
+        where = {"ablation": names, "order_blind_predicted": predicted, "trained": 1}
         return results.estimate("symmetry.csv", "seed", "count", where, statistic="rows")
 
     estimates = {
-        "blind": members(1),
-        "most": change("max", ablation=every, order_blind_predicted=1),
-        "seeing": members(0),
-        "least": change("min", ablation=every, order_blind_predicted=0),
+        "blind": run_count(1),
+        "most": change("max", ablation=names, order_blind_predicted=1),
+        "seeing": run_count(0),
+        "least": change("min", ablation=names, order_blind_predicted=0),
     }
 
     def mean(value: str) -> Column:
@@ -48,8 +50,8 @@ def symmetry(results: TaskResults) -> SectionContent | None:
     figure = Figure(
         "symmetry",
         "Largest change of a logit when earlier tokens are permuted, by ablation",
-        "A dot per member, coloured as trained. Left of the dotted line nothing moves but rounding; an exact 0 stands "
-        "at the left edge.",
+        "A dot per run, in colour after training. Left of the dotted line there are only rounding errors; an exact 0 "
+        "is drawn at the left edge.",
         partial(
             measured.dots_by_ablation, table, results.ablations, "max_logit_change",
             label="Largest change of a logit (float64)", log=True, reference=(TOLERANCE, f"rounding ({TOLERANCE:g})"),

@@ -1,4 +1,4 @@
-"""Does a network without residual connections fail because position is lost, or because it is hard to train?"""
+"""Effective rank of the hidden states, with and without residual connections."""
 
 from pipeline import switches
 from pipeline.params.score import EXACT_MATCH
@@ -9,11 +9,11 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("mechanism", 60, "Or is it only trainability?", measurements=["effective_rank"], scores=[EXACT_MATCH])
 def trainability(results: TaskResults) -> SectionContent | None:
-    """Effective rank of each ablation with missing residual connections beside its intact counterpart."""
+    """Show the effective rank of each ablation that lacks residual connections beside its intact counterpart."""
     if all(map(switches.is_intact, results.ablations)):
         return None
-    compared = comparisons.intact_pairs(results.ablations)
-    intact = {ablation.name: whole for ablation, whole in compared}
+    pairs = comparisons.intact_pairs(results.ablations)
+    counterparts = {ablation.name: intact for ablation, intact in pairs}
 
     def rank(trained: int) -> Column:
         return lambda ablation: results.mean(
@@ -22,9 +22,9 @@ def trainability(results: TaskResults) -> SectionContent | None:
 
     columns = {
         "Rank": rank(0),
-        "Rank, whole": lambda ablation: rank(0)(intact[ablation.name]),
+        "Rank, intact": lambda ablation: rank(0)(counterparts[ablation.name]),
         "Rank, trained": rank(1),
     }
     caption = "Effective rank after the last layer, before training: mean over seeds (t 95% interval)"
-    table = table_by_ablation([ablation for ablation, _ in compared], columns, caption)
+    table = table_by_ablation([ablation for ablation, _ in pairs], columns, caption)
     return SectionContent(tables=[table] if table.rows else [])

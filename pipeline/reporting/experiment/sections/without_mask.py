@@ -1,4 +1,4 @@
-"""What is left without the causal mask?"""
+"""Full attention: results without the causal mask."""
 
 from pipeline import switches
 from pipeline.params.score import EXACT_MATCH
@@ -9,19 +9,20 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("questions", 20, "What is left without the causal mask?", scores=[EXACT_MATCH])
 def without_mask(results: TaskResults) -> SectionContent | None:
-    """The ablations with full attention, without positional encoding and with a learned one."""
+    """Compare full attention without positional encoding, with it, and with the order-blind ceiling."""
     full = results.usual_ablations(attention="full")
-    bare, learned = (switches.ablations_with(full, positional=positional)[:1] for positional in ("none", "learned"))
-    if not bare:
+    without = next(iter(switches.ablations_with(full, positional="none")), None)
+    learned = next(iter(switches.ablations_with(full, positional="learned")), None)
+    if without is None:
         return None
-    ceiling = results.ablation_column("order_blind_ceiling", "share")(bare[0])
-    p = results.ablation_column("ceiling_p_value", "p")(bare[0])
+    ceiling = results.ablation_column("order_blind_ceiling", "share")(without)
+    p = results.ablation_column("ceiling_p_value", "p")(without)
     estimates = {
-        "converged": results.converged(bare[0]),
-        "exact": results.exact_match(bare[0]),
+        "converged": results.converged(without),
+        "exact": results.exact_match(without),
         "ceiling": ceiling,
-        "learned_converged": results.converged(learned[0]) if learned else None,
-        "learned_exact": results.exact_match(learned[0]) if learned else None,
+        "learned_converged": results.converged(learned) if learned else None,
+        "learned_exact": results.exact_match(learned) if learned else None,
     }
     claims = [Claim("answer", estimates, role="lead")]
     return SectionContent([*claims, Claim("ceiling", {"ceiling": ceiling, "p": p})] if p else claims)

@@ -1,4 +1,4 @@
-"""Does a decoder without positional encoding learn the task at all, and what does it save and cost?"""
+"""Results without positional encoding: outcome, steps and cost."""
 
 from functools import partial
 
@@ -26,25 +26,26 @@ from pipeline.reporting.experiment.task_results import TaskResults
     scores=[EXACT_MATCH],
 )
 def without_positional(results: TaskResults) -> SectionContent | None:
-    """Ablations of the usual size without and with positional encoding, in outcome, steps and cost."""
+    """Compare causal decoders without and with positional encoding in outcome, steps and cost."""
     causal = results.usual_ablations(attention="causal")
-    bare, learned = (switches.ablations_with(causal, positional=name)[:1] for name in ("none", "learned"))
-    if not bare:
+    without = next(iter(switches.ablations_with(causal, positional="none")), None)
+    learned = next(iter(switches.ablations_with(causal, positional="learned")), None)
+    if without is None:
         return None
-    later = results.compared("restricted_steps", bare[0], learned[0]) if learned else None
-    said = {
-        "bare_converged": results.converged(bare[0]),
-        "bare_steps": results.steps(bare[0]),
-        "learned_converged": results.converged(learned[0]) if learned else None,
-        "learned_steps": results.steps(learned[0]) if learned else None,
-        "later": later,
-        "p": results.corrected_p(later),
-        "log_rank": results.corrected_log_rank_p(later),
+    difference = results.compared("restricted_steps", without, learned) if learned else None
+    estimates = {
+        "bare_converged": results.converged(without),
+        "bare_steps": results.steps(without),
+        "learned_converged": results.converged(learned) if learned else None,
+        "learned_steps": results.steps(learned) if learned else None,
+        "later": difference,
+        "p": results.corrected_p(difference),
+        "log_rank": results.corrected_log_rank_p(difference),
     }
     parameters = results.ablation_column("parameters", "count")
-    claims = [Claim("answer", said, role="lead")]
+    claims = [Claim("answer", estimates, role="lead")]
     if learned:
-        claims.append(Claim("price", {"bare": parameters(bare[0]), "learned": parameters(learned[0])}))
+        claims.append(Claim("price", {"bare": parameters(without), "learned": parameters(learned)}))
     columns: dict[str, Column] = {
         "Parameters": parameters,
         "FLOPs per step": results.ablation_column("flops_per_step", "flops"),
@@ -52,8 +53,8 @@ def without_positional(results: TaskResults) -> SectionContent | None:
         "Steps, mean up to the budget": results.steps,
         "FLOPs spent": results.ablation_column("flops_spent", "flops"),
     }
-    every = [*comparisons.encoding_pairs(results), *comparisons.reference_pairs(results)]
-    pairs = list({(one.name, other.name): (one, other) for one, other in every}.values())
+    pairs = [*comparisons.encoding_pairs(results), *comparisons.reference_pairs(results)]
+    pairs = list({(first.name, second.name): (first, second) for first, second in pairs}.values())
     tables = [
         *difference_tables(results, "restricted_steps", pairs, "Difference in steps to converge, up to the budget"),
         *difference_tables(results, "test_exact_match", pairs, "Difference in test exact match, percentage points"),
