@@ -13,19 +13,21 @@ from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
-from mlflow.entities import Run
 
 from pipeline import files, switches
+from pipeline.errors import UserError
 from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation, Tracking
+from pipeline.params import task as parse_task
+from pipeline.tracking.contents import RunContent, curve_columns, run_contents
 from pipeline.tracking.failures import BestEffort
-from pipeline.tracking.machine import is_gone, machine, user
-from pipeline.tracking.store import MlflowStore, connect
-from pipeline.tracking.trained import TrainedAblation, curves, read, rows
+from pipeline.tracking.machine import is_gone, machine_tags
+from pipeline.tracking.store import MlflowStore, Run, connect
+from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import Convergence, History, mean_curve
 
 TRAINED, EVALUATED = "trained", "evaluated"
-"""Tags with the digest of the training's and the evaluation's files, set once a run shows all of them."""
+"""Tags with the digests of the artifact and of the evaluation that a run shows completely."""
 Runs = dict[int | None, Run]
 """Seed -> its run; None -> the parent."""
 
@@ -60,7 +62,7 @@ class LiveRuns(BestEffort):
             end_killed(self.store)
             for run in self.store.find("result_digest", result_digest(self.ablation, self.digests)):
                 self.store.delete(run.info.run_id)
-            self.runs = _create_runs(self.store, self.ablation, self.digests, machine())
+            self.runs = _create_runs(self.store, self.ablation, self.digests, machine_tags())
             self.store.monitor_machine(self.runs[None].info.run_id)
         return self
 
@@ -70,11 +72,11 @@ class LiveRuns(BestEffort):
             return
         self.history += evaluation
         with self.warn_on_failure():
-            columns = ("step", *curves(self.ablation))
             for row in evaluation:
-                self.store.log_curve(self.runs[row["seed"]].info.run_id, [{name: row[name] for name in columns}])
+                curve = pd.DataFrame([row])[["step", *curve_columns(self.ablation)]]
+                self.store.log_curve(self.runs[row["seed"]].info.run_id, curve)
             mean = mean_curve(pd.DataFrame(self.history), Convergence.of(self.ablation))
-            self.store.log_curve(self.runs[None].info.run_id, rows(mean.tail(1)))
+            self.store.log_curve(self.runs[None].info.run_id, mean.tail(1))
 
     def record(self, folder: Path) -> None:
         """Complete the runs from the files that training wrote."""
@@ -111,74 +113,77 @@ def record(settings: Tracking, ablation: Ablation, folder: Path, evaluation: Pat
 def sync(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: Path | None) -> str:
     """Make the runs of the trained ablation in `folder` agree with its files; `added`, `completed` or `already there`.
 
-    Runs that show another training's results, and incomplete sets of runs, are replaced.
+    Runs that show another training's results, and incomplete sets of runs, are replaced. An evaluation that does not
+    exist, or is of an earlier training, is left out.
 
     Raises:
         UserError: the ablation's files are missing or damaged.
     """
-    trained = read(folder, ablation, evaluation)
-    existing = store.find("result_digest", result_digest(trained.ablation, trained.digests))
+    artifact = Artifact.read(folder, parse_task, name=ablation.name)
+    for name in artifact.folder.digests if artifact.folder else ():
+        if not (folder / name).exists():
+            raise UserError(f"{folder / name}: no such file; `python -m pipeline train {ablation.name}` makes it")
+    digests, table = {TRAINED: artifact.digest}, None
+    if evaluation and evaluation.exists():
+        evaluated = files.open_verified(evaluation.parent, made_by=f"python -m pipeline evaluate {ablation.name}")
+        if evaluated.subject == artifact.digest:
+            digests[EVALUATED], table = evaluated.digest, evaluated.csv(evaluation.name)
+    contents = run_contents(artifact, table)
+
+    ablation, score = artifact.ablation, Convergence.of(artifact.ablation).column
+    existing = store.find("result_digest", result_digest(ablation, artifact.dataset_digests))
     runs: Runs = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}
-    complete = len(runs) == len(existing) and set(runs) == {None, *trained.ablation.training.seeds}
-    keep = complete and all(_agrees(store, trained, seed, run) for seed, run in runs.items())
+    keep = len(runs) == len(existing) and set(runs) == set(contents)
+    keep = keep and all(_agrees(store, run, contents[seed], score, digests) for seed, run in runs.items())
     if not keep:
         for run in existing:
             store.delete(run.info.run_id)
-        runs = _create_runs(store, trained.ablation, trained.digests, {})
-    changes = [_add_missing(store, trained, seed, run) for seed, run in runs.items()]
+        runs = _create_runs(store, ablation, artifact.dataset_digests, {})
+    lacking = {seed: run for seed, run in runs.items() if not digests.items() <= run.data.tags.items()}
+    if None in lacking:
+        store.log_model(runs[None].info.run_id, ablation.name, folder, contents[None].metrics)
+    for seed, run in lacking.items():
+        _add_missing(store, run, contents[seed], score, digests)
+    for run in runs.values():
+        if run.info.status != "FINISHED":
+            store.end(run.info.run_id, "FINISHED")
     if not keep:
         return "added"
-    return "completed" if any(changes) else "already there"
+    return "completed" if lacking else "already there"
 
 
-def _agrees(store: MlflowStore, trained: TrainedAblation, seed: int | None, run: Run) -> bool:
-    """Whether everything that the run shows so far is what the files say."""
+def _agrees(store: MlflowStore, run: Run, content: RunContent, score: str, digests: Mapping[str, str]) -> bool:
+    """Whether the run shows this training, by its tag if it is complete and by its curve of the score otherwise."""
     if TRAINED in run.data.tags:
-        return bool(run.data.tags[TRAINED] == trained.trained)
-    score = Convergence.of(trained.ablation).column
-    expected = {row["step"]: row[score] for row in trained.curve(seed)}
+        return bool(run.data.tags[TRAINED] == digests[TRAINED])
+    expected = dict(zip(content.curve["step"], content.curve[score], strict=True))
     return all(
         step in expected and math.isclose(value, expected[step], rel_tol=1e-5, abs_tol=1e-9)
         for step, value in store.curve(run.info.run_id, score).items()
     )
 
 
-def _add_missing(store: MlflowStore, trained: TrainedAblation, seed: int | None, run: Run) -> bool:
-    """Add to a run what the files have and it lacks; whether there was anything."""
-    run_id, tags = run.info.run_id, run.data.tags
-    lacks_training = tags.get(TRAINED) != trained.trained
-    lacks_evaluation = trained.evaluation is not None and tags.get(EVALUATED) != trained.evaluated
-    if lacks_training:
-        steps = store.curve(run_id, Convergence.of(trained.ablation).column)
-        store.log_curve(run_id, [row for row in trained.curve(seed) if row["step"] not in steps])
-        for file in trained.files(seed):
-            store.log_file(run_id, file)
-    if seed is None and lacks_evaluation and trained.evaluation:
-        store.log_file(run_id, trained.evaluation)
-    if lacks_training or lacks_evaluation:
-        metrics = {key: value for key, value in trained.metrics(seed).items() if run.data.metrics.get(key) != value}
-        digests = {TRAINED: trained.trained} | ({EVALUATED: trained.evaluated} if trained.evaluation else {})
-        if seed is None:
-            store.log_model(run_id, trained.ablation.name, trained.folder, trained.metrics(None))
-        store.log(run_id, metrics=metrics, tags=trained.tags(seed) | digests)
-    if run.info.status != "FINISHED":
-        store.end(run_id, "FINISHED")
-    return lacks_training or lacks_evaluation
+def _add_missing(store: MlflowStore, run: Run, content: RunContent, score: str, digests: Mapping[str, str]) -> None:
+    """Add to the run the points and metrics that it lacks, and then the digests of the files that it shows."""
+    steps = list(store.curve(run.info.run_id, score))
+    store.log_curve(run.info.run_id, content.curve[~content.curve["step"].isin(steps)])
+    metrics = {key: value for key, value in content.metrics.items() if run.data.metrics.get(key) != value}
+    notes = {"mlflow.note.content": content.note} if content.note else {}
+    store.log(run.info.run_id, metrics=metrics, tags={**notes, **digests})
 
 
 def _create_runs(
-    store: MlflowStore, ablation: Ablation, digests: Mapping[str, str], machine_tags: Mapping[str, str]
+    store: MlflowStore, ablation: Ablation, digests: Mapping[str, str], extra_tags: Mapping[str, str]
 ) -> Runs:
     """Create the parent run and its children, with everything that is known before training."""
     tags = {
-        "mlflow.user": user(),
         "mlflow.source.name": f"python -m pipeline train {ablation.name}",
         "result_digest": result_digest(ablation, digests),
         "ablation": ablation.name,
         "task": ablation.dataset,
         **switches.tags(ablation),
         "order_blind": str(is_order_blind(ablation.model)).lower(),
-        **machine_tags,
+        **extra_tags,
     }
     runs: Runs = {None: store.create(ablation.name, {**tags, "role": "ablation"})}
     for seed in ablation.training.seeds:

@@ -1,9 +1,7 @@
 """Tags of a run about the process that trained it: hardware, versions and commit, which no tracked file may contain."""
 
-import getpass
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +13,17 @@ CLOCK_SECONDS = 3.0
 """How far the start of a process may seem to move when the machine's clock is set."""
 
 
-def machine() -> dict[str, str]:
-    """Hardware, versions, this process and the code's commit, as tags."""
+def machine_tags() -> dict[str, str]:
+    """User, commit, hardware, versions and this process, as tags."""
     import torch
+    from mlflow.utils.git_utils import get_git_commit
 
+    process = psutil.Process()
     return {
+        "mlflow.user": process.username(),
+        "mlflow.source.git.commit": get_git_commit(os.getcwd()) or "unknown",
         "machine.host": platform.node(),
-        PROCESS: f"{os.getpid()} {psutil.Process().create_time():.0f}",
+        PROCESS: f"{process.pid} {process.create_time():.0f}",
         "machine.system": platform.platform(),
         "machine.python": platform.python_version(),
         "machine.processor": _processor(),
@@ -29,7 +31,6 @@ def machine() -> dict[str, str]:
         "machine.threads": str(torch.get_num_threads()),
         "machine.torch": torch.__version__,
         "machine.lightning": version("pytorch-lightning"),
-        "mlflow.source.git.commit": _commit(),
     }
 
 
@@ -45,14 +46,6 @@ def is_gone(tags: Mapping[str, str]) -> bool:
         return True
 
 
-def user() -> str:
-    """Name of the user who runs this process."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
-
-
 def _processor() -> str:
     """Name of the processor."""
     try:
@@ -61,12 +54,3 @@ def _processor() -> str:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """The commit that is checked out here."""
-    try:
-        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return git.stdout.strip() or "unknown"

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -110,20 +111,16 @@ class MlflowStore:
             tags=[RunTag(key, value) for key, value in tags.items()],
         )
 
-    def log_curve(self, run: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add a point to the curve of every metric of every row, at the row's `step`. No row is ever added in part."""
-        rows_per_request = POINTS_PER_REQUEST // max(map(len, rows), default=1)
-        for start in range(0, len(rows), rows_per_request):
-            batch = rows[start : start + rows_per_request]
-            self.client.log_batch(run, [point for row in batch for point in _metrics(row, step=int(row["step"]))])
+    def log_curve(self, run: str, table: pd.DataFrame) -> None:
+        """Add a point to the curve of every column of every row, at the row's `step`. No row is ever added in part."""
+        rows_per_request = POINTS_PER_REQUEST // max(1, len(table.columns))
+        for start in range(0, len(table), rows_per_request):
+            rows = table.iloc[start : start + rows_per_request].to_dict("records")
+            self.client.log_batch(run, [point for row in rows for point in _metrics(row, step=int(row["step"]))])
 
     def curve(self, run: str, metric: str) -> dict[int, float]:
         """The curve of a metric: step -> value."""
         return {point.step: point.value for point in self.client.get_metric_history(run, metric)}
-
-    def log_file(self, run: str, file: Path) -> None:
-        """Copy a file to the run's artifacts, over one of the same name."""
-        self.client.log_artifact(run, str(file))
 
     def log_model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Register the trained ablation in `folder` as a version of the model `name`, once per run, and log its
@@ -197,15 +194,11 @@ class MlflowStore:
         self.client.delete_run(run)
 
 
-def finite(values: Mapping[str, Any]) -> dict[str, float]:
-    """The values that are finite numbers, without `step`."""
-    numbers = {key: float(value) for key, value in values.items() if key != "step" and value is not None}
-    return {key: value for key, value in numbers.items() if math.isfinite(value)}
-
-
-def _metrics(values: Mapping[str, Any], *, step: int, model_id: str | None = None) -> list[Metric]:
+def _metrics(values: Mapping[Any, Any], *, step: int, model_id: str | None = None) -> list[Metric]:
+    """A metric for each of the values that is a finite number, except `step`."""
     now = int(time.time() * 1000)
-    return [Metric(key, value, now, step, model_id) for key, value in finite(values).items()]
+    numbers = {key: float(value) for key, value in values.items() if key != "step" and value is not None}
+    return [Metric(key, value, now, step, model_id) for key, value in numbers.items() if math.isfinite(value)]
 
 
 def connect(settings: Tracking) -> MlflowStore:

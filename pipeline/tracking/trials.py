@@ -4,6 +4,8 @@ holds, so that missing ones can be added at any time."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from pipeline import switches
 from pipeline.params import Ablation, Tracking
 from pipeline.tracking.ablations import flat_settings
@@ -54,7 +56,7 @@ class TrialRuns(BestEffort):
                 **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
             }
             run = self.store.create(f"trial-{number} {self.study}", tags, parent=self.parent).info.run_id
-            self.store.log_curve(run, attributes.get("curve", []))
+            self.store.log_curve(run, pd.DataFrame(attributes.get("curve", [])))
             objectives = {f"objective_{index}": value for index, value in enumerate(values)}
             params = {"trial": number} | flat_settings(ablation)
             self.store.log(run, params=params, metrics=objectives | attributes["result"])

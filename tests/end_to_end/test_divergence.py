@@ -38,10 +38,10 @@ def test_a_run_that_diverges_is_told_and_spoils_no_other(
     dataset.write(Path("data/addition"), problems(params.task("addition")))
     rows = dataset.read(Path("data/addition"), params.task("addition"))
     healthy = fit(params.ablation("one-of-two"), rows).history
-    initialised = population.initial_model
+    initial_model = population.initial_model
 
     def sick(config: Model, *, seed: int, **inputs: int) -> Transformer:
-        model = initialised(config, seed=seed, **inputs)
+        model = initial_model(config, seed=seed, **inputs)
         if seed == SICK:
             with torch.no_grad():
                 next(model.parameters()).fill_(torch.nan)

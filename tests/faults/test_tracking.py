@@ -104,10 +104,8 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
         assert synced(settings, folder, evaluation) == "added"
         assert synced(settings, folder, evaluation) == "already there"
     assert curves(remote) == curves(store)
-    assert {path.name for path in (tmp_path / "served").rglob("*.safetensors")} == {
-        "seed-1.safetensors",
-        "seed-2.safetensors",
-    }
+    weights = {"seed-1.safetensors", "seed-2.safetensors"}
+    assert {path.name for path in (tmp_path / "served").rglob("*.safetensors")} == weights
     assert capfd.readouterr() == ("", "")
 
     ui.serve(remote.model_copy(update={"uri": remote.uri.replace("://", "://someone:secret@")}), 0)

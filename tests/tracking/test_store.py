@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from dvc.repo.experiments.queue.tempdir import _STANDALONE_TMP_DIR
@@ -16,7 +17,7 @@ import pipeline
 from pipeline.errors import UserError
 from pipeline.params import Tracking, parse
 from pipeline.tracking.ablations import end_killed
-from pipeline.tracking.machine import PROCESS, machine
+from pipeline.tracking.machine import PROCESS, machine_tags
 from pipeline.tracking.store import connect, workspace_path
 
 CODE = Path(pipeline.__file__).parent
@@ -49,9 +50,9 @@ def test_the_last_finite_value_of_a_metric_is_kept(store: Tracking) -> None:
 def test_a_curve_keeps_all_points_that_are_finite(store: Tracking) -> None:
     experiment = connect(store)
     run = experiment.create("one", {"name": "a"}).info.run_id
-    experiment.log_curve(run, [])
-    experiment.log_curve(run, [{"step": 4, "loss": 0.5, "other": 1}, {"step": 8, "loss": NAN, "other": None}])
-    experiment.log_curve(run, [{"step": 12, "loss": 0.25}])
+    experiment.log_curve(run, pd.DataFrame([]))
+    experiment.log_curve(run, pd.DataFrame({"step": [4, 8], "loss": [0.5, NAN], "other": [1, None]}))
+    experiment.log_curve(run, pd.DataFrame({"step": [12], "loss": [0.25]}))
     assert experiment.curve(run, "loss") == {4: 0.5, 12: 0.25}
     assert experiment.curve(run, "other") == {4: 1.0}
     assert experiment.curve(run, "none") == {}
@@ -60,9 +61,11 @@ def test_a_curve_keeps_all_points_that_are_finite(store: Tracking) -> None:
 def test_a_curve_may_be_longer_than_a_request(store: Tracking) -> None:
     experiment = connect(store)
     run = experiment.create("one", {}).info.run_id
-    rows = [{"step": step, "loss": 1 / step, "other": 0.0, "third": 1.0} for step in range(1, 402)]
-    experiment.log_curve(run, rows)
-    assert experiment.curve(run, "loss") == {row["step"]: row["loss"] for row in rows}
+    expected = {step: 1 / step for step in range(1, 402)}
+    table = pd.DataFrame({"step": expected.keys(), "loss": expected.values()}).assign(second=0.0, third=1.0)
+    experiment.log_curve(run, table)
+    assert experiment.curve(run, "loss") == expected
+    assert len(experiment.curve(run, "third")) == len(expected)
 
 
 def test_a_run_is_running_until_it_ends_or_is_deleted(store: Tracking) -> None:
@@ -85,7 +88,7 @@ def test_only_runs_of_processes_that_are_gone_are_marked_as_killed(store: Tracki
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     start = psutil.Process(gone.pid).create_time()
     gone.wait()
-    alive = {key: value for key, value in machine().items() if key in ("machine.host", PROCESS)}
+    alive = {key: value for key, value in machine_tags().items() if key in ("machine.host", PROCESS)}
     for name, tags in {
         "killed": alive | {PROCESS: f"{gone.pid} {start:.0f}"},
         "number used again": alive | {PROCESS: f"{os.getpid()} {start - 1000:.0f}"},

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from pipeline import files
 from pipeline.params import Tracking
 from pipeline.tracking.ablations import LiveRuns, Runs, result_digest, sync
 from pipeline.tracking.store import connect
+from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import History, history_columns
 from tests.conftest import ablation
 
@@ -32,27 +34,20 @@ def evaluations(step: int) -> History:
     return rows
 
 
-def write_ablation(project: Path, *, weights: bytes = b"weights", history: History | None = None) -> Path:
-    """A trained ablation's files, as the stage `train` leaves them."""
-    folder = project / "models" / NAME
+def write_ablation(project: Path, *, weight: float = 0.0, history: History | None = None) -> Path:
+    """The folder of a trained ablation, as the stage `train` leaves it."""
     rows = history or [row for step in STEPS for row in evaluations(step)]
-    contents = {f"seed-{seed}.safetensors": weights + str(seed).encode() for seed in SEEDS}
-    for name, content in contents.items():
-        files.write_bytes(folder / name, content)
-    files.write_csv(folder / "history.csv", pd.DataFrame(rows, columns=history_columns()))
-    config = {
-        "ablation": NAME,
-        "task": ABLATION.task.model_dump(mode="json"),
-        "model": ABLATION.model.model_dump(mode="json"),
-        "training": ABLATION.training.model_dump(mode="json"),
-        "vocabulary": ["0", "1", "+", "="],
-        "length": 9,
-        "parameters": 10,
-        "dataset": {"name": ABLATION.dataset, "digests": DATA},
-    }
-    files.write_json(folder / "config.json", config)
-    files.write_manifest(folder, of=NAME)
-    return folder
+    artifact = Artifact(
+        ABLATION,
+        vocabulary=["0", "1", "+", "="],
+        length=9,
+        parameters=1,
+        dataset_digests=DATA,
+        history=pd.DataFrame(rows, columns=history_columns()),
+        weights={seed: {"weight": torch.full((1,), weight)} for seed in SEEDS},
+    )
+    artifact.write(project / "models" / NAME)
+    return project / "models" / NAME
 
 
 def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:

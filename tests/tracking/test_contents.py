@@ -1,0 +1,58 @@
+"""Runs show the numbers of the files, and damaged files are refused in one line."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.params import Tracking, task
+from pipeline.tracking.ablations import sync
+from pipeline.tracking.contents import run_contents
+from pipeline.tracking.store import connect
+from pipeline.training.artifact import Artifact
+from tests.conftest import model
+from tests.tracking.written import ABLATION, synced, write_ablation, write_evaluation
+
+
+def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> None:
+    folder = write_ablation(tmp_path)
+    table = pd.read_csv(write_evaluation(folder)).assign(verdict="words", empty=float("nan"))
+    metrics = run_contents(Artifact.read(folder, task), table)[1].metrics
+    outcome = {"converged", "diverged", "steps", "steps_to_converge", "test_exact_match"}
+    assert set(metrics) == outcome | {"place_1", "stratum_0"}
+    assert metrics["stratum_0"] == 0.9
+
+
+def test_runs_are_those_of_the_ablation_as_it_was_trained(store: Tracking, tmp_path: Path) -> None:
+    changed = ABLATION.model_copy(update={"model": model(layers=5)})
+    sync(connect(store), changed, write_ablation(tmp_path), None)
+    assert {run.data.tags["layers"] for run in connect(store).find("ablation", ABLATION.name)} == {"2"}
+
+
+@pytest.mark.parametrize("missing", ["manifest.json", "config.json", "history.csv", "seed-2.safetensors"])
+def test_a_missing_file_is_refused(store: Tracking, tmp_path: Path, missing: str) -> None:
+    folder = write_ablation(tmp_path)
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=f"{missing}: no such file"):
+        synced(store, folder)
+
+
+def test_another_ablations_files_are_refused(store: Tracking, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nope-causal.*another"):
+        sync(connect(store), ABLATION.model_copy(update={"name": "another"}), write_ablation(tmp_path), None)
+
+
+@pytest.mark.parametrize("key", ["task", "model", "training", "dataset"])
+@pytest.mark.parametrize("damage", [None, 5, [], "word", {"odd": 1}])
+def test_a_configuration_of_another_version_is_refused_in_a_line(tmp_path: Path, key: str, damage: object) -> None:
+    folder = write_ablation(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    for other in (config | {key: damage}, {name: value for name, value in config.items() if name != key}):
+        files.write_json(folder / "config.json", other)
+        files.write_manifest(folder, of=ABLATION.name)
+        with pytest.raises(UserError, match=r"config\.json: ") as refusal:
+            Artifact.read(folder, task)
+        assert "\n" not in str(refusal.value)
