@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 from pipeline.dataset import Dataset
 from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, EngineName
 from pipeline.errors import RunError, UserError
-from pipeline.params import Ablation, Params
+from pipeline.params import Params
 from pipeline.reporting.search.results import SearchResults
 from pipeline.reporting.wording import plural
 from pipeline.search import space, table
@@ -49,7 +49,7 @@ class Driver:
 
         if not self.is_complete:
             self.work() if in_process else start([["--worker"]] * workers)
-        if not self.is_complete or not (trials := results(self.params, self.study).unconfirmed):
+        if not self.is_complete or not (trials := read_results(self.params, self.study).unconfirmed):
             return
         print(f"confirmation with fresh seeds of trials {', '.join(map(str, trials))}", file=sys.stderr)
         if in_process:
@@ -64,14 +64,15 @@ class Driver:
         return completed_trials(self.study) >= trials_required(self.params)
 
     def work(self) -> int:
-        """Run trials, show each in MLflow and report it on stderr; return how many this worker ran."""
+        """Run trials as one worker, show each in MLflow and report it on stderr; return how many it ran."""
         from pipeline.search.trial import train
         from pipeline.search.worker import Worker
 
         with exclusive_access(self.url):  # so that only one worker creates the parent run
             runs = self._mlflow_runs()
 
-        def report(trial: FrozenTrial, ablation: Ablation) -> None:
+        def report(_: optuna.Study, trial: FrozenTrial) -> None:
+            ablation = space.ablation(self.params, trial.params)
             runs.show(trial.number, ablation, trial.user_attrs, trial.values)
             result = table.Result(**trial.user_attrs["result"])
             known = ", known already" if "repeats" in trial.user_attrs else ""
@@ -93,13 +94,13 @@ class Driver:
         """
         from pipeline.search.trial import confirm
 
-        if trial not in (unconfirmed := results(self.params, self.study).unconfirmed):
+        if trial not in (unconfirmed := read_results(self.params, self.study).unconfirmed):
             raise UserError(f"--confirm: trial {trial} needs no confirmation (those that do: {unconfirmed or 'none'})")
         ablation = table.ablations_by_trial(self.params, self.study)[trial]
         runs = confirm(ablation, self.data, self.params.search.confirm, checkpoints=self.checkpoints)
         table.store_confirmation(self.study, trial, runs)
 
-    def finish(self, answer: SearchResults) -> None:
+    def finish(self, results: SearchResults) -> None:
         """Show in MLflow the trials that it lacks, and end the study's run.
 
         Raises:
@@ -108,15 +109,15 @@ class Driver:
         with exclusive_access(self.url):  # the first of many machines does it
             runs = self._mlflow_runs()
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-                runs.show(trial.number, answer.ablations[trial.number], trial.user_attrs, trial.values)
+                runs.show(trial.number, results.ablations[trial.number], trial.user_attrs, trial.values)
         complete = completed_trials(self.study)
-        if not self.is_complete or answer.unconfirmed:
+        if not self.is_complete or results.unconfirmed:
             raise RunError(
                 f"search: no worker is left, but {complete} of {trials_required(self.params)} trials are complete and "
-                f"{len(answer.unconfirmed)} wait for confirmation; the same command goes on"
+                f"{len(results.unconfirmed)} wait for confirmation; the same command goes on"
             )
-        confirmed = {f"confirmed_{trial}": float(runs["converged"].sum()) for trial, runs in answer.confirmed.items()}
-        runs.finish({"trials": complete, "retried": float(answer.trials["retries"].notna().sum())} | confirmed)
+        confirmed = {f"confirmed_{trial}": float(runs["converged"].sum()) for trial, runs in results.confirmed.items()}
+        runs.finish({"trials": complete, "retried": float(results.trials["retries"].notna().sum())} | confirmed)
 
     def _mlflow_runs(self) -> "TrialRuns":
         """The study's runs in MLflow; only one process at a time may open them."""
@@ -126,8 +127,8 @@ class Driver:
         return TrialRuns(self.params.tracking, self.study.study_name, str(self.study.user_attrs["begun"]), settings)
 
 
-def results(params: Params, study: optuna.Study) -> SearchResults:
-    """Results of the study so far, as its report uses them; without importances, which take seconds."""
+def read_results(params: Params, study: optuna.Study) -> SearchResults:
+    """Results of the study so far, without importances, which take seconds to compute."""
     ablations = table.ablations_by_trial(params, study)
     confirmed = table.confirmations(study, list(ablations), params.search.confirm)
     trials, required = table.trials(params, study), trials_required(params)

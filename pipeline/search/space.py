@@ -82,8 +82,8 @@ def study_name(params: Params) -> str:
     """
     without_influence = {"task", "trials", "confirm", "storage", "seed", "enumerate_up_to", "heartbeat"}
     search = params.search.model_dump(mode="json", exclude=without_influence)
-    first = ablation(params, extreme_choices(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
-    return f"search-{files.digest(json.dumps([search, first], sort_keys=True).encode())[:10]}"
+    example = ablation(params, extreme_choices(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
+    return f"search-{files.digest(json.dumps([search, example], sort_keys=True).encode())[:10]}"
 
 
 def _searched_fields(params: Params) -> dict[str, list[Any]]:

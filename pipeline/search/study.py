@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from statistics import mean
 
 import optuna
 import sqlalchemy
@@ -111,15 +110,6 @@ def trials_required(params: Params) -> int:
 def completed_trials(study: optuna.Study) -> int:
     """Number of trials that have a result."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
-
-def seconds_left(params: Params, study: optuna.Study, workers: int) -> float | None:
-    """Estimated seconds until the study ends, from the mean duration so far; None before the first trial has ended."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    seconds = [
-        trial.duration.total_seconds() for trial in trials if trial.duration and "repeats" not in trial.user_attrs
-    ]
-    return mean(seconds) * max(0, trials_required(params) - len(trials)) / workers if seconds else None
 
 
 def _sampler(params: Params, seed: int | None) -> BaseSampler:
@@ -232,5 +222,4 @@ def _connect_arguments(url: URL) -> dict[str, int]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0] or type(error).__name__

@@ -131,20 +131,20 @@ def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # imports scikit-learn
 
     evaluator = PedAnovaImportanceEvaluator(evaluate_on_local=False)
-    importances: dict[str, dict[str, float]] = {}
+    by_parameter: dict[str, dict[str, float]] = {}
     for index, objective in enumerate(study.metric_names or ()):
         sign = -1.0 if index == 0 else 1.0  # the evaluator takes low values for good ones
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about few trials, and about low values
             try:
                 target = partial(_signed_value, index=index, sign=sign)
-                by_parameter = get_param_importances(study, evaluator=evaluator, target=target)
+                of_objective = get_param_importances(study, evaluator=evaluator, target=target)
             except (ValueError, RuntimeError):
                 continue
-        for name, importance in by_parameter.items():
-            importances.setdefault(name, {})[objective] = round(float(importance), 9)
+        for name, importance in of_objective.items():
+            by_parameter.setdefault(name, {})[objective] = round(float(importance), 9)
     # Optuna's order of equal values, and of the terms that it sums, changes from process to process
-    return dict(sorted(importances.items(), key=lambda item: (*(-value for value in item[1].values()), item[0])))
+    return dict(sorted(by_parameter.items(), key=lambda item: (*(-value for value in item[1].values()), item[0])))
 
 
 def _signed_value(trial: FrozenTrial, index: int, sign: float) -> float:

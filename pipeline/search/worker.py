@@ -32,7 +32,7 @@ from pipeline.search.trial import train
 MOST_FAILURES = 3
 """Consecutive failures of the storage that a worker tolerates."""
 Train = Callable[[Ablation, Dataset, Search], tuple[Result, Records]]
-OnTrial = Callable[[FrozenTrial, Ablation], None]
+OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 
 
 @contextmanager
@@ -80,7 +80,7 @@ class Worker:
     study: optuna.Study
     url: URL
     data: Dataset
-    on_trial: OnTrial = lambda trial, ablation: None
+    on_trial: OnTrial = lambda study, trial: None
     """Called after each trial that this worker ran."""
     train: Train = train
 
@@ -109,7 +109,6 @@ class Worker:
 
     def _take_turn(self) -> Literal["ran a trial", "waited", "study complete"]:
         """Run a trial if the study needs one; else put trials of dead workers back into the queue."""
-        self.ablation: Ablation | None = None
         self.is_lost = False  # True: another worker requeued the trial, because the storage was away for too long
         # Ctrl-C between two of Optuna's writes would leave a trial that is never run
         with deferred_interrupts() as self.allow_interrupts, ExitStack() as self.lock:
@@ -126,7 +125,7 @@ class Worker:
     def _run_trial(self) -> Literal["ran a trial", "waited"]:
         try:
             with ignore_experimental_warnings():
-                self.study.optimize(self._objective, n_trials=1, callbacks=[self._callback])
+                self.study.optimize(self._objective, n_trials=1, callbacks=[self.on_trial])
         except ValueError:  # Optuna raises it for a trial that has ended already
             if not self.is_lost:
                 raise
@@ -139,9 +138,8 @@ class Worker:
                 self.lock.close()
             choices = space.suggest(trial, self.params)
             self.lock.close()
-            self.ablation = space.ablation(self.params, choices)
             with self.allow_interrupts():
-                result, attributes = self._result(trial, self.ablation)
+                result, attributes = self._result(trial, space.ablation(self.params, choices))
             for name, value in {"result": asdict(result), **attributes}.items():
                 trial.set_user_attr(name, value)
             trial.set_constraint("diverged", float(result.diverged))
@@ -149,10 +147,6 @@ class Worker:
             self._requeue(trial)
             raise
         return result.values
-
-    def _callback(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if self.ablation is not None and trial.state == TrialState.COMPLETE:
-            self.on_trial(trial, self.ablation)
 
     def _requeue(self, trial: optuna.Trial) -> None:
         """Put the trial back into the queue, unless another worker did."""

@@ -9,8 +9,8 @@ from pipeline.engines import EngineName, machine
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.reporting.search.results import READY, SearchResults
-from pipeline.search import driver, table
-from pipeline.search.driver import Driver
+from pipeline.search import table
+from pipeline.search.driver import Driver, read_results
 from pipeline.search.promote import ablation_entry, yaml_line
 from pipeline.search.promote import promote as add_to_params
 from pipeline.search.study import (
@@ -18,7 +18,6 @@ from pipeline.search.study import (
     load_study,
     open_study,
     report_storage_failure,
-    seconds_left,
     storage_url,
     trials_required,
 )
@@ -37,28 +36,23 @@ def run(params: Params, *, workers: int | None, engine: EngineName, gpus: float 
         UserError: there is no dataset or no storage, or the space allows no valid model.
         RunError: the storage went away, or the workers ended before the study was complete.
     """
-    searching = _driver(params, seeded=True)
-    study, url = searching.study, searching.url
-    count = workers or machine.capacity(gpus)
-    left = seconds_left(params, study, count)
-    print(
-        f"study {study.study_name}: {completed_trials(study)} of {trials_required(params)} trials, in "
-        f"{url.render_as_string(hide_password=True)}; time left: "
-        f"{'known after the first trial' if left is None else f'about {left / 60:.0f} min'}"
-    )
+    driver = _driver(params, seeded=True)
+    study, url = driver.study, driver.url
+    shown_url = url.render_as_string(hide_password=True)
+    print(f"study {study.study_name}: {completed_trials(study)} of {trials_required(params)} trials, in {shown_url}")
     with report_storage_failure(url):
-        searching.run(workers=count, engine=engine, gpus=gpus)
-        answer = replace(driver.results(params, study), importances=table.importances(study))
-        _write(answer)
-        searching.finish(answer)
+        driver.run(workers=workers or machine.capacity(gpus), engine=engine, gpus=gpus)
+        results = replace(read_results(params, study), importances=table.importances(study))
+        _write(results)
+        driver.finish(results)
     print(f"The answer: {FOLDER / 'index.html'}")
 
 
 def run_worker(params: Params) -> None:
     """Take part in a study, from any machine that reaches its storage, until it is complete."""
-    searching = _driver(params)
-    with report_storage_failure(searching.url):
-        trials = searching.work()
+    driver = _driver(params)
+    with report_storage_failure(driver.url):
+        trials = driver.work()
     print(f"worker: {trials} trials", file=sys.stderr)
 
 
@@ -68,9 +62,9 @@ def run_confirmation(params: Params, trial: int) -> None:
     Raises:
         UserError: the trial is not among those to be confirmed.
     """
-    searching = _driver(params)
-    with report_storage_failure(searching.url):
-        searching.confirm(trial)
+    driver = _driver(params)
+    with report_storage_failure(driver.url):
+        driver.confirm(trial)
 
 
 def promote(params: Params, best: int) -> None:
@@ -80,10 +74,10 @@ def promote(params: Params, best: int) -> None:
         UserError: there is no study yet, no trial of it is complete, or another ablation has a name of theirs.
     """
     study = load_study(params, storage_url(params.search, FOLDER.resolve()))
-    answer = driver.results(params, study)
-    if answer.evidence.empty:
+    results = read_results(params, study)
+    if results.evidence.empty:
         raise UserError(f"study {study.study_name}: no trial is complete; `python -m pipeline search` goes on")
-    names = add_to_params(params, [answer.ablation(trial) for _, trial in answer.ranked().head(best).iterrows()])
+    names = add_to_params(params, [results.ablation(trial) for _, trial in results.ranked().head(best).iterrows()])
     print(f"added to params.yaml: {', '.join(names) or 'nothing new'}; `python -m pipeline repro` trains them")
 
 
@@ -93,19 +87,19 @@ def _driver(params: Params, *, seeded: bool = False) -> Driver:
     return Driver(params, open_study(params, url, seeded=seeded), url, data, CHECKPOINTS / "search")
 
 
-def _write(answer: SearchResults) -> None:
+def _write(results: SearchResults) -> None:
     """Write all of `reports/search/` except the storage; `index.html` last."""
     from pipeline.reporting import page  # imports matplotlib
     from pipeline.reporting.claims import Claims
     from pipeline.reporting.search import report
 
-    best = [answer.ablation(trial) for _, trial in answer.ranked().head(READY).iterrows()]
-    entries = [yaml_line(*ablation_entry(ablation, answer.params)) for ablation in best]
-    claims = report.claims(answer)
-    content, images = report.page(answer, claims, entries), report.images(answer)
-    for name, rows in answer.tables.items():
+    best = [results.ablation(trial) for _, trial in results.ranked().head(READY).iterrows()]
+    entries = [yaml_line(*ablation_entry(ablation, results.params)) for ablation in best]
+    claims = report.claims(results)
+    content, images = report.page(results, claims, entries), report.images(results)
+    for name, rows in results.tables.items():
         files.write_csv(FOLDER / name, rows)
-    files.write_json(FOLDER / "claims.json", Claims(claims=report.record(answer, claims)).model_dump())
+    files.write_json(FOLDER / "claims.json", Claims(claims=report.record(results, claims)).model_dump())
     files.write_text(FOLDER / "ablations.yaml", "".join(f"{entry}\n" for entry in entries))
     shutil.rmtree(FOLDER / "figures", ignore_errors=True)  # may hold figures of an earlier report
     for name, image in images.items():

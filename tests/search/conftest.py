@@ -14,11 +14,17 @@ from pipeline.search.study import VARIABLE
 from pipeline.stages import search
 from pipeline.tasks.catalogue import problems
 from tests.conftest import PRESETS
+from tests.faults.postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]  # fixtures
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> URL:
-    """Address of an empty database."""
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.faults)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """Address of an empty database of each kind."""
+    if request.param == "postgresql":
+        url: URL = request.getfixturevalue("postgres_url")
+        return url
     return make_url(f"sqlite:///{tmp_path / 'study.db'}")
 
 

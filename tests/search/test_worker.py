@@ -1,4 +1,4 @@
-"""Workers and the study they share. `tests/faults/test_search.py` runs the tests that use `url` on PostgreSQL, too."""
+"""Workers and the study they share, on every storage."""
 
 import os
 import signal
@@ -168,7 +168,8 @@ def test_a_trial_that_was_stopped_resumes_and_gives_the_same_result(
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_divergence_is_a_finite_result_and_a_violated_constraint(cheap: Params, data: Dataset, url: URL) -> None:
+def test_divergence_is_a_finite_result_and_a_violated_constraint(cheap: Params, data: Dataset, tmp_path: Path) -> None:
+    url = make_url(f"sqlite:///{tmp_path}/study.db")
     params = changed(cheap, trials=1, space={"learning_rate": [1e30], "optimizer": ["adamw"]})
     params = params.model_copy(
         update={"training": params.training.model_copy(update={"schedule": "constant", "gradient_clip": None})}
