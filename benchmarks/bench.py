@@ -26,6 +26,7 @@ from plain import PlainTraining
 from ruamel.yaml import YAML
 
 from pipeline import dataset
+from pipeline.environment import keep_freed_memory
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import MeasurementInput, random_rows
 from pipeline.params import Ablation, read
@@ -34,7 +35,6 @@ from pipeline.training.data import PopulationData
 from pipeline.training.module import member_losses
 from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms
 from pipeline.training.population import Population, initial_model
-from pipeline.training.processor import keep_freed_memory
 
 PROJECT = Path(__file__).parent.parent
 RUNS = (1, 2, 4, 8, 16, 32, 64)

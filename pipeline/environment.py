@@ -1,8 +1,13 @@
-"""Settings of the process that commands run in: garbage collection and processor instructions."""
+"""Settings of the process that commands run in: garbage, processor instructions, threads, memory and warnings."""
 
 import atexit
+import ctypes
 import gc
+import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 GARBAGE_THRESHOLD = 100_000
@@ -10,6 +15,14 @@ GARBAGE_THRESHOLD = 100_000
 WITHOUT_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 """Environment variables that torch and oneDNN read before their first computation."""
 CPUINFO = Path("/proc/cpuinfo")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Numbers of two settings of `mallopt`, from glibc's malloc.h."""
+LIGHTNING_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*LeafSpec.*",  # a deprecated function of torch that Lightning uses
+    ".*GPU available but not used.*",
+    ".*`srun` command is available.*",
+)
 
 
 def prepare_process() -> None:
@@ -42,3 +55,35 @@ def disable_avx512() -> None:
     if "avx512f" in flags:
         for name, value in WITHOUT_AVX512.items():
             os.environ.setdefault(name, value)
+
+
+@contextmanager
+def limit_threads(count: int) -> Iterator[None]:
+    """Let torch compute with `count` threads inside the context, because the last digits of a result depend on it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> None:
+    """Make the C library (only glibc can) keep freed memory for the next training step.
+
+    Otherwise it returns large blocks to the system. Getting them back, page by page, took a tenth (causal attention) to
+    a quarter (full attention) of a step.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def silence_lightning() -> None:
+    """Hide Lightning's log of devices, and its advice on data loaders: here batches are only indices."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in LIGHTNING_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

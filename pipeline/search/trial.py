@@ -51,7 +51,7 @@ def train(
     """
     rule = GiveUp(ablation.training.steps, search.give_up_at, search.give_up_below)
     with _resuming(checkpoints, ablation, data) as kept:
-        trained = fit(ablation, data, callbacks=[rule], kept=kept)
+        trained = fit(ablation, data, callbacks=[rule], checkpoints=kept)
     history = trained.history
     convergence = Convergence.of(ablation)
     runs = run_outcomes(history, convergence)
@@ -75,7 +75,7 @@ def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoi
     training = ablation.training.model_copy(update={"seeds": list(seeds)})
     reseeded = ablation.model_copy(update={"training": training})
     with _resuming(checkpoints, reseeded, data) as kept:
-        trained = fit(reseeded, data, kept=kept)
+        trained = fit(reseeded, data, checkpoints=kept)
     convergence = Convergence.of(reseeded)
     runs = run_outcomes(trained.history, convergence).astype(object)
     runs["score"] = convergence.score.share(runs.pop(convergence.column))

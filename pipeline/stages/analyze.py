@@ -15,7 +15,7 @@ from pipeline.params import Params
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import ANALYSIS, DATA, MODELS
 from pipeline.training.artifact import Artifact, read_trained_on
-from pipeline.training.convergence import Convergence, kept_steps
+from pipeline.training.convergence import Convergence, steps_of_kept_weights
 from pipeline.training.population import initial_model
 from pipeline.transformer.model import Transformer
 
@@ -70,7 +70,7 @@ def _labelled(table: pd.DataFrame, name: str, moment: TrainingPoint) -> pd.DataF
 
 def _members(artifact: Artifact, inputs: dict[str, Any]) -> Iterator[tuple[TrainingPoint, Transformer]]:
     """Models of every seed in the order of training: initial, snapshots, trained."""
-    trained_steps = kept_steps(artifact.history, Convergence.of(artifact.ablation))
+    trained_steps = steps_of_kept_weights(artifact.history, Convergence.of(artifact.ablation))
     for seed in artifact.weights:
         initial = initial_model(artifact.ablation.model, seed=seed, **inputs)
         yield TrainingPoint(seed, 0, 0), initial.eval()

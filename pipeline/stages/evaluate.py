@@ -7,6 +7,7 @@ import torch
 
 from pipeline import dataset, files, switches
 from pipeline.dataset import Dataset
+from pipeline.environment import limit_threads
 from pipeline.measurement import accuracy
 from pipeline.measurement.bits import bits
 from pipeline.params import Params
@@ -17,7 +18,6 @@ from pipeline.tasks.catalogue import problems
 from pipeline.tracking.ablations import record
 from pipeline.training.artifact import read_trained_on
 from pipeline.training.convergence import Convergence, run_outcomes
-from pipeline.training.processor import limit_threads
 from pipeline.transformer.model import Transformer
 
 

@@ -89,7 +89,7 @@ def state(module: LightningModule) -> str:
 def converged(module: LightningModule) -> str:
     """How many members have converged, and of how many; nothing where nobody can."""
     assert isinstance(module, PopulationModule)
-    if module.convergence.at is None:
+    if module.convergence.threshold is None:
         return ""
     ends = run_outcomes(pd.DataFrame(module.history), module.convergence) if module.history else None
     reached = 0 if ends is None else int(ends["converged"].sum())

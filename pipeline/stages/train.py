@@ -22,8 +22,10 @@ def run(params: Params, name: str, watching: Sequence[Callback] = ()) -> None:
     ablation = params.ablation(name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     with LiveRuns(params.tracking, ablation, data.digests) as live:
-        with Checkpoints(CHECKPOINTS / name, ablation, data.digests) as kept:
+        with Checkpoints(CHECKPOINTS / name, ablation, data.digests) as checkpoints:
             callbacks = [ShowProgress(), *watching]
-            artifact = fit(ablation, data, on_evaluation=live.log_evaluation, callbacks=callbacks, kept=kept)
+            artifact = fit(
+                ablation, data, on_evaluation=live.log_evaluation, callbacks=callbacks, checkpoints=checkpoints
+            )
             artifact.write(MODELS / name)
         live.record(MODELS / name)

@@ -85,10 +85,10 @@ def describe_outcomes(ablation: Ablation, outcomes: pd.DataFrame) -> str:
     """How many seeds converged, their test scores, and what the ablation is, in Markdown."""
     rule, sentences = Convergence.of(ablation), []
     bound = "at least" if rule.score.higher_is_better else "at most"
-    if rule.at is not None:
+    if rule.threshold is not None:
         sentences.append(
             f"**{int(outcomes['converged'].sum())} of {len(outcomes)} seeds converged** "
-            f"(validation {rule.score.words}: {bound} {rule.at})."
+            f"(validation {rule.score.words}: {bound} {rule.threshold})."
         )
     if rule.score.column("test") in outcomes:
         test = outcomes[rule.score.column("test")]

@@ -1,12 +1,16 @@
-"""A training that was killed goes on from its last checkpoint, and ends as if nothing had happened.
+"""Checkpoints, from which a killed training resumes and ends with the same bits as if it had never been killed.
 
-Checkpoints lie outside of what DVC makes, because DVC removes that before it runs a stage. A folder holds those of one
-training: of this ablation, this dataset and this code; what is another training has another folder. Nothing in them is
-executed (`weights_only`), and what is altered or half-written is not used.
+They lie outside the outputs of DVC, because DVC deletes outputs before it runs a stage. A folder holds the checkpoints
+of one ablation, dataset and version of the code, so that nothing else resumes from them. Reading one executes no code
+(`weights_only`), and one that is altered or incomplete is ignored.
+
+Lightning's `ModelCheckpoint` does not serve: it saves at fixed intervals instead of a share of the time, also between a
+step and its evaluation, which is then lost on resuming, and it stops training when the disk is full.
 """
 
 import io
 import json
+import math
 import shutil
 import sys
 import time
@@ -23,128 +27,121 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pipeline import files
 from pipeline.params import Ablation
 
-SHARE = 0.02
-"""Of the time of a training that its checkpoints may take."""
+TIME_SHARE = 0.02
+"""Largest share of the training time that goes into writing checkpoints."""
 KEPT = 2
+"""Number of checkpoints kept: if the newest is damaged, training resumes from the one before."""
 CODE = Path(__file__).parents[1]
-RUN = ("training", "transformer", "dataset", "params", "tasks")
-"""The folders of code that decide what a training gives."""
+TRAINING_CODE = ("training/*.py", "transformer/*.py", "params/*.py", "tasks/*.py", "dataset.py", "environment.py")
+"""Files below `pipeline/` that decide the result of a training."""
 
 
-def training_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
-    """What a checkpoint must be of to be gone on from: the ablation, the dataset's files, the code, and torch."""
-    code = [files.digest(path.read_bytes()) for part in RUN for path in sorted((CODE / part).rglob("*.py"))]
-    said = [ablation.model_dump(mode="json"), dict(digests), code, torch.__version__]
-    return files.digest(json.dumps(said, sort_keys=True).encode())[:16]
+def training_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> str:
+    """Digest of all that decides the result of a training: ablation, dataset, code and version of torch."""
+    code = [files.digest(path.read_bytes()) for pattern in TRAINING_CODE for path in sorted(CODE.glob(pattern))]
+    inputs = [ablation.model_dump(mode="json"), dict(dataset_digests), code, torch.__version__]
+    return files.digest(json.dumps(inputs, sort_keys=True).encode())[:16]
 
 
-class Checkpoints:
-    """The checkpoints of one training, for the one process that holds their folder. Use as a context, until what was
-    trained is safe: what is left is removed when it ends well.
+class Checkpoints(Callback):
+    """Writes the checkpoints of one training. As a context, it deletes them when it ends without an error.
+
+    Only one process at a time writes the checkpoints of a training. A second one trains without, and so does one that
+    cannot write to the disk.
 
     Args:
-        folder: of the ablation.
-        ablation, digests: what is trained, and on what.
+        folder: holds the checkpoints of every training of this ablation.
+        ablation, dataset_digests: what is trained, and on which files.
     """
 
-    def __init__(self, folder: Path, ablation: Ablation, digests: Mapping[str, str]) -> None:
-        name = training_digest(ablation, digests)
-        self.ablation, self.folder = folder, folder / name
+    def __init__(self, folder: Path, ablation: Ablation, dataset_digests: Mapping[str, str]) -> None:
+        name = training_digest(ablation, dataset_digests)
+        self.folder = folder / name
         self.lock = FileLock(folder / f"{name}.lock")
-        self.mine = False
+        self.next_at = math.inf
+        """When the next checkpoint may be written, in seconds of `time.monotonic`."""
 
     def __enter__(self) -> "Checkpoints":
         try:
-            self.ablation.mkdir(parents=True, exist_ok=True)
             self.lock.acquire(blocking=False)
-            self.mine = True
-        except Timeout:  # another process trains the same
-            self.mine = False
+            self.next_at = time.monotonic()
+        except Timeout:
+            pass  # another process runs the same training
         except OSError as error:
-            _warn(self.ablation, error)
+            self._disable(error)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.mine:
-            if kind is None:
+        if self.lock.is_locked:
+            if error_type is None:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self.lock.release()
 
     @property
-    def last(self) -> Path | None:
-        """The newest that is whole."""
-        return next(filter(_is_whole, reversed(self._all())), None) if self.mine else None
+    def newest(self) -> Path | None:
+        """The newest checkpoint that is whole and unaltered; None without one, or if another process writes them."""
+        return next(filter(_is_intact, reversed(self._all())), None) if self.lock.is_locked else None
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        """Write a checkpoint if it is time, unless an evaluation or a snapshot follows this step."""
+        population: Any = module
+        step, started = trainer.global_step, time.monotonic()
+        followed = step % population.ablation.training.evaluate_every == 0 or step in population.snapshot_steps
+        if started < self.next_at or followed:
+            return
+        try:
+            trainer.save_checkpoint(self.path(step))
+            for old in self._all()[:-KEPT]:
+                _digest_file(old).unlink(missing_ok=True)
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            self._disable(error)
+        else:
+            ended = time.monotonic()
+            self.next_at = ended + (ended - started) / TIME_SHARE
 
     def path(self, step: int) -> Path:
-        """Of the checkpoint after that many steps."""
+        """File of the checkpoint after `step` steps."""
         return self.folder / f"step-{step:09d}.ckpt"
-
-    def remove_old(self) -> None:
-        """All but the newest."""
-        for path in self._all()[:-KEPT]:
-            for one in (_digest(path), path):
-                one.unlink(missing_ok=True)
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.ckpt"))
 
-
-def _warn(folder: Path, error: OSError) -> None:
-    print(f"warning: no checkpoint can be kept in {folder} ({error.strerror}); training goes on", file=sys.stderr)
-
-
-def _digest(path: Path) -> Path:
-    return path.with_suffix(".sha256")
+    def _disable(self, error: OSError) -> None:
+        self.next_at = math.inf
+        where = self.folder.parent
+        print(f"warning: no checkpoint can be kept in {where} ({error.strerror}); training goes on", file=sys.stderr)
 
 
-def _is_whole(path: Path) -> bool:
+def _digest_file(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(".sha256")
+
+
+def _is_intact(checkpoint: Path) -> bool:
     try:
-        return _digest(path).read_text() == files.digest(path.read_bytes())
+        return _digest_file(checkpoint).read_text() == files.digest(checkpoint.read_bytes())
     except OSError:
         return False
 
 
 class DurableIO(CheckpointIO):
-    """Lightning's checkpoints as files that are there whole or not at all, each with its digest beside it, written
-    last. (Lightning's own writer leaves a truncated file over a good one when the disk is full.)"""
+    """Writes each of Lightning's checkpoints as a whole or not at all, and then a file with its digest.
+
+    Lightning's own writer replaces a good checkpoint by a truncated one when the disk is full.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         files.write_bytes(Path(path), buffer.getvalue())
-        files.write_text(_digest(Path(path)), files.digest(buffer.getvalue()))
+        files.write_text(_digest_file(Path(path)), files.digest(buffer.getvalue()))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        content = io.BytesIO(files.read_verified(Path(path), _digest(Path(path)).read_text(), made_by="train"))
+        content = io.BytesIO(files.read_verified(Path(path), _digest_file(Path(path)).read_text(), made_by="train"))
         loaded: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
         return loaded
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-
-
-class KeepCheckpoints(Callback):
-    """Writes one as often as its time allows, after a step that nothing follows: no evaluation, and no snapshot. A disk
-    that is full costs a line, and no training."""
-
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self.checkpoints = checkpoints
-        self.next_at = time.monotonic()
-        self.failed = not checkpoints.mine
-
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        population: Any = module
-        step, begun = trainer.global_step, time.monotonic()
-        followed = step % population.ablation.training.evaluate_every == 0 or step in population.snapshot_steps
-        if self.failed or begun < self.next_at or followed:
-            return
-        try:
-            trainer.save_checkpoint(self.checkpoints.path(step))
-            self.checkpoints.remove_old()
-        except OSError as error:
-            self.failed = True
-            _warn(self.checkpoints.folder, error)
-        ended = time.monotonic()
-        self.next_at = ended + (ended - begun) / SHARE

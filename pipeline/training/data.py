@@ -1,4 +1,4 @@
-"""The data module: the dataset lives on the device as tensors, and a batch is a table of row numbers."""
+"""The data module. All examples lie on the device as tensors; a batch holds the indices of its examples."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,20 +13,22 @@ from pipeline.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.params import Training
 
-VALIDATION_ROWS = 1024
-"""Rows of one validation batch: bounds the memory of an evaluation."""
+VALIDATION_BATCH = 1024
+"""Examples in a validation batch; bounds the memory of an evaluation."""
 
 
 class BatchOrder:
-    """Endless batches of row numbers `[member, batch]`: every member reads every epoch in an order of its own, which
-    depends on its seed alone. What does not fill a batch at the end of an epoch is left for the next shuffle."""
+    """Endless batches of example indices `[member, batch]`. Each epoch is a permutation that depends on the seed alone.
 
-    def __init__(self, rows: int, batch_size: int, seeds: list[int]) -> None:
-        if batch_size > rows:
-            raise UserError(f"training.batch_size: {batch_size} is more than the {rows} training examples")
-        self.rows, self.batch_size, self.seeds = rows, batch_size, seeds
+    The last examples of an epoch are left out if they do not fill a batch.
+    """
+
+    def __init__(self, examples: int, batch_size: int, seeds: list[int]) -> None:
+        if batch_size > examples:
+            raise UserError(f"training.batch_size: {batch_size} is more than the {examples} training examples")
+        self.examples, self.batch_size, self.seeds = examples, batch_size, seeds
         self.start = 0
-        """How many batches were read before."""
+        """Number of batches to skip; not 0 when a training resumes."""
 
     def __iter__(self) -> Iterator[Int[Tensor, "member batch"]]:
         return itertools.islice(self._batches(), self.start, None)
@@ -34,23 +36,23 @@ class BatchOrder:
     def _batches(self) -> Iterator[Int[Tensor, "member batch"]]:
         generators = [np.random.default_rng(seed) for seed in self.seeds]
         while True:
-            epoch = torch.from_numpy(np.stack([generator.permutation(self.rows) for generator in generators]))
-            for start in range(0, self.rows - self.batch_size + 1, self.batch_size):
+            epoch = torch.from_numpy(np.stack([generator.permutation(self.examples) for generator in generators]))
+            for start in range(0, self.examples - self.batch_size + 1, self.batch_size):
                 yield epoch[:, start : start + self.batch_size]
 
 
 class ValidationBatches:
-    """All row numbers, once, in batches of `VALIDATION_ROWS`. (A plain list Lightning would take for loaders.)"""
+    """Indices of all examples, in batches of `VALIDATION_BATCH`. (Lightning would take a list for several loaders.)"""
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, examples: int) -> None:
+        self.examples = examples
 
     def __iter__(self) -> Iterator[Int[Tensor, " batch"]]:
-        return iter(torch.arange(self.rows).split(VALIDATION_ROWS))
+        return iter(torch.arange(self.examples).split(VALIDATION_BATCH))
 
 
 class PopulationData(LightningDataModule):
-    """Row numbers for Lightning's loops; the rows themselves are `training` and `validation`."""
+    """Gives Lightning's loops the indices of examples; the examples are in `training` and `validation`."""
 
     def __init__(self, dataset: Dataset, training: Training) -> None:
         super().__init__()

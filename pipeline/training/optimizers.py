@@ -1,7 +1,7 @@
-"""Optimizers for stacked members: AdamW, and Muon for the hidden matrices with AdamW for the rest, as one object.
+"""Optimizers of a population: AdamW alone, or Muon for the hidden matrices and AdamW for all other parameters.
 
-AdamW works on each number alone, so that stacking changes nothing. Muon works on whole matrices, so that its
-Newton-Schulz iteration is batched here over members (and over layers of equal shape).
+AdamW treats every number alone, so stacking members changes nothing. Muon treats whole matrices, so its Newton-Schulz
+iteration is batched here over members and over layers of equal shape.
 """
 
 import math
@@ -23,16 +23,17 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 SMALLEST_NORM = 1e-7
 PRECISION = {"cuda": torch.bfloat16}
-"""What the iteration is computed in, by device; elsewhere in float32: many processors take ten times as long to
-multiply in bfloat16."""
+"""Device -> precision of the Newton-Schulz iteration; else float32, because many processors multiply in bfloat16 ten
+times slower."""
 
 ADAM_EPSILON = 1e-8
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Groups with `algorithm: muon` hold stacked matrices `[member, rows, columns]`, those with `adamw` anything.
+    """Muon on the parameter groups with `algorithm: muon`, AdamW on those with `algorithm: adamw`.
 
-    On every member it equals `torch.optim.Muon` (with its default settings) and `torch.optim.AdamW`.
+    Muon's parameters are stacked matrices `[member, rows, columns]`. For every member the result equals that of
+    `torch.optim.Muon` (with its default settings) and of `torch.optim.AdamW`.
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
@@ -53,7 +54,7 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _step_muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        alike: dict[tuple[int, ...], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+        by_shape: dict[tuple[int, ...], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
@@ -64,8 +65,8 @@ class MuonAdamW(torch.optim.Optimizer):
             update = gradient.lerp(momentum, MOMENTUM).to(PRECISION.get(gradient.device.type, torch.float32))
             rows, columns = update.shape[-2:]
             wide = update.transpose(-2, -1) if rows > columns else update
-            alike[tuple(wide.shape[-2:])].append((parameter, wide))
-        for pairs in alike.values():
+            by_shape[tuple(wide.shape[-2:])].append((parameter, wide))
+        for pairs in by_shape.values():
             updates = orthogonalised(torch.cat([wide for _, wide in pairs]))
             members = len(pairs[0][1])
             for (parameter, _), wide in zip(pairs, updates.split(members), strict=True):
@@ -104,8 +105,10 @@ class MuonAdamW(torch.optim.Optimizer):
 def orthogonalised(
     wide: Float[Tensor, "matrices rows columns"],
 ) -> Float[Tensor, "matrices rows columns"]:
-    """Each matrix (no taller than wide) moved towards the nearest with orthonormal rows (five quintic
-    Newton-Schulz iterations, which leave the singular values between about 0.5 and 1.5)."""
+    """Move each matrix (no taller than wide) towards the nearest one with orthonormal rows.
+
+    Five quintic Newton-Schulz iterations leave its singular values between about 0.5 and 1.5.
+    """
     a, b, c = NEWTON_SCHULZ
     x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=SMALLEST_NORM)
     for _ in range(NEWTON_SCHULZ_STEPS):
@@ -116,28 +119,31 @@ def orthogonalised(
 
 
 class ParametersByKind(NamedTuple):
-    """A population's parameters by kind."""
+    """Parameters of a population, grouped by how they are optimized."""
 
     hidden: list[nn.Parameter]
-    """Matrices of the layers."""
+    """Matrices inside the layers."""
     embeddings: list[nn.Parameter]
-    """The other matrices."""
+    """All other matrices."""
     vectors: list[nn.Parameter]
-    """Scales and shifts of the norms, on which no weight decay acts."""
+    """Scales and shifts of the norms, which get no weight decay."""
 
 
 def parameters_by_kind(population: Population) -> ParametersByKind:
-    """The parameters of a population, by kind."""
-    found = ParametersByKind([], [], [])
+    """Group the parameters of a population."""
+    groups = ParametersByKind([], [], [])
     for name, parameter in population.weights.items():
-        matrix = parameter.ndim == 3
-        kind = found.hidden if matrix and name.startswith("blocks.") else found.embeddings if matrix else found.vectors
-        kind.append(parameter)
-    return found
+        if parameter.ndim < 3:
+            groups.vectors.append(parameter)
+        elif name.startswith("blocks."):
+            groups.hidden.append(parameter)
+        else:
+            groups.embeddings.append(parameter)
+    return groups
 
 
 def adamw_only(population: Population, training: Training) -> torch.optim.Optimizer:
-    """AdamW for everything."""
+    """Build AdamW for all parameters."""
     hidden, embeddings, vectors = parameters_by_kind(population)
     return torch.optim.AdamW(
         [
@@ -152,7 +158,7 @@ def adamw_only(population: Population, training: Training) -> torch.optim.Optimi
 
 
 def muon_with_adamw(population: Population, training: Training) -> torch.optim.Optimizer:
-    """Muon for the hidden matrices, AdamW for the rest."""
+    """Build Muon for the hidden matrices and AdamW for all other parameters."""
     hidden, embeddings, vectors = parameters_by_kind(population)
     decay = training.weight_decay
     rest = {"algorithm": "adamw", "lr": training.adamw_learning_rate, "betas": training.betas}
@@ -169,17 +175,20 @@ OPTIMIZERS: dict[str, Callable[[Population, Training], torch.optim.Optimizer]] =
     "adamw": adamw_only,
     "muon": muon_with_adamw,
 }
-"""`training.optimizer` -> what it builds. The state of each parameter leads with the member axis, where it has one."""
+"""`training.optimizer` -> its builder. State that is stacked like its parameter leads with the member axis."""
 
 
 def build_optimizer(population: Population, training: Training) -> torch.optim.Optimizer:
-    """The optimizer of an ablation."""
+    """Build the optimizer that `training` names."""
     return OPTIMIZERS[training.optimizer](population, training)
 
 
 def learning_rate_factor(step: int, training: Training) -> float:
-    """The share of the highest learning rate in force at `step` (counted from 0): linear warm-up, then constant or
-    a half cosine down to `final_learning_rate`, which is in force from the last of `decay_steps` on."""
+    """Compute the learning rate at `step` (counted from 0) as a share of the highest one.
+
+    It warms up linearly and then stays constant or falls as half a cosine to `final_learning_rate`, which it reaches at
+    the last of `decay_steps`.
+    """
     if step < training.warmup_steps:
         return (step + 1) / training.warmup_steps
     if training.schedule == "constant":
@@ -191,7 +200,7 @@ def learning_rate_factor(step: int, training: Training) -> float:
 
 
 def gradient_norms(population: Population) -> Float[Tensor, " member"]:
-    """Euclidean norm of each member's whole gradient."""
+    """Euclidean norm of the whole gradient of each member."""
     squares = [
         parameter.grad.flatten(1).float().square().sum(1)
         for parameter in population.stacked
@@ -200,10 +209,10 @@ def gradient_norms(population: Population) -> Float[Tensor, " member"]:
     return torch.stack(squares).sum(0).sqrt()
 
 
-def clip_gradients(population: Population, norms: Float[Tensor, " member"], largest: float) -> None:
-    """Scale down the gradient of each member whose norm is over `largest`, as torch's `clip_grad_norm_` would for
-    that member alone; a norm that is not finite spoils its own member only."""
-    factor = (largest / (norms + 1e-6)).clamp(max=1.0)
+def clip_gradients(population: Population, norms: Float[Tensor, " member"], max_norm: float) -> None:
+    """Scale down the gradient of each member whose norm exceeds `max_norm`, as torch's `clip_grad_norm_` does for one
+    model; a norm that is not finite affects only its own member."""
+    factor = (max_norm / (norms + 1e-6)).clamp(max=1.0)
     for parameter in population.stacked:
         if parameter.grad is not None:
             parameter.grad.mul_(factor.view(-1, *[1] * (parameter.ndim - 1)))

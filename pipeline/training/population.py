@@ -1,7 +1,7 @@
-"""Many members, one program: models of equal shape, stacked on a leading `member` axis.
+"""Population: models of equal shape, stacked on a leading `member` axis and trained by one batched program.
 
-On a GPU one small model leaves the chip idle, a hundred fill it. Each member has its own initialisation, its own
-batches and its own random stream, and does not feel its neighbours.
+One small model leaves a GPU idle, a hundred fill it. Each member has its own initialisation, batches and random
+numbers, and computes what it would compute alone.
 """
 
 from collections.abc import Sequence
@@ -18,38 +18,37 @@ from pipeline.transformer.model import Transformer
 
 
 def initial_model(config: Model, *, seed: int, **inputs: Any) -> Transformer:
-    """The member that `seed` stands for, before training: the same whether it is built alone or in company. `inputs`:
-    what a transformer must know of them."""
+    """Return the model of a seed before training. `inputs` are the other arguments of `Transformer`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Transformer(config, **inputs)
 
 
 class Population(nn.Module):
-    """Transformers of one configuration, one per seed, run and trained together.
+    """Transformers of one configuration, one member per seed, run and trained together.
 
     Args:
-        config: what all members are.
-        seeds: one member each.
-        compiled: whether what is trained is compiled: on a GPU, kernels are fused, and launched as one graph.
-        inputs: what a transformer must know of them.
+        config: the configuration of all members.
+        seeds: the seed of each member.
+        compiled: whether to compile the training step, which fuses its kernels and launches them as one graph on a GPU.
+        inputs: the other arguments of `Transformer`.
     """
 
     member_seeds: Tensor
 
     def __init__(self, config: Model, seeds: Sequence[int], *, compiled: bool = False, **inputs: Any) -> None:
         super().__init__()
-        self.compiled = torch.compile(self._together, mode="reduce-overhead", fullgraph=True) if compiled else None
+        self.compiled = torch.compile(self._forward_all, mode="reduce-overhead", fullgraph=True) if compiled else None
         members = [initial_model(config, seed=seed, **inputs) for seed in seeds]
-        # The skeleton lends its code and its constant tables; its own weights are never used.
+        # Only the code and the constant buffers of the skeleton are used, not its weights.
         self.skeleton = members[0].requires_grad_(False)
         self.names = [name for name, _ in self.skeleton.named_parameters()]
         self.stacked = nn.ParameterList(
             torch.stack([member.get_parameter(name).detach() for member in members]) for name in self.names
         )
         buffers = [name for name, _ in self.skeleton.named_buffers()]
-        drawing = ("substitute.key", *["dropout.key"] * bool(config.dropout))
-        self.keys = [name for name in buffers if name.endswith(drawing)]
+        random = ("substitute.key", "dropout.key") if config.dropout else "substitute.key"
+        self.keys = [name for name in buffers if name.endswith(random)]
         self.fading = [name for name in buffers if name.endswith("substitute.faded")]
         self.register_buffer("member_seeds", torch.tensor(list(seeds)), persistent=False)
 
@@ -58,7 +57,7 @@ class Population(nn.Module):
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """Name in the transformer -> stacked parameter `[member, ...]`."""
+        """Parameter name in the transformer -> stacked parameter `[member, ...]`."""
         return dict(zip(self.names, self.stacked, strict=True))
 
     def forward(
@@ -68,51 +67,51 @@ class Population(nn.Module):
         step: int = 0,
         steps: int = 1,
     ) -> Float[Tensor, "member batch reads vocabulary"]:
-        """Logits after each of `positions`; without a member axis, all members see the same rows.
+        """Return the logits after each of `positions`. Without a member axis, all members get the same examples.
 
-        `step` counts training steps, of `steps`: what is drawn is a function of member, step and place.
+        `step` is the training step, of `steps`. Random numbers are a function of seed, step and buffer.
         """
         faded = torch.full_like(self.member_seeds, min(1.0, 2.0 * step / steps), dtype=torch.float32)
-        moment = self._keys(step) | dict.fromkeys(self.fading, faded)
-        together = self.compiled if self.compiled and self.training else self._together
-        return together(moment, tokens, positions)
+        buffers = self._keys(step) | dict.fromkeys(self.fading, faded)
+        forward = self.compiled if self.compiled and self.training else self._forward_all
+        return forward(buffers, tokens, positions)
 
-    def _together(
+    def _forward_all(
         self,
-        moment: dict[str, Tensor],
+        buffers: dict[str, Tensor],
         tokens: Int[Tensor, "*member batch length"],
         positions: Int[Tensor, "*member batch reads"],
     ) -> Float[Tensor, "member batch reads vocabulary"]:
-        own_rows = 0 if tokens.ndim == 3 else None
-        return vmap(self._member, in_dims=(0, own_rows, own_rows))(self.weights | moment, tokens, positions)
+        member_axis = 0 if tokens.ndim == 3 else None
+        run = vmap(self._forward_one, in_dims=(0, member_axis, member_axis))
+        return run(self.weights | buffers, tokens, positions)
 
-    def _member(
+    def _forward_one(
         self,
-        own: dict[str, Tensor],
+        tensors: dict[str, Tensor],
         tokens: Int[Tensor, "batch length"],
         positions: Int[Tensor, "batch reads"],
     ) -> Float[Tensor, "batch reads vocabulary"]:
-        return functional_call(self.skeleton, own, (tokens, positions))
+        return functional_call(self.skeleton, tensors, (tokens, positions))
 
     def _keys(self, step: int) -> dict[str, Tensor]:
         stream = hash64(hash64(self.member_seeds) + step) if self.keys else self.member_seeds
-        return {name: hash64(stream + place) for place, name in enumerate(self.keys)}
+        return {name: hash64(stream + index) for index, name in enumerate(self.keys)}
 
     @torch.no_grad()
     def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Let go of all but `members` (indices), here and in the optimizer's state, where there is one yet."""
+        """Drop all members but those at the indices `members`, here and in the state of the optimizer, if given."""
         for parameter in self.stacked:
-            whole = parameter.shape
             state = optimizer.state[parameter] if optimizer else {}
             for name, value in state.items():
-                if isinstance(value, Tensor) and value.shape == whole:
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
                     state[name] = value[members]
             parameter.data = parameter.data[members]
             parameter.grad = None
         self.member_seeds = self.member_seeds[members]
         if self.compiled:
-            torch.compiler.reset()  # it gives up after a few shapes, and those before are not needed any more
+            torch.compiler.reset()  # the compiler gives up after a few shapes; drop those that are no longer needed
 
     def member_weights(self, member: int) -> dict[str, Tensor]:
-        """A copy of one member's weights on the CPU, under the transformer's own names."""
+        """Copy the weights of one member to the CPU, under their names in the transformer."""
         return {name: stacked[member].detach().cpu().clone() for name, stacked in self.weights.items()}

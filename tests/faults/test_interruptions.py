@@ -94,7 +94,7 @@ def test_kill_9_leaves_no_model_and_training_goes_on_to_the_same_end(folder: Pat
             assert made(folder) == {}
         code, said = run("train", ABLATION)
     assert code == 0, said
-    assert f"{ABLATION}: goes on at step" in said
+    assert f"{ABLATION}: resumes at step" in said
     assert made(folder) == alone
     assert not list((folder / ".checkpoints").glob("*/*/*"))
     assert statuses(folder) == {"FINISHED"}

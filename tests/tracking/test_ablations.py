@@ -72,7 +72,7 @@ def test_values_that_are_not_finite_are_left_out_of_curves(store: Tracking, tmp_
     assert shown[1, "train_loss"] == {4: 0.25, 8: 0.125}
     assert shown[2, "train_loss"] == {4: 0.25}
     assert shown[2, "validation_exact_match"] == {4: 0.0, 8: 0.0}
-    assert shown[None, "members_converged"] == {4: 0.0, 8: 1.0}
+    assert shown[None, "runs_converged"] == {4: 0.0, 8: 1.0}
     assert shown[None, "validation_exact_match"] == {4: 0.125, 8: 0.5}
 
 

@@ -13,7 +13,7 @@ from tests.conftest import ablation
 ABLATION = ablation("trial")
 ATTRIBUTES = {
     "result": {"members": 2, "converged": 1, "residuals_kept": 4},
-    "curve": [{"step": 4, "members_converged": 1, "validation_exact_match": 0.5}],
+    "curve": [{"step": 4, "runs_converged": 1, "validation_exact_match": 0.5}],
 }
 VALUES = (0.5, 4.0)
 

@@ -1,4 +1,4 @@
-"""A training that was stopped goes on, and ends where it would have: bit for bit."""
+"""A training that was killed resumes, and ends as if it had not been killed: bit for bit."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.params import Ablation
-from pipeline.tasks.catalogue import problems
 from pipeline.training import checkpoints
 from pipeline.training.artifact import Artifact
 from pipeline.training.checkpoints import Checkpoints
@@ -20,8 +18,14 @@ from pipeline.training.fit import fit
 from pipeline.training.module import snapshot_steps
 from tests.conftest import easy
 
-CELL = easy(optimizer="muon", snapshots=3)
-"""Some of its members stop earlier than others."""
+ABLATION = easy(optimizer="muon", snapshots=3)
+"""Some of its runs stop earlier than others."""
+TRAINING = ABLATION.training
+WITHOUT_CHECKPOINT = {
+    *range(TRAINING.evaluate_every, TRAINING.steps + 1, TRAINING.evaluate_every),
+    *snapshot_steps(TRAINING.steps, TRAINING.snapshots),
+}
+"""Steps that an evaluation or a snapshot follows."""
 
 
 class Killed(Exception):
@@ -29,7 +33,7 @@ class Killed(Exception):
 
 
 class Kill(Callback):
-    """In the middle of a step."""
+    """Raises in the middle of a step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -39,8 +43,8 @@ class Kill(Callback):
             raise Killed
 
 
-class Begin(Callback):
-    """Remembers where training began."""
+class FirstStep(Callback):
+    """Records the step at which training began."""
 
     step = -1
 
@@ -49,136 +53,118 @@ class Begin(Callback):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("data")
-    dataset.write(folder, problems(CELL.task))
-    return dataset.read(folder, CELL.task)
+def data(make_dataset) -> Dataset:
+    return make_dataset(ABLATION.task)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(data: Dataset) -> Artifact:
-    return fit(CELL, data)
+    return fit(ABLATION, data)
 
 
 @pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint after every step that can have one."""
-    monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
+def _checkpoint_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "TIME_SHARE", float("inf"))
 
 
-def going_on(data: Dataset, folder: Path, *callbacks: Callback, of: Ablation = CELL) -> Artifact:
-    """Train, from the last checkpoint on if there is one."""
-    with Checkpoints(folder, of, data.digests) as kept:
-        return fit(of, data, kept=kept, callbacks=callbacks)
+def train(data: Dataset, folder: Path, *callbacks: Callback, ablation: Ablation = ABLATION) -> Artifact:
+    """Train, from the newest checkpoint if there is one."""
+    with Checkpoints(folder, ablation, data.digests) as kept:
+        return fit(ablation, data, checkpoints=kept, callbacks=callbacks)
 
 
-def stopped(data: Dataset, folder: Path, step: int) -> None:
+def kill(data: Dataset, folder: Path, step: int, ablation: Ablation = ABLATION) -> None:
     with pytest.raises(Killed):
-        going_on(data, folder, Kill(step))
+        train(data, folder, Kill(step), ablation=ablation)
 
 
-def same(one: Artifact, other: Artifact) -> None:
+def assert_same(one: Artifact, other: Artifact) -> None:
     assert one.history.equals(other.history)
-    for mine, others in ((one.weights, other.weights), (one.snapshots, other.snapshots)):
-        assert mine.keys() == others.keys()
-        for key, weights in mine.items():
-            assert all(torch.equal(weights[name], others[key][name]) for name in weights)
+    for weights, expected in ((one.weights, other.weights), (one.snapshots, other.snapshots)):
+        assert weights.keys() == expected.keys()
+        for key in weights:
+            assert all(torch.equal(weights[key][name], expected[key][name]) for name in expected[key])
 
 
-@settings(max_examples=5, phases=[Phase.generate])  # to shrink takes minutes, and tells nothing
-@given(kills=st.lists(st.integers(2, 59), min_size=1, max_size=3))
-def test_it_ends_as_if_nothing_had_happened(
+@settings(max_examples=3, phases=[Phase.generate])  # shrinking takes minutes
+@given(kills=st.lists(st.integers(2, 59), min_size=1, max_size=3, unique=True))
+def test_it_ends_as_if_it_had_not_been_killed(
     data: Dataset, undisturbed: Artifact, tmp_path_factory: pytest.TempPathFactory, kills: list[int]
 ) -> None:
-    folder = tmp_path_factory.mktemp("kept")
-    for step in sorted(set(kills)):
-        stopped(data, folder, step)
-    begin = Begin()
-    same(going_on(data, folder, begin), undisturbed)
-    assert begin.step >= max(kills) - 1 - len(followed())
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for step in sorted(kills):
+        kill(data, folder, step)
+    first = FirstStep()
+    assert_same(train(data, folder, first), undisturbed)
+    assert first.step >= max(kills) - 1 - len(WITHOUT_CHECKPOINT)
     assert not list(folder.glob("*/*"))
 
 
-def followed() -> set[int]:
-    """The steps after which there is no checkpoint."""
-    training = CELL.training
-    evaluated = range(training.evaluate_every, training.steps + 1, training.evaluate_every)
-    return {*evaluated, *snapshot_steps(training.steps, training.snapshots)}
-
-
-def test_it_goes_on_from_just_before_and_just_after_an_evaluation_and_a_snapshot(
+def test_it_resumes_just_before_and_just_after_evaluations_and_snapshots(
     data: Dataset, undisturbed: Artifact, tmp_path: Path
 ) -> None:
-    for step in sorted(followed())[:-1]:
-        for kill in (step, step + 1, step + 2):
-            stopped(data, tmp_path, kill)
-    same(going_on(data, tmp_path), undisturbed)
+    for step in sorted(WITHOUT_CHECKPOINT)[:-1]:
+        for after in (0, 1, 2):
+            kill(data, tmp_path, step + after)
+    assert_same(train(data, tmp_path), undisturbed)
 
 
-def test_what_could_not_be_written_is_not_lost(data: Dataset, undisturbed: Artifact, tmp_path: Path) -> None:
-    """Trained to the end, and then there is no room."""
-    with pytest.raises(OSError, match="no room"), Checkpoints(tmp_path, CELL, data.digests) as kept:  # noqa: PT012
-        fit(CELL, data, kept=kept)
+def test_a_result_that_could_not_be_written_is_not_lost(data: Dataset, undisturbed: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no room"), Checkpoints(tmp_path, ABLATION, data.digests) as kept:  # noqa: PT012
+        fit(ABLATION, data, checkpoints=kept)
         raise OSError("no room")
-    begin = Begin()
-    same(going_on(data, tmp_path, begin), undisturbed)
-    assert begin.step >= CELL.training.steps - 2
+    first = FirstStep()
+    assert_same(train(data, tmp_path, first), undisturbed)
+    assert first.step >= TRAINING.steps - 2
     assert not list(tmp_path.glob("*/*"))
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(("altered", "begins"), [(0, 29), (1, 28), (2, 0)])
-def test_what_is_altered_is_not_gone_on_from(
-    data: Dataset, undisturbed: Artifact, tmp_path: Path, altered: int, begins: int
+@pytest.mark.parametrize(("altered", "resumes_at"), [(0, 29), (1, 28), (2, 0)])
+def test_altered_checkpoints_are_ignored(
+    data: Dataset, undisturbed: Artifact, tmp_path: Path, altered: int, resumes_at: int
 ) -> None:
-    stopped(data, tmp_path, 30)
+    kill(data, tmp_path, 30)
     kept = sorted(tmp_path.glob("*/*.ckpt"))
     assert len(kept) == checkpoints.KEPT
     for path in kept[len(kept) - altered :]:
-        flip(path)
-    begin = Begin()
-    same(going_on(data, tmp_path, begin), undisturbed)
-    assert begin.step == begins
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    first = FirstStep()
+    assert_same(train(data, tmp_path, first), undisturbed)
+    assert first.step == resumes_at
 
 
-def test_half_a_checkpoint_is_none(data: Dataset, tmp_path: Path) -> None:
-    """One whose digest, written last, is not there."""
-    stopped(data, tmp_path, 30)
-    with Checkpoints(tmp_path, CELL, data.digests) as kept:
-        assert kept.last == kept.path(29)
+def test_a_checkpoint_without_its_digest_is_ignored(data: Dataset, tmp_path: Path) -> None:
+    """The digest is written last."""
+    kill(data, tmp_path, 30)
+    with Checkpoints(tmp_path, ABLATION, data.digests) as kept:
+        assert kept.newest == kept.path(29)
         kept.path(29).with_suffix(".sha256").unlink()
-        assert kept.last == kept.path(28)
+        assert kept.newest == kept.path(28)
 
 
 def test_another_ablation_dataset_or_code_has_other_checkpoints(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = [checkpoints.training_digest(CELL, data.digests)]
-    known += [
-        checkpoints.training_digest(easy(optimizer="muon", snapshots=3, **other), data.digests) for other in OTHERS
-    ]
-    known.append(checkpoints.training_digest(CELL, {**data.digests, "train.csv": "another"}))
-    monkeypatch.setattr(checkpoints, "RUN", checkpoints.RUN[1:])
-    known.append(checkpoints.training_digest(CELL, data.digests))
-    assert len(set(known)) == 5
+    others = [easy(optimizer="muon", snapshots=3, **other) for other in ({"steps": 80}, {"learning_rate": 0.01})]
+    digests = [checkpoints.training_digest(ablation, data.digests) for ablation in (ABLATION, *others)]
+    digests.append(checkpoints.training_digest(ABLATION, {**data.digests, "train.csv": "another"}))
+    for part in range(len(checkpoints.TRAINING_CODE)):
+        with monkeypatch.context() as context:
+            code = checkpoints.TRAINING_CODE
+            context.setattr(checkpoints, "TRAINING_CODE", code[:part] + code[part + 1 :])
+            digests.append(checkpoints.training_digest(ABLATION, data.digests))
+    assert len(set(digests)) == len(digests)
 
 
-OTHERS: tuple[dict[str, Any], ...] = ({"steps": 80}, {"learning_rate": 0.01})
+def test_a_second_process_trains_without_checkpoints(data: Dataset, undisturbed: Artifact, tmp_path: Path) -> None:
+    with Checkpoints(tmp_path, ABLATION, data.digests) as first:
+        assert_same(train(data, tmp_path), undisturbed)
+        assert first.newest is None
 
 
-def test_who_comes_second_trains_without(data: Dataset, undisturbed: Artifact, tmp_path: Path) -> None:
-    with Checkpoints(tmp_path, CELL, data.digests) as first:
-        assert first.mine
-        same(going_on(data, tmp_path), undisturbed)
-        assert first.last is None
-
-
-def test_without_room_there_is_a_training_and_no_checkpoint(
+def test_training_without_a_writable_folder_has_no_checkpoints(
     data: Dataset, undisturbed: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    same(going_on(data, tmp_path / "file"), undisturbed)
+    assert_same(train(data, tmp_path / "file"), undisturbed)
     assert capsys.readouterr().err.count("warning: no checkpoint") == 1

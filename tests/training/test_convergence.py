@@ -1,4 +1,4 @@
-"""What the history says of each member, and that everybody agrees on when one has converged."""
+"""Outcomes of runs, computed from a history; training, file and curve agree on when a run converged."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import dataset, files
-from pipeline.tasks.catalogue import problems
+from pipeline import files
 from pipeline.training.convergence import Convergence, history_columns, mean_curve, run_outcomes
 from pipeline.training.fit import fit
 from tests.conftest import easy
@@ -19,7 +18,7 @@ RULE = Convergence(0.99, 200)
 
 
 def history(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
-    """From (seed, step, validation exact match, diverged)."""
+    """Return a history of rows (seed, step, validation exact match, diverged)."""
     records = [
         {"seed": seed, "step": step, "validation_exact_match": exact, "diverged": diverged}
         for seed, step, exact, diverged in rows
@@ -36,7 +35,7 @@ def test_a_row_per_seed_in_order_of_appearance() -> None:
 
 @pytest.mark.parametrize(("in_a_row", "converged"), [(1, 50), (2, 150), (3, 150), (4, None)])
 def test_a_run_converged_at_the_first_of_the_evaluations_in_a_row(in_a_row: int, converged: int | None) -> None:
-    """And that is not undone by a later, worse one."""
+    """A later, worse evaluation does not undo it."""
     shares = {50: 0.99, 100: 0.98, 150: 0.99, 200: 1.0, 250: 0.99, 300: 0.5}
     table = run_outcomes(
         history(*((1, step, share, 0) for step, share in shares.items())), replace(RULE, in_a_row=in_a_row)
@@ -47,17 +46,17 @@ def test_a_run_converged_at_the_first_of_the_evaluations_in_a_row(in_a_row: int,
 
 
 @given(runs=st.lists(st.lists(st.sampled_from([0.98, 0.99, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4))
-def test_runs_side_by_side_converge_as_each_alone(runs: list[list[float]]) -> None:
+def test_convergence_of_several_runs_is_that_of_each(runs: list[list[float]]) -> None:
     rule = replace(RULE, in_a_row=2)
-    together = rule.converged(np.array(runs).T)
-    assert together.T.tolist() == [rule.converged(run).tolist() for run in runs]
+    converged = rule.converged(np.array(runs).T)
+    assert converged.T.tolist() == [rule.converged(run).tolist() for run in runs]
     pairs = [np.convolve(np.array(run) >= 0.99, [1, 1])[:6] == 2 for run in runs]
-    assert (np.diff(together.astype(int), axis=0) >= 0).all()
-    assert together[-1].tolist() == [bool(pair.any()) for pair in pairs]
+    assert (np.diff(converged.astype(int), axis=0) >= 0).all()
+    assert converged[-1].tolist() == [bool(pair.any()) for pair in pairs]
 
 
 @pytest.mark.parametrize("diverged", [0, 1])
-def test_a_member_that_never_converged_has_no_step(diverged: int) -> None:
+def test_a_run_that_never_converged_has_no_step(diverged: int) -> None:
     table = run_outcomes(history((1, 50, 0.5, 0), (1, 100, 0.0, diverged)), RULE)
     assert table.loc[0, "converged"] == 0
     assert table["steps_to_converge"].isna().tolist() == [True]
@@ -69,18 +68,17 @@ def test_steps_stay_whole_numbers_in_a_table_of_both_kinds() -> None:
     assert table["steps_to_converge"].astype("string").fillna("").tolist() == ["50", ""]
 
 
-def test_members_do_not_feel_their_neighbours() -> None:
+def test_outcomes_do_not_depend_on_other_runs() -> None:
     first, second = history((1, 50, 0.5, 0), (1, 100, 1.0, 0)), history((2, 50, 0.0, 1))
-    together = run_outcomes(pd.concat([first, second]), RULE)
-    alone = pd.concat([run_outcomes(one, RULE) for one in (first, second)], ignore_index=True)
-    pd.testing.assert_frame_equal(together, alone)
+    both = run_outcomes(pd.concat([first, second]), RULE)
+    separate = pd.concat([run_outcomes(run, RULE) for run in (first, second)], ignore_index=True)
+    pd.testing.assert_frame_equal(both, separate)
 
 
 @pytest.mark.parametrize("in_a_row", [1, 2])
-def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, tmp_path: Path) -> None:
-    """With a bar that lies between the members, so that one stops and the others go on; from memory and from a file."""
-    dataset.write(tmp_path, problems(easy().task))
-    data = dataset.read(tmp_path, easy().task)
+def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, make_dataset, tmp_path: Path) -> None:
+    """With a threshold between the runs, so that some stop and others continue; in memory and from a file."""
+    data = make_dataset(easy().task)
     every = easy(evaluate_every=10, converged_for=in_a_row)
     history = fit(every, data).history
     before = history.loc[history["step"] == 40, "validation_exact_match"].tolist()
@@ -90,9 +88,9 @@ def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, tmp_path
     rule = Convergence.of(chosen)
     for history in (learned, pd.read_csv(tmp_path / "history.csv")):
         table, curve = run_outcomes(history, rule), mean_curve(history, rule)
-        stopped = table["steps"] < 60  # where training itself found that members had converged
+        stopped = table["steps"] < 60  # training decided that these runs had converged
         assert table["steps"].min() == 30 + 10 * in_a_row < table["steps"].max()
         assert (table["steps_to_converge"] == table["steps"] - 10 * (in_a_row - 1))[stopped].all()
-        known = [int((table["steps_to_converge"] + 10 * (in_a_row - 1) <= step).sum()) for step in curve["step"]]
-        assert curve["members_converged"].tolist() == known
+        expected = [int((table["steps_to_converge"] + 10 * (in_a_row - 1) <= step).sum()) for step in curve["step"]]
+        assert curve["runs_converged"].tolist() == expected
         assert curve["validation_exact_match"].iloc[-1] == pytest.approx(table["validation_exact_match"].mean())
