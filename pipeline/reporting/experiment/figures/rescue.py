@@ -44,7 +44,9 @@ def rescue(table: pd.DataFrame, triples: Sequence[SubstituteTriple]) -> Figure:
     figure = Figure(figsize=(style.WIDTH, 1.9 + 0.46 * rows), layout="constrained")
     panels = figure.subplots(1, len(sites), squeeze=False, sharex=True)[0]
     visible = table.set_index("ablation")[["rescue", "rescue_low", "rescue_high"]].clip(*SHOWN)
-    limits = min(visible.min().min(), 0.0) - MARGIN, max(visible.max().max(), 1.0) + MARGIN
+    values = visible.to_numpy(float)
+    values = values[~np.isnan(values)]
+    limits = min([0.0, *values]) - MARGIN, max([1.0, *values]) + MARGIN
     labelled: list[SubstituteName] = []
     for axes, site_triples in zip(panels, by_site, strict=True):
         for row, triple in enumerate(site_triples):
