@@ -119,18 +119,14 @@ def sync(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: Path 
     Raises:
         UserError: the ablation's files are missing or damaged.
     """
-    artifact = Artifact.read(folder, parse_task, name=ablation.name)
-    for name in artifact.folder.digests if artifact.folder else ():
-        if not (folder / name).exists():
-            raise UserError(f"{folder / name}: no such file; `python -m pipeline train {ablation.name}` makes it")
+    artifact = read_complete_artifact(folder, ablation.name)
+    ablation, score = artifact.ablation, Convergence.of(artifact.ablation).column
     digests, table = {TRAINED: artifact.digest}, None
     if evaluation and evaluation.exists():
         evaluated = files.open_verified(evaluation.parent, made_by=f"python -m pipeline evaluate {ablation.name}")
         if evaluated.subject == artifact.digest:
             digests[EVALUATED], table = evaluated.digest, evaluated.csv(evaluation.name)
     contents = run_contents(artifact, table)
-
-    ablation, score = artifact.ablation, Convergence.of(artifact.ablation).column
     existing = store.find("result_digest", result_digest(ablation, artifact.dataset_digests))
     runs: Runs = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}
     keep = len(runs) == len(existing) and set(runs) == set(contents)
@@ -150,6 +146,19 @@ def sync(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: Path 
     if not keep:
         return "added"
     return "completed" if lacking else "already there"
+
+
+def read_complete_artifact(folder: Path, name: str) -> Artifact:
+    """Read the artifact of the ablation `name` without its weights, which must exist.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    artifact = Artifact.read(folder, parse_task, name=name)
+    for file in artifact.folder.digests if artifact.folder else ():
+        if not (folder / file).exists():
+            raise UserError(f"{folder / file}: no such file; `python -m pipeline train {name}` makes it")
+    return artifact
 
 
 def _agrees(store: MlflowStore, run: Run, content: RunContent, score: str, digests: Mapping[str, str]) -> bool:

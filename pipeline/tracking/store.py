@@ -28,21 +28,10 @@ for _name, _value in {
 
 import pandas as pd
 from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    LoggedModelOutput,
-    LoggedModelStatus,
-    Metric,
-    Param,
-    Run,
-    RunTag,
-)
+from mlflow import MlflowClient, entities
+from mlflow.entities import Metric, Run
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from pipeline import files
 from pipeline.params import Tracking
@@ -67,9 +56,9 @@ RUNS_PER_SEARCH = 50_000
 LONGEST_PARAM = 6000
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # without it the pages ask whether this is about chat bots
-    MLFLOW_RUN_NOTE: "One run per ablation, with a child run per seed. To compare ablations, filter by `tags.role = "
-    "'ablation'`. To compare seeds, filter by `tags.role = 'run'`, sort by a metric (a table sorted by time also shows "
-    "their parents) and group by the tag `ablation`. The trials of a search are `tags.role = 'trial'`.",
+    "mlflow.note.content": "One run per ablation, with a child run per seed. To compare ablations, filter by `tags.role "
+    "= 'ablation'`. To compare seeds, filter by `tags.role = 'run'`, sort by a metric (a table sorted by time also "
+    "shows their parents) and group by the tag `ablation`. The trials of a search are `tags.role = 'trial'`.",
 }
 
 
@@ -97,7 +86,7 @@ class MlflowStore:
 
     def create(self, name: str, tags: Mapping[str, str], parent: str = "") -> Run:
         """Create a run, as a child of `parent` if one is given."""
-        parents = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        parents = {"mlflow.parentRunId": parent} if parent else {}
         return self.client.create_run(self.experiment, tags={**tags, **parents}, run_name=name)
 
     def log(
@@ -107,8 +96,8 @@ class MlflowStore:
         self.client.log_batch(
             run,
             metrics=_metrics(metrics, step=0),
-            params=[Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
+            params=[entities.Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()],
+            tags=[entities.RunTag(key, value) for key, value in tags.items()],
         )
 
     def log_curve(self, run: str, table: pd.DataFrame) -> None:
@@ -126,7 +115,7 @@ class MlflowStore:
         """Register the trained ablation in `folder` as a version of the model `name`, once per run, and log its
         metrics."""
         models = self.client.search_logged_models([self.experiment], filter_string=f"source_run_id = '{run}'")
-        ready = [model.model_id for model in models if model.status == LoggedModelStatus.READY]
+        ready = [model.model_id for model in models if model.status == entities.LoggedModelStatus.READY]
         model_id = ready[0] if ready else self._register(run, name, folder)
         self.client.log_batch(run, _metrics(metrics, step=0, model_id=model_id))
 
@@ -136,21 +125,18 @@ class MlflowStore:
         model_id = str(model.model_id)
         with TemporaryDirectory() as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about MLflow's own type hints, and a missing input example
-            from mlflow.models import Model, ModelSignature
+            from mlflow.models import Model
             from mlflow.pyfunc import save_model
-            from mlflow.types import ColSpec, Schema
 
-            text = Schema([ColSpec("string")])
             save_model(
                 f"{temporary}/model",
                 loader_module="pipeline.served",
                 data_path=str(folder),
                 mlflow_model=Model(model_id=model_id, run_id=run),
-                signature=ModelSignature(inputs=text, outputs=text),
                 pip_requirements=[],  # it is loaded where this project is installed
             )
             self.client.log_model_artifacts(model_id, f"{temporary}/model")
-        self.client.log_outputs(run, [LoggedModelOutput(model_id, step=0)])
+        self.client.log_outputs(run, [entities.LoggedModelOutput(model_id, step=0)])
         # the models of a study have the study's name before theirs
         title = self.client.get_experiment(self.experiment).name
         registered = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
@@ -166,14 +152,15 @@ class MlflowStore:
     def log_dataset(self, run: str, name: str, rows: int, digests: Mapping[str, str]) -> None:
         """Log that the run was trained on `rows` examples of `data/<name>`, whose files have these digests."""
         digest = files.digest(json.dumps(dict(digests), sort_keys=True).encode())
-        dataset = Dataset(
+        dataset = entities.Dataset(
             name=name,
             digest=digest[:12],  # MLflow takes 36 characters, its pages show a dozen
             source_type="local",
             source=json.dumps({"uri": f"data/{name}"}),
             profile=json.dumps({"num_rows": rows, **digests}),
         )
-        self.client.log_inputs(run, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        training = entities.InputTag("mlflow.data.context", "training")
+        self.client.log_inputs(run, datasets=[entities.DatasetInput(dataset, [training])])
 
     def monitor_machine(self, run: str) -> None:
         """Log the machine's load until the run ends, if `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true."""
