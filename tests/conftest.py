@@ -70,7 +70,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, empty_store: Path) -> Tracking:
-    """An empty store, in `tmp_path`."""
+    """Settings of an MLflow store without runs, in `tmp_path`."""
     return Tracking(uri=f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
 
 

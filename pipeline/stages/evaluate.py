@@ -15,7 +15,7 @@ from pipeline.params.score import BITS, EXACT_MATCH, Score
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
 from pipeline.tasks import Problems
 from pipeline.tasks.catalogue import problems
-from pipeline.tracking.ablations import record
+from pipeline.tracking.ablations import sync_or_warn
 from pipeline.training.artifact import read_trained_on
 from pipeline.training.convergence import Convergence, run_outcomes
 from pipeline.transformer.model import Transformer
@@ -66,4 +66,4 @@ def run(params: Params, name: str) -> None:
     folder = EVALUATION / name
     with files.replacing_folder(folder, of=artifact.digest) as new:
         files.write_csv(new / TESTED, pd.DataFrame(records))
-    record(params.tracking, asked, MODELS / name, folder / TESTED)
+    sync_or_warn(params.tracking, asked, MODELS / name, folder / TESTED)

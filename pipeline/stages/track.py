@@ -2,9 +2,9 @@
 
 from pipeline.params import Params
 from pipeline.stages import EVALUATION, MODELS, TESTED
-from pipeline.tracking.ablations import end_killed, sync
+from pipeline.tracking.ablations import mark_killed_runs, sync
 from pipeline.tracking.failures import raise_unreachable
-from pipeline.tracking.store import ERRORS, connect
+from pipeline.tracking.store import STORE_ERRORS, connect
 from pipeline.training.artifact import CONFIG
 
 
@@ -17,8 +17,8 @@ def run(params: Params) -> None:
         Unreachable: MLflow does not answer, or stops to.
     """
     store = connect(params.tracking)
-    with raise_unreachable(store.uri, ERRORS):
-        end_killed(store)
+    with raise_unreachable(store.uri, STORE_ERRORS):
+        mark_killed_runs(store)
         for ablation in params.all_ablations():
             folder = MODELS / ablation.name
             if (folder / CONFIG).exists():

@@ -28,4 +28,4 @@ def run(params: Params, name: str, watching: Sequence[Callback] = ()) -> None:
                 ablation, data, on_evaluation=live.log_evaluation, callbacks=callbacks, checkpoints=checkpoints
             )
             artifact.write(MODELS / name)
-        live.record(MODELS / name)
+        live.complete(MODELS / name)

@@ -20,20 +20,20 @@ from pipeline.measurement.order_blind import is_order_blind
 from pipeline.params import Ablation, Tracking
 from pipeline.params import task as parse_task
 from pipeline.tracking.contents import RunContent, curve_columns, run_contents
-from pipeline.tracking.failures import BestEffort
-from pipeline.tracking.machine import is_gone, machine_tags
+from pipeline.tracking.failures import BestEffortWriter
+from pipeline.tracking.machine import has_exited, machine_tags
 from pipeline.tracking.store import MlflowStore, Run, connect
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import Convergence, History, mean_curve
 
-TRAINED, EVALUATED = "trained", "evaluated"
-"""Tags with the digests of the artifact and of the evaluation that a run shows completely."""
-Runs = dict[int | None, Run]
-"""Seed -> its run; None -> the parent."""
+TRAINED_TAG, EVALUATED_TAG = "trained", "evaluated"
+"""Tags of a complete run: digests of the artifact and of the evaluation that it shows."""
+RunsBySeed = dict[int | None, Run]
+"""Seed -> its run in MLflow; None -> the parent run of the ablation."""
 
 
 def result_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
-    """The digest of everything that determines the ablation's result; `digests`: of the dataset's files."""
+    """Digest of everything that determines the ablation's result; `digests` are those of the dataset's files."""
     # without defaults: a new switch that is off changes no digest
     sections = [
         section.model_dump(mode="json", exclude_defaults=True)
@@ -43,23 +43,24 @@ def result_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
     return files.digest(json.dumps(content, sort_keys=True).encode())
 
 
-class LiveRuns(BestEffort):
-    """The runs of an ablation while it trains. Leaving the context by an exception marks them as killed or failed.
+class LiveRuns(BestEffortWriter):
+    """Context manager that shows the runs of an ablation while it trains, and marks them as killed or failed when it is
+    left by an exception.
 
-    Earlier runs of the same result are deleted, because the files that they show are replaced.
+    Earlier runs with the same `result_digest` are deleted, because the files that they show are replaced.
     """
 
     def __init__(self, settings: Tracking, ablation: Ablation, digests: Mapping[str, str]) -> None:
-        """`digests`: of the dataset's files."""
+        """Prepare the runs of `ablation`, trained on a dataset whose files have these digests."""
         self.settings, self.ablation, self.digests = settings, ablation, digests
-        self.runs: Runs = {}
+        self.runs: RunsBySeed = {}
         self.history: History = []
 
     def __enter__(self) -> Self:
         self.started = time.monotonic()
         with self.warn_on_failure():
             self.store = connect(self.settings)
-            end_killed(self.store)
+            mark_killed_runs(self.store)
             for run in self.store.find("result_digest", result_digest(self.ablation, self.digests)):
                 self.store.delete(run.info.run_id)
             self.runs = _create_runs(self.store, self.ablation, self.digests, machine_tags())
@@ -67,7 +68,7 @@ class LiveRuns(BestEffort):
         return self
 
     def log_evaluation(self, evaluation: History) -> None:
-        """Add an evaluation of the seeds that still train to their curves, and their mean to the parent's."""
+        """Add an evaluation of all seeds that still train to their curves, and its mean to the parent's curve."""
         if self.store is None:
             return
         self.history += evaluation
@@ -78,7 +79,7 @@ class LiveRuns(BestEffort):
             mean = mean_curve(pd.DataFrame(self.history), Convergence.of(self.ablation))
             self.store.log_curve(self.runs[None].info.run_id, mean.tail(1))
 
-    def record(self, folder: Path) -> None:
+    def complete(self, folder: Path) -> None:
         """Complete the runs from the files that training wrote."""
         if self.store is None:
             return
@@ -97,40 +98,40 @@ class LiveRuns(BestEffort):
                 self.store.end(run.info.run_id, "KILLED" if kind is KeyboardInterrupt else "FAILED")
 
 
-def end_killed(store: MlflowStore) -> None:
-    """Mark the running runs of processes of this machine that no longer exist as killed."""
+def mark_killed_runs(store: MlflowStore) -> None:
+    """Mark runs as killed that are still running in the store but whose process on this machine has exited."""
     for run in store.running():
-        if is_gone(run.data.tags):
+        if has_exited(run.data.tags):
             store.end(run.info.run_id, "KILLED")
 
 
-def record(settings: Tracking, ablation: Ablation, folder: Path, evaluation: Path) -> None:
-    """As `sync`, but only warn if it fails: for stages, whose files are written by then."""
-    with BestEffort().warn_on_failure():
+def sync_or_warn(settings: Tracking, ablation: Ablation, folder: Path, evaluation: Path) -> None:
+    """Synchronise an ablation's runs with its files, and only print a warning if that fails."""
+    with BestEffortWriter().warn_on_failure():
         sync(connect(settings), ablation, folder, evaluation)
 
 
 def sync(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: Path | None) -> str:
-    """Make the runs of the trained ablation in `folder` agree with its files; `added`, `completed` or `already there`.
+    """Make the runs of the trained ablation in `folder` agree with its files.
 
     Runs that show another training's results, and incomplete sets of runs, are replaced. An evaluation that does not
-    exist, or is of an earlier training, is left out.
+    exist, or is of an earlier training, is left out. Returns `added`, `completed` or `already there`.
 
     Raises:
         UserError: the ablation's files are missing or damaged.
     """
     artifact = read_complete_artifact(folder, ablation.name)
     ablation, score = artifact.ablation, Convergence.of(artifact.ablation).column
-    digests, table = {TRAINED: artifact.digest}, None
+    digests, table = {TRAINED_TAG: artifact.digest}, None
     if evaluation and evaluation.exists():
         evaluated = files.open_verified(evaluation.parent, made_by=f"python -m pipeline evaluate {ablation.name}")
         if evaluated.subject == artifact.digest:
-            digests[EVALUATED], table = evaluated.digest, evaluated.csv(evaluation.name)
+            digests[EVALUATED_TAG], table = evaluated.digest, evaluated.csv(evaluation.name)
     contents = run_contents(artifact, table)
     existing = store.find("result_digest", result_digest(ablation, artifact.dataset_digests))
-    runs: Runs = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}
+    runs: RunsBySeed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}
     keep = len(runs) == len(existing) and set(runs) == set(contents)
-    keep = keep and all(_agrees(store, run, contents[seed], score, digests) for seed, run in runs.items())
+    keep = keep and all(_shows_same_training(store, run, contents[seed], score, digests) for seed, run in runs.items())
     if not keep:
         for run in existing:
             store.delete(run.info.run_id)
@@ -161,10 +162,12 @@ def read_complete_artifact(folder: Path, name: str) -> Artifact:
     return artifact
 
 
-def _agrees(store: MlflowStore, run: Run, content: RunContent, score: str, digests: Mapping[str, str]) -> bool:
-    """Whether the run shows this training, by its tag if it is complete and by its curve of the score otherwise."""
-    if TRAINED in run.data.tags:
-        return bool(run.data.tags[TRAINED] == digests[TRAINED])
+def _shows_same_training(
+    store: MlflowStore, run: Run, content: RunContent, score: str, digests: Mapping[str, str]
+) -> bool:
+    """Return whether the run shows this training: by its tag if it is complete, by its curve of the score otherwise."""
+    if TRAINED_TAG in run.data.tags:
+        return bool(run.data.tags[TRAINED_TAG] == digests[TRAINED_TAG])
     expected = dict(zip(content.curve["step"], content.curve[score], strict=True))
     return all(
         step in expected and math.isclose(value, expected[step], rel_tol=1e-5, abs_tol=1e-9)
@@ -173,7 +176,7 @@ def _agrees(store: MlflowStore, run: Run, content: RunContent, score: str, diges
 
 
 def _add_missing(store: MlflowStore, run: Run, content: RunContent, score: str, digests: Mapping[str, str]) -> None:
-    """Add to the run the points and metrics that it lacks, and then the digests of the files that it shows."""
+    """Add the missing points and metrics to the run, and then the digests of the files that it shows."""
     steps = list(store.curve(run.info.run_id, score))
     store.log_curve(run.info.run_id, content.curve[~content.curve["step"].isin(steps)])
     metrics = {key: value for key, value in content.metrics.items() if run.data.metrics.get(key) != value}
@@ -183,8 +186,8 @@ def _add_missing(store: MlflowStore, run: Run, content: RunContent, score: str, 
 
 def _create_runs(
     store: MlflowStore, ablation: Ablation, digests: Mapping[str, str], extra_tags: Mapping[str, str]
-) -> Runs:
-    """Create the parent run and its children, with everything that is known before training."""
+) -> RunsBySeed:
+    """Create an ablation's parent run and child runs, with everything that is known before training."""
     tags = {
         "mlflow.source.name": f"python -m pipeline train {ablation.name}",
         "result_digest": result_digest(ablation, digests),
@@ -194,7 +197,7 @@ def _create_runs(
         "order_blind": str(is_order_blind(ablation.model)).lower(),
         **extra_tags,
     }
-    runs: Runs = {None: store.create(ablation.name, {**tags, "role": "ablation"})}
+    runs: RunsBySeed = {None: store.create(ablation.name, {**tags, "role": "ablation"})}
     for seed in ablation.training.seeds:
         child = {**tags, "role": "run", "seed": str(seed)}
         runs[seed] = store.create(f"seed-{seed} {ablation.name}", child, parent=runs[None].info.run_id)
@@ -206,6 +209,6 @@ def _create_runs(
 
 
 def flat_settings(ablation: Ablation) -> dict[str, Any]:
-    """Every setting of the ablation, as `section.key` -> value."""
+    """Return every setting of the ablation as `section.key` -> value."""
     sections = {name: content for name, content in ablation.resolved().items() if isinstance(content, dict)}
     return {f"{name}.{key}": value for name, content in sections.items() for key, value in content.items()}

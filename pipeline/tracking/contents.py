@@ -1,4 +1,4 @@
-"""What the runs of a trained ablation show, computed from its artifact and evaluation."""
+"""Curves, metrics and notes of the runs of a trained ablation, computed from its artifact and evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,18 +18,17 @@ SEED_METRICS = ["converged", "diverged", "steps", "steps_to_converge", *TEST_SCO
 
 @dataclass(frozen=True)
 class RunContent:
-    """What one run shows."""
+    """Curve, final metrics and note of one run in MLflow."""
 
     curve: pd.DataFrame
-    """One row per evaluation: `step`, and the metrics."""
+    """Table with one row per evaluation: `step`, and one column per metric."""
     metrics: Mapping[str, float]
-    """Final numbers."""
     note: str = ""
-    """Description in Markdown."""
+    """Description of the run, in Markdown."""
 
 
 def run_contents(artifact: Artifact, evaluation: pd.DataFrame | None) -> dict[int | None, RunContent]:
-    """The content of each seed's run and, under None, of the parent run; `evaluation`: the table evaluation.csv."""
+    """Return the content of each seed's run and, under None, of the parent run. `evaluation` is evaluation.csv."""
     ablation, history = artifact.ablation, artifact.history
     rule = Convergence.of(ablation)
     outcomes = run_outcomes(history, rule) if evaluation is None else evaluation
@@ -43,14 +42,14 @@ def run_contents(artifact: Artifact, evaluation: pd.DataFrame | None) -> dict[in
 
 
 def curve_columns(ablation: Ablation) -> list[str]:
-    """The columns of history.csv that are curves."""
+    """Columns of history.csv that are drawn as curves."""
     return [name for name in history_columns(ablation.task.score) if name not in ("seed", "step", "diverged")]
 
 
 def seed_metrics(outcome: pd.Series) -> dict[str, float]:
-    """The final numbers of one seed, given its row of evaluation.csv; missing values are left out.
+    """Return the final metrics of one seed, given its row of evaluation.csv, without missing values.
 
-    The columns behind `test_examples` are the task's breakdown of its score.
+    The columns behind `test_examples` are the score on parts of the test split.
     """
     names = list(outcome.index)
     breakdown = names[names.index("test_examples") + 1 :] if "test_examples" in names else []
@@ -63,8 +62,8 @@ def seed_metrics(outcome: pd.Series) -> dict[str, float]:
 
 
 def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
-    """Number and share of converged seeds with its 95 % Clopper-Pearson interval, and median, mean and range of the
-    test score."""
+    """Number and share of converged seeds, with the 95 % Clopper-Pearson interval of the share, and median, mean and
+    range of the test score."""
     runs = len(outcomes)
     metrics = {"runs": float(runs)}
     if outcomes["converged"].notna().all():
@@ -82,7 +81,7 @@ def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
 
 
 def describe_outcomes(ablation: Ablation, outcomes: pd.DataFrame) -> str:
-    """How many seeds converged, their test scores, and what the ablation is, in Markdown."""
+    """Describe in Markdown how many seeds converged, their test scores, and the ablation."""
     rule, sentences = Convergence.of(ablation), []
     bound = "at least" if rule.score.higher_is_better else "at most"
     if rule.threshold is not None:

@@ -1,4 +1,4 @@
-"""What happens when MLflow fails: a command that needs it ends with one line, all others warn and go on."""
+"""Failures of MLflow: a command that needs it ends with a one-line error, every other command warns and goes on."""
 
 import re
 import sys
@@ -13,34 +13,31 @@ if TYPE_CHECKING:
 
 
 class Unreachable(RunError):
-    """MLflow does not answer, or answers with an error."""
+    """Raised when MLflow does not answer, or answers with an error."""
 
 
-class BestEffort:
-    """Base class of what shows results in MLflow while they are computed. The first failure ends it, with a warning."""
+class BestEffortWriter:
+    """Base class for writing to MLflow while results are computed. After a failure it warns, and writes no more."""
 
     store: "MlflowStore | None" = None
-    """None before the store is open, and after a failure."""
-    rebuilt_by = "python -m pipeline track"
-    """The command that shows later what could not be shown."""
+    """Store to write to; None before it is open and after a failure."""
+    rebuild_command = "python -m pipeline track"
+    """Command that writes the missing runs later."""
 
     @contextmanager
     def warn_on_failure(self) -> Iterator[None]:
-        """Turn any error of the block into a one-line warning on stderr, and give the store up."""
+        """Print any error of the block as a one-line warning on stderr, and close the store."""
         try:
             yield
         except Exception as error:  # no error of MLflow, whatever its type, is worth a training
             self.store = None
-            print(
-                f"warning: not tracked ({one_line(error)}); the results are in the files, `{self.rebuilt_by}` shows "
-                f"them later",
-                file=sys.stderr,
-            )
+            later = f"the results are in the files, `{self.rebuild_command}` shows them later"
+            print(f"warning: not tracked ({one_line(error)}); {later}", file=sys.stderr)
 
 
 @contextmanager
 def raise_unreachable(uri: str, errors: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turn these errors of the block into an `Unreachable` that names the store."""
+    """Raise `Unreachable`, which names the store, in place of these errors of the block."""
     try:
         yield
     except errors as error:
@@ -48,11 +45,11 @@ def raise_unreachable(uri: str, errors: type[Exception] | tuple[type[Exception],
 
 
 def one_line(error: Exception) -> str:
-    """The first line of the error's message, without passwords and at most 200 characters long."""
+    """Return the first line of the error's message, without passwords and cut to 200 characters."""
     message = str(error).strip() or type(error).__name__
     return hide_password(message.splitlines()[0])[:200]
 
 
 def hide_password(text: str) -> str:
-    """The text with the user and password of every address replaced by `***`."""
+    """Replace user and password of every address in the text by `***`."""
     return re.sub(r"://[^/\s]*@", "://***@", text)

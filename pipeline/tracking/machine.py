@@ -1,4 +1,4 @@
-"""Tags of a run about the process that trained it: hardware, versions and commit, which no tracked file may contain."""
+"""Tags of a run about the process that trained it: hardware, versions and commit."""
 
 import os
 import platform
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import psutil
 
-PROCESS = "machine.process"
-CLOCK_SECONDS = 3.0
-"""How far the start of a process may seem to move when the machine's clock is set."""
+PROCESS_TAG = "machine.process"
+CLOCK_TOLERANCE_SECONDS = 3.0
+"""Largest difference between two readings of a process's start time, which changes when the clock is set."""
 
 
 def machine_tags() -> dict[str, str]:
-    """User, commit, hardware, versions and this process, as tags."""
+    """Return user, commit, hardware, versions and the id of this process, as tags."""
     import torch
     from mlflow.utils.git_utils import get_git_commit
 
@@ -23,7 +23,7 @@ def machine_tags() -> dict[str, str]:
         "mlflow.user": process.username(),
         "mlflow.source.git.commit": get_git_commit(os.getcwd()) or "unknown",
         "machine.host": platform.node(),
-        PROCESS: f"{process.pid} {process.create_time():.0f}",
+        PROCESS_TAG: f"{process.pid} {process.create_time():.0f}",
         "machine.system": platform.platform(),
         "machine.python": platform.python_version(),
         "machine.processor": _processor(),
@@ -34,20 +34,20 @@ def machine_tags() -> dict[str, str]:
     }
 
 
-def is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process with these tags ran on this machine and no longer exists. A process is identified by its
-    number and its start, because numbers are reused."""
-    number, _, start = tags.get(PROCESS, "").partition(" ")
+def has_exited(tags: Mapping[str, str]) -> bool:
+    """Return whether the process with these tags ran on this machine and has exited. A process is identified by its
+    number and its start time, because numbers are reused."""
+    number, _, start = tags.get(PROCESS_TAG, "").partition(" ")
     if tags.get("machine.host") != platform.node() or not start:
         return False
     try:
-        return abs(psutil.Process(int(number)).create_time() - float(start)) > CLOCK_SECONDS
+        return abs(psutil.Process(int(number)).create_time() - float(start)) > CLOCK_TOLERANCE_SECONDS
     except psutil.NoSuchProcess:
         return True
 
 
 def _processor() -> str:
-    """Name of the processor."""
+    """Name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

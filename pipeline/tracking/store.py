@@ -37,12 +37,12 @@ from pipeline import files
 from pipeline.params import Tracking
 from pipeline.tracking.failures import raise_unreachable
 
-ERRORS = (MlflowException, OSError)
-"""What the methods of `MlflowStore` raise. (The errors of requests are OSErrors.)"""
+STORE_ERRORS = (MlflowException, OSError)
+"""Exceptions that methods of `MlflowStore` raise. (Errors of the library requests are OSErrors.)"""
 LOCK_SECONDS = 60
-ARTIFACTS = "mlartifacts"
-"""Folder beside a SQLite store with the files of its runs. (MLflow's default, `mlruns`, is the name of the file store
-that it refuses to read.)"""
+ARTIFACTS_FOLDER = "mlartifacts"
+"""Name of the folder, beside a SQLite store, with the files of its runs. (MLflow's default, `mlruns`, is also the name
+of its former file store, which it refuses to read.)"""
 PATH_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -50,42 +50,43 @@ PATH_COLUMNS = (
     ("model_versions", "storage_location"),
     ("model_versions", "source"),
 )
-"""Tables and columns of the database in which MLflow keeps absolute paths of that folder."""
+"""Tables and columns of MLflow's database that hold absolute paths of the folder of artifacts."""
 POINTS_PER_REQUEST = 1000
 RUNS_PER_SEARCH = 50_000
 LONGEST_PARAM = 6000
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # without it the pages ask whether this is about chat bots
-    "mlflow.note.content": "One run per ablation, with a child run per seed. To compare ablations, filter by `tags.role "
-    "= 'ablation'`. To compare seeds, filter by `tags.role = 'run'`, sort by a metric (a table sorted by time also "
-    "shows their parents) and group by the tag `ablation`. The trials of a search are `tags.role = 'trial'`.",
+    "mlflow.note.content": "One run per ablation, with a child run per seed. "
+    "To compare ablations, filter by `tags.role = 'ablation'`. To compare seeds, filter by `tags.role = 'run'`, sort "
+    "by a metric (a table sorted by time also shows their parents) and group by the tag `ablation`. "
+    "The trials of a search are `tags.role = 'trial'`.",
 }
 
 
 class MlflowStore:
-    """One experiment of an MLflow store. Runs are given by their ids. Methods raise `ERRORS`.
+    """One experiment of an MLflow store. Methods take ids of runs, and raise `STORE_ERRORS`.
 
-    Values that are not finite are neither metrics nor points of a curve: they are left out.
+    Metrics and points of curves that are not finite are left out.
     """
 
     def __init__(self, client: MlflowClient, uri: str, experiment: str) -> None:
         self.client, self.uri, self.experiment = client, uri, experiment
         self.monitors: dict[str, Any] = {}
-        """Run -> the thread that logs the machine's load to it."""
+        """Id of a run -> thread that logs the machine's load to it."""
 
     def find(self, tag: str, value: str) -> list[Run]:
-        """The runs whose `tag` has this value, without deleted ones."""
+        """Return all runs, except deleted ones, whose `tag` has this value."""
         return self._search(f"tags.{tag} = '{value}'")
 
     def running(self) -> list[Run]:
-        """The runs that have not ended, without deleted ones."""
+        """Return all runs, except deleted ones, that have not ended."""
         return self._search("attributes.status = 'RUNNING'")
 
     def _search(self, condition: str) -> list[Run]:
         return [*self.client.search_runs([self.experiment], condition, max_results=RUNS_PER_SEARCH)]
 
     def create(self, name: str, tags: Mapping[str, str], parent: str = "") -> Run:
-        """Create a run, as a child of `parent` if one is given."""
+        """Create a run, as a child of the run `parent` if one is given."""
         parents = {"mlflow.parentRunId": parent} if parent else {}
         return self.client.create_run(self.experiment, tags={**tags, **parents}, run_name=name)
 
@@ -101,14 +102,14 @@ class MlflowStore:
         )
 
     def log_curve(self, run: str, table: pd.DataFrame) -> None:
-        """Add a point to the curve of every column of every row, at the row's `step`. No row is ever added in part."""
+        """Add each row of the table, at its `step`, to the curves named by the columns. Rows are added as a whole."""
         rows_per_request = POINTS_PER_REQUEST // max(1, len(table.columns))
         for start in range(0, len(table), rows_per_request):
             rows = table.iloc[start : start + rows_per_request].to_dict("records")
             self.client.log_batch(run, [point for row in rows for point in _metrics(row, step=int(row["step"]))])
 
     def curve(self, run: str, metric: str) -> dict[int, float]:
-        """The curve of a metric: step -> value."""
+        """Return the curve of a metric of a run, as step -> value."""
         return {point.step: point.value for point in self.client.get_metric_history(run, metric)}
 
     def log_model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -120,7 +121,7 @@ class MlflowStore:
         self.client.log_batch(run, _metrics(metrics, step=0, model_id=model_id))
 
     def _register(self, run: str, name: str, folder: Path) -> str:
-        """Log and register a model; its id."""
+        """Log and register a model, and return its id."""
         model = self.client.create_logged_model(self.experiment, name, run, model_type="transformer")
         model_id = str(model.model_id)
         with TemporaryDirectory() as temporary, warnings.catch_warnings():
@@ -182,14 +183,14 @@ class MlflowStore:
 
 
 def _metrics(values: Mapping[Any, Any], *, step: int, model_id: str | None = None) -> list[Metric]:
-    """A metric for each of the values that is a finite number, except `step`."""
+    """Return a metric for each value that is a finite number, except `step`."""
     now = int(time.time() * 1000)
     numbers = {key: float(value) for key, value in values.items() if key != "step" and value is not None}
     return [Metric(key, value, now, step, model_id) for key, value in numbers.items() if math.isfinite(value)]
 
 
 def connect(settings: Tracking) -> MlflowStore:
-    """Open the experiment. The experiment, and a SQLite store, are created if they do not exist.
+    """Open the experiment, and create it (and a SQLite store) if it does not exist.
 
     A SQLite store is opened under a lock: several processes that create or migrate it at once break it.
 
@@ -204,7 +205,7 @@ def connect(settings: Tracking) -> MlflowStore:
             return _open_experiment(settings.uri, settings.experiment, artifacts=None)
         database = workspace_path(Path(path))
         with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
-            artifacts = (database.parent / ARTIFACTS).as_uri()
+            artifacts = (database.parent / ARTIFACTS_FOLDER).as_uri()
             if database.exists():
                 _update_paths(database, artifacts)
             else:
@@ -213,8 +214,8 @@ def connect(settings: Tracking) -> MlflowStore:
 
 
 def workspace_path(path: Path) -> Path:
-    """The absolute path. A path in the temporary copy in which `dvc exp run --temp` works, and which DVC removes
-    afterwards, becomes the same path in the workspace itself."""
+    """Make a path absolute, and map paths in the temporary copy of `dvc exp run --temp` to the workspace itself,
+    because DVC deletes the copy."""
     return Path(re.sub(r"/\.dvc/tmp/exps/(standalone/)?[^/]+/", "/", str(path.resolve())))
 
 
@@ -231,7 +232,7 @@ def _update_paths(database: Path, artifacts: str) -> None:
     """Make the absolute paths in the database point to `artifacts`, in case the project's folder was moved."""
     with closing(sqlite3.connect(database)) as connection, connection:
         locations = {row[0] for row in connection.execute("SELECT artifact_location FROM experiments")}
-        ours = {uri for uri in locations if uri.startswith("file:") and uri.endswith(f"/{ARTIFACTS}")}
+        ours = {uri for uri in locations if uri.startswith("file:") and uri.endswith(f"/{ARTIFACTS_FOLDER}")}
         for old in ours - {artifacts}:
             for table, column in PATH_COLUMNS:
                 connection.execute(
@@ -241,7 +242,7 @@ def _update_paths(database: Path, artifacts: str) -> None:
 
 
 def _open_experiment(uri: str, name: str, artifacts: str | None) -> MlflowStore:
-    """The store of the experiment `name`, which is created or restored if need be; `artifacts`: folder of its files."""
+    """Open the experiment `name`, and create or restore it if necessary; `artifacts` is the folder for its files."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:

@@ -9,14 +9,14 @@ import pandas as pd
 from pipeline import switches
 from pipeline.params import Ablation, Tracking
 from pipeline.tracking.ablations import flat_settings
-from pipeline.tracking.failures import BestEffort
+from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.store import connect
 
 
-class TrialRuns(BestEffort):
-    """The runs of one search, as long as MLflow answers."""
+class TrialRuns(BestEffortWriter):
+    """Writer of the runs of one search, as long as MLflow answers."""
 
-    rebuilt_by = "python -m pipeline search"
+    rebuild_command = "python -m pipeline search"
 
     def __init__(self, settings: Tracking, study: str, search_id: str, params: Mapping[str, Any]) -> None:
         """Open the store and create the parent run if it does not exist.
@@ -32,7 +32,7 @@ class TrialRuns(BestEffort):
             runs = self.store.find("search_id", search_id)
             parents = [run for run in runs if run.data.tags["role"] == "search"]
             if not parents:
-                tags = {"search_id": search_id, "role": "search", "mlflow.source.name": self.rebuilt_by}
+                tags = {"search_id": search_id, "role": "search", "mlflow.source.name": self.rebuild_command}
                 parents = [self.store.create(study, tags)]
                 self.store.log(parents[0].info.run_id, params=params)
             self.parent = parents[0].info.run_id

@@ -1,4 +1,4 @@
-"""MLflow's pages, served on this machine."""
+"""Web server for MLflow's pages."""
 
 import os
 import socket
@@ -46,7 +46,7 @@ def serve(settings: Tracking, port: int) -> None:
 
 
 def is_healthy(server: str) -> bool:
-    """Whether an MLflow server answers at this address."""
+    """Return whether an MLflow server answers at this address."""
     try:
         with urlopen(f"{server}/health", timeout=1) as response:
             return bool(response.status == 200)

@@ -82,7 +82,7 @@ def test_live_runs_are_completed_from_files_and_show_what_the_files_alone_show(s
             live_runs.log_evaluation(evaluations(step))
         while_training = curves(store)
         folder = write_ablation(tmp_path)
-        live_runs.record(folder)
+        live_runs.complete(folder)
     recorded, parent = ids(store), runs(store)[None]
     assert statuses(store) == {"FINISHED"}
     assert parent.data.metrics["training_seconds"] > 0
@@ -110,7 +110,7 @@ def test_new_results_replace_those_shown(store: Tracking, tmp_path: Path) -> Non
     assert runs(store)[1].data.metrics["test_exact_match"] == 0.8
     with live(store) as live_runs:
         third = ids(store)
-        live_runs.record(folder)
+        live_runs.complete(folder)
     assert len(first) == len(second) == len(third) == len(first | second | third) / 3
     assert ids(store) == third
 
@@ -155,7 +155,7 @@ def test_the_run_of_an_mlflow_project_is_left_alone(
     outer = client.create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", outer)
     with live(store) as live_runs:
-        live_runs.record(write_ablation(tmp_path))
+        live_runs.complete(write_ablation(tmp_path))
     assert len(runs(store)) == 3
     assert not client.get_run(outer).data.params
 

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 import pipeline
 from pipeline.errors import UserError
 from pipeline.params import Tracking, parse
-from pipeline.tracking.ablations import end_killed
-from pipeline.tracking.machine import PROCESS, machine_tags
+from pipeline.tracking.ablations import mark_killed_runs
+from pipeline.tracking.machine import PROCESS_TAG, machine_tags
 from pipeline.tracking.store import connect, workspace_path
 
 CODE = Path(pipeline.__file__).parent
@@ -88,16 +88,16 @@ def test_only_runs_of_processes_that_are_gone_are_marked_as_killed(store: Tracki
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     start = psutil.Process(gone.pid).create_time()
     gone.wait()
-    alive = {key: value for key, value in machine_tags().items() if key in ("machine.host", PROCESS)}
+    alive = {key: value for key, value in machine_tags().items() if key in ("machine.host", PROCESS_TAG)}
     for name, tags in {
-        "killed": alive | {PROCESS: f"{gone.pid} {start:.0f}"},
-        "number used again": alive | {PROCESS: f"{os.getpid()} {start - 1000:.0f}"},
+        "killed": alive | {PROCESS_TAG: f"{gone.pid} {start:.0f}"},
+        "number used again": alive | {PROCESS_TAG: f"{os.getpid()} {start - 1000:.0f}"},
         "alive": alive,
-        "elsewhere": {"machine.host": "another", PROCESS: f"{gone.pid} {start:.0f}"},
+        "elsewhere": {"machine.host": "another", PROCESS_TAG: f"{gone.pid} {start:.0f}"},
         "unknown": {},
     }.items():
         experiment.create(name, {"name": "a", **tags})
-    end_killed(experiment)
+    mark_killed_runs(experiment)
     killed = {run.info.run_name for run in experiment.find("name", "a") if run.info.status == "KILLED"}
     assert killed == {"killed", "number used again"}
     assert len(experiment.running()) == 3

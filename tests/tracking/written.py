@@ -7,7 +7,7 @@ import torch
 
 from pipeline import files
 from pipeline.params import Tracking
-from pipeline.tracking.ablations import LiveRuns, Runs, result_digest, sync
+from pipeline.tracking.ablations import LiveRuns, RunsBySeed, result_digest, sync
 from pipeline.tracking.store import connect
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import History, history_columns
@@ -84,7 +84,7 @@ def live(settings: Tracking) -> LiveRuns:
     return LiveRuns(settings, ABLATION, DATA)
 
 
-def runs(settings: Tracking) -> Runs:
+def runs(settings: Tracking) -> RunsBySeed:
     """The ablation's runs. No two are of the same seed."""
     results = connect(settings).find("result_digest", result_digest(ABLATION, DATA))
     by_seed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in results}
