@@ -23,34 +23,13 @@ OWN_TOKEN = {name: ["dominance", "margin"] for name in ("own_token", "own_token_
 
 
 def run(params: Params) -> None:
-    """Write `reports/`, `index.html` last. Evaluations of ablations that `params.yaml` does not have are ignored.
+    """Write `reports/`, `index.html` last. Results of ablations that `params.yaml` does not have are ignored.
 
     Raises:
-        UserError: an ablation has no evaluation or history, or one of other seeds.
+        UserError: see `read_results`.
     """
-    ablations = params.all_ablations()
-    models = {ablation.name: _model(ablation) for ablation in ablations}
-    runs = pd.concat([_evaluation(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
-    history = pd.concat([_history(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
-    runs["still_rising"] = tables.still_rising(runs, history)
-    tasks = {ablation.dataset: problems(ablation.task) for ablation in ablations}
-    measured = _measurements(models)
-    ceilings = {name: ceiling(task) for name, task in tasks.items()}
-    written = _tables(ablations, runs, ceilings, measured)
-    results = [
-        TaskResults(name, task, _shown(ablations, name), written, measured, history, ceilings[name])
-        for name, task in tasks.items()
-    ]
-    compared = [comparisons.comparison_table(task_results, params.comparisons) for task_results in results]
-    written["comparisons.csv"] = comparisons.add_p_values(
-        pd.concat(compared, ignore_index=True), params.comparisons, runs
-    )
-    written["rescue.csv"] = rescue.rescue_table(ablations, runs)
-    written["order_value.csv"] = order_value.order_value_table(ablations, runs)
-    compared_tasks = results if across.has_many_tasks(results) else []
-    written["tasks.csv"] = across.task_table(compared_tasks)
-    written["holds.csv"] = across.holds_table(compared_tasks)
-    sections = report.collect_sections(results, measurements())
+    runs, history, measured = read_results(params)
+    sections, written = build(params, runs, history, measured)
     images = report.images(sections)
 
     for folder in ("appendix", "figures", "measurements"):  # may have files of sections that are gone
@@ -70,6 +49,53 @@ def run(params: Params) -> None:
     print(f"The report: {REPORTS / 'index.html'}")
 
 
+def read_results(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Read the evaluations, the histories and the measurements of all ablations.
+
+    Returns:
+        A row per run; a row per evaluation during training; measurement -> its table.
+
+    Raises:
+        UserError: an ablation has no evaluation or history, or one of other seeds.
+    """
+    ablations = params.all_ablations()
+    models = {ablation.name: _model(ablation) for ablation in ablations}
+    runs = pd.concat([_evaluation(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
+    history = pd.concat([_history(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
+    return runs, history, _measurements(models)
+
+
+def build(
+    params: Params, runs: pd.DataFrame, history: pd.DataFrame, measured: Mapping[str, pd.DataFrame]
+) -> tuple[list[report.PlacedSection], dict[str, pd.DataFrame]]:
+    """Return the sections of the report, and its tables by path relative to `reports/`.
+
+    Args:
+        runs: the evaluation of every run, with the switches of its ablation.
+        history: every evaluation during training.
+        measured: measurement -> its table over all ablations.
+    """
+    ablations = params.all_ablations()
+    runs = runs.assign(still_rising=tables.still_rising(runs, history))
+    tasks = {ablation.dataset: problems(ablation.task) for ablation in ablations}
+    ceilings = {name: ceiling(task) for name, task in tasks.items()}
+    written = _tables(ablations, runs, ceilings, measured)
+    results = [
+        TaskResults(name, task, _shown(ablations, name), written, measured, history, ceilings[name])
+        for name, task in tasks.items()
+    ]
+    compared = [comparisons.comparison_table(task_results, params.comparisons) for task_results in results]
+    written["comparisons.csv"] = comparisons.add_p_values(
+        pd.concat(compared, ignore_index=True), params.comparisons, runs
+    )
+    written["rescue.csv"] = rescue.rescue_table(ablations, runs)
+    written["order_value.csv"] = order_value.order_value_table(ablations, runs)
+    compared_tasks = results if across.has_many_tasks(results) else []
+    written["tasks.csv"] = across.task_table(compared_tasks)
+    written["holds.csv"] = across.holds_table(compared_tasks)
+    return report.collect_sections(results, measurements()), written
+
+
 def metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return the numbers that `dvc metrics` shows: quantity -> ablation -> value."""
     decimals = {"restricted_steps": 1, "converged": 1, "test_bits": 3}
@@ -85,7 +111,7 @@ def _tables(
     ablations: Sequence[Ablation],
     runs: pd.DataFrame,
     ceilings: dict[str, float | None],
-    measured: dict[str, pd.DataFrame],
+    measured: Mapping[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
     """Return the tables below `reports/` by path, except those that compare ablations."""
     cost = measured["cost"]
