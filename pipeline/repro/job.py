@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pipeline.params import Params
 from pipeline.repro.state import State
 from pipeline.stages import analyze, evaluate, generate, train
-from pipeline.stages.progress import converged
+from pipeline.stages.progress import describe_converged
 
 SECONDS = 1.0
 """How often a job says how far it is."""
@@ -38,4 +38,5 @@ class TellProgress(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         if (now := time.monotonic()) - self.told_at > SECONDS:
             self.told_at = now
-            State(self.stage, self.place, trainer.global_step, trainer.max_steps, converged(module)).write(self.job)
+            converged = describe_converged(module)
+            State(self.stage, self.place, trainer.global_step, trainer.max_steps, converged).write(self.job)

@@ -1,4 +1,4 @@
-"""What a waiting person sees: the step, the loss, the members converged and the time left."""
+"""Progress of a training, shown on stderr."""
 
 import sys
 import time
@@ -12,85 +12,62 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.training.convergence import run_outcomes
 from pipeline.training.module import PopulationModule
 
-REFRESH_SECONDS = 0.5
+STEPS_PER_UPDATE = 10
 
 
 class ShowProgress(Callback):
-    """A bar on a terminal, a plain line per evaluation elsewhere; both on stderr."""
+    """Shows step, loss, score, converged runs and remaining time: a bar on a terminal, else a line per evaluation."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
-        self.bar = (
-            Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[state]}"),
-                TimeRemainingColumn(),
-                console=console,
-            )
-            if console.is_terminal
-            else None
-        )
-        self.shown_at = 0.0
+        left, right = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+        columns = (left, BarColumn(), MofNCompleteColumn(), right, TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.started = time.monotonic()
-        if self.bar:
-            self.bar.start()
-            self.task = self.bar.add_task(name(module), total=trainer.max_steps, state="")
+        self.bar.start()
+        self.task = self.bar.add_task(population(module).ablation.name, total=trainer.max_steps, state="")
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        now = time.monotonic()
-        if self.bar and now - self.shown_at > REFRESH_SECONDS:
-            self.shown_at = now
-            self.bar.update(self.task, completed=trainer.global_step, state=state(module))
+        if trainer.global_step % STEPS_PER_UPDATE == 0:
+            self.bar.update(self.task, completed=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if self.bar:
-            self.bar.update(self.task, completed=trainer.global_step, state=state(module))
-            return
         step, steps = trainer.global_step, trainer.max_steps
-        left = (time.monotonic() - self.started) * (steps - step) / max(1, step)
-        print(
-            f"{name(module)}: step {step}/{steps}, {state(module)}, at most {left:.0f} s left",
-            file=sys.stderr,
-        )
+        state = describe_last_evaluation(population(module))
+        self.bar.update(self.task, completed=step, state=state)
+        if self.bar.disable:
+            left = (time.monotonic() - self.started) * (steps - step) / max(1, step)
+            name = population(module).ablation.name
+            print(f"{name}: step {step}/{steps}, {state}, at most {left:.0f} s left", file=sys.stderr)
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._stop()
+        self.bar.stop()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        if self.bar:
-            self.bar.stop()
+        self.bar.stop()
 
 
-def name(module: LightningModule) -> str:
-    """The ablation's name."""
+def population(module: LightningModule) -> PopulationModule:
+    """Return the module with its own type, which Lightning's callbacks do not declare."""
     assert isinstance(module, PopulationModule)
-    return module.ablation.name
+    return module
 
 
-def state(module: LightningModule) -> str:
-    """Loss, score and members converged, as of the last evaluation."""
-    assert isinstance(module, PopulationModule)
+def describe_last_evaluation(module: PopulationModule) -> str:
+    """Mean loss and score of all runs, each at its last evaluation, and how many have converged."""
+    last = pd.DataFrame(module.history).drop_duplicates("seed", keep="last")
     rule = module.convergence
-    if not module.history:
-        return "loss -"
-    last = {row["seed"]: row for row in module.history}.values()
-    loss, score = (sum(row[name] for row in last) / len(last) for name in ("validation_loss", rule.column))
-    said = (f"loss {loss:.3f}", f"{rule.score.words} {score:.3f}", converged(module))
-    return ", ".join(filter(None, said))
+    parts = [f"loss {last['validation_loss'].mean():.3f}", f"{rule.score.words} {last[rule.column].mean():.3f}"]
+    return ", ".join([*parts, *filter(None, [describe_converged(module)])])
 
 
-def converged(module: LightningModule) -> str:
-    """How many members have converged, and of how many; nothing where nobody can."""
-    assert isinstance(module, PopulationModule)
-    if module.convergence.threshold is None:
+def describe_converged(module: LightningModule) -> str:
+    """How many runs have converged, such as `converged 3/8`; empty if no score is enough to converge."""
+    trained, converged = population(module), 0
+    if trained.convergence.threshold is None:
         return ""
-    ends = run_outcomes(pd.DataFrame(module.history), module.convergence) if module.history else None
-    reached = 0 if ends is None else int(ends["converged"].sum())
-    return f"converged {reached}/{len(module.ablation.training.seeds)}"
+    if trained.history:
+        converged = int(run_outcomes(pd.DataFrame(trained.history), trained.convergence)["converged"].sum())
+    return f"converged {converged}/{len(trained.ablation.training.seeds)}"
