@@ -15,7 +15,7 @@ from pipeline.params import Tracking
 from pipeline.tracking import ui
 from pipeline.tracking.ablations import sync_or_warn
 from pipeline.tracking.failures import Unreachable
-from tests.tracking.written import (
+from tests.tracking.helpers import (
     ABLATION,
     curves,
     evaluations,

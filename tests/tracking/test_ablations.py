@@ -17,7 +17,7 @@ from pipeline.tracking.ablations import result_digest, sync
 from pipeline.tracking.store import connect
 from pipeline.training.convergence import History, history_columns
 from tests.conftest import ablation, task
-from tests.tracking.written import (
+from tests.tracking.helpers import (
     ABLATION,
     DATA,
     NAME,

@@ -14,7 +14,7 @@ from pipeline.tracking.contents import run_contents
 from pipeline.tracking.store import connect
 from pipeline.training.artifact import Artifact
 from tests.conftest import model
-from tests.tracking.written import ABLATION, synced, write_ablation, write_evaluation
+from tests.tracking.helpers import ABLATION, synced, write_ablation, write_evaluation
 
 
 def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> None:

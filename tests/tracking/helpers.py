@@ -1,4 +1,4 @@
-"""The files of a trained ablation, as the stages leave them, and what is shown of them."""
+"""The files of a trained ablation, as the stages leave them, and its runs in MLflow."""
 
 from pathlib import Path
 
@@ -15,23 +15,18 @@ from tests.conftest import ablation
 
 NAME = "nope-causal"
 SEEDS = (1, 2)
+NAN = float("nan")
 STEPS = (4, 8)
 DATA = {"train.csv": "a" * 64, "validation.csv": "b" * 64, "test.csv": "c" * 64}
 ABLATION = ablation(NAME, model_={"residual_free": [1]}, seeds=list(SEEDS), converged_for=1)
 
 
 def evaluations(step: int) -> History:
-    """What training says at a step: seed 1 converges at step 8, seed 2 diverges there."""
-    nan = float("nan")
-    rows: History = []
-    for seed in SEEDS:
-        diverged = seed == 2 and step == 8
-        exact = {4: 0.25, 8: 1.0}[step] if seed == 1 else 0.0
-        loss = nan if diverged else 1 / step
-        rows.append(
-            dict(zip(history_columns(), (seed, step, loss, loss, exact, loss, 0.01, int(diverged)), strict=True))
-        )
-    return rows
+    """The evaluation of both seeds at a step: seed 1 converges at step 8, seed 2 diverges there."""
+    loss, exact = 1 / step, {4: 0.25, 8: 1.0}[step]
+    first = (1, step, loss, loss, exact, loss, 0.01, 0)
+    second = (2, step, loss, loss, 0.0, loss, 0.01, 0) if step < 8 else (2, step, NAN, NAN, 0.0, NAN, 0.01, 1)
+    return [dict(zip(history_columns(), values, strict=True)) for values in (first, second)]
 
 
 def write_ablation(project: Path, *, weight: float = 0.0, history: History | None = None) -> Path:
@@ -52,31 +47,28 @@ def write_ablation(project: Path, *, weight: float = 0.0, history: History | Non
 
 def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
     """The evaluation of the ablation in `folder`, as the stage `evaluate` leaves it, or one `of` another training."""
-    rows = [
-        {
-            "ablation": NAME,
-            "seed": seed,
-            "steps": 8,
-            "converged": converged,
-            "steps_to_converge": 8 if converged else None,
-            "diverged": 1 - converged,
-            "validation_exact_match": float(converged),
-            "test_exact_match": exact * converged,
-            "test_examples": 50,
-            "place_1": exact,
-            "stratum_0": exact,
-            "stratum_0_examples": 20,
-        }
-        for seed, converged in zip(SEEDS, (1, 0), strict=True)
-    ]
+    columns = {
+        "ablation": NAME,
+        "seed": SEEDS,
+        "steps": 8,
+        "converged": [1, 0],
+        "steps_to_converge": [8, None],
+        "diverged": [0, 1],
+        "validation_exact_match": [1.0, 0.0],
+        "test_exact_match": [exact, 0.0],
+        "test_examples": 50,
+        "place_1": exact,
+        "stratum_0": exact,
+        "stratum_0_examples": 20,
+    }
     path = folder.parents[1] / "reports" / "evaluation" / NAME / "evaluation.csv"
-    files.write_csv(path, pd.DataFrame(rows))
+    files.write_csv(path, pd.DataFrame(columns))
     files.write_manifest(path.parent, of=of or files.open_verified(folder, made_by="").digest)
     return path
 
 
 def synced(settings: Tracking, folder: Path, evaluation: Path | None = None) -> str:
-    """What `sync` returns for the ablation's files."""
+    """Synchronise the runs with the ablation's files; returns what was done."""
     return sync(connect(settings), ABLATION, folder, evaluation)
 
 
