@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 from pipeline import dataset
 from pipeline.environment import keep_freed_memory
 from pipeline.measurement.cost import cost
-from pipeline.measurement.registry import MeasurementInput, random_rows
+from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Ablation, read
 from pipeline.tasks.catalogue import problems
 from pipeline.training.data import PopulationData
@@ -132,7 +132,7 @@ def step(rounds: int = 15) -> None:
     times = median_seconds(functions, rounds)
     products_per_second = PRODUCTS * 2 * rows * inner * columns / times["products"]
     model = initial_model(ablation.model, seed=0, **data.inputs)
-    random = random_rows(1, data.length, len(data.vocabulary))
+    random = draw_random_tokens(1, data.length, len(data.vocabulary))
     subject = MeasurementInput(model, ablation, data.examples["validation"], random)
     operations = float(cost(subject)["flops_per_step"].item())
     print_row("plain loop, a step of one run", f"{1e3 * times['plain']:.1f} ms", "step")

@@ -22,9 +22,9 @@ from torch import Tensor
 from pipeline import files
 from pipeline.dataset import DONOR_EXAMPLES, Examples, encode
 from pipeline.errors import UserError
-from pipeline.measurement.cache import run_with_cache
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.registry import MeasurementInput, random_rows
+from pipeline.measurement.common.activation_cache import run_with_cache
+from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Ablation, task
 from pipeline.params.config import shorten, suggest
 from pipeline.params.score import EXACT_MATCH
@@ -171,9 +171,9 @@ class TrainedModel:
         if name not in measurements():
             raise UserError(f"measurement {shorten(name)}: there is none{suggest(name, measurements())}")
         asked = measurements()[name]
-        if asked.of_answers and self.ablation.task.score != EXACT_MATCH:
+        if asked.counts_answers and self.ablation.task.score != EXACT_MATCH:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
-        random = random_rows(RANDOM_ROWS, self.length, len(self.vocabulary))
+        random = draw_random_tokens(RANDOM_ROWS, self.length, len(self.vocabulary))
         held_out = _rows("validation", self.problems, self.artifact)
         return asked.function(MeasurementInput(deepcopy(self.module).double(), self.ablation, held_out, random))
 

@@ -12,9 +12,9 @@ import torch
 import pipeline
 from pipeline import api, dataset
 from pipeline.errors import UserError
-from pipeline.measurement.accuracy import greedy
-from pipeline.measurement.registry import MeasurementInput, random_rows
-from pipeline.measurement.slices import slices
+from pipeline.measurement.common.scoring import greedy
+from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
+from pipeline.measurement.token_probe import token_probe
 from pipeline.params import Ablation
 from pipeline.params import task as params_task
 from pipeline.tasks.catalogue import problems
@@ -106,9 +106,9 @@ def test_what_it_shows_has_names_and_fits_together(model: api.TrainedModel, data
 
 
 def test_a_measurement_is_that_of_the_analysis(model: api.TrainedModel, data: dataset.Dataset) -> None:
-    random = random_rows(api.RANDOM_ROWS, data.length, len(data.vocabulary))
+    random = draw_random_tokens(api.RANDOM_ROWS, data.length, len(data.vocabulary))
     subject = MeasurementInput(pipeline.load("easy").module.double(), easy(), data.examples["validation"], random)
-    assert model.measure("slices").equals(slices(subject))
+    assert model.measure("token_probe").equals(token_probe(subject))
     assert next(model.module.parameters()).dtype == torch.float32
 
 
@@ -139,13 +139,13 @@ def test_data_that_have_changed_meanwhile_are_told(tmp_path: Path) -> None:
     made = ablation("read", model_={"residual_free": [0], "residual_substitute": "slot-mean"}, steps=4, seeds=[1])
     trained(tmp_path, made.model_copy(update={"task": of_text}))
     found = pipeline.load(tmp_path / "models" / "read")
-    assert len(found.measure("slices"))
-    with pytest.raises(UserError, match="'erasure': counts right answers"):
-        found.measure("erasure")
+    assert len(found.measure("token_probe"))
+    with pytest.raises(UserError, match="'position_erasure': counts right answers"):
+        found.measure("position_erasure")
     source.write_text(letters.replace("a", "!"))  # which makes other tokens of all
     again = replace(found, problems=problems(of_text))
     with pytest.raises(UserError, match=r"validation\.csv of text: drawn again, it is not what"):
-        again.measure("slices")
+        again.measure("token_probe")
     with pytest.raises(UserError, match=r"train\.csv of text: drawn again"):
         pipeline.load(tmp_path / "models" / "read")
 
@@ -161,7 +161,7 @@ def test_data_that_have_changed_meanwhile_are_told(tmp_path: Path) -> None:
         (lambda model: model.logits([]), "the list is empty"),
         (lambda model: model.predict(["12345="]), "leaves room for 1 of an answer's 3 characters"),
         (lambda model: model.logits(["12", "1"]), "must be as long as the first, '12'"),
-        (lambda model: model.measure("slizes"), "did you mean 'slices'"),
+        (lambda model: model.measure("token_prob"), "did you mean 'token_probe'"),
         (lambda model: pipeline.load("esy"), "did you mean 'easy'"),
         (lambda model: pipeline.load("easy", seed=7), r"has no seed 7 \(there: 1, 2, 3\)"),
     ],

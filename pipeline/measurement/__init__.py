@@ -1,1 +1,1 @@
-"""Pure functions of models and results."""
+"""Measurements of a model, one file each; `common/` has the functions that several of them share."""

@@ -1,6 +1,6 @@
-"""All the measurements there are: every function of this folder that is marked as one.
+"""All measurements: every module of this folder defines one, under the module's own name.
 
-The `analyze` stage applies all of them to every member; the report gives each a section. Neither names any.
+The `analyze` stage takes all of them of every model, and the report shows each in a section.
 """
 
 import pkgutil
@@ -8,12 +8,12 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from pipeline.measurement.registry import REGISTERED, Measurement
+from pipeline.measurement.registry import Measurement
 
 
 @cache
 def measurements() -> dict[str, Measurement]:
-    """By name, in the order of their names."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        import_module(f"{__package__}.{module.name}")
-    return dict(sorted(REGISTERED.items()))
+    """Name -> measurement, sorted by name."""
+    modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if not module.ispkg]
+    names = sorted({*modules} - {"catalogue", "registry"})
+    return {name: getattr(import_module(f"{__package__}.{name}"), name) for name in names}

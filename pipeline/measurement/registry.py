@@ -1,4 +1,4 @@
-"""What a measurement is: a function of a member and rows, marked with `@measurement`."""
+"""What a measurement gets and what it declares."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,99 +12,104 @@ from torch import Tensor
 
 from pipeline.dataset import Examples
 from pipeline.params import Ablation
+from pipeline.transformer.attention import last_position
 from pipeline.transformer.model import Transformer
 
-ROWS_AT_ONCE = 64
-"""As many as a core's cache holds with all that is computed of them."""
-FEW_ROWS = 256
-"""Random rows that are enough for a mean: it is within 3 % of that of a thousand."""
+BATCH = 64
+"""Examples computed at a time: as many as fit into a core's cache with all their states."""
+FEW_EXAMPLES = 256
+"""Random examples that suffice for a mean: it is within 3 % of that of a thousand."""
 
 
 @dataclass(frozen=True)
 class MeasurementInput:
-    """One member at one moment of its training, and the rows to measure it on.
+    """One model at one step of its training, and the examples to measure it on.
 
-    Every subject of a task sees the same rows, so that ablations can be compared row by row. None is a test row.
+    All models of a task are measured on the same examples, so that ablations can be compared example by example. None
+    of them is a test example.
     """
 
     model: Transformer
-    """In evaluation mode, on the CPU, float64: with what float32 rounds away, another processor or number of threads
-    would be seen in the digits that are written."""
+    """In evaluation mode, on the CPU, in float64: float32's rounding would depend on the processor and on the number of
+    threads, and show in the digits that are written."""
     ablation: Ablation
     examples: Examples
-    """Rows of the task that the member was not trained on (the validation split)."""
-    random: Int[Tensor, "rows length"]
-    """Rows of independent, uniformly drawn tokens: here only the model can tell one position from another."""
+    """The validation split."""
+    random_tokens: Int[Tensor, "examples length"]
+    """Independent, uniformly drawn tokens: only the model can make one position differ from another."""
 
     @property
-    def tokens(self) -> Int[Tensor, "rows length"]:
-        """The task's rows as the model reads them: the last token is never an input. Of rows that are not alike long,
-        those of the commonest length (of equals, the shortest), so that none is padded."""
+    def task_tokens(self) -> Int[Tensor, "examples length"]:
+        """Tokens of all `examples` of the most common length (of several, the shortest), so that none is padded."""
         lengths = self.examples.lengths
         length = int(np.bincount(lengths).argmax())
         return self.examples[lengths == length].tokens[:, : length - 1]
 
     @cached_property
-    def task_stream(self) -> Float64[Tensor, "layers rows length width"]:
-        """The residual stream of `tokens`."""
-        return residual_stream(self.model, self.tokens)
+    def task_stream(self) -> Float64[Tensor, "depths examples length width"]:
+        """The residual stream of `task_tokens`."""
+        return residual_stream(self.model, self.task_tokens)
 
     @cached_property
-    def few_random_stream(self) -> Float64[Tensor, "layers rows length width"]:
-        """The residual stream of the first `FEW_ROWS` of `random`."""
-        return residual_stream(self.model, self.random[:FEW_ROWS])
+    def few_random_stream(self) -> Float64[Tensor, "depths examples length width"]:
+        """The residual stream of the first `FEW_EXAMPLES` of `random_tokens`."""
+        return residual_stream(self.model, self.random_tokens[:FEW_EXAMPLES])
 
     @cached_property
-    def random_stream(self) -> Float64[Tensor, "layers rows length width"]:
-        """The residual stream of `random`."""
-        return torch.cat((self.few_random_stream, residual_stream(self.model, self.random[FEW_ROWS:])), dim=1)
+    def random_stream(self) -> Float64[Tensor, "depths examples length width"]:
+        """The residual stream of `random_tokens`."""
+        others = residual_stream(self.model, self.random_tokens[FEW_EXAMPLES:])
+        return torch.cat((self.few_random_stream, others), dim=1)
 
 
 @torch.no_grad()
 def residual_stream(
-    model: Transformer, tokens: Int[Tensor, "rows length"]
-) -> Float64[Tensor, "layers rows length width"]:
-    """The residual stream for the prediction after the last of `tokens`: the embeddings, then what each layer leaves.
-    With full attention all tokens of a row see each other."""
+    model: Transformer, tokens: Int[Tensor, "examples length"]
+) -> Float64[Tensor, "depths examples length width"]:
+    """The embeddings and the states after each layer, in a model that predicts after the last of `tokens`."""
     parts = []
-    for rows in tokens.split(ROWS_AT_ONCE):
-        samples = model.samples(rows, torch.full((len(rows), 1), rows.shape[1] - 1))
+    for batch in tokens.split(BATCH):
+        samples = model.samples(batch, last_position(batch))
         parts.append(torch.stack(model.residual_stream(samples.tokens, samples.visible)))
     return torch.cat(parts, dim=1)
 
 
-def random_rows(rows: int, length: int, vocabulary: int) -> Int[Tensor, "rows length"]:
-    """Independent, uniformly drawn tokens; always the same ones."""
-    return torch.from_numpy(np.random.default_rng(0).integers(vocabulary, size=(rows, length)))
+def draw_random_tokens(examples: int, length: int, vocabulary: int) -> Int[Tensor, "examples length"]:
+    """Independent, uniformly drawn tokens, the same in every call."""
+    return torch.from_numpy(np.random.default_rng(0).integers(vocabulary, size=(examples, length)))
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measurement and how its result is to be shown.
+    """A measurement, and how the report shows its table.
 
-    The table has a row per key (layer, position, ...) and, after the keys, the columns named in `values`.
+    The table has a row per key (depth, layer, position, ...): first the keys, then the columns named in `values`.
     """
 
-    name: str
+    function: Callable[[MeasurementInput], pd.DataFrame]
     title: str
     values: dict[str, str]
-    """Column -> what it is, in words; the first is the one that is drawn."""
-    function: Callable[[MeasurementInput], pd.DataFrame]
+    """Column -> description; the first column is the one in the figure."""
     reference: float | None
-    """What the first value is where there is nothing to find, if that is one number."""
+    """What the first column is when there is no effect, if that is a single number."""
     along_training: bool
-    """Whether it is taken at the snapshots too, not only at initialisation and at the end."""
-    of_answers: bool
-    """Whether it counts right answers, so that it says nothing of a task that is scored by bits."""
+    """Whether it is taken at every snapshot too, and not only before and after training."""
+    counts_answers: bool
+    """Whether it counts correct answers, so that it does not apply to tasks scored in bits."""
+
+    @property
+    def name(self) -> str:
+        """Name of the measurement and of its table."""
+        return self.function.__name__
+
+    def __call__(self, inputs: MeasurementInput) -> pd.DataFrame:
+        """Return the table of one model."""
+        return self.function(inputs)
 
     @property
     def explanation(self) -> str:
         """The first paragraph of the function's docstring."""
         return " ".join((self.function.__doc__ or "").split("\n\n")[0].split())
-
-
-REGISTERED: dict[str, Measurement] = {}
-"""Those whose files were imported; `catalogue.py` imports all."""
 
 
 def measurement(
@@ -113,14 +118,7 @@ def measurement(
     *,
     reference: float | None = None,
     along_training: bool = False,
-    of_answers: bool = False,
-) -> Callable[[Callable[[MeasurementInput], pd.DataFrame]], Callable[[MeasurementInput], pd.DataFrame]]:
-    """Mark a function as a measurement, under its own name."""
-
-    def register(function: Callable[[MeasurementInput], pd.DataFrame]) -> Callable[[MeasurementInput], pd.DataFrame]:
-        REGISTERED[function.__name__] = Measurement(
-            function.__name__, title, values, function, reference, along_training, of_answers
-        )
-        return function
-
-    return register
+    counts_answers: bool = False,
+) -> Callable[[Callable[[MeasurementInput], pd.DataFrame]], Measurement]:
+    """Decorator that makes a function a `Measurement`; the arguments are its fields."""
+    return lambda function: Measurement(function, title, values, reference, along_training, counts_answers)

@@ -1,60 +1,21 @@
-"""Is the prediction blind to the order of what came before? Predicted from the architecture, then measured."""
+"""Symmetry: does the prediction depend on the order of earlier tokens, as the architecture says?"""
 
 import math
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from pipeline.dataset import Examples
 from pipeline.errors import RunError
-from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.common.order_blind import is_order_blind
+from pipeline.measurement.common.permutations import TOLERANCE, PermutedPrompts, permuted_prompts, total_variation
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.params import Ablation
+from pipeline.transformer.attention import last_position
 from pipeline.transformer.model import Transformer
-
-TOLERANCE = 1e-9
-"""The largest change of a logit, in float64, that counts as none."""
-PROMPTS, PERMUTATIONS = 64, 4
 
 
 class SymmetryError(RunError):
-    """A model is not as blind to order as its architecture says it must be, or blinder: a bug in the instrument."""
-
-
-class PermutedPrompts(NamedTuple):
-    """Prompts of one length, and each of them with its tokens before the last in other orders."""
-
-    prompts: Int[Tensor, "prompts length"]
-    orders: Int[Tensor, "prompts permutations length"]
-    """`orders[p, i]` is where in prompt `p` the tokens of its permutation `i` come from; the last one stays."""
-
-    @property
-    def tokens(self) -> Int[Tensor, "prompts permutations length"]:
-        """The permuted prompts."""
-        return self.prompts[:, None, :].expand_as(self.orders).gather(-1, self.orders)
-
-
-def same_length_examples(examples: Examples, count: int) -> tuple[Int[Tensor, " examples"], int]:
-    """Numbers of the first `count` examples whose prompts have the commonest length (of equals, the shortest), and that
-    length."""
-    lengths = examples.prompt_lengths
-    length = int(np.bincount(lengths).argmax())
-    return (lengths == length).nonzero()[:count, 0], length
-
-
-def permuted_prompts(examples: Examples, prompts: int = PROMPTS, permutations: int = PERMUTATIONS) -> PermutedPrompts:
-    """The first `prompts` prompts of the commonest length (of equals, the shortest), with random permutations; always
-    the same ones. Permutations that change nothing may be among them."""
-    alike, length = same_length_examples(examples, prompts)
-    chosen = examples.tokens[alike, :length]
-    before = np.tile(np.arange(length - 1), (len(chosen), permutations, 1))
-    shuffled = np.random.default_rng(0).permuted(before, axis=-1)
-    orders = np.concatenate((shuffled, np.full((*shuffled.shape[:-1], 1), length - 1)), axis=-1)
-    return PermutedPrompts(chosen, torch.from_numpy(orders))
+    """A model depends on order although its architecture cannot, or the reverse: a bug in this code."""
 
 
 @measurement(
@@ -65,36 +26,26 @@ def permuted_prompts(examples: Examples, prompts: int = PROMPTS, permutations: i
         "changed_argmax_share": "share of changed arg-maxes",
     },
 )
-def symmetry(subject: MeasurementInput) -> pd.DataFrame:
-    """How much the prediction for token n+1 changes when the tokens 1 to n-1 of a prompt are permuted, in float64.
+def symmetry(inputs: MeasurementInput) -> pd.DataFrame:
+    """Change of the prediction for token n+1 when the tokens 1 to n-1 of a prompt are permuted, in float64.
 
     Raises:
         SymmetryError: the architecture says otherwise.
     """
-    permuted = permuted_prompts(subject.examples)
-    measured = change_of_prediction(subject.model, permuted)
-    predicted = is_order_blind(subject.ablation.model)
-    check(predicted, measured["max_logit_change"], subject.ablation, least=least_change(subject.model, permuted))
-    return pd.DataFrame([{"order_blind_predicted": int(predicted), **measured}])
+    permuted = permuted_prompts(inputs.examples)
+    changes = prediction_changes(inputs.model, permuted)
+    order_blind = is_order_blind(inputs.ablation.model)
+    smallest = smallest_visible_change(inputs.model, permuted)
+    check_symmetry(order_blind, changes["max_logit_change"], inputs.ablation, smallest=smallest)
+    return pd.DataFrame([{"order_blind_predicted": int(order_blind), **changes}])
 
 
 @torch.no_grad()
-def least_change(model: Transformer, permuted: PermutedPrompts) -> float:
-    """What a logit must move by at least if order counts: next to nothing of what it differs by between prompts (many
-    layers without residual connection leave little of any signal); nothing where no permutation changes a prompt."""
-    prompts, length = permuted.prompts.shape
-    logits = model(permuted.prompts, torch.full((prompts, 1), length - 1))
-    differs = (permuted.tokens != permuted.prompts[:, None]).any().item()
-    return TOLERANCE * (logits.amax(0) - logits.amin(0)).max().item() if differs else -math.inf
-
-
-@torch.no_grad()
-def change_of_prediction(model: Transformer, permuted: PermutedPrompts) -> dict[str, float]:
-    """Of a model in float64: `max_logit_change`; `total_variation` and `changed_argmax_share`, means over prompts and
-    permutations."""
+def prediction_changes(model: Transformer, permuted: PermutedPrompts) -> dict[str, float]:
+    """Largest change of a logit, mean total variation, and share of changed arg-maxes of a model in float64."""
     prompts, permutations, length = permuted.orders.shape
-    everyone = torch.cat((permuted.prompts[:, None], permuted.tokens), dim=1).reshape(-1, length)
-    logits = model(everyone, torch.full((len(everyone), 1), length - 1)).view(prompts, permutations + 1, -1)
+    tokens = torch.cat((permuted.prompts[:, None], permuted.tokens), dim=1).reshape(-1, length)
+    logits = model(tokens, last_position(tokens)).view(prompts, permutations + 1, -1)
     before, after = logits[:, :1], logits[:, 1:]
     return {
         "max_logit_change": (before - after).abs().max().item(),
@@ -103,23 +54,38 @@ def change_of_prediction(model: Transformer, permuted: PermutedPrompts) -> dict[
     }
 
 
-def total_variation(
-    before: Float[Tensor, "*#shape vocabulary"], after: Float[Tensor, "*#shape vocabulary"]
-) -> Float[Tensor, "..."]:
-    """Between the predictions that these logits are: 0 where they are alike, 1 where they have nothing in common."""
-    return (before.softmax(-1) - after.softmax(-1)).abs().sum(-1) / 2
+@torch.no_grad()
+def smallest_visible_change(model: Transformer, permuted: PermutedPrompts) -> float:
+    """Change of a logit up to which a model that depends on order may seem not to.
+
+    It is a tiny share of the differences between prompts, because many layers without residual connection leave little
+    of any difference; and minus infinity if no permutation changes a prompt.
+    """
+    if not (permuted.tokens != permuted.prompts[:, None]).any():
+        return -math.inf
+    logits = model(permuted.prompts, last_position(permuted.prompts))
+    return TOLERANCE * (logits.amax(0) - logits.amin(0)).max().item()
 
 
-def check(
-    order_blind_predicted: bool, max_logit_change: float, ablation: Ablation, *, least: float = TOLERANCE
+def check_symmetry(
+    order_blind: bool, max_logit_change: float, ablation: Ablation, *, smallest: float = TOLERANCE
 ) -> None:
-    """Raise `SymmetryError` where prediction and measurement disagree. `least`: what would be no change where order
-    counts."""
-    if max_logit_change > TOLERANCE if order_blind_predicted else max_logit_change <= least:
-        verb, model = "must not" if order_blind_predicted else "must", ablation.model
+    """Compare the prediction from the architecture with the measured change.
+
+    Args:
+        smallest: `smallest_visible_change` of the model.
+
+    Raises:
+        SymmetryError: they disagree.
+    """
+    if order_blind:
+        disagree, verb, bound = max_logit_change > TOLERANCE, "must not", TOLERANCE
+    else:
+        disagree, verb, bound = max_logit_change <= smallest, "must", smallest
+    if disagree:
+        model = ablation.model
         raise SymmetryError(
-            f"{ablation.name}: permuting earlier tokens moves a logit by {max_logit_change:.3g}, but it {verb} "
-            f"move any in "
-            f"this architecture (positional: {model.positional}, attention: {model.attention}, layers: {model.layers}; "
-            f"tolerance {TOLERANCE if order_blind_predicted else least:g}): a bug in the instrument"
+            f"{ablation.name}: permuting earlier tokens changes a logit by {max_logit_change:.3g}, but with positional "
+            f"{model.positional}, attention {model.attention} and {model.layers} layers it {verb} change any "
+            f"(tolerance {bound:g}); this is a bug in the code"
         )

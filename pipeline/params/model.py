@@ -10,6 +10,8 @@ PositionalName = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
 AttentionName = Literal["causal", "full"]
 DonorSubstitute = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
 """Substitutes that are made from the states of rows that lend."""
+PositionSubstitute = Literal["other-row", "slot-mean", "noise"]
+"""Substitutes that differ between positions whatever the tokens are, and so encode the position."""
 SubstituteName = Literal["none", "backward", "forward", DonorSubstitute, "fade"]
 
 

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pipeline.dataset import Dataset
 from pipeline.measurement.cost import cost
-from pipeline.measurement.registry import MeasurementInput, random_rows
+from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Ablation, Search
 from pipeline.search.table import Records, Result
 from pipeline.training.checkpoints import Checkpoints
@@ -93,6 +93,6 @@ def _resuming(folder: Path | None, ablation: Ablation, data: Dataset) -> Abstrac
 def _flops_per_step(ablation: Ablation, data: Dataset) -> float:
     model = initial_model(ablation.model, seed=ablation.training.seeds[0], **data.inputs)
     subject = MeasurementInput(
-        model, ablation, data.examples["validation"], random_rows(0, data.length, len(data.vocabulary))
+        model, ablation, data.examples["validation"], draw_random_tokens(0, data.length, len(data.vocabulary))
     )
     return float(cost(subject)["flops_per_step"].item())

@@ -9,8 +9,8 @@ import pandas as pd
 
 from pipeline import dataset, files
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.registry import MeasurementInput, random_rows
-from pipeline.measurement.tables import rounded
+from pipeline.measurement.common.tables import rounded
+from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Params
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import ANALYSIS, DATA, MODELS
@@ -43,9 +43,9 @@ def run(params: Params, name: str) -> None:
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     artifact = read_trained_on(MODELS / name, ablation, data)
     rows = data.examples["validation"]
-    random = random_rows(RANDOM_ROWS, data.length, len(data.vocabulary))
+    random = draw_random_tokens(RANDOM_ROWS, data.length, len(data.vocabulary))
     answered = ablation.task.score == EXACT_MATCH
-    asked = {name: one for name, one in measurements().items() if answered or not one.of_answers}
+    asked = {name: one for name, one in measurements().items() if answered or not one.counts_answers}
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in asked}
     for moment, model in _members(artifact, data.inputs):
         if not all(weight.isfinite().all() for weight in model.parameters()):

@@ -8,8 +8,7 @@ import torch
 from pipeline import dataset, files, switches
 from pipeline.dataset import Dataset
 from pipeline.environment import limit_threads
-from pipeline.measurement import accuracy
-from pipeline.measurement.bits import bits
+from pipeline.measurement.common import scoring
 from pipeline.params import Params
 from pipeline.params.score import BITS, EXACT_MATCH, Score
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
@@ -23,14 +22,14 @@ from pipeline.transformer.model import Transformer
 
 def exact_match(member: Transformer, data: Dataset, task: Problems) -> dict[str, float]:
     """The answers that the member produces by greedy decoding, compared with what is right."""
-    produced = accuracy.greedy(member, data.examples["test"])
-    scored = accuracy.score(produced, data.examples["test"], data.tables["test"], task.strata)
+    produced = scoring.greedy(member, data.examples["test"])
+    scored = scoring.accuracy(produced, data.examples["test"], data.tables["test"], task.strata)
     return scored.columns(task.place)
 
 
 def bits_per_token(member: Transformer, data: Dataset, task: Problems) -> dict[str, float]:
     """How well the member foresees what comes."""
-    of_rows = bits(member, data.examples["test"])
+    of_rows = scoring.bits_per_token(member, data.examples["test"])
     return {"test_bits": of_rows.mean().item(), "test_examples": len(of_rows)}
 
 

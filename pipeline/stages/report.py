@@ -166,7 +166,7 @@ def _measurements(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.Da
             if file in analysis.digests
         ]
         measured[name] = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["ablation"])
-    own_token = tables.own_token_table(measured["slices"]) if len(measured["slices"]) else measured["slices"]
+    own_token = tables.own_token_table(probe) if len(probe := measured["token_probe"]) else probe
     measured["own_token"] = own_token
     measured["own_token_added"] = (
         tables.added_by_training(own_token, OWN_TOKEN["own_token"]) if len(own_token) else own_token

@@ -16,7 +16,7 @@ import pandas as pd
 
 from pipeline import files, switches
 from pipeline.errors import UserError
-from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Tracking
 from pipeline.params import task as parse_task
 from pipeline.tracking.contents import RunContent, curve_columns, run_contents

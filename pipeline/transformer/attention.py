@@ -34,6 +34,11 @@ def select_positions(
     return x if positions is None else x.take_along_dim(positions[..., None], dim=-2)
 
 
+def last_position(tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]:
+    """The last position of each sequence, as an argument of a pattern."""
+    return torch.full_like(tokens[:, :1], tokens.shape[1] - 1)
+
+
 def causal(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
     """Each token attends to itself and to earlier tokens; one sample per example."""
     length = tokens.shape[-1]

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pipeline.params import Model
-from pipeline.transformer.attention import PATTERNS, Attention, select_positions
+from pipeline.transformer.attention import PATTERNS, Attention, last_position, select_positions
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
 from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute
@@ -190,8 +190,7 @@ class Transformer(nn.Module):
         """Return the states with which the fixed donors enter each sublayer; None in training or without donors."""
         if self.donors is None or self.training:
             return None
-        last = torch.full_like(self.donors[:, :1], self.donors.shape[1] - 1)
-        samples = self.samples(self.donors, last)
+        samples = self.samples(self.donors, last_position(self.donors))
         return self._states(samples.tokens, samples.visible)
 
     def forward(

@@ -1,4 +1,4 @@
-"""What is known of networks that are interfered with: masks in another order, states of another prompt, no position."""
+"""Interventions on a running network: permuted masks, states of another prompt, and states without their position."""
 
 from dataclasses import replace
 
@@ -6,176 +6,171 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.measurement.answers import answer_logits, answered_examples, answers_right
-from pipeline.measurement.erasure import coded, erasure, rotated
-from pipeline.measurement.interchange import interchange, places, recoveries, swappable
-from pipeline.measurement.mask_order import mask_order, ordered, reordered
-from pipeline.measurement.registry import residual_stream
-from pipeline.measurement.symmetry import permuted_prompts
-from tests.measurement.hand_set import numbers, rows, short_rows, subject, untrained
+from pipeline.measurement.common.permutations import permuted_prompts, same_length_examples
+from pipeline.measurement.common.scoring import answer_logits, correct_answers
+from pipeline.measurement.interchange import interchange, position_sets, swap_recovery, swappable_prompts
+from pipeline.measurement.mask_permutation import logits_with_permuted_masks, mask_permutation, permute_mask
+from pipeline.measurement.position_erasure import all_rotations, erasures, position_erasure
+from pipeline.measurement.registry import MeasurementInput, residual_stream
+from pipeline.transformer.attention import last_position
+from tests.measurement.hand_set import (
+    measurement_input,
+    task_examples,
+    unpermutable_examples,
+    untrained,
+    values,
+    with_large_weights,
+)
 
 EXACT = 1e-12
 ENCODINGS = ["none", "learned", "sinusoidal", "rotary", "alibi"]
 
 
-def large(**switches: object):
-    """An untrained model with weights about as large as trained ones, so that every path matters."""
-    made = untrained(**switches)
-    with torch.no_grad():
-        for weight in made.parameters():
-            if weight.ndim == 2:
-                weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
-    return subject(made, length=len(answered_examples(rows()).tokens[0]), **switches)
+def large(**switches: object) -> MeasurementInput:
+    """A model with large weights, and examples as long as those of the task."""
+    length = same_length_examples(task_examples()).tokens.shape[1]
+    return measurement_input(with_large_weights(untrained(**switches)), length=length, **switches)
 
 
-def test_every_query_sees_as_many_keys_as_the_one_in_its_place_did() -> None:
+def test_permuting_a_mask_permutes_the_number_of_visible_keys() -> None:
     visible = torch.ones(1, 7, 7).tril().bool()
     rank = torch.stack([torch.randperm(7, generator=torch.Generator().manual_seed(seed)) for seed in range(5)])
-    told = reordered(visible, rank)
-    assert (told.sum(-1) == rank + 1).all()
-    assert told.diagonal(dim1=1, dim2=2).all()
-    assert torch.equal(reordered(visible, torch.arange(7)[None]), visible)
+    permuted = permute_mask(visible, rank)
+    assert (permuted.sum(-1) == rank + 1).all()
+    assert permuted.diagonal(dim1=1, dim2=2).all()
+    assert torch.equal(permute_mask(visible, torch.arange(7)[None]), visible)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_without_encoding_a_mask_in_another_order_in_every_layer_is_the_prompt_in_that_order(layers: int) -> None:
-    seen = large(layers=layers)
-    questions, permuted = answered_examples(seen.examples), permuted_prompts(seen.examples)
+def test_without_encoding_permuting_all_masks_equals_permuting_the_prompt(layers: int) -> None:
+    inputs = large(layers=layers)
+    examples, permuted = same_length_examples(inputs.examples), permuted_prompts(inputs.examples)
     order = permuted.orders[:, 0]
-    told = ordered(seen, questions, order, range(layers))
-    moved = questions.tokens.clone()
-    moved[:, : order.shape[1]] = permuted.tokens[:, 0]
-    of_prompt = answer_logits(seen.model, replace(questions, tokens=moved))
-    torch.testing.assert_close(told, of_prompt, rtol=0, atol=EXACT)
+    by_mask = logits_with_permuted_masks(inputs.model, examples, order, range(layers))
+    tokens = examples.tokens.clone()
+    tokens[:, : order.shape[1]] = permuted.tokens[:, 0]
+    by_prompt = answer_logits(inputs.model, replace(examples, tokens=tokens))
+    torch.testing.assert_close(by_mask, by_prompt, rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("positional", ENCODINGS)
-def test_the_order_of_the_last_mask_is_nothing_and_that_of_others_something(positional: str) -> None:
-    table = mask_order(large(layers=3, positional=positional))
+def test_permuting_the_last_mask_has_no_effect_and_permuting_another_has(positional: str) -> None:
+    table = mask_permutation(large(layers=3, positional=positional))
     assert list(table["layers"]) == ["0", "1", "2", "all"]
     changes = table["total_variation"].to_numpy()
     assert changes[2] < EXACT
     assert changes[[0, 1, 3]].min() > 1e-5
-    assert abs(numbers(table, "exact_match_lost", layers="2").item()) == 0
+    assert values(table, "exact_match_lost", layers="2").item() == 0
 
 
 @pytest.mark.parametrize("positional", ENCODINGS)
-def test_without_masks_there_is_no_order_of_masks(positional: str) -> None:
-    table = mask_order(large(layers=2, positional=positional, attention="full"))
+def test_permuting_the_mask_of_full_attention_has_no_effect(positional: str) -> None:
+    table = mask_permutation(large(layers=2, positional=positional, attention="full"))
     assert table["total_variation"].max() < EXACT
     assert abs(table["exact_match_lost"]).max() == 0
 
 
-def test_what_is_swapped_differs_and_is_free_to_differ() -> None:
-    prompts, pairs = swappable(rows())
-    first, second = (prompts.gather(1, pairs[:, [place]]) for place in (0, 1))
+def test_swapped_tokens_differ_and_are_not_those_of_every_prompt() -> None:
+    prompts, pairs = swappable_prompts(task_examples())
+    first, second = (prompts.gather(1, pairs[:, [side]]) for side in (0, 1))
     assert (first != second).all()
     assert (pairs[:, 0] < pairs[:, 1]).all()
     assert (pairs < prompts.shape[1] - 1).all()
-    always = (prompts == prompts[:1]).all(0)
-    assert not always[pairs].any()
+    constant = (prompts == prompts[:1]).all(0)
+    assert not constant[pairs].any()
 
 
-def test_where_nothing_can_be_swapped_there_is_nothing_to_recover() -> None:
-    table = interchange(subject(untrained(), of=short_rows()))
+def test_without_swappable_tokens_the_recovery_is_unknown() -> None:
+    table = interchange(measurement_input(untrained(), examples=unpermutable_examples()))
     assert table["recovery"].isna().all()
     assert set(table["depth"]) == {0, 1, 2}
 
 
-def test_the_sets_of_places_part_the_prompt() -> None:
-    pairs = torch.tensor([[0, 3], [1, 2]])
-    sets = places(pairs, 6)
-    whole = sets["swapped pair"].int() + sets["last"].int() + sets["rest"].int()
-    assert (whole == 1).all()
+def test_three_position_sets_partition_the_prompt() -> None:
+    sets = position_sets(torch.tensor([[0, 3], [1, 2]]), 6)
+    assert (sets["swapped pair"].int() + sets["last"].int() + sets["rest"].int() == 1).all()
     assert torch.equal(sets["all but the last"], ~sets["last"])
 
 
 @pytest.mark.parametrize("attention", ["causal", "full"])
 @pytest.mark.parametrize("positional", ENCODINGS)
-def test_a_swap_lies_in_its_pair_first_and_in_the_last_position_in_the_end(positional: str, attention: str) -> None:
-    seen = large(layers=3, positional=positional, attention=attention)
-    table = interchange(seen)
+def test_the_pair_has_the_whole_effect_at_first_and_the_last_position_in_the_end(
+    positional: str, attention: str
+) -> None:
+    table = interchange(large(layers=3, positional=positional, attention=attention))
+    assert len(table) == 4 * 4
     if positional == "none" and attention == "full":
-        assert table["recovery"].isna().all()  # nothing happens when its prompt is swapped
+        assert table["recovery"].isna().all()  # swapping has no effect
         return
-    assert numbers(table, "recovery", places="swapped pair", depth=0).item() == pytest.approx(1, abs=1e-9)
-    for name in ("last", "rest"):
-        assert numbers(table, "recovery", places=name, depth=0).item() == pytest.approx(0, abs=1e-9)
-    assert numbers(table, "recovery", places="last", depth=3).item() == pytest.approx(1, abs=1e-9)
-    assert numbers(table, "recovery", places="all but the last", depth=3).item() == pytest.approx(0, abs=1e-9)
+    expected = {("swapped pair", 0): 1, ("last", 0): 0, ("rest", 0): 0, ("last", 3): 1, ("all but the last", 3): 0}
+    for (positions, depth), recovery in expected.items():
+        assert values(table, "recovery", positions=positions, depth=depth).item() == pytest.approx(recovery, abs=1e-9)
 
 
-def test_without_encoding_the_last_position_knows_no_order_after_one_layer() -> None:
+def test_without_encoding_the_last_state_carries_no_order_after_one_layer() -> None:
     table = interchange(large(layers=3))
-    assert numbers(table, "recovery", places="last", depth=1).item() == pytest.approx(0, abs=1e-9)
-    assert numbers(table, "recovery", places="all but the last", depth=1).item() == pytest.approx(1, abs=1e-9)
-    assert abs(numbers(table, "recovery", places="last", depth=2).item()) > 1e-3
+    assert values(table, "recovery", positions="last", depth=1).item() == pytest.approx(0, abs=1e-9)
+    assert values(table, "recovery", positions="all but the last", depth=1).item() == pytest.approx(1, abs=1e-9)
+    assert abs(values(table, "recovery", positions="last", depth=2).item()) > 1e-3
 
 
-def test_putting_in_everything_brings_about_everything() -> None:
-    seen = large(layers=2, positional="learned")
-    prompts, pairs = swappable(seen.examples)
-    found = recoveries(seen.model, prompts, pairs)
-    assert found.shape == (3, 4)
-    assert found.isfinite().all()
+def test_recoveries_are_finite() -> None:
+    inputs = large(layers=2, positional="learned")
+    recovery = swap_recovery(inputs.model, *swappable_prompts(inputs.examples))
+    assert recovery.shape == (3, 4)
+    assert recovery.isfinite().all()
 
 
-def test_in_all_rotations_every_token_stands_everywhere_equally_often() -> None:
-    table = rotated(torch.randint(5, (4, 7), generator=torch.Generator().manual_seed(0)))
-    counts = torch.stack([(table == token).sum(0) for token in range(5)])
+def test_in_all_rotations_every_token_is_at_every_position_equally_often() -> None:
+    rotations = all_rotations(torch.randint(5, (4, 7), generator=torch.Generator().manual_seed(0)))
+    counts = torch.stack([(rotations == token).sum(0) for token in range(5)])
     assert (counts == counts[:, :1]).all()
 
 
-def test_a_learned_table_is_erased_exactly() -> None:
-    """At depth 0, where it is all that says where a token is: the prompt becomes a set."""
-    seen = large(layers=2, positional="learned", attention="full")
-    states = coded(residual_stream(seen.model, rotated(seen.random[:20]))[0])
-    permuted = permuted_prompts(seen.examples)
-    length = permuted.prompts.shape[1]
-    states = type(states)(states.mean[:length], states.size[:length])
-    last = torch.full((len(permuted.prompts), 1), length - 1)
+def test_erasing_a_learned_encoding_makes_the_prompt_a_set() -> None:
+    inputs = large(layers=2, positional="learned", attention="full")
+    permuted = permuted_prompts(inputs.examples)
+    embedded = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:20]))[0]
+    erase = erasures(embedded[:, : permuted.prompts.shape[1]])["mean_erased"]
 
     def logits(tokens: torch.Tensor) -> torch.Tensor:
-        edit = lambda depth, x: states.without_mean(x) if depth == 0 else x  # noqa: E731
-        samples = seen.model.samples(tokens, last)
-        return seen.model.logits(seen.model.residual_stream(samples.tokens, samples.visible, edit=edit)[-1][:, -1:])
+        samples = inputs.model.samples(tokens, last_position(tokens))
+        stream = inputs.model.residual_stream(*samples[:2], edit=lambda depth, x: x if depth else erase(x))
+        return inputs.model.logits(stream[-1][:, -1:])
 
-    for place in range(4):
-        torch.testing.assert_close(logits(permuted.prompts), logits(permuted.tokens[:, place]), rtol=0, atol=EXACT)
+    for tokens in permuted.tokens.unbind(1):
+        torch.testing.assert_close(logits(permuted.prompts), logits(tokens), rtol=0, atol=EXACT)
 
 
-def test_without_encoding_and_mask_there_is_nothing_to_erase() -> None:
-    seen = large(layers=3, attention="full")
-    questions = answered_examples(seen.examples)
-    by_depth = residual_stream(seen.model, rotated(seen.random[:10]))
-    plain = answer_logits(seen.model, questions)
-    for depth, states in enumerate(by_depth):
-        position = coded(states)
-        for change in (position.without_mean, position.without_size, position.sham):
+def test_without_encoding_and_mask_erasing_changes_nothing() -> None:
+    inputs = large(layers=3, attention="full")
+    examples = same_length_examples(inputs.examples)
+    expected = answer_logits(inputs.model, examples)
+    for depth, states in enumerate(residual_stream(inputs.model, all_rotations(inputs.random_tokens[:10]))):
+        for erase in erasures(states).values():
             edited = answer_logits(
-                seen.model, questions, edit=lambda at, x, change=change, depth=depth: change(x) if at == depth else x
+                inputs.model, examples, edit=lambda at, x, erase=erase, depth=depth: erase(x) if at == depth else x
             )
-            torch.testing.assert_close(edited, plain, rtol=0, atol=1e-9)
+            torch.testing.assert_close(edited, expected, rtol=0, atol=1e-9)
 
 
-def test_what_is_erased_is_gone() -> None:
+def test_erasures_equalise_means_and_spreads_and_the_control_shifts_as_far() -> None:
     states = torch.randn(50, 6, 8, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     states = states * torch.arange(1, 7)[:, None] + torch.arange(6)[:, None]
-    position = coded(states)
-    erased, equal, sham = position.without_mean(states), position.without_size(states), position.sham(states)
-    torch.testing.assert_close(erased.mean(0), position.middle.expand(6, 8))
-    again = coded(equal)
-    torch.testing.assert_close(again.size, again.size[:1].expand(6))
-    torch.testing.assert_close((sham - states).norm(dim=-1), (erased - states).norm(dim=-1))
-    assert (sham.mean(0) - sham.mean(0)[:1]).norm() > 1
+    mean_erased, size_erased, control = (edit(states) for edit in erasures(states).values())
+    torch.testing.assert_close(mean_erased.mean(0), states.mean((0, 1)).expand(6, 8))
+    spread = (size_erased - size_erased.mean(0)).norm(dim=-1).mean(0)
+    torch.testing.assert_close(spread, spread[:1].expand(6))
+    torch.testing.assert_close((control - states).norm(dim=-1), (mean_erased - states).norm(dim=-1))
+    assert (control.mean(0) - control.mean(0)[:1]).norm() > 1
 
 
-def test_exact_match_is_a_share_and_untouched_is_the_models_own() -> None:
-    seen = large(layers=2, positional="learned")
-    table = erasure(seen)
+def test_exact_match_is_a_share_and_untouched_is_that_of_the_model() -> None:
+    inputs = large(layers=2, positional="learned")
+    table = position_erasure(inputs)
     assert list(table["depth"]) == [0, 1, 2]
-    values = table.drop(columns="depth").to_numpy()
-    assert ((values >= 0) & (values <= 1)).all()
-    questions = answered_examples(seen.examples)
-    own = answers_right(seen.model(questions.tokens, questions.positions), questions).double().mean().item()
-    assert np.unique(table["untouched"]) == [own]
+    shares = table.drop(columns="depth").to_numpy()
+    assert ((shares >= 0) & (shares <= 1)).all()
+    examples = same_length_examples(inputs.examples)
+    correct = correct_answers(inputs.model(examples.tokens, examples.positions), examples)
+    assert np.unique(table["untouched"]) == [correct.double().mean().item()]

@@ -1,10 +1,10 @@
-"""The ceiling of all predictors that see a bag of tokens."""
+"""The best exact match of an order-blind predictor, and which architectures are order-blind."""
 
 from collections import Counter, defaultdict
 
 import pytest
 
-from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.reporting.experiment.ceiling import ceiling
 from pipeline.tasks.catalogue import problems
 from tests.conftest import model, task

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pipeline import files
 from pipeline import switches as described
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Comparison, Overrides, Params, read
 from pipeline.reporting.experiment import comparisons, report, rescue, tables
 from pipeline.reporting.experiment.report import PlacedSection
@@ -169,12 +169,14 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
                 for sublayer in ("attention", "mlp") if depth < one.model.layers else ("output",):
                     size = (0.5 if whole else 0.02) + noise.random()
                     share = 0.5 if depth < one.model.layers else np.nan
-                    add("signal", layer=depth, sublayer=sublayer, entering=size, jacobian=1 / size, update_share=share)
+                    values = {"entering": size, "jacobian": 1 / size, "update_share": share}
+                    add("activation_scale", layer=depth, sublayer=sublayer, **values)
                 for position in range(POSITIONS):
                     feels = not blind and (encoded or depth > 1)
                     change = 0.3 * depth * feels * (1 + noise.random())
                     others = change or 0.1 * (causal and depth > 0 and position < POSITIONS - 1)
-                    add("depth", depth=depth, position=position, change_of_token=others, change_in_place=others)
+                    changes = {"change_of_token": others, "change_in_place": others}
+                    add("permutation_sensitivity", depth=depth, position=position, **changes)
             if step and not trained:
                 continue
             add(
@@ -187,29 +189,31 @@ def members(made: Grid) -> dict[str, pd.DataFrame]:
             add("cost", flops_per_step=1e8 * one.model.layers)
             for layer in range(one.model.layers if causal else 0):
                 effect = (1.0 + noise.random()) * (layer < one.model.layers - 1)
-                add("masks", layer=layer, max_logit_change=effect, total_variation=effect / 4)
+                add("mask_removal", layer=layer, max_logit_change=effect, total_variation=effect / 4)
             for layers in (*map(str, range(one.model.layers)), "all"):
                 effect = 0.5 * causal * (layers != str(one.model.layers - 1)) * noise.random()
-                add("mask_order", layers=layers, total_variation=effect, exact_match_lost=effect / 2)
+                add("mask_permutation", layers=layers, total_variation=effect, exact_match_lost=effect / 2)
             for depth, (place, part) in product(
                 depths, enumerate(("swapped pair", "last", "rest", "all but the last"))
             ):
                 recovery = np.nan if blind else float(place == 1) if depth == one.model.layers else 0.5 * noise.random()
-                add("interchange", places=part, depth=depth, recovery=recovery)
+                add("interchange", positions=part, depth=depth, recovery=recovery)
             for depth in depths:
-                add("erasure", depth=depth, mean_erased=0.2, size_erased=0.1, sham=0.8 * noise.random(), untouched=0.9)
+                sham = 0.8 * noise.random()
+                add("position_erasure", depth=depth, mean_erased=0.2, size_erased=0.1, sham=sham, untouched=0.9)
             for depth, (which, target) in product(depths, product(("random", "task"), ("position", "distance"))):
                 r2 = 0.8 * (encoded or (causal and depth > 0)) + 0.02 * noise.random()
-                add("position_probe", rows=which, target=target, depth=depth, r2=r2, error=3 * (1 - r2))
+                add("position_probe", inputs=which, target=target, depth=depth, r2=r2, error=3 * (1 - r2))
             for depth, which in product(depths, ("random", "task")):
                 score = 0.5 + 0.1 * (causal and depth > 0) + 0.01 * (noise.random() - 0.5)
-                add("adjacency", rows=which, depth=depth, adjacency=score)
+                add("adjacency", inputs=which, depth=depth, adjacency=score)
             for depth in depths:
                 add("correlation", depth=depth, within=0.3 + 0.01 * noise.random(), across=0.01 * depth)
                 own = 0.9 if whole or depth == 0 else 0.2
                 for position, token in product(range(POSITIONS), repeat=2):
                     accuracy = own if position == token else 0.1 + 0.2 * (token == 0) + 0.01 * noise.random()
-                    add("slices", depth=depth, position=position, token_position=token, accuracy=accuracy, chance=0.1)
+                    keys = {"depth": depth, "position": position, "token_position": token}
+                    add("token_probe", **keys, accuracy=accuracy, chance=0.1)
     return {name: pd.DataFrame(table) for name, table in sorted(rows.items())}
 
 
@@ -229,7 +233,7 @@ def evidence(made: Grid, *, measured: bool = True) -> TaskResults:
     """What the findings are written from, as the stage `report` puts it together."""
     of_members = members(made) if measured else {}
     if measured:
-        of_members["own_token"] = own = tables.own_token_table(of_members["slices"])
+        of_members["own_token"] = own = tables.own_token_table(of_members["token_probe"])
         of_members["own_token_added"] = tables.added_by_training(own, OWN_TOKEN["own_token"])
     values = {name: list(one.values) for name, one in measurements().items()} | OWN_TOKEN
     of_ablations = ablations(made)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import dataset
 from pipeline.errors import UserError
-from pipeline.measurement.bits import bits
+from pipeline.measurement.common.scoring import bits_per_token
 from pipeline.params import Task
 from pipeline.params import task as section
 from pipeline.tasks.catalogue import problems
@@ -61,16 +61,18 @@ def test_who_is_blind_to_order_loses_nothing_by_the_twin(
         data = dataset.read(tmp_path / str(twin), asked)
         member = initial_model(model(layers=3, **switches), seed=1, **data.inputs).double().eval()
         with torch.inference_mode():
-            told.append(bits(member, data.examples["test"]))
+            told.append(bits_per_token(member, data.examples["test"]))
     assert torch.allclose(*told, rtol=0, atol=1e-12) == blind
 
 
 def test_bits_are_those_of_the_distribution() -> None:
     """A model that says 1/4 for each of four tokens takes two bits a token, whatever they are."""
     rows = dataset.encode(pd.DataFrame({"prompt": ["ab", "cd"], "answer": ["c", "a"]}), list("abcd"), "")
-    uniform = bits(lambda tokens, at: torch.zeros(*at.shape, 4), rows)
+    uniform = bits_per_token(lambda tokens, at: torch.zeros(*at.shape, 4), rows)
     assert uniform.tolist() == pytest.approx([2.0, 2.0])
-    right = bits(lambda tokens, at: torch.log(torch.tensor([0.25, 0.125, 0.5, 0.125])).expand(*at.shape, 4), rows)
+    right = bits_per_token(
+        lambda tokens, at: torch.log(torch.tensor([0.25, 0.125, 0.5, 0.125])).expand(*at.shape, 4), rows
+    )
     assert right.tolist() == pytest.approx([1.0, 2.0])
 
 

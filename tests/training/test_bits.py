@@ -8,7 +8,7 @@ import torch
 
 from pipeline import files
 from pipeline.dataset import Dataset
-from pipeline.measurement.bits import bits
+from pipeline.measurement.common.scoring import bits_per_token
 from pipeline.params import Ablation
 from pipeline.params import task as section
 from pipeline.params.score import BITS
@@ -52,7 +52,7 @@ def test_every_run_keeps_the_weights_of_its_best_evaluation(data: Dataset, train
     for seed, weights in trained.weights.items():
         model = Transformer(overfitting().model, **data.inputs)
         model.load_state_dict(weights)
-        kept = bits(model.eval(), data.examples["validation"]).mean().item()
+        kept = bits_per_token(model.eval(), data.examples["validation"]).mean().item()
         assert kept == pytest.approx(outcomes.loc[seed, "validation_bits"], rel=1e-5)
         assert kept == pytest.approx(history.loc[history["seed"] == seed, "validation_bits"].min(), rel=1e-5)
         assert kept < last[seed] - 0.1  # at the last step the run has overfitted

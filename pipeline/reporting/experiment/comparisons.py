@@ -37,7 +37,7 @@ EXACT_SEEDS = 13
 """Up to so many seeds, all sign flips are tried when power is simulated."""
 SIMULATIONS = 1000
 """Simulated experiments per power."""
-POSITION_PROBE = {"rows": "random", "target": "position"}
+POSITION_PROBE = {"inputs": "random", "target": "position"}
 """The position probe that is compared."""
 Pair = tuple[Ablation, Ablation]
 

@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from pipeline import switches
-from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.params.score import BITS
 from pipeline.reporting.intervals import binomial_p_value, exact_interval, mean_interval, mean_with_interval

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import switches
-from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.reporting.claims import Estimate, RowFilter, TableReader, Unit
 from pipeline.tasks import Problems

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import switches
-from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
 from pipeline.reporting.claims import Estimate, RowFilter, Statistic, TableReader
 from pipeline.reporting.intervals import exact_interval, mean_with_interval

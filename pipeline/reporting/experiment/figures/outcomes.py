@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline import switches
-from pipeline.measurement.order_blind import is_order_blind
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.reporting import style, survival
 from pipeline.reporting.experiment.tables import exact_match_scores

@@ -18,10 +18,10 @@ MIN_CHANGE = 1e-6
 """A smaller relative change is rounding."""
 
 
-@section("mechanism", 20, "Where in depth does the symmetry break?", measurements=["depth"])
+@section("mechanism", 20, "Where in depth does the symmetry break?", measurements=["permutation_sensitivity"])
 def depth(results: TaskResults) -> SectionContent | None:
     """Show the change of the last token's state by depth, after training and over training."""
-    table = results.measurement("depth")
+    table = results.measurement("permutation_sensitivity")
     if table.empty:
         return None
     end = int(table["position"].max())
@@ -56,7 +56,9 @@ def depth(results: TaskResults) -> SectionContent | None:
                 ),
             )
         )
-    columns = depth_columns(results, "depth", "change_of_token", range(int(table["depth"].max()) + 1), position=end)
+    columns = depth_columns(
+        results, "permutation_sensitivity", "change_of_token", range(int(table["depth"].max()) + 1), position=end
+    )
     caption = "Change of the last token's state as trained: mean over seeds (t 95% interval)"
     return SectionContent(_answer(results, end), [table_by_ablation(results.ablations, columns, caption)], figures)
 
@@ -65,7 +67,7 @@ def _answer(results: TaskResults, end: int) -> list[Claim]:
     """State the first depth whose state depends on order, for the causal ablation without positional encoding."""
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
         changes = [
-            results.mean("depth", "change_of_token", "number", ablation, depth=depth, position=end)
+            results.mean("permutation_sensitivity", "change_of_token", "number", ablation, depth=depth, position=end)
             for depth in range(ablation.model.layers + 1)
         ]
         for before, after in pairwise(changes):

@@ -13,10 +13,10 @@ from pipeline.reporting.experiment.section import (
 from pipeline.reporting.experiment.task_results import TaskResults, after_training
 
 
-@section("mechanism", 35, "Does the answer need what states say of their position?", measurements=["erasure"])
+@section("mechanism", 35, "Does the answer need what states say of their position?", measurements=["position_erasure"])
 def erasure(results: TaskResults) -> SectionContent | None:
     """Show exact match with position means erased, with means and sizes erased, and with a control of equal size."""
-    table = results.measurement("erasure")
+    table = results.measurement("position_erasure")
     if table.empty:
         return None
     depths = range(int(table["depth"].max()) + 1)
@@ -28,7 +28,7 @@ def erasure(results: TaskResults) -> SectionContent | None:
     tables = [
         table_by_ablation(
             results.ablations,
-            depth_columns(results, "erasure", value, depths),
+            depth_columns(results, "position_erasure", value, depths),
             f"Exact match on validation examples, {words}; mean over seeds (t 95% interval)",
         )
         for value, words in conditions.items()
@@ -37,14 +37,14 @@ def erasure(results: TaskResults) -> SectionContent | None:
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
         inner = range(1, ablation.model.layers)
         estimates: dict[str, Estimate | None] = {
-            f"{value}_{depth}": results.mean("erasure", value, "share", ablation, depth=depth)
+            f"{value}_{depth}": results.mean("position_erasure", value, "share", ablation, depth=depth)
             for depth in inner
             for value in conditions
         }
         depth_counts = {
             f"depth_{depth}": results.same_row(estimates[f"sham_{depth}"], "depth", "count") for depth in inner
         }
-        untouched = results.mean("erasure", "untouched", "share", ablation, depth=0)
+        untouched = results.mean("position_erasure", "untouched", "share", ablation, depth=0)
         if estimates and untouched and all(estimates.values()):
             words = {"ablation": ablation.name, "depths": list(inner)}
             claims.append(Claim("answer", {"untouched": untouched, **estimates, **depth_counts}, words))

@@ -26,7 +26,7 @@ def interchange(results: TaskResults) -> SectionContent | None:
     tables = [
         table_by_ablation(
             results.ablations,
-            depth_columns(results, "interchange", "recovery", depths, places=places),
+            depth_columns(results, "interchange", "recovery", depths, positions=places),
             f"Share of the swap brought about by the states at: {places}; mean over seeds (t 95% interval)",
         )
         for places in POSITION_SETS
@@ -34,9 +34,9 @@ def interchange(results: TaskResults) -> SectionContent | None:
     claims = []
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
         estimates: dict[str, Estimate | None] = {
-            f"{name}_{depth}": results.mean("interchange", "recovery", "number", ablation, places=places, depth=depth)
+            f"{name}_{depth}": results.mean("interchange", "recovery", "number", ablation, positions=where, depth=depth)
             for depth in range(1, ablation.model.layers)
-            for name, places in (("pair", "swapped pair"), ("rest", "rest"), ("last", "last"))
+            for name, where in (("pair", "swapped pair"), ("rest", "rest"), ("last", "last"))
         }
         if estimates and all(estimates.values()):
             inner_depths = range(1, ablation.model.layers)
@@ -49,7 +49,7 @@ def interchange(results: TaskResults) -> SectionContent | None:
         "Share of a swap of two tokens that the states of the swapped pair bring about, by depth and ablation",
         f"{LINES} Where it falls, the order has moved to other positions.",
         lambda ablations: measured.lines_by_ablation(
-            table[table["places"] == "swapped pair"],
+            table[table["positions"] == "swapped pair"],
             ablations,
             "recovery",
             labels=("Depth (layers passed)", "Share of the swap, by the pair's states"),

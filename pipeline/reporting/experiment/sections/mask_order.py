@@ -9,16 +9,16 @@ from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
 
 
-@section("mechanism", 17, "In which layers does the mask's order matter?", measurements=["mask_order"])
+@section("mechanism", 17, "In which layers does the mask's order matter?", measurements=["mask_permutation"])
 def mask_order(results: TaskResults) -> SectionContent | None:
     """Show the exact match lost when the mask of one layer, or of all, is permuted."""
-    table = results.measurement("mask_order")
+    table = results.measurement("mask_permutation")
     if table.empty:
         return None
     causal = [ablation for ablation in results.ablations if ablation.model.attention == "causal"]
 
     def lost(layers: str) -> Column:
-        return lambda ablation: results.mean("mask_order", "exact_match_lost", "points", ablation, layers=layers)
+        return lambda ablation: results.mean("mask_permutation", "exact_match_lost", "points", ablation, layers=layers)
 
     layer_names = list(dict.fromkeys(table["layers"].astype(str)))
     columns = {("All layers" if name == "all" else f"Layer {name}"): lost(name) for name in layer_names}

@@ -14,16 +14,16 @@ from pipeline.reporting.experiment.section import (
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("mechanism", 15, "Which layers' masks matter?", measurements=["masks"])
+@section("mechanism", 15, "Which layers' masks matter?", measurements=["mask_removal"])
 def masks(results: TaskResults) -> SectionContent | None:
     """Show how much the prediction changes when one layer's mask is removed."""
-    table = results.measurement("masks")
+    table = results.measurement("mask_removal")
     if table.empty:
         return None
     causal = [ablation for ablation in results.ablations if ablation.model.attention == "causal"]
 
     def at(layer: int) -> Column:
-        return lambda ablation: results.mean("masks", "total_variation", "number", ablation, layer=layer)
+        return lambda ablation: results.mean("mask_removal", "total_variation", "number", ablation, layer=layer)
 
     columns = {f"Layer {layer}": at(layer) for layer in range(int(table["layer"].max()) + 1)}
     claims = []
@@ -33,8 +33,8 @@ def masks(results: TaskResults) -> SectionContent | None:
         alike = switches.ablations_like(results.ablations, ablation, residual_free=without_last)
         residual_free = alike[0] if alike else None
         estimates = {
-            "last": results.mean("masks", "max_logit_change", "logit", ablation, layer=last),
-            "first": results.mean("masks", "max_logit_change", "logit", ablation, layer=0),
+            "last": results.mean("mask_removal", "max_logit_change", "logit", ablation, layer=last),
+            "first": results.mean("mask_removal", "max_logit_change", "logit", ablation, layer=0),
             "converged": results.converged(residual_free) if residual_free else None,
             "rising": results.still_rising(residual_free) if residual_free else None,
         }

@@ -26,7 +26,7 @@ def position_probe(results: TaskResults) -> SectionContent | None:
         return None
 
     def r2(ablation: Ablation, depth: int, *, trained: int = 1, **keys: Any) -> Estimate | None:
-        where: dict[str, Any] = {"rows": "random", "target": "position", "depth": depth} | keys
+        where: dict[str, Any] = {"inputs": "random", "target": "position", "depth": depth} | keys
         return results.mean("position_probe", "r2", "number", ablation, trained=trained, **where)
 
     def at(depth: int, trained: int) -> Column:
@@ -40,7 +40,7 @@ def position_probe(results: TaskResults) -> SectionContent | None:
         table_by_ablation(results.ablations, {f"Depth {depth}": at(depth, trained) for depth in depths}, caption)
         for trained, caption in ((1, "R² of position, as trained"), (0, "R² of position, before training"))
     ]
-    others = {"R² of distance": last(target="distance"), "R² of position, task examples": last(rows="task")}
+    others = {"R² of distance": last(target="distance"), "R² of position, task examples": last(inputs="task")}
 
     def compare(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
         depth = comparison_depth(ablation)
@@ -54,7 +54,7 @@ def position_probe(results: TaskResults) -> SectionContent | None:
 
     estimates, layers = single_layer_estimates(results.ablations, compare)
     claims = [Claim("answer", estimates, {"layers": layers}, role="lead")] if layers else []
-    position = table[(table["rows"] == "random") & (table["target"] == "position")]
+    position = table[(table["inputs"] == "random") & (table["target"] == "position")]
     figure = panel_figure(
         results,
         "position_probe",

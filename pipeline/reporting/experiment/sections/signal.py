@@ -14,10 +14,10 @@ from pipeline.reporting.experiment.section import Column, SectionContent, panel_
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("mechanism", 65, "What does the norm after a missing connection find?", measurements=["signal"])
+@section("mechanism", 65, "What does the norm after a missing connection find?", measurements=["activation_scale"])
 def signal(results: TaskResults) -> SectionContent | None:
     """Compare each ablation that lacks residual connections with its intact counterpart at the next norm."""
-    table = results.measurement("signal")
+    table = results.measurement("activation_scale")
     pairs = comparisons.intact_pairs(results.ablations)
     if table.empty or not pairs:
         return None
@@ -25,7 +25,7 @@ def signal(results: TaskResults) -> SectionContent | None:
 
     def mean(value: str, measured: Ablation, residual_free: Ablation, trained: int) -> Estimate | None:
         """Read the mean of `measured` at the norm that follows the missing connections of `residual_free`."""
-        return results.mean("signal", value, "number", measured, trained=trained, **next_norm(residual_free))
+        return results.mean("activation_scale", value, "number", measured, trained=trained, **next_norm(residual_free))
 
     def column(value: str, trained: int, *, intact: bool) -> Column:
         return lambda ablation: mean(value, counterparts[ablation.name] if intact else ablation, ablation, trained)

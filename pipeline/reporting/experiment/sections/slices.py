@@ -18,13 +18,13 @@ from pipeline.reporting.experiment.section import (
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("mechanism", 50, "Does the column above a position stay about its token?", measurements=["slices"])
+@section("mechanism", 50, "Does the column above a position stay about its token?", measurements=["token_probe"])
 def slices(results: TaskResults) -> SectionContent | None:
     """Show how much better a position's own token can be read than other tokens, before and after training.
 
     It is read right after the last layer that lacks a residual connection, or after the last layer of all.
     """
-    table = results.measurement("slices")
+    table = results.measurement("token_probe")
     if table.empty:
         return None
 

@@ -1,0 +1,79 @@
+"""Activation scale: how large are the states that enter each sublayer, and how large is the sublayer's update?"""
+
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pipeline.measurement.common.activation_cache import run_with_cache
+from pipeline.measurement.registry import BATCH, MeasurementInput, measurement
+from pipeline.transformer.model import Block
+
+
+@measurement(
+    "How large is the signal?",
+    {
+        "entering": "root mean square of what enters the norm",
+        "jacobian": "size of the norm's Jacobian",
+        "update_share": "share of the sublayer's own update in what leaves it",
+    },
+    along_training=True,
+)
+@torch.no_grad()
+def activation_scale(inputs: MeasurementInput) -> pd.DataFrame:
+    """Scale of the states at each norm, on validation examples: the root mean square of the states that enter it, the
+    size of its Jacobian, which multiplies every gradient that passes back (Frobenius norm, relative to the identity's),
+    and the share of the sublayer's update in the squared length of the states that leave the sublayer (1 if nothing
+    else is carried past it). A norm enlarges small states, and with them their gradients. The last norm, before the
+    logits, is called `output` and counted as one more layer."""
+    model = inputs.model
+    _, activations = run_with_cache(model, inputs.task_tokens[:BATCH])
+
+    def row(layer: int, sublayer: str, norm: nn.LayerNorm, entering: Tensor, share: float) -> dict[str, Any]:
+        return {
+            "layer": layer,
+            "sublayer": sublayer,
+            "entering": root_mean_square(entering),
+            "jacobian": root_mean_square(relative_jacobian_norm(norm, entering)),
+            "update_share": share,
+        }
+
+    rows = []
+    for layer, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        pre, mid, post, attention_out, mlp_out = (
+            activations[f"blocks.{layer}.hook_{name}"]
+            for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+        )
+        rows.append(row(layer, "attention", block.attention.norm, pre, update_share(attention_out, mid)))
+        rows.append(row(layer, "mlp", block.mlp.norm, mid, update_share(mlp_out, post)))
+    return pd.DataFrame([*rows, row(len(model.blocks), "output", model.norm, post, float("nan"))])
+
+
+def relative_jacobian_norm(norm: nn.LayerNorm, x: Float[Tensor, "*many width"]) -> Float[Tensor, "*many"]:
+    """Frobenius norm of the Jacobian of a layer norm at each state, over that of the identity.
+
+    A gradient in a random direction grows by this factor: about the inverse of the state's standard deviation.
+    """
+    width = x.shape[-1]
+    centred = x - x.mean(-1, keepdim=True)
+    squares = centred.square().sum(-1, keepdim=True)
+    variance = squares / width + norm.eps
+    # The Jacobian is diag(weight) (I - 1 1'/width - c c'/(width variance)) / sqrt(variance), with c the centred state.
+    along = 1 / (width * variance)
+    row_squares = 1 - 1 / width - (2 * along - along.square() * squares) * centred.square()
+    return (norm.weight.square() * row_squares / variance).mean(-1).sqrt()
+
+
+def root_mean_square(x: Tensor) -> float:
+    """Root mean square of all elements of `x`."""
+    return x.square().mean().sqrt().item()
+
+
+def update_share(update: Float[Tensor, "*shape"], leaving: Float[Tensor, "*shape"]) -> float:
+    """|update|² / (|update|² + |leaving - update|²), over all elements; NaN if both terms are 0."""
+    update_size, carried_size = (root_mean_square(part) ** 2 for part in (update, leaving - update))
+    total = update_size + carried_size
+    return update_size / total if total else float("nan")

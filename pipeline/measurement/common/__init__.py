@@ -1,0 +1,1 @@
+"""Functions that measurements, evaluation and reports share. None of them is a measurement."""

@@ -1,0 +1,21 @@
+"""Which architectures cannot represent the order of their input."""
+
+from typing import get_args
+
+from pipeline.params import Model
+from pipeline.params.model import PositionSubstitute
+
+
+def is_order_blind(model: Model) -> bool:
+    """Whether the architecture alone rules out that the order of earlier tokens affects a prediction.
+
+    Without positional encoding, full attention treats the tokens of a prefix as a set. With causal attention and one
+    layer, the prediction is a function of the last token and the set of earlier tokens; in the second layer, states
+    already depend on how many tokens come before each. With full attention, position still enters through a substitute
+    that differs between positions, if a later layer attends to it. With width 1, a layer norm maps every state to 0.
+    """
+    last = model.layers - 1
+    encodes_position = model.residual_substitute in get_args(PositionSubstitute)
+    position_is_visible = encodes_position and any(layer < last for layer in model.residual_free.layers)
+    is_set = not last or (model.attention == "full" and not position_is_visible)
+    return model.width == 1 or (model.positional == "none" and is_set)

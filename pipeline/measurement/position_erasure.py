@@ -1,0 +1,70 @@
+"""Position erasure: does the answer survive when the mean state of every position is made the same?"""
+
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pipeline.measurement.common.permutations import same_length_examples
+from pipeline.measurement.common.scoring import answer_logits, correct_answers
+from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
+
+EXAMPLES = 64
+"""Random examples from which the means are computed, each in all rotations: every token is at every position equally
+often, so that the means of positions differ only because of the network."""
+
+
+@measurement(
+    "Does the answer need what states say of their position?",
+    {
+        "mean_erased": "exact match without the mean of each position",
+        "size_erased": "without its size, too",
+        "sham": "with states moved as far anywhere",
+        "untouched": "of the model as it is",
+    },
+    counts_answers=True,
+)
+@torch.no_grad()
+def position_erasure(inputs: MeasurementInput) -> pd.DataFrame:
+    """Exact match on validation examples, each token of the answer given the true ones before it, when at one depth the
+    states of every position are shifted to the same mean (`mean_erased`), also scaled to the same spread
+    (`size_erased`), or shifted as far in a random direction (`sham`). Later layers can then no longer read the position
+    from the mean of the states."""
+    examples = same_length_examples(inputs.examples)
+    length = examples.tokens.shape[1]
+    stream = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:EXAMPLES, :length]))
+
+    def exact_match(depth: int, edit: Callable[[Tensor], Tensor]) -> float:
+        logits = answer_logits(inputs.model, examples, edit=lambda at, x: edit(x) if at == depth else x)
+        return correct_answers(logits, examples).double().mean().item()
+
+    untouched = exact_match(0, lambda x: x)
+    rows = []
+    for depth, states in enumerate(stream):
+        by_column = {column: exact_match(depth, edit) for column, edit in erasures(states).items()}
+        rows.append({"depth": depth, **by_column, "untouched": untouched})
+    return pd.DataFrame(rows)
+
+
+def all_rotations(tokens: Int[Tensor, "examples length"]) -> Int[Tensor, "rotations length"]:
+    """Every example in all its rotations."""
+    return torch.cat([tokens.roll(shift, 1) for shift in range(tokens.shape[1])])
+
+
+def erasures(states: Float[Tensor, "examples length width"]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Column of the table -> function that edits states `[example, position, unit]`.
+
+    `states` are those from which the mean of each position, and the spread around it, are computed.
+    """
+    mean = states.mean(0)
+    overall_mean = mean.mean(0)
+    spread = (states - mean).norm(dim=-1).mean(0)
+    distance = (overall_mean - mean).norm(dim=-1, keepdim=True)
+    direction = torch.randn(mean.shape, dtype=states.dtype, generator=torch.Generator().manual_seed(0))
+    return {
+        "mean_erased": lambda x: x - mean + overall_mean,
+        "size_erased": lambda x: overall_mean + (x - mean) * (spread.mean() / spread)[:, None],
+        "sham": lambda x: x + distance * direction / direction.norm(dim=-1, keepdim=True),
+    }

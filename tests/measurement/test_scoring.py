@@ -1,0 +1,73 @@
+"""Greedy decoding reads its own tokens and not the true answer; scores equal those counted by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.dataset import Examples, encode
+from pipeline.measurement.common.scoring import NO_TOKEN, accuracy, greedy
+from pipeline.training.module import answers_correct
+from tests.measurement.hand_set import task_examples, untrained
+
+VOCABULARY = list("$=abc")
+
+
+def examples(*texts: tuple[str, str]) -> Examples:
+    return encode(pd.DataFrame(texts, columns=["prompt", "answer"]), VOCABULARY, "$")
+
+
+def decoded(answers: Tensor) -> list[str]:
+    return ["".join(VOCABULARY[token] for token in answer) for answer in answers.tolist()]
+
+
+def repeat(shift: int):  # type: ignore[no-untyped-def]
+    """A predictor of the token `shift` positions after the position that is read."""
+
+    def predict(tokens: Tensor, positions: Tensor) -> Tensor:
+        source = (positions + shift).clamp(0, tokens.shape[1] - 1)
+        return F.one_hot(tokens.gather(1, source), len(VOCABULARY)).float()
+
+    return predict
+
+
+def test_decoded_tokens_are_read_again() -> None:
+    """A predictor that repeats the token two before continues a period of two from the prompt into the answer."""
+    assert decoded(greedy(repeat(-1), examples(("ab", "ab"), ("cab", "ab")))) == ["aba", "aba"]
+
+
+def test_the_true_answer_is_erased() -> None:
+    """A predictor that looks one token ahead, where the true answer would be, finds padding."""
+    assert decoded(greedy(repeat(1), examples(("a=", "bc"), ("a=", "cb")))) == ["$$$", "$$$"]
+
+
+def test_logits_that_are_not_finite_decode_to_no_token() -> None:
+    answers = greedy(lambda tokens, positions: torch.full((*positions.shape, 5), torch.nan), examples(("a=", "b")))
+    assert (answers == NO_TOKEN).all()
+
+
+def test_scores_equal_those_counted_by_hand() -> None:
+    targets = examples(("a=", "bc"), ("a=", "bb"), ("a=", "b"), ("a=", "cc"))
+    answers = torch.tensor([[3, 4, 0], [3, 4, 0], [3, 0, 2], [-1, -1, -1]])
+    scores = accuracy(answers, targets, pd.DataFrame({"carries": [0, 0, 1, 1]}), {"carries": range(3)})
+    assert scores.exact_match == 0.5
+    assert scores.by_place == pytest.approx([3 / 4, 2 / 4, 2 / 3])
+    assert [scores.by_stratum["carries", count] for count in (0, 1)] == [(0.5, 2), (0.5, 2)]
+    assert np.isnan(scores.by_stratum["carries", 2][0])
+    assert scores.columns("digit")["carries_2_examples"] == 0
+
+
+@pytest.mark.parametrize("attention", ["causal", "full"])
+def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str) -> None:
+    """The targets of half of the examples are the model's own answers, so that some answers are correct."""
+    data, transformer = task_examples(50), untrained(attention=attention)
+    with torch.inference_mode():
+        half = len(data) // 2
+        targets = torch.cat((greedy(transformer, data)[:half], data.targets[half:]))
+        tokens = F.pad(data.tokens, (0, 1)).scatter(1, data.positions + 1, targets)[:, :-1]
+        forced = answers_correct(transformer(tokens, data.positions)[None], targets)[0]
+        produced = (greedy(transformer, Examples(tokens, data.positions, targets)) == targets).all(1)
+    assert forced.tolist() == produced.tolist()
+    assert forced[:half].all()
