@@ -1,5 +1,5 @@
-"""A disk that is full, or must not be written to, by anyone or by this user: one line, what was good stays good, and
-with room or leave the same command goes on. Real file systems, mounted for the test; real commands."""
+"""Disks that are full, read-only or not permitted: the error is one line, results that exist stay as they are, and the
+command works again afterwards. Real file systems, mounted for the test, and real commands."""
 
 import os
 import shutil
@@ -19,13 +19,13 @@ from tests.faults.forks import Run, forks
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
-CELL = "learned-causal"
+ABLATION = "learned-causal"
 SIZE = 32 << 20
-"""Of each disk, in bytes."""
+"""Bytes of each disk."""
 PAGE = 4096
-"""Of memory, and so of such a disk."""
+"""Bytes in a block of such a disk."""
 DISKS = ("data", "models", ".checkpoints", "store", "reports")
-Trouble = Callable[[Path], AbstractContextManager[None]]
+Fault = Callable[[Path], AbstractContextManager[None]]
 
 
 def mount(folder: Path) -> bool:
@@ -38,7 +38,7 @@ def mount(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Project:
-    """One ablation of the smoke preset, half as long, whose every folder is a disk."""
+    """One ablation of the smoke preset, with half the steps; every folder is a disk of its own."""
 
     folder: Path
     run: Run
@@ -46,21 +46,21 @@ class Project:
     def disk(self, name: str) -> Path:
         return self.folder / name
 
-    def does(self, *arguments: str) -> str:
-        """What a command says that ends well."""
-        code, said = self.run(*arguments)
-        assert code == 0, said
-        return said
+    def succeeds(self, *arguments: str) -> str:
+        """Run a command that must succeed, and return its output."""
+        code, output = self.run(*arguments)
+        assert code == 0, output
+        return output
 
-    def ends_in_one_line(self, *arguments: str, disk: str, why: str) -> None:
-        """Which names the place and the trouble; and it leaves what is there as it was."""
+    def fails(self, *arguments: str, disk: str, why: str) -> None:
+        """Run a command that must fail with one line that names the file and the reason, and change nothing."""
         before = contents(self.disk(disk))
-        code, said = self.run(*arguments)
-        assert code == 1, said
-        assert "Traceback" not in said, said
-        line = said.strip().splitlines()[-1]
-        assert line.startswith(f"error: {' '.join(arguments[:2])}: {disk}/"), said
-        assert why in line, said
+        code, output = self.run(*arguments)
+        assert code == 1, output
+        assert "Traceback" not in output, output
+        line = output.strip().splitlines()[-1]
+        assert line.startswith(f"error: {' '.join(arguments[:2])}: {disk}/"), output
+        assert why in line, output
         assert contents(self.disk(disk)) == before
 
 
@@ -69,10 +69,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("project")
     yaml = YAML()
     content = yaml.load(PRESETS / "smoke.yaml")
-    content["ablations"] = {CELL: content["ablations"][CELL]}
+    content["ablations"] = {ABLATION: content["ablations"][ABLATION]}
     content["tasks"] = {"addition": content["tasks"]["addition"]}
     content["comparisons"] = []
-    content["model"] = {"layers": 1, "heads": 1, "width": 16}  # is soon trained and analysed
+    content["model"] = {"layers": 1, "heads": 1, "width": 16}  # fast to train and analyse
     content["training"] |= {"steps": 50, "evaluate_every": 10, "snapshots": 0}
     content["search"] |= {"trials": 2, "steps": 10, "confirm": []}
     content["tracking"] = {"uri": "sqlite:///store/mlflow.db"}
@@ -89,7 +89,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @contextmanager
 def full(disk: Path, *, room: int = 0) -> Iterator[None]:
-    """With no more than that many bytes left."""
+    """Fill the disk until `room` bytes are left."""
     filler = disk / ".filler"
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, (shutil.disk_usage(disk).free - room) // PAGE * PAGE)
@@ -114,7 +114,7 @@ def forbidden(disk: Path) -> Iterator[None]:
         folder.chmod(0o755)
 
 
-TROUBLE: dict[str, Trouble] = {
+FAULTS: dict[str, Fault] = {
     "No space left on device": full,
     "Read-only file system": read_only,
     "Permission denied": forbidden,
@@ -127,79 +127,81 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def generated(project: Project) -> Project:
-    """With a dataset, for which there was no room at first."""
+    """The project with a dataset, for which there was no room at first."""
     with full(project.disk("data"), room=2 * PAGE):
-        project.ends_in_one_line("generate", "addition", disk="data", why="No space left on device; ")
+        project.fails("generate", "addition", disk="data", why="No space left on device; ")
     assert contents(project.disk("data")) == {}
-    project.does("generate", "addition")
+    project.succeeds("generate", "addition")
     return project
 
 
 @pytest.fixture(scope="module")
 def trained(generated: Project) -> Project:
-    """With weights, too."""
-    generated.does("train", CELL)
+    """The project with a trained ablation."""
+    generated.succeeds("train", ABLATION)
     return generated
 
 
 @pytest.fixture(scope="module")
-def told(trained: Project) -> Project:
-    """With a report, and all that it is made from."""
-    for arguments in (("evaluate", CELL), ("analyze", CELL), ("report",)):
-        trained.does(*arguments)
+def reported(trained: Project) -> Project:
+    """The project with a report."""
+    for arguments in (("evaluate", ABLATION), ("analyze", ABLATION), ("report",)):
+        trained.succeeds(*arguments)
     return trained
 
 
-@pytest.mark.parametrize("why", TROUBLE)
+@pytest.mark.parametrize("why", FAULTS)
 @pytest.mark.parametrize(
     ("arguments", "disk"),
     [
         (("generate", "addition"), "data"),
-        (("train", CELL), "models"),
-        (("evaluate", CELL), "reports"),
+        (("train", ABLATION), "models"),
+        (("evaluate", ABLATION), "reports"),
         (("report",), "reports"),
     ],
     ids=["dataset", "weights", "evaluation", "report"],
 )
-def test_what_was_good_stays_good_and_with_room_the_same_command_goes_on(
-    told: Project, arguments: tuple[str, ...], disk: str, why: str
+def test_results_stay_and_the_command_works_again_when_the_fault_is_gone(
+    reported: Project, arguments: tuple[str, ...], disk: str, why: str
 ) -> None:
-    before = contents(told.disk(disk))
-    with TROUBLE[why](told.disk(disk)):
-        told.ends_in_one_line(*arguments, disk=disk, why=why)
-    told.does(*arguments)
-    assert contents(told.disk(disk)) == before
+    before = contents(reported.disk(disk))
+    with FAULTS[why](reported.disk(disk)):
+        reported.fails(*arguments, disk=disk, why=why)
+    reported.succeeds(*arguments)
+    assert contents(reported.disk(disk)) == before
 
 
-@pytest.mark.parametrize("why", TROUBLE)
+@pytest.mark.parametrize("why", FAULTS)
 @pytest.mark.parametrize(
-    ("disk", "said_once"),
+    ("disk", "warning"),
     [(".checkpoints", "warning: no checkpoint can be kept in .checkpoints"), ("store", "warning: not tracked")],
 )
-def test_what_only_helps_costs_a_warning_and_no_training(trained: Project, disk: str, said_once: str, why: str) -> None:
+def test_checkpoints_and_tracking_cost_a_warning_but_no_training(
+    trained: Project, disk: str, warning: str, why: str
+) -> None:
     before = contents(trained.disk("models"))
-    with TROUBLE[why](trained.disk(disk)):
-        said = trained.does("train", CELL)
-    assert said.count("warning:") == said.count(said_once) == 1, said
+    with FAULTS[why](trained.disk(disk)):
+        output = trained.succeeds("train", ABLATION)
+    assert output.count("warning:") == output.count(warning) == 1, output
     assert contents(trained.disk("models")) == before
 
 
-def test_with_room_the_view_is_filled_once(trained: Project) -> None:
+def test_tracking_catches_up_once_when_there_is_room(trained: Project) -> None:
     with full(trained.disk("store")):
-        assert "not tracked" in trained.does("train", CELL)
-    trained.does("track")
-    assert trained.does("track") == f"{CELL}: already there\n"
+        assert "not tracked" in trained.succeeds("train", ABLATION)
+    trained.succeeds("track")
+    assert trained.succeeds("track") == f"{ABLATION}: already there\n"
 
 
-@pytest.mark.parametrize("trouble", TROUBLE.values())
-def test_a_study_goes_on_when_there_is_room(generated: Project, trouble: Trouble) -> None:
+@pytest.mark.parametrize("fault", FAULTS.values())
+def test_a_search_resumes_when_there_is_room(generated: Project, fault: Fault) -> None:
     database = generated.disk("reports") / "search" / "study.db"
-    shutil.rmtree(database.parent, ignore_errors=True)  # one that another trouble left has come to its end
+    shutil.rmtree(database.parent, ignore_errors=True)  # the search of an earlier fault is complete
     database.parent.mkdir()
-    with trouble(generated.disk("reports")):
-        code, said = generated.run("search")
-    assert code in (1, 2), said
-    assert "Traceback" not in said, said
-    assert str(database.relative_to(generated.folder)) in said.strip().splitlines()[-1]
-    generated.does("search")
+    with fault(generated.disk("reports")):
+        code, output = generated.run("search")
+    assert code in (1, 2), output
+    assert "Traceback" not in output, output
+    assert str(database.relative_to(generated.folder)) in output.strip().splitlines()[-1]
+    generated.succeeds("search")
     assert (database.parent / "index.html").exists()

@@ -1,4 +1,4 @@
-"""Training that is stopped, politely or not, leaves nothing half-made behind. Real processes, real signals."""
+"""Training that is interrupted or killed leaves no partial result, and resumes. Real processes, real signals."""
 
 import os
 import random
@@ -29,7 +29,7 @@ KILLS = 10
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A project folder holding the smoke preset, made too long to finish, and its dataset."""
+    """Project folder with the smoke preset, too long to finish, and its dataset."""
     endless = "  steps: 100000\n  stop_when_converged: false"
     (tmp_path / "params.yaml").write_text((PRESETS / "smoke.yaml").read_text().replace("  steps: 100", endless))
     params = read(tmp_path / "params.yaml")
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """`train`, running, past its first evaluation."""
+    """Process of `train` after its first evaluation."""
     process = train(folder)
     watchdog = threading.Timer(120, process.kill)
     watchdog.start()
@@ -66,42 +66,42 @@ def statuses(folder: Path, shown: int = ViewType.ACTIVE_ONLY) -> set[str]:
 
 def test_ctrl_c_ends_with_one_line_and_runs_marked_killed(folder: Path, training: subprocess.Popen[str]) -> None:
     training.send_signal(signal.SIGINT)
-    _, said = training.communicate(timeout=60)
-    assert training.returncode == 130, said
-    assert said.strip().splitlines()[-1].startswith("interrupted")
-    assert "Traceback" not in said
+    _, output = training.communicate(timeout=60)
+    assert training.returncode == 130, output
+    assert output.strip().splitlines()[-1].startswith("interrupted")
+    assert "Traceback" not in output
     assert not (folder / "models" / ABLATION).exists()
     assert statuses(folder) == {"KILLED"}
 
 
 @pytest.mark.timeout(1200)
-def test_kill_9_leaves_no_model_and_training_goes_on_to_the_same_end(folder: Path) -> None:
-    """Killed at random moments, after one that was left alone."""
-    chance = random.Random(os.getpid())
+def test_kill_9_leaves_no_model_and_training_resumes_to_the_same_end(folder: Path) -> None:
+    """Killed at random moments, and compared with an undisturbed training."""
+    generator = random.Random(os.getpid())
     few = (PRESETS / "smoke.yaml").read_text().replace("  steps: 100", "  steps: 600\n  stop_when_converged: false")
     (folder / "params.yaml").write_text(few)
     with forks(folder) as run:
         assert run("train", ABLATION)[0] == 0
-        alone = made(folder)
+        undisturbed = model_files(folder)
         shutil.rmtree(folder / "models")
         (folder / "mlflow.db").unlink()
         for kill in range(KILLS):
-            if kill % 2:  # at work
-                code, said = run("train", ABLATION, after="exact match", seconds=chance.uniform(0.0, 0.4))
-            else:  # on its way there
-                code, said = run("train", ABLATION, seconds=chance.uniform(0.0, 1.0))
-            assert code == -signal.SIGKILL, said
-            assert made(folder) == {}
-        code, said = run("train", ABLATION)
-    assert code == 0, said
-    assert f"{ABLATION}: resumes at step" in said
-    assert made(folder) == alone
+            if kill % 2:  # while it trains
+                code, output = run("train", ABLATION, after="exact match", seconds=generator.uniform(0.0, 0.4))
+            else:  # while it starts
+                code, output = run("train", ABLATION, seconds=generator.uniform(0.0, 1.0))
+            assert code == -signal.SIGKILL, output
+            assert model_files(folder) == {}
+        code, output = run("train", ABLATION)
+    assert code == 0, output
+    assert f"{ABLATION}: resumes at step" in output
+    assert model_files(folder) == undisturbed
     assert not list((folder / ".checkpoints").glob("*/*/*"))
     assert statuses(folder) == {"FINISHED"}
     assert statuses(folder, ViewType.DELETED_ONLY) == {"KILLED"}
 
 
-def made(folder: Path) -> dict[Path, bytes]:
+def model_files(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.glob("models/**/*") if path.is_file()}
 
 

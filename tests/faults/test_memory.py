@@ -1,4 +1,4 @@
-"""An ablation that does not fit into memory: one line that says what to lower. A real limit, a real allocation."""
+"""An ablation that does not fit into memory: the error says what to lower. A real limit and a real allocation."""
 
 import os
 import shutil
@@ -17,9 +17,9 @@ from tests.conftest import PRESETS
 pytestmark = pytest.mark.faults
 
 PROJECT = Path(__file__).parent.parent.parent
-CELL = "learned-causal"
+ABLATION = "learned-causal"
 LIMIT = 4 << 30
-"""Bytes that the process may have; importing takes half of them."""
+"""Bytes of memory that the process may allocate; imports take half of them."""
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def folder(tmp_path: Path, empty_store: Path) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on a process's memory is Linux's")
-def test_what_does_not_fit_is_told_with_what_to_lower(folder: Path) -> None:
+def test_an_ablation_that_does_not_fit_is_refused_with_what_to_lower(folder: Path) -> None:
     script = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, ({0}, {0})); "
     script += "sys.argv = ['pipeline', 'train', '{1}']; runpy.run_module('pipeline', run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-c", script.format(LIMIT, CELL)],
+        [sys.executable, "-c", script.format(LIMIT, ABLATION)],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
@@ -47,7 +47,7 @@ def test_what_does_not_fit_is_told_with_what_to_lower(folder: Path) -> None:
     )
     assert done.returncode == 1, done.stderr
     line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith(f"error: train {CELL}: too little memory (")
+    assert line.startswith(f"error: train {ABLATION}: too little memory (")
     assert "lower model.width, training.batch_size or the number of training.seeds" in line
     assert "Traceback" not in done.stderr
     assert not (folder / "models").exists()
