@@ -201,9 +201,9 @@ def _create_runs(
     for seed in ablation.training.seeds:
         child = {**tags, "role": "run", "seed": str(seed)}
         runs[seed] = store.create(f"seed-{seed} {ablation.name}", child, parent=runs[None].info.run_id)
-        store.log(runs[seed].info.run_id, params={"seed": seed})
-    for run in runs.values():
-        store.log(run.info.run_id, params=flat_settings(ablation))
+    for key, run in runs.items():
+        params = {} if key is None else {"seed": key}
+        store.log(run.info.run_id, params=flat_settings(ablation) | params)
         store.log_dataset(run.info.run_id, ablation.dataset, ablation.task.train_size, digests)
     return runs
 

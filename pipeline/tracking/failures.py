@@ -1,4 +1,4 @@
-"""Failures of MLflow: a command that needs it ends with a one-line error, every other command warns and goes on."""
+"""Failures of MLflow end a command that needs it with a one-line error; every other command warns and goes on."""
 
 import re
 import sys

@@ -138,7 +138,7 @@ class MlflowStore:
             )
             self.client.log_model_artifacts(model_id, f"{temporary}/model")
         self.client.log_outputs(run, [entities.LoggedModelOutput(model_id, step=0)])
-        # the models of a study have the study's name before theirs
+        # a model of a study is registered as <study>-<ablation>
         title = self.client.get_experiment(self.experiment).name
         registered = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
         try:

@@ -27,7 +27,7 @@ from tests.tracking.helpers import (
 
 pytestmark = pytest.mark.faults
 SECONDS = 15
-"""How long a training may be held up."""
+"""Longest delay of a training."""
 
 EIGHT_FORKS = """
 import os, sys

@@ -41,10 +41,10 @@ def test_the_last_finite_value_of_a_metric_is_kept(store: Tracking) -> None:
     run = experiment.create("one", {"name": "a", "colour": "red"}).info.run_id
     experiment.log(run, params={"switch": (1, 2)}, metrics={"share": 0.5, "count": 3, "no": NAN}, tags={"size": "1"})
     experiment.log(run, metrics={"share": 0.75}, tags={"colour": "blue"})
-    (found,) = experiment.find("name", "a")
-    assert found.data.metrics == {"share": 0.75, "count": 3.0}
-    assert found.data.params == {"switch": "(1, 2)"}
-    assert {"colour": "blue", "size": "1"}.items() <= found.data.tags.items()
+    (logged,) = experiment.find("name", "a")
+    assert logged.data.metrics == {"share": 0.75, "count": 3.0}
+    assert logged.data.params == {"switch": "(1, 2)"}
+    assert {"colour": "blue", "size": "1"}.items() <= logged.data.tags.items()
 
 
 def test_a_curve_keeps_all_points_that_are_finite(store: Tracking) -> None:
@@ -129,7 +129,7 @@ def test_another_scheme_is_refused_without_the_password() -> None:
 
 
 def imports_mlflow(path: Path) -> bool:
-    """Whether a file imports MLflow, anywhere in it."""
+    """Return whether a file imports MLflow, anywhere in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
