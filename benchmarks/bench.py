@@ -29,8 +29,8 @@ from pipeline import dataset
 from pipeline.environment import keep_freed_memory
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
-from pipeline.params import Ablation, read
-from pipeline.tasks.catalogue import problems
+from pipeline.params import Ablation
+from pipeline.tasks.registry import read_params
 from pipeline.training.data import PopulationData
 from pipeline.training.module import member_losses
 from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms
@@ -71,7 +71,7 @@ def print_row(subject: str, result: str, command: str) -> None:
 
 def first_ablation(runs: int, experiment: Path = PROJECT / "params.yaml", **settings: Any) -> Ablation:
     """The first ablation of an experiment, with this number of runs and other training `settings`."""
-    ablation = next(iter(read(experiment).all_ablations()))
+    ablation = next(iter(read_params(experiment).all_ablations()))
     settings = {"accelerator": "cpu"} | settings | {"seeds": list(range(runs))}
     return ablation.model_copy(update={"training": ablation.training.model_copy(update=settings)})
 
@@ -79,7 +79,7 @@ def first_ablation(runs: int, experiment: Path = PROJECT / "params.yaml", **sett
 def generate_dataset(ablation: Ablation) -> dataset.Dataset:
     """The dataset of an ablation, without a folder that stays."""
     with tempfile.TemporaryDirectory() as folder:
-        dataset.write(Path(folder), problems(ablation.task))
+        dataset.write(Path(folder), ablation.task)
         return dataset.read(Path(folder), ablation.task)
 
 
@@ -220,7 +220,7 @@ def run_module(folder: Path, *arguments: str) -> None:
 @app.command()
 def pipeline(jobs: str = "1,2", ablations: int = 2, rounds: int = 1) -> None:
     """Time `repro` from nothing to the report, with the first ablations of the default experiment."""
-    runs = ablations * len(read(PROJECT / "params.yaml").training.seeds)
+    runs = ablations * len(read_params(PROJECT / "params.yaml").training.seeds)
     durations: dict[str, list[float]] = {count: [] for count in jobs.split(",")}
     for _ in range(rounds):
         for count in durations:

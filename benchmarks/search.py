@@ -15,10 +15,11 @@ from typing import Any
 import typer
 from sqlalchemy.engine import URL, make_url
 
-from pipeline.params import Ablation, Params, Search, parse, read
+from pipeline.params import Ablation, Params, Search, parse
 from pipeline.search.study import open_study
 from pipeline.search.table import Records, Result
 from pipeline.search.worker import Worker
+from pipeline.tasks.registry import read_params
 
 
 def sleep(ablation: Ablation, data: Any, search: Search) -> tuple[Result, Records]:
@@ -36,7 +37,7 @@ def run_worker(params: Params, url: URL, ready: Any) -> None:
 
 def trials_per_second(server: URL, workers: int, trials: int) -> float:
     """Trials per second of so many workers."""
-    params = read()
+    params = read_params()
     searched = ["searched"] * 6
     content = params.search.model_dump() | {"trials": trials, "steps": 1000 + workers}
     content["space"] |= {"layers": [6], "residual_free": {"attention": searched, "mlp": searched}}

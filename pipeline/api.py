@@ -25,13 +25,12 @@ from pipeline.errors import UserError
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.common.activation_cache import run_with_cache
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
-from pipeline.params import Ablation, task
+from pipeline.params import Ablation
 from pipeline.params.config import shorten, suggest
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import MODELS
 from pipeline.stages.analyze import RANDOM_ROWS
-from pipeline.tasks import Problems
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks.registry import parse_task
 from pipeline.training.artifact import CONFIG, Artifact
 from pipeline.transformer.model import Transformer
 
@@ -61,8 +60,6 @@ class TrainedModel:
     seed: int
     module: Transformer
     """In evaluation mode, on the CPU, float32."""
-    problems: Problems
-    """Those it was trained on."""
 
     @property
     def ablation(self) -> Ablation:
@@ -116,10 +113,10 @@ class TrainedModel:
 
     @torch.no_grad()
     def _said(self, prompts: Sequence[str]) -> Iterator[Answer]:
-        tokens, longest = self.tokens(prompts), len(self.problems.places)
+        tokens, longest = self.tokens(prompts), len(self.ablation.task.answer_positions)
         shares: list[Tensor] = []
         room = 1 + self.length - tokens.shape[1]
-        if room < longest and not self.problems.end:  # where answers have an end, a shorter one is one
+        if room < longest and not self.ablation.task.end:  # where answers have an end, a shorter one is one
             raise UserError(f"prompt {shorten(prompts[0])}: leaves room for {room} of an answer's {longest} characters")
         for _ in range(min(longest, room)):
             at = torch.full((len(tokens), 1), tokens.shape[1] - 1)
@@ -127,7 +124,7 @@ class TrainedModel:
             tokens, shares = torch.cat((tokens, token[:, None]), dim=1), [*shares, share]
         for said, probabilities in zip(tokens[:, len(prompts[0]) :], torch.stack(shares, dim=1), strict=True):
             text = "".join(self.vocabulary[token] for token in said)
-            text, end, _ = text.partition(self.problems.end) if self.problems.end else (text, "", "")
+            text, end, _ = text.partition(self.ablation.task.end) if self.ablation.task.end else (text, "", "")
             yield Answer(text, probabilities[: len(text) + len(end)].prod().item())
 
     def predict_all_orders(self, prompt: str) -> pd.DataFrame:
@@ -174,7 +171,7 @@ class TrainedModel:
         if asked.counts_answers and self.ablation.task.score != EXACT_MATCH:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
         random = draw_random_tokens(RANDOM_ROWS, self.length, len(self.vocabulary))
-        held_out = _rows("validation", self.problems, self.artifact)
+        held_out = _draw_again("validation", self.artifact)
         return asked.function(MeasurementInput(deepcopy(self.module).double(), self.ablation, held_out, random))
 
 
@@ -185,19 +182,20 @@ def _listed(prompts: Sequence[str]) -> Sequence[str]:
     return prompts
 
 
-def _rows(split: str, asked: Problems, artifact: Artifact) -> Examples:
-    """A split of these problems, drawn again.
+def _draw_again(split: str, artifact: Artifact) -> Examples:
+    """The examples of a split that the artifact was trained with, drawn again.
 
     Raises:
         UserError: that gives another one than the model was trained on.
     """
-    table = asked.splits()[split]
+    task = artifact.ablation.task
+    table = task.splits()[split]
     if files.digest(files.as_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
         raise UserError(
-            f"{split}.csv of {asked.task.name}: drawn again, it is not what the model was trained with; the file or "
+            f"{split}.csv of {task.name}: drawn again, it is not what the model was trained with; the file or "
             f"package that it is from has changed"
         )
-    return encode(table, artifact.vocabulary, asked.end, length=artifact.length + 1)
+    return encode(table, artifact.vocabulary, task.end, length=artifact.length + 1)
 
 
 def all_orders(prompt: str) -> list[str]:
@@ -229,15 +227,15 @@ def load(where: str | Path, *, seed: int | None = None) -> TrainedModel:
         UserError: there is no such ablation or seed, or a file of it is missing or altered.
     """
     folder = _folder(Path(where))
-    artifact = Artifact.read(folder, task, made_by=_made_by(folder))
-    asked, seeds = problems(artifact.ablation.task), list(artifact.weights)
+    artifact = Artifact.read(folder, parse_task, made_by=_made_by(folder))
+    seeds = list(artifact.weights)
     chosen = seeds[0] if seed is None and seeds else seed
     if chosen not in seeds:
         raise UserError(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, seeds)) or 'none'})")
     inputs: dict[str, Any] = {"vocabulary": len(artifact.vocabulary), "length": artifact.length}
     if artifact.ablation.model.uses_donors:
-        inputs["donors"] = _rows("train", asked, artifact).tokens[:DONOR_EXAMPLES]
-    return TrainedModel(artifact, chosen, artifact.model(chosen, inputs), asked)
+        inputs["donors"] = _draw_again("train", artifact).tokens[:DONOR_EXAMPLES]
+    return TrainedModel(artifact, chosen, artifact.model(chosen, inputs))
 
 
 def trained_ablations() -> list[str]:

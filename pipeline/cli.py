@@ -313,6 +313,6 @@ def _gpu_share(jobs_per_gpu: int) -> float | None:
 
 
 def _read_params() -> "Params":
-    from pipeline.params import read
+    from pipeline.tasks.registry import read_params
 
-    return read()
+    return read_params()

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.params import Task
-from pipeline.params import task as checked_task
-from pipeline.tasks import SPLITS, Problems
+from pipeline.params.task import SPLITS, Task
 
 DESCRIPTION = "dataset.json"
 IGNORED = -100
@@ -104,20 +102,21 @@ class Dataset:
         return {"vocabulary": len(self.vocabulary), "length": self.length, "donors": donors}
 
 
-def write(folder: Path, problems: Problems) -> None:
+def write(folder: Path, task: Task) -> None:
     """Draw the dataset and write it to `folder`.
 
     Raises:
         UserError: the task has fewer examples than asked for.
     """
-    tables = problems.splits()
+    tables = task.splits()
     description = {
-        "task": problems.task.model_dump(mode="json"),
-        "vocabulary": problems.vocabulary,
-        "end": problems.end,
+        "task": task.model_dump(mode="json"),
+        "vocabulary": task.vocabulary,
+        "end": task.end,
+        "score": task.score.name,
         "counts": {split: len(table) for split, table in tables.items()},
     }
-    with files.replacing_folder(folder, of=problems.task.name) as new:
+    with files.replacing_folder(folder, of=task.name) as new:
         for split, table in tables.items():
             files.write_csv(new / f"{split}.csv", table)
         files.write_json(new / DESCRIPTION, description)
@@ -132,9 +131,8 @@ def read(folder: Path, task: Task) -> Dataset:
     made_by = f"python -m pipeline generate {folder.name}"
     written = files.open_verified(folder, made_by=made_by, of=task.name)
     description = written.json(DESCRIPTION)
-    made_for = checked_task(description["task"], f"{folder / DESCRIPTION}: task")
-    for key, wanted in task:
-        if (given := getattr(made_for, key, None)) != wanted:
+    for key, wanted in task.model_dump(mode="json").items():
+        if (given := description["task"].get(key)) != wanted:
             raise UserError(
                 f"{folder}: made with {key} {given}, but params.yaml says {wanted}; make it again with `{made_by}`"
             )

@@ -12,11 +12,10 @@ from typing import Any, cast
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.params import NAME, PARAMS_FILE, read, round_trip_yaml
-from pipeline.params import task as parse_task
+from pipeline.params import NAME, PARAMS_FILE, round_trip_yaml
 from pipeline.params.config import shorten, suggest
-from pipeline.tasks import SPLITS
-from pipeline.tasks.catalogue import problems
+from pipeline.params.task import SPLITS
+from pipeline.tasks.registry import parse_task, read_params
 from pipeline.tasks.windows import Windows
 
 STUDIES = Path("studies")
@@ -58,7 +57,7 @@ def create(name: str, *, data: Path | None = None, column: str | None = None) ->
     params_file = folder / PARAMS_FILE
     if not params_file.exists():
         content = _content_about(data, column) if data else round_trip_yaml().load(PARAMS_FILE.read_text())
-        tracking = read().tracking
+        tracking = read_params().tracking
         content["tracking"] = {"uri": _uri_in_study(tracking.uri), "experiment": f"{tracking.experiment}-{name}"}
         buffer = io.StringIO()
         round_trip_yaml().dump(content, buffer)
@@ -69,7 +68,8 @@ def create(name: str, *, data: Path | None = None, column: str | None = None) ->
         raise UserError(f"{folder}: is about other data than {data}; use another name, or edit its {PARAMS_FILE}")
     if not (folder / README).exists():
         files.write_text(folder / README, README_TEXT.format(name=name))
-    data_files = {task["path"] for task in read(params_file).tasks.values() if task.get("path")}
+    tasks = read_params(params_file).tasks.values()
+    data_files = {task.path for task in tasks if isinstance(task, Windows) and task.path}
     files.write_text(folder / DVC_FILE, dvc_file_of_study(DVC_FILE.read_text(), sorted(data_files)))
     return folder
 
@@ -111,7 +111,7 @@ def _committed(path: Path) -> str | None:
 
 def _is_about(folder: Path, data: Path, column: str | None) -> bool:
     """Whether the study in `folder` was created from this file, as it is now, and this column."""
-    tasks = read(folder / PARAMS_FILE).tasks.values()
+    tasks = [task.model_dump() for task in read_params(folder / PARAMS_FILE).tasks.values()]
     copy = folder / data.name
     unchanged = copy.is_file() and data.is_file() and copy.read_bytes() == data.read_bytes()
     return unchanged and any((task.get("path"), task.get("column")) == (data.name, column) for task in tasks)
@@ -133,7 +133,7 @@ def _content_about(data: Path, column: str | None) -> dict[str, Any]:
     sizes = _largest_sizes(options | {"path": str(data)})
     content: dict[str, Any] = round_trip_yaml().load(PRESETS["own"])
     for name, task in content["tasks"].items():
-        shuffled = {"twin": True} if task.get("twin") else {}
+        shuffled = {"shuffled": True} if task.get("shuffled") else {}
         content["tasks"][name] = options | {"path": data.name} | shuffled | sizes
     return content
 
@@ -148,9 +148,10 @@ def _largest_sizes(options: dict[str, Any]) -> dict[str, int]:
     def sizes(train: int) -> dict[str, int]:
         return {"train_size": train, "validation_size": train // 10, "test_size": train // 5}
 
-    smallest = cast(Windows, problems(parse_task(options | sizes(min(TRAIN_SIZES)), "task")))
+    smallest = cast(Windows, parse_task(options | sizes(min(TRAIN_SIZES))))
     smallest.splits()
-    train, validation, test = (len(smallest.windows[split]) for split in SPLITS)
+    windows = smallest.windows()
+    train, validation, test = (len(windows[split]) for split in SPLITS)
     return sizes(max(size for size in TRAIN_SIZES if size <= min(train, 10 * validation, 5 * test)))
 
 

@@ -25,8 +25,8 @@ import hypothesis
 import pytest
 from filelock import FileLock
 
-from pipeline.params import Ablation, Model, Params, Task, Tracking, Training, read
-from pipeline.params import task as params_task
+from pipeline.params import Ablation, Model, Params, Task, Tracking, Training
+from pipeline.tasks.registry import parse_task, read_params
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a shared machine: times are noisy
 hypothesis.settings.load_profile("no deadline")
@@ -52,7 +52,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def smoke() -> Params:
     """The smoke preset."""
-    return read(PRESETS / "smoke.yaml")
+    return read_params(PRESETS / "smoke.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +97,7 @@ def training(**settings: object) -> Training:
 def task(**settings: object) -> Task:
     """Two-digit addition, few examples."""
     few = {"name": "addition", "digits": 2, "train_size": 200, "validation_size": 50, "test_size": 50}
-    return params_task(few | settings, "task")
+    return parse_task(few | settings)
 
 
 def ablation(name: str = "ablation", *, model_: dict[str, object] | None = None, **settings: object) -> Ablation:
@@ -110,7 +110,7 @@ def ablation(name: str = "ablation", *, model_: dict[str, object] | None = None,
 def easy(**settings: object) -> Ablation:
     """An ablation that learns its task (reverse three digits) within 60 steps, some seeds sooner than others."""
     sizes = {"train_size": 300, "validation_size": 50, "test_size": 20}
-    digits = params_task({"name": "reverse", "digits": 3, **sizes}, "task")
+    digits = parse_task({"name": "reverse", "digits": 3, **sizes})
     schedule = {"seeds": [1, 2, 3], "schedule": "constant", "steps": 60, "evaluate_every": 20}
     result = ablation("easy", model_={"positional": "learned"}, **(schedule | settings))
     return result.model_copy(update={"task": digits})

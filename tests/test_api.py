@@ -16,8 +16,7 @@ from pipeline.measurement.common.scoring import greedy
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.measurement.token_probe import token_probe
 from pipeline.params import Ablation
-from pipeline.params import task as params_task
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks.registry import parse_task
 from pipeline.training.artifact import read_trained_on
 from pipeline.training.fit import fit
 from tests.conftest import ablation, easy, task
@@ -25,7 +24,7 @@ from tests.conftest import ablation, easy, task
 
 def trained(folder: Path, made: Ablation) -> dataset.Dataset:
     """Train an ablation into `folder/models/<name>`, and give its dataset back."""
-    dataset.write(folder / "data", problems(made.task))
+    dataset.write(folder / "data", made.task)
     data = dataset.read(folder / "data", made.task)
     fit(made, data).write(folder / "models" / made.name)
     return data
@@ -76,7 +75,7 @@ def test_a_probability_is_that_of_the_whole_answer(model: api.TrainedModel, data
     prompt = prompts(data)[0]
     (answer,) = model.predict([prompt])
     product, so_far = 1.0, prompt
-    for character in answer.text + model.problems.end:
+    for character in answer.text + model.ablation.task.end:
         share = torch.tensor(model.logits([so_far]).values).softmax(-1)[0]
         product *= share[model.vocabulary.index(character)].item()
         so_far += character
@@ -135,7 +134,7 @@ def test_data_that_have_changed_meanwhile_are_told(tmp_path: Path) -> None:
     letters = "".join(np.random.default_rng(0).choice(list("abcdefgh"), 400))
     source.write_text(letters)
     sizes = {"train_size": 20, "validation_size": 4, "test_size": 4}
-    of_text = params_task({"name": "text", "path": str(source), "window": 6, **sizes}, "task")
+    of_text = parse_task({"name": "text", "path": str(source), "window": 6, **sizes})
     made = ablation("read", model_={"residual_free": [0], "residual_substitute": "slot-mean"}, steps=4, seeds=[1])
     trained(tmp_path, made.model_copy(update={"task": of_text}))
     found = pipeline.load(tmp_path / "models" / "read")
@@ -143,7 +142,10 @@ def test_data_that_have_changed_meanwhile_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'position_erasure': counts right answers"):
         found.measure("position_erasure")
     source.write_text(letters.replace("a", "!"))  # which makes other tokens of all
-    again = replace(found, problems=problems(of_text))
+    fresh = replace(
+        found.artifact, ablation=found.ablation.model_copy(update={"task": parse_task(of_text.model_dump())})
+    )
+    again = replace(found, artifact=fresh)
     with pytest.raises(UserError, match=r"validation\.csv of text: drawn again, it is not what"):
         again.measure("token_probe")
     with pytest.raises(UserError, match=r"train\.csv of text: drawn again"):
@@ -195,7 +197,7 @@ def test_what_is_shipped_tells_the_story(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", ["learned-causal", "nope-causal", "nope-full"])
 def test_what_is_shipped_answers_fresh_problems(name: str) -> None:
     model = pipeline.load(api.SHIPPED / name)
-    asked = problems(task(name="addition", digits=3, train_size=10, validation_size=10, test_size=300, seed=5))
+    asked = task(name="addition", digits=3, train_size=10, validation_size=10, test_size=300, seed=5)
     table = asked.splits()["test"]
     answers = model.predict(table["prompt"].tolist())
     share = np.mean([answer.text == true for answer, true in zip(answers, table["answer"], strict=True)])

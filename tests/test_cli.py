@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from pipeline import cli
 from pipeline.errors import RunError, UserError
-from pipeline.params import read
 from pipeline.stages import report
+from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
@@ -123,7 +123,7 @@ def test_check_prints_the_size_of_the_experiment_and_one_ablation(
     assert cli.run(["check"]) == 0
     assert capsys.readouterr().out == "params.yaml: 5 ablations, 10 runs, tasks addition, reverse\n"
     assert cli.run(["check", "reverse-nope-causal"]) == 0
-    ablation = read(folder / "params.yaml").ablation("reverse-nope-causal")
+    ablation = read_params(folder / "params.yaml").ablation("reverse-nope-causal")
     assert YAML(typ="safe", pure=True).load(capsys.readouterr().out) == ablation.resolved()
 
 
@@ -134,10 +134,10 @@ def test_the_resolved_experiment_is_complete_and_the_same_experiment(
     path = folder / "params.yaml"
     text = (PRESETS / f"{preset}.yaml").read_text()
     path.write_text(text.replace("  warmup_steps:", "  weight_decay: 1e-5\n  warmup_steps:", 1))
-    given = read(path)
+    given = read_params(path)
     cli.run(["check", "--resolved"])
     path.write_text(resolved := capsys.readouterr().out)
-    again = read(path)
+    again = read_params(path)
     assert again.all_ablations() == given.all_ablations()
     assert again.model_copy(update={"tasks": given.tasks}) == given  # the tasks' defaults are in the ablations
     cli.run(["check", "--resolved"])

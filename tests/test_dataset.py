@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from pipeline import dataset, files
 from pipeline.dataset import IGNORED, encode
 from pipeline.errors import UserError
-from pipeline.params import task as params_task
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks.registry import parse_task
 from tests.conftest import task
 
 VOCABULARY = list("$+=abc")
@@ -82,7 +81,7 @@ def test_a_character_that_is_not_in_the_vocabulary_is_refused() -> None:
 @pytest.mark.parametrize("chosen", [{}, {"zero_pad": False}, {"zero_pad": False, "delimiters": True, "reverse": False}])
 def test_what_is_written_is_what_is_read(tmp_path: Path, chosen: dict[str, object]) -> None:
     wanted = task(**chosen)
-    dataset.write(tmp_path, problems(wanted))
+    dataset.write(tmp_path, wanted)
     data = dataset.read(tmp_path, wanted)
     assert {name: len(table) for name, table in data.tables.items()} == {"train": 200, "validation": 50, "test": 50}
     assert {examples.tokens.shape[1] for examples in data.examples.values()} == {data.length}
@@ -93,13 +92,13 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, chosen: dict[str, objec
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("first", "second"):
-        dataset.write(tmp_path / folder, problems(task()))
+        dataset.write(tmp_path / folder, task())
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
 
 
 def test_an_altered_a_missing_and_a_foreign_dataset_are_refused(tmp_path: Path) -> None:
-    dataset.write(tmp_path, problems(task()))
+    dataset.write(tmp_path, task())
     with pytest.raises(UserError, match=r"seed 1.*2"):
         dataset.read(tmp_path, task(seed=2))
     path = tmp_path / "train.csv"
@@ -111,4 +110,4 @@ def test_an_altered_a_missing_and_a_foreign_dataset_are_refused(tmp_path: Path) 
         dataset.read(tmp_path, task())
     sizes = {"train_size": 9, "validation_size": 9, "test_size": 9}
     with pytest.raises(UserError, match=r"addition.*reverse"):
-        dataset.read(tmp_path, params_task({"name": "reverse", "digits": 3, **sizes}, "task"))
+        dataset.read(tmp_path, parse_task({"name": "reverse", "digits": 3, **sizes}))

@@ -21,6 +21,11 @@ in a closure either, which begins below it: `cli.py` only passes on.)"""
 NAMED = "pipeline.served"
 """What MLflow imports when it loads a model, told by its name: who tells it does not import it."""
 
+TASKS = "pipeline.tasks.registry"
+DRAWING = ("generate", "evaluate", "report")
+"""Stages that call the generator of a task, or what it says of its answers. They import no task: the command line hands
+them `params.yaml`, read with all tasks."""
+
 LAYERS = (
     ("cli", "__main__"),
     ("stages", "repro", "study", "api", "served"),
@@ -95,7 +100,7 @@ def read_by(path: Path) -> set[Path]:
 @cache
 def closure(stage: str) -> frozenset[Path]:
     """Every file that the stage may run or read of the code. A file that holds words alone does nothing."""
-    reached, waiting = set[str](), [f"pipeline.stages.{stage}"]
+    reached, waiting = set[str](), [f"pipeline.stages.{stage}", *([TASKS] if stage in DRAWING else [])]
     while waiting:
         module = waiting.pop()
         if module in reached or f"{module}.".startswith(f"{UNSEEN}."):

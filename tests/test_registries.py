@@ -6,9 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from pipeline.params.model import AttentionName, PositionalName, SubstituteName
-from pipeline.params.task import SECTIONS
 from pipeline.params.training import OptimizerName
-from pipeline.tasks.catalogue import TASKS
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.positional import POSITIONAL
@@ -22,14 +20,7 @@ from pipeline.transformer.substitutes import SUBSTITUTES
         pytest.param(get_args(AttentionName), PATTERNS, id="attention"),
         pytest.param(get_args(SubstituteName), SUBSTITUTES, id="residual_substitute"),
         pytest.param(get_args(OptimizerName), OPTIMIZERS, id="optimizer"),
-        pytest.param(tuple(SECTIONS), TASKS, id="task"),
     ],
 )
 def test_what_may_be_named_is_what_there_is(allowed: tuple[str, ...], there: Mapping[str, Any]) -> None:
     assert allowed == tuple(there)
-
-
-@pytest.mark.parametrize("name", SECTIONS)
-def test_the_section_of_a_task_allows_its_own_name_only(name: str) -> None:
-    """Written to a file and read back, it is the same task."""
-    assert get_args(SECTIONS[name].model_fields["name"].annotation) == (name,)

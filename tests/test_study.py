@@ -13,8 +13,7 @@ from ruamel.yaml import YAML
 
 from pipeline import study
 from pipeline.errors import UserError
-from pipeline.params import read
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
@@ -58,7 +57,7 @@ def test_it_begins_as_the_projects_experiment_with_the_same_store(project: Path,
     with (project / "params.yaml").open("a") as file:
         file.write(f"tracking:\n  uri: {uri}\n  experiment: mine\n")
     before = (project / "params.yaml").read_bytes()
-    created, default = read(study.create("again") / "params.yaml"), read(project / "params.yaml")
+    created, default = read_params(study.create("again") / "params.yaml"), read_params(project / "params.yaml")
     assert created.all_ablations() == default.all_ablations()
     assert created.search == default.search
     assert (created.tracking.uri, created.tracking.experiment) == (uri_in_study, "mine-again")
@@ -104,13 +103,13 @@ def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
     prices = np.random.default_rng(1).normal(size=1200).cumsum()
     data.write_text(pd.DataFrame({"day": range(1200), "price": prices}).to_csv(index=False))
     folder = study.create("mine", data=Path(data.name), column="price")
-    params = read(folder / "params.yaml")
+    params = read_params(folder / "params.yaml")
     task, shuffled = (params.task(name) for name in params.tasks)
-    assert shuffled == task.model_copy(update={"twin": True})
-    assert {ablation.task.order_counts for ablation in params.all_ablations()} == {True, False}
+    assert shuffled == task.model_copy(update={"shuffled": True})
+    assert {ablation.task.order_matters for ablation in params.all_ablations()} == {True, False}
     with monkeypatch.context() as patch:
         patch.chdir(folder)
-        sizes = {split: len(table) for split, table in problems(task).splits().items()}
+        sizes = {split: len(table) for split, table in task.splits().items()}
     assert sizes == {"train": 500, "validation": 50, "test": 100}  # the largest of TRAIN_SIZES that 1,200 rows allow
     kept = (folder / "params.yaml").read_text()
     study.create("mine")

@@ -12,5 +12,5 @@ class Comparison(Config):
 
     first: str
     second: str
-    of: Quantity = "restricted_steps"
+    quantity: Quantity = "restricted_steps"
     """Steps to converge, up to the budget; or the test exact match of the last step; or test bits per token."""

@@ -1,12 +1,14 @@
-"""What every section of a configuration shares, and how a mistake in one is said: in one line that names the key, what
-was given (shortened) and what is allowed."""
+"""The base class of every section of `params.yaml`, and the messages about mistakes in one.
+
+A message is one line: the key, what was given (shortened), and what is allowed.
+"""
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from collections.abc import Collection
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import UserError
@@ -15,56 +17,60 @@ LONGEST = 80
 """Characters of a given value that a message shows."""
 
 LONGEST_LIST = 120
-"""Characters of a list of what is allowed."""
-
-KINDS = ("[key]", "[list]", "[layers]")
-"""In a path of pydantic's: not keys of the file, but of what kind their value is."""
+"""Characters of a list of allowed values."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Config(BaseModel):
-    """Nothing unknown, nothing converted, nothing changed later."""
+    """A section: unknown keys are refused, values are not converted, nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, content: Any) -> Any:
+        """Refuse an unknown key before anything else, because a mistyped key also leaves a key missing."""
+        for key in content if isinstance(content, dict) else ():
+            if key not in cls.model_fields:
+                raise ValueError(f"unknown key {shorten(key)}{suggest(str(key), cls.model_fields)}")
+        return content
 
-S = TypeVar("S", bound=Config)
+
+S = TypeVar("S")
 
 
-def parse(kind: type[S], content: Mapping[str, Any], where: str) -> S:
-    """`content` as a section.
+def parse(kind: type[S] | TypeAdapter[S], content: Any, where: str) -> S:
+    """Turn plain values into a section.
 
     Raises:
-        UserError: it is none; the message begins with `where`.
+        UserError: the section does not allow them; the message begins with `where`.
     """
     try:
-        return kind.model_validate(content)
+        return (kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)).validate_python(content)
     except ValidationError as error:
-        unknown_first = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        raise UserError(_one_line(kind, unknown_first[0], where)) from None  # a typo also leaves a key missing
+        raise UserError(_message(error.errors()[0], content, where)) from None
 
 
 def shorten(value: object) -> str:
-    """The value as it stands in a message."""
+    """The value as a message shows it."""
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def truncate_words(text: str) -> str:
-    """The text, with every overlong word cut: one that was given, be it a number of a thousand digits."""
+def shorten_words(text: str) -> str:
+    """The text with every overlong word cut, such as a given number of a thousand digits."""
     return re.sub(rf"\S{{{LONGEST + 1},}}", lambda word: f"{word[0][: LONGEST - 3]}...", text)
 
 
 def requirement_text(message: str) -> str:
-    """What pydantic asks for, as it stands in the middle of a line."""
+    """A message of pydantic's as it stands in the middle of a line."""
     return (message[0].lower() + message[1:]).replace("input should be", "must be")
 
 
 def suggest(key: str, allowed: Collection[str]) -> str:
-    """What to say after an unknown name: the one that was probably meant, and all there are; where that is too much for
-    a line, the first of them."""
+    """The end of a message about an unknown name: the most similar one, and all allowed ones as far as they fit."""
     close = difflib.get_close_matches(key, allowed, n=1)
     hint = f"; did you mean {shorten(close[0])}?" if close else ""
     *shown, last = [shorten(name)[1:-1] for name in allowed] or [""]
@@ -74,34 +80,34 @@ def suggest(key: str, allowed: Collection[str]) -> str:
     return f"{hint} (allowed: {', '.join([*shown, last])})"
 
 
-def _one_line(kind: type[Config], error: ErrorDetails, where: str) -> str:
-    """Say one validation error as `file: key: problem`."""
-    given = [part for part in error["loc"] if part not in KINDS]
-    path = [shorten(part)[1:-1] or "''" if isinstance(part, str) else str(part) for part in given]
-    separator = ": " if where.endswith(".yaml") else "."
-    key = where + (separator + ".".join(path) if path else "")
+def _message(error: ErrorDetails, content: Any, where: str) -> str:
+    """The one line about an error."""
+    keys = [shorten(key)[1:-1] or "''" if isinstance(key, str) else str(key) for key in _keys(error, content)]
+    path = ".".join(keys)
+    if path:
+        path = f"{where}: {path}" if where.endswith(".yaml") else f"{where}.{path}"
+    key = path or where
     match error["type"]:
-        case "extra_forbidden":
-            return f"{key}: unknown key{suggest(path[-1], list(_section_at(kind, error['loc'][:-1]).model_fields))}"
         case "missing":
             return f"{key}: missing"
         case "value_error":
-            return f"{key}: {truncate_words(str(error['ctx']['error']))}"
+            return f"{key}: {shorten_words(str(error['ctx']['error']))}"
+        case "union_tag_not_found":
+            return f"{key}.name: missing"
+        case "union_tag_invalid":
+            allowed = error["ctx"]["expected_tags"].replace("'", "").split(", ")
+            return f"{key}.name: {shorten(error['ctx']['tag'])} is unknown{suggest(error['ctx']['tag'], allowed)}"
         case _:
             return f"{key}: {requirement_text(error['msg'])}, not {shorten(error['input'])}"
 
 
-def _section_at(kind: type[Config], path: tuple[int | str, ...]) -> type[Config]:
-    """The section that the keys of `path` lead to; a key of a table of sections leads into each of them alike."""
-    for part in path:
-        field = kind.model_fields.get(str(part))
-        kind = next(_sections(field.annotation), kind) if field else kind
-    return kind
-
-
-def _sections(annotation: Any) -> Iterator[type[Config]]:
-    """Those that a type is made of, at any depth."""
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        yield annotation
-    for inside in get_args(annotation):
-        yield from _sections(inside)
+def _keys(error: ErrorDetails, content: Any) -> list[int | str]:
+    """The keys that lead to an error in `content`. (pydantic's path also names the alternatives that it tried.)"""
+    keys: list[int | str] = []
+    for key in error["loc"]:
+        if isinstance(content, list | tuple):
+            content = dict(enumerate(content))
+        if isinstance(content, dict) and key in content:
+            content = content[key]
+            keys.append(key)
+    return [*keys, error["loc"][-1]] if error["type"] == "missing" else keys

@@ -68,7 +68,7 @@ def promote(params: Params, ablations: Iterable[Ablation]) -> list[str]:
     content = yaml.load(PARAMS_FILE.read_text())
     content["ablations"].update(new)
     yaml.dump(content, buffer)
-    parse(Params, YAML(typ="safe", pure=True).load(buffer.getvalue()), str(PARAMS_FILE)).check()
+    parse(type(params), YAML(typ="safe", pure=True).load(buffer.getvalue()), str(PARAMS_FILE)).check()
     files.write_text(PARAMS_FILE, buffer.getvalue())
     return list(new)
 

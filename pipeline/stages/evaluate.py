@@ -9,31 +9,29 @@ from pipeline import dataset, files, switches
 from pipeline.dataset import Dataset
 from pipeline.environment import limit_threads
 from pipeline.measurement.common import scoring
-from pipeline.params import Params
+from pipeline.params import Params, Task
 from pipeline.params.score import BITS, EXACT_MATCH, Score
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
-from pipeline.tasks import Problems
-from pipeline.tasks.catalogue import problems
 from pipeline.tracking.ablations import sync_or_warn
 from pipeline.training.artifact import read_trained_on
 from pipeline.training.convergence import Convergence, run_outcomes
 from pipeline.transformer.model import Transformer
 
 
-def exact_match(member: Transformer, data: Dataset, task: Problems) -> dict[str, float]:
+def exact_match(member: Transformer, data: Dataset, task: Task) -> dict[str, float]:
     """The answers that the member produces by greedy decoding, compared with what is right."""
     produced = scoring.greedy(member, data.examples["test"])
     scored = scoring.accuracy(produced, data.examples["test"], data.tables["test"], task.strata)
-    return scored.columns(task.place)
+    return scored.columns(task.answer_unit)
 
 
-def bits_per_token(member: Transformer, data: Dataset, task: Problems) -> dict[str, float]:
+def bits_per_token(member: Transformer, data: Dataset, task: Task) -> dict[str, float]:
     """How well the member foresees what comes."""
     of_rows = scoring.bits_per_token(member, data.examples["test"])
     return {"test_bits": of_rows.mean().item(), "test_examples": len(of_rows)}
 
 
-SCORES: dict[Score, Callable[[Transformer, Dataset, Problems], dict[str, float]]] = {
+SCORES: dict[Score, Callable[[Transformer, Dataset, Task], dict[str, float]]] = {
     EXACT_MATCH: exact_match,
     BITS: bits_per_token,
 }
@@ -49,7 +47,7 @@ def run(params: Params, name: str) -> None:
     asked = params.ablation(name)
     data = dataset.read(DATA / asked.dataset, asked.task)
     artifact = read_trained_on(MODELS / name, asked, data)
-    ablation, task = artifact.ablation, problems(asked.task)
+    ablation, task = artifact.ablation, asked.task
     learned = run_outcomes(artifact.history, Convergence.of(ablation)).set_index("seed")
     records = []
     for seed in artifact.weights:

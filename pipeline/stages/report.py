@@ -16,7 +16,6 @@ from pipeline.reporting.experiment import across, comparisons, order_value, repo
 from pipeline.reporting.experiment.ceiling import ceiling
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
-from pipeline.tasks.catalogue import problems
 
 OWN_TOKEN = {name: ["dominance", "margin"] for name in ("own_token", "own_token_added")}
 """Tables that the report derives from the measurement `slices`, with their values."""
@@ -77,7 +76,7 @@ def build(
     """
     ablations = params.all_ablations()
     runs = runs.assign(still_rising=tables.still_rising(runs, history))
-    tasks = {ablation.dataset: problems(ablation.task) for ablation in ablations}
+    tasks = {ablation.dataset: ablation.task for ablation in ablations}
     ceilings = {name: ceiling(task) for name, task in tasks.items()}
     written = _tables(ablations, runs, ceilings, measured)
     results = [

@@ -1,25 +1,27 @@
-"""Five digits and a remainder: of the sum of the last three (`83modp(380)=2`, for which order counts), or of the sum of
-all (`mod3(83380)=1`, for which it does not). After later experiments of the paper's authors."""
+"""Five digits and a remainder: `modp`, for which order matters, and its order-free control `mod3`. After later
+experiments of the paper's authors."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import pandas as pd
 
+from pipeline.params.task import OrderFree
 from pipeline.tasks.words import Symbols, Words
 
 LAST, MODULUS = 3, 3
 
 
-class ModpProblems(Words):
-    """The task `modp`: the digits before the bracket do not count."""
+class Sums(Words):
+    """Five digits, of which some are added and divided by 3; the answer is the remainder."""
 
-    alphabet = "0123456789"
-    framing = "modp()"
-    length = 5
+    alphabet: ClassVar[str] = "0123456789"
+    framing: ClassVar[str] = "modp()"
 
     @property
-    def in_words(self) -> str:
-        return "the sum of the three digits in brackets modulo 3 (`83modp(380)=`)"
+    def length(self) -> int:
+        return 5
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
@@ -27,27 +29,46 @@ class ModpProblems(Words):
         return {"remainder": range(MODULUS)}
 
     def table(self, symbols: Symbols) -> pd.DataFrame:
-        words, remainders = self.words(symbols), self.counted(symbols).sum(1) % MODULUS
-        return pd.DataFrame({"prompt": self.prompts(words), "answer": remainders.astype(str), "remainder": remainders})
+        remainders = self.added(symbols).sum(1) % MODULUS
+        prompts = self.prompts(self.as_text(symbols))
+        return pd.DataFrame({"prompt": prompts, "answer": remainders.astype(str), "remainder": remainders})
 
-    def prompts(self, words: pd.Series) -> pd.Series:
-        """The words in their frame."""
-        return words.str[:-LAST] + "modp(" + words.str[-LAST:] + ")="
+    @abstractmethod
+    def prompts(self, digits: pd.Series) -> pd.Series:
+        """The prompts that ask about these digits."""
 
-    def counted(self, symbols: Symbols) -> Symbols:
-        """The digits whose sum is asked for."""
+    @abstractmethod
+    def added(self, symbols: Symbols) -> Symbols:
+        """The digits that are added."""
+
+
+class Modp(Sums):
+    """The sum of the last three digits modulo 3, as in `83modp(380)=2`: the digits before the bracket do not count."""
+
+    name: Literal["modp"]
+
+    @property
+    def words(self) -> str:
+        return "the sum of the three digits in brackets modulo 3 (`83modp(380)=`)"
+
+    def prompts(self, digits: pd.Series) -> pd.Series:
+        return digits.str[:-LAST] + "modp(" + digits.str[-LAST:] + ")="
+
+    def added(self, symbols: Symbols) -> Symbols:
         return symbols[:, -LAST:]
 
 
-class Mod3Problems(ModpProblems):
-    """The task `mod3`: all digits count."""
+class Mod3(Sums, OrderFree):
+    """The sum of all digits modulo 3, as in `mod3(83380)=1`: the order-free control of `modp`."""
+
+    name: Literal["mod3"]
 
     @property
-    def in_words(self) -> str:
+    def words(self) -> str:
         return "the sum of five digits modulo 3 (`mod3(83380)=`)"
 
-    def prompts(self, words: pd.Series) -> pd.Series:
-        return "mod3(" + words + ")="
+    def prompts(self, digits: pd.Series) -> pd.Series:
+        return "mod3(" + digits + ")="
 
-    def counted(self, symbols: Symbols) -> Symbols:
+    def added(self, symbols: Symbols) -> Symbols:
         return symbols

@@ -1,193 +1,243 @@
-"""Real data: windows of a text or of a time series, and the token after each. The twin is exact, whatever the data: the
-tokens of a window but the last stand in a random order, so that who does not see order loses nothing by it.
+"""Real data: windows of a text or of a time series, and the token after each.
 
-The parts to train on, to validate and to test on follow one another, so that no window reaches into two; of windows
-that are alike, the first counts. In the twin, windows of few tokens may become alike when they are shuffled: of three
-and the last, in six bins, one test prompt in nine is one to train on, too; of eight characters none was seen to be.
+`shuffled` puts the tokens of each window, except the last, in a random order, drawn once. That is an exact order-free
+control of any data: a model that is blind to order loses nothing by it.
+
+The training, validation and test parts of the sequence follow one another, so that no window lies in two parts; of
+equal windows only the first is used. Shuffled windows of few tokens may become equal: with three tokens and the last in
+six bins, one test prompt in nine is also a training prompt; with eight characters none was.
 """
 
 import ast
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, model_validator
 
 from pipeline.errors import UserError
 from pipeline.params.config import shorten, suggest
-from pipeline.params.task import Series, Text
-from pipeline.tasks import SPLITS
+from pipeline.params.score import BITS, Score
+from pipeline.params.task import SPLITS, Task
 
 GAP = "\x1f"
-"""Stands where a value is missing. No window holds one, and no text."""
+"""Stands for a missing value in a sequence. No window contains one, and no text."""
 
 
-@dataclass(frozen=True)
-class Windows:
-    """The problems of such a task. Its class says what the sequence is."""
+class Windows(Task):
+    """Windows of `window` tokens of a long sequence, and the token after each. A subclass gives the sequence."""
 
-    task: Any
-    end: ClassVar[str] = ""
-    place: ClassVar[str] = "token"
-    places: ClassVar[Sequence[str]] = ("next token",)
-    strata: ClassVar[Mapping[str, Sequence[int]]] = {}
-    come_along: ClassVar[tuple[str, str]]
-    """The sequence that is there without a path: a file of a package."""
+    score: ClassVar[Score] = BITS
+    answer_unit: ClassVar[str] = "token"
+    default_file: ClassVar[tuple[str, str]]
+    """The file that is used without a `path`: a package, and a path in it."""
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """The file that holds the sequence. None: one that comes with a library."""
+    window: Annotated[int, Field(ge=2, le=1024)]
+    shuffled: bool = False
+    """Whether the tokens of each window, except the last, are in a random order."""
 
-    @cached_property
-    def sequence(self) -> str:
-        """All of it, a character per token.
+    @property
+    def order_matters(self) -> bool:
+        return not self.shuffled
 
-        Raises:
-            UserError: there is no such file, or nothing of the kind in it.
-        """
-        raise NotImplementedError
+    @property
+    def unshuffled(self) -> Task:
+        return type(self).model_validate(self.model_dump() | {"shuffled": False})
+
+    @property
+    def answer_positions(self) -> Sequence[str]:
+        return ["next token"]
+
+    @property
+    def strata(self) -> Mapping[str, Sequence[int]]:
+        return {}
 
     @property
     def vocabulary(self) -> list[str]:
         return sorted({*self.sequence} - {GAP})
 
     @property
-    def path(self) -> Path:
-        """Of the file that holds the sequence."""
-        package, file = self.come_along
-        return Path(self.task.path or resources.files(package).joinpath(file))  # type: ignore[arg-type]
+    @abstractmethod
+    def source(self) -> str:
+        """The sequence in words, up to the number of tokens in a window."""
+
+    @property
+    @abstractmethod
+    def token_words(self) -> str:
+        """What the tokens of a window are called."""
+
+    @property
+    def words(self) -> str:
+        order = ", which but for the last stand in a random order" if self.shuffled else ""
+        return f"{self.source} after {self.window} {self.token_words}{order}"
+
+    @property
+    def file(self) -> Path:
+        """The file that holds the sequence."""
+        package, name = self.default_file
+        return Path(self.path or str(resources.files(package).joinpath(name)))
 
     def content(self) -> bytes:
-        """Of the file."""
+        """The content of `file`.
+
+        Raises:
+            UserError: it cannot be read.
+        """
         try:
-            return self.path.read_bytes()
+            return self.file.read_bytes()
         except OSError as error:
-            raise UserError(f"task.path: {shorten(self.task.path)} cannot be read ({error.strerror})") from None
+            raise UserError(f"task.path: {shorten(self.path)} cannot be read ({error.strerror})") from None
+
+    @cached_property
+    def sequence(self) -> str:
+        """The whole sequence, a character per token.
+
+        Raises:
+            UserError: the file cannot be read, or does not hold such a sequence.
+        """
+        return self.read_sequence()
+
+    @abstractmethod
+    def read_sequence(self) -> str:
+        """As `sequence`, read from the file."""
 
     def parts(self, length: int) -> list[slice]:
-        """Those of a sequence that belong to `SPLITS`: as long as the splits are large."""
-        sizes = np.cumsum([getattr(self.task, f"{split}_size") for split in SPLITS])
+        """The parts of a sequence that belong to `SPLITS`, in proportion to their sizes."""
+        sizes = np.cumsum([getattr(self, f"{split}_size") for split in SPLITS])
         ends = [int(length * size) // int(sizes[-1]) for size in sizes]
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
-    @cached_property
     def windows(self) -> dict[str, list[str]]:
-        """Split -> the different windows that its part has, each with the token after it, as they stand there."""
+        """Split -> the different windows of its part in their order, each with the token after it."""
         seen: set[str] = set()
-        parts = zip(SPLITS, self.parts(len(self.sequence)), strict=True)
-        return {split: self._windows(self.sequence[part], seen) for split, part in parts}
+        windows: dict[str, list[str]] = {}
+        for split, part in zip(SPLITS, self.parts(len(self.sequence)), strict=True):
+            windows[split], text = [], self.sequence[part]
+            for start in range(len(text) - self.window):
+                window = text[start : start + self.window + 1]
+                if GAP not in window and window[:-1] not in seen:
+                    seen.add(window[:-1])
+                    windows[split].append(window)
+        return windows
 
     def splits(self) -> dict[str, pd.DataFrame]:
-        generator, shuffle = (np.random.default_rng([self.task.seed, stream]) for stream in range(2))
+        generator, shuffle = (np.random.default_rng([self.seed, stream]) for stream in range(2))
         tables = {}
-        for split, windows in self.windows.items():
-            if (size := getattr(self.task, f"{split}_size")) > len(windows):
+        for split, windows in self.windows().items():
+            if (size := getattr(self, f"{split}_size")) > len(windows):
                 raise UserError(
-                    f"task.{split}_size: more examples asked for than exist: {size}, but that part of {self.path.name} "
-                    f"has {len(windows)} different windows of {self.task.window} tokens"
+                    f"task.{split}_size: more examples asked for than exist: {size}, but that part of {self.file.name} "
+                    f"has {len(windows)} different windows of {self.window} tokens"
                 )
-            chosen = [windows[place] for place in generator.permutation(len(windows))[:size]]
-            if self.task.twin:
-                chosen = [_shuffled(window, shuffle) for window in chosen]
+            chosen = [windows[index] for index in generator.permutation(len(windows))[:size]]
+            if self.shuffled:
+                chosen = [_shuffle(window, shuffle) for window in chosen]
             tables[split] = pd.DataFrame(
                 {"prompt": [window[:-1] for window in chosen], "answer": [window[-1] for window in chosen]}
             )
         return tables
 
     def enumerated(self) -> None:
-        """Nobody knows all there could be."""
-
-    def _windows(self, part: str, seen: set[str]) -> list[str]:
-        """Those of a part, each with the token after it, without what was `seen` before; adds to it."""
-        found = []
-        for start in range(len(part) - self.task.window):
-            whole = part[start : start + self.task.window + 1]
-            if GAP not in whole and whole[:-1] not in seen:
-                seen.add(whole[:-1])
-                found.append(whole)
-        return found
+        return None
 
 
-def _shuffled(window: str, generator: np.random.Generator) -> str:
-    """The same, with the tokens before the last two (what is seen last, and what follows) in a random order."""
+def _shuffle(window: str, generator: np.random.Generator) -> str:
+    """The window with the tokens before its last two (the prompt's last one and the answer) in a random order."""
     return "".join(generator.permutation(list(window[:-2]))) + window[-2:]
 
 
-class TextProblems(Windows):
-    """The task `text`. White space of any kind and length is one space, so that a window can be typed."""
+class Text(Windows):
+    """Characters of a text. White space of any kind and length becomes one space, so that a window can be typed."""
 
-    task: Text
-    come_along = "numpy", "_core/_add_newdocs.py"
+    name: Literal["text"]
+    default_file: ClassVar[tuple[str, str]] = ("numpy", "_core/_add_newdocs.py")
 
-    @cached_property
-    def sequence(self) -> str:
+    @property
+    def source(self) -> str:
+        text = f"`{self.file.name}`" if self.path else "numpy's documentation (BSD-3-Clause)"
+        return f"the next character of {text}"
+
+    @property
+    def token_words(self) -> str:
+        return "characters"
+
+    def read_sequence(self) -> str:
         try:
             text = self.content().decode()
         except UnicodeDecodeError as error:
-            raise UserError(f"task.path: {shorten(self.task.path)} is not UTF-8 (byte {error.start})") from None
-        if self.task.path is None:
+            raise UserError(f"task.path: {shorten(self.path)} is not UTF-8 (byte {error.start})") from None
+        if self.path is None:
             constants = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
             text = " ".join(value for value in constants if isinstance(value, str))
-        return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+        return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+class Series(Windows):
+    """Values of a column of a CSV file, in bins that are equally frequent in the training part."""
+
+    name: Literal["series"]
+    default_file: ClassVar[tuple[str, str]] = ("statsmodels", "datasets/co2/co2.csv")
+    column: Annotated[str, Field(min_length=1)] | None = None
+    """None: the only column of numbers."""
+    bins: Annotated[int, Field(ge=2, le=26)] = 16
+    differences: bool = True
+    """Whether the differences of successive values are used instead of the values."""
+
+    @model_validator(mode="after")
+    def _column_of_a_file(self) -> Self:
+        if self.column is not None and self.path is None:
+            raise ValueError(f"column: {shorten(self.column)} of which file? `path` is missing")
+        return self
 
     @property
-    def in_words(self) -> str:
-        what = f"`{self.path.name}`" if self.task.path else "numpy's documentation (BSD-3-Clause)"
-        return f"the next character of {what} after {_seen(self.task, 'characters')}"
+    def source(self) -> str:
+        column = f"`{self.column or self.file.name}`" if self.path else "weekly CO2 on Mauna Loa (public domain)"
+        values = f"changes of {column}" if self.differences else column
+        return f"the next of the {values} in {self.bins} bins"
 
-
-class SeriesProblems(Windows):
-    """The task `series`. Tokens are bins, as wide as it takes for each to be as frequent in the part to train on."""
-
-    task: Series
-    come_along = "statsmodels", "datasets/co2/co2.csv"
-
-    @cached_property
-    def sequence(self) -> str:
-        values = self.values.diff() if self.task.differences else self.values
-        known = values[self.parts(len(values))[0]].dropna()
-        if len(known) < self.task.bins:
-            raise UserError(f"task.bins: {self.task.bins}, but {self.path.name} has {len(known)} values to train on")
-        edges = np.quantile(known, np.linspace(0.0, 1.0, self.task.bins + 1)[1:-1])
-        places = np.searchsorted(edges, values.to_numpy(float), side="right")
-        letters = np.array(list(ascii_lowercase))[np.minimum(places, self.task.bins - 1)]
-        return "".join(np.where(values.isna(), GAP, letters))
+    @property
+    def token_words(self) -> str:
+        return "of them"
 
     @property
     def vocabulary(self) -> list[str]:
-        return list(ascii_lowercase[: self.task.bins])
+        return list(ascii_lowercase[: self.bins])
 
-    @property
+    def read_sequence(self) -> str:
+        values = self.values().diff() if self.differences else self.values()
+        training = values[self.parts(len(values))[0]].dropna()
+        if len(training) < self.bins:
+            raise UserError(f"task.bins: {self.bins}, but {self.file.name} has {len(training)} values to train on")
+        edges = np.quantile(training, np.linspace(0.0, 1.0, self.bins + 1)[1:-1])
+        bins = np.searchsorted(edges, values.to_numpy(float), side="right")
+        letters = np.array(list(ascii_lowercase))[np.minimum(bins, self.bins - 1)]
+        return "".join(np.where(values.isna(), GAP, letters))
+
     def values(self) -> pd.Series:
-        """The column, with gaps where nothing stands.
+        """The column of numbers, with NaN where it has no value.
 
         Raises:
-            UserError: the file is no such table, or the column is not there or holds something else than numbers.
+            UserError: the file is no CSV table, or has no such column of finite numbers.
         """
-        given = shorten(self.task.path)
+        path = shorten(self.path)
         try:
             table = pd.read_csv(BytesIO(self.content()))
         except (ValueError, pd.errors.ParserError):
-            raise UserError(f"task.path: {given} is no CSV table in UTF-8") from None
+            raise UserError(f"task.path: {path} is no CSV table in UTF-8") from None
         numeric = [str(name) for name in table.select_dtypes("number")]
-        column = "co2" if self.task.path is None else self.task.column or (numeric[0] if len(numeric) == 1 else None)
+        column = "co2" if self.path is None else self.column or (numeric[0] if len(numeric) == 1 else None)
         if column is None:
-            raise UserError(f"task.column: missing; which of {given}? (allowed: {', '.join(numeric) or 'none'})")
+            raise UserError(f"task.column: missing; which of {path}? (allowed: {', '.join(numeric) or 'none'})")
         if column not in table:
-            raise UserError(f"task.column: {shorten(column)} is not in {given}{suggest(column, numeric)}")
+            raise UserError(f"task.column: {shorten(column)} is not in {path}{suggest(column, numeric)}")
         if column not in numeric or not np.isfinite(table[column].dropna()).all():
-            raise UserError(f"task.column: {shorten(column)} of {given} holds something else than numbers")
+            raise UserError(f"task.column: {shorten(column)} of {path} holds something else than numbers")
         return table[column]
-
-    @property
-    def in_words(self) -> str:
-        own = f"`{self.task.column or self.path.name}`"
-        what = own if self.task.path else "weekly CO2 on Mauna Loa (public domain)"
-        how = "changes of " * self.task.differences
-        return f"the next of the {how}{what} in {self.task.bins} bins after {_seen(self.task, 'of them')}"
-
-
-def _seen(task: Text | Series, tokens: str) -> str:
-    return f"{task.window} {tokens}{', which but for the last stand in a random order' * task.twin}"

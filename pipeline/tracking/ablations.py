@@ -18,7 +18,7 @@ from pipeline import files, switches
 from pipeline.errors import UserError
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Tracking
-from pipeline.params import task as parse_task
+from pipeline.tasks.registry import parse_task
 from pipeline.tracking.contents import RunContent, curve_columns, run_contents
 from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.machine import has_exited, machine_tags

@@ -17,13 +17,11 @@ import sys
 from pathlib import Path
 import pandas as pd
 from pipeline import dataset, files
-from pipeline.params import read
-from pipeline.tasks.catalogue import problems
 from pipeline.training.fit import fit
 folder = Path(sys.argv[1])
-ablation = read().ablation("{CELL}")
+ablation = read_params().ablation("{CELL}")
 shorter = ablation.model_copy(update={{"training": ablation.training.model_copy(update={{"steps": {STEPS}}})}})
-dataset.write(folder / "data", problems(ablation.task))
+dataset.write(folder / "data", ablation.task)
 files.write_csv(folder / "history.csv", fit(shorter, dataset.read(folder / "data", ablation.task)).history)
 """
 

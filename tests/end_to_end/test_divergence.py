@@ -9,7 +9,6 @@ import torch
 from pipeline import dataset
 from pipeline.params import Model, Params, Tracking
 from pipeline.stages import analyze, evaluate, report, train
-from pipeline.tasks.catalogue import problems
 from pipeline.training import population
 from pipeline.training.fit import fit
 from pipeline.transformer.model import Transformer
@@ -28,14 +27,14 @@ def params(smoke: Params, store: Tracking) -> Params:
         "comparisons": [],
         "training": smoke.training.model_dump() | {"seeds": [DIVERGING, 2], "steps": 20, "evaluate_every": 10},
     }
-    return Params.model_validate(smoke.model_dump() | changes)
+    return type(smoke).model_validate(smoke.model_dump() | changes)
 
 
 def test_a_run_that_diverges_is_reported_and_changes_no_other(
     params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    dataset.write(Path("data/addition"), problems(params.task("addition")))
+    dataset.write(Path("data/addition"), params.task("addition"))
     data = dataset.read(Path("data/addition"), params.task("addition"))
     undisturbed = fit(params.ablation("one-of-two"), data).history
     initial_model = population.initial_model

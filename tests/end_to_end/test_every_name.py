@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from pipeline import dataset
-from pipeline.params import Params, Tracking, read
+from pipeline.params import Params, Tracking
 from pipeline.stages import analyze, evaluate, report, train
-from pipeline.tasks.catalogue import TASKS, problems
+from pipeline.tasks.registry import TASKS, read_params
 from pipeline.tracking.store import connect
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.transformer.attention import PATTERNS
@@ -21,7 +21,7 @@ from tests.tasks.test_conformance import OPTIONS, section_of
 
 def every_name() -> Params:
     """The smoke preset with as few ablations as have every name, one layer deep and four steps long."""
-    smoke = read(PRESETS / "smoke.yaml")
+    smoke = read_params(PRESETS / "smoke.yaml")
     registries = (POSITIONAL, PATTERNS, SUBSTITUTES, OPTIMIZERS, TASKS)
     most = max(map(len, registries))
     chosen = zip(*(islice(cycle(registry), most) for registry in registries), strict=True)
@@ -45,7 +45,7 @@ def every_name() -> Params:
         "ablations": ablations,
         "comparisons": [],
     }
-    return Params.model_validate(smoke.model_dump() | changes)
+    return type(smoke).model_validate(smoke.model_dump() | changes)
 
 
 def test_every_name_goes_through_the_whole_pipeline(
@@ -55,7 +55,7 @@ def test_every_name_goes_through_the_whole_pipeline(
     params = every_name().model_copy(update={"tracking": store})
     params.check()
     for name in params.tasks:
-        dataset.write(tmp_path / "data" / name, problems(params.task(name)))
+        dataset.write(tmp_path / "data" / name, params.task(name))
     for name in params.ablations:
         for stage in (train, evaluate, analyze):
             stage.run(params, name)

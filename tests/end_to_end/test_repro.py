@@ -13,8 +13,9 @@ from ruamel.yaml import YAML
 
 from pipeline import dataset
 from pipeline.errors import UserError
-from pipeline.params import Params, read
+from pipeline.params import Params
 from pipeline.stages import report
+from pipeline.tasks.registry import read_params
 from pipeline.training.artifact import read_trained_on
 from tests.conftest import output_files
 from tests.end_to_end.clones import ADDED, ELSEWHERE, GRID, cloned, run, stages_run
@@ -125,7 +126,7 @@ def test_altered_weights_are_refused_and_the_old_evaluation_stays(clone: Path) -
 def test_a_flipped_bit_in_any_file_is_found_by_whoever_reads_it(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One at a time, anywhere in it; in what words, and with which command to make it again."""
     monkeypatch.chdir(clone)
-    params, chance = read(), random.Random(os.getpid())
+    params, chance = read_params(), random.Random(os.getpid())
     files = sorted(path for top in WRITTEN for path in Path(top).glob("*/**/*") if path.is_file())
     assert {path.suffix for path in files} == {".csv", ".json", ".safetensors"}
     assert len(files) > 20

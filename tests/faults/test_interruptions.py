@@ -15,8 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from pipeline import dataset
-from pipeline.params import read
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 from tests.faults.forks import forks
 
@@ -32,9 +31,9 @@ def folder(tmp_path: Path) -> Path:
     """Project folder with the smoke preset, too long to finish, and its dataset."""
     endless = "  steps: 100000\n  stop_when_converged: false"
     (tmp_path / "params.yaml").write_text((PRESETS / "smoke.yaml").read_text().replace("  steps: 100", endless))
-    params = read(tmp_path / "params.yaml")
+    params = read_params(tmp_path / "params.yaml")
     assert params.training.steps == 100_000
-    dataset.write(tmp_path / "data" / "addition", problems(params.task("addition")))
+    dataset.write(tmp_path / "data" / "addition", params.task("addition"))
     return tmp_path
 
 

@@ -10,8 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import dataset
-from pipeline.params import read
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
 pytestmark = pytest.mark.faults
@@ -29,7 +28,7 @@ def folder(tmp_path: Path, empty_store: Path) -> Path:
     content["model"] |= {"width": 4096, "heads": 2}
     shutil.copy(empty_store, tmp_path)
     yaml.dump(content, tmp_path / "params.yaml")
-    dataset.write(tmp_path / "data" / "addition", problems(read(tmp_path / "params.yaml").task("addition")))
+    dataset.write(tmp_path / "data" / "addition", read_params(tmp_path / "params.yaml").task("addition"))
     return tmp_path
 
 

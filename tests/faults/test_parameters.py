@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
-from pipeline.params import PARAMS_FILE, read
+from pipeline.params import PARAMS_FILE
+from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
 pytestmark = pytest.mark.faults
@@ -137,7 +138,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refused() -> str | None:
     """In what words; None where it is valid."""
     try:
-        read()
+        read_params()
     except UserError as refusal:
         return str(refusal)
     return None
@@ -157,7 +158,7 @@ def within(seconds: float) -> tuple[str | None, float]:
 
 @pytest.mark.parametrize("path", VALID, ids=lambda path: path.relative_to(PROJECT).as_posix())
 def test_what_nobody_broke_is_valid(path: Path) -> None:
-    read(path)
+    read_params(path)
 
 
 @pytest.mark.parametrize("change", [restructured, rewritten])

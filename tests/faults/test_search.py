@@ -18,11 +18,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
 from pipeline.engines import EngineName
-from pipeline.params import read
 from pipeline.search import space
 from pipeline.search.study import VARIABLE
 from pipeline.search.table import first_attempt
 from pipeline.stages import search
+from pipeline.tasks.registry import read_params
 from tests.faults.clusters import ray_address, ray_cluster, slurm, slurm_configuration
 from tests.faults.postgres import postgres_server, postgres_url
 from tests.search.conftest import write_small_study
@@ -82,7 +82,7 @@ def _text(path: Path) -> str:
 
 
 def study(folder: Path, storage: str) -> optuna.Study:
-    return optuna.load_study(study_name=space.study_name(read(folder / "params.yaml")), storage=storage)
+    return optuna.load_study(study_name=space.study_name(read_params(folder / "params.yaml")), storage=storage)
 
 
 def wait_for(condition, seconds: float = 120) -> None:
@@ -225,7 +225,7 @@ def test_workers_on_two_nodes_of_a_cluster_complete_a_study(
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.chdir(write_small_study(tmp_path, **settings))
     request.getfixturevalue(fixture)
-    search.run(read(), workers=3, engine=engine, gpus=gpus)
+    search.run(read_params(), workers=3, engine=engine, gpus=gpus)
     states = pd.read_csv(tmp_path / "reports" / "search" / "trials.csv")["state"]
-    assert list(states) == ["complete"] * read().search.trials
+    assert list(states) == ["complete"] * read_params().search.trials
     assert list((tmp_path / ".slurm").rglob("*")) == []

@@ -6,7 +6,6 @@ import torch
 
 from pipeline.dataset import Examples, encode
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
-from pipeline.tasks.catalogue import problems
 from pipeline.training.population import initial_model
 from pipeline.transformer.model import Transformer
 from tests.conftest import ablation, model, task
@@ -17,7 +16,7 @@ VOCABULARY = 12
 
 def task_examples(count: int = 100) -> Examples:
     """Two-digit additions of `LENGTH` tokens."""
-    addition = problems(task(validation_size=count))
+    addition = task(validation_size=count)
     return encode(addition.splits()["validation"], addition.vocabulary, addition.end)
 
 

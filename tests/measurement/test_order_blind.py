@@ -6,7 +6,6 @@ import pytest
 
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.reporting.experiment.ceiling import ceiling
-from pipeline.tasks.catalogue import problems
 from tests.conftest import model, task
 
 
@@ -20,21 +19,21 @@ def test_the_ceiling_equals_a_dictionary_of_all_problems(digits: int, zero_pad: 
             width = digits if zero_pad else 1
             answers["".join(sorted(f"{a:0{width}}{b:0{width}}"))][a + b] += 1
     best = sum(counter.most_common(1)[0][1] for counter in answers.values())
-    found = ceiling(problems(task(digits=digits, zero_pad=zero_pad, reverse=reverse)))
+    found = ceiling(task(digits=digits, zero_pad=zero_pad, reverse=reverse))
     assert found == pytest.approx(best / 10 ** (2 * digits))
 
 
 def test_one_digit_needs_no_order() -> None:
-    assert ceiling(problems(task(digits=1))) == pytest.approx(1.0)
+    assert ceiling(task(digits=1)) == pytest.approx(1.0)
 
 
 def test_three_digits_by_the_million() -> None:
     """Prompts with the same digits: the best guess is right for 53,192 of the 1,000,000 problems."""
-    assert ceiling(problems(task(digits=3))) == pytest.approx(0.053192)
+    assert ceiling(task(digits=3)) == pytest.approx(0.053192)
 
 
 def test_beyond_three_digits_it_is_not_computed() -> None:
-    assert ceiling(problems(task(digits=4))) is None
+    assert ceiling(task(digits=4)) is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.common.tables import rounded
 from pipeline.params import Params
 from pipeline.stages import analyze
-from pipeline.tasks.catalogue import problems
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import history_columns
 from pipeline.training.population import initial_model
@@ -42,7 +41,7 @@ def experiment(smoke: Params) -> Params:
         name: {"task": "addition", "model": {"positional": "none", "attention": attention}, "training": {"seeds": [1]}}
         for name, attention in ATTENTION.items()
     }
-    return Params.model_validate(
+    return type(smoke).model_validate(
         smoke.model_dump(mode="json", exclude_unset=True) | {"ablations": ablations, "comparisons": []}
     )
 
@@ -53,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Pat
     folder = tmp_path_factory.mktemp("trained")
     files.write_json(folder / "params.yaml", experiment.model_dump(mode="json", exclude_unset=True))  # JSON is YAML
     for ablation in experiment.all_ablations():
-        dataset.write(folder / "data" / ablation.dataset, problems(ablation.task))
+        dataset.write(folder / "data" / ablation.dataset, ablation.task)
         data = dataset.read(folder / "data" / ablation.dataset, ablation.task)
         shape = {"vocabulary": len(data.vocabulary), "length": data.length}
         weights = with_large_weights(initial_model(ablation.model, seed=0, **shape)).state_dict()
@@ -110,7 +109,7 @@ def test_other_kernels_write_the_same_bytes(folder: Path, expected: dict[str, by
     script = (
         "from pipeline import params\n"
         "from pipeline.stages import analyze\n"
-        f"for name in {list(ATTENTION)}:\n    analyze.run(params.read(), name)\n"
+        f"for name in {list(ATTENTION)}:\n    analyze.run(read_params(), name)\n"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT)} | OTHER_KERNELS
     subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, check=True, timeout=400)

@@ -12,7 +12,6 @@ from pipeline.measurement.correlation import correlation, excess_correlation
 from pipeline.measurement.cost import cost
 from pipeline.measurement.effective_rank import matrix_effective_rank
 from pipeline.measurement.mask_removal import mask_removal
-from pipeline.tasks.catalogue import problems
 from pipeline.training.population import initial_model
 from pipeline.transformer.positional import EMBEDDING_SCALE
 from tests.conftest import model, task
@@ -152,7 +151,7 @@ def test_flops_are_those_of_the_matrix_products() -> None:
 
 
 def test_task_tokens_contain_no_padding() -> None:
-    sums = problems(task(zero_pad=False, validation_size=100))
+    sums = task(zero_pad=False, validation_size=100)
     held_out = encode(sums.splits()["validation"], sums.vocabulary, sums.end)
     inputs = measurement_input(untrained(), examples=held_out)
     padded = torch.arange(held_out.tokens.shape[1]) >= held_out.lengths[:, None]

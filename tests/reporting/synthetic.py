@@ -16,13 +16,13 @@ from pipeline import files
 from pipeline import switches as described
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.common.order_blind import is_order_blind
-from pipeline.params import Ablation, Comparison, Overrides, Params, read
+from pipeline.params import Ablation, Comparison, Overrides, Params
 from pipeline.reporting.experiment import comparisons, report, rescue, tables
 from pipeline.reporting.experiment.report import PlacedSection
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.style import png
 from pipeline.stages.report import OWN_TOKEN
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS, model, task, training
 
 SEEDS = (111, 222, 333)
@@ -246,7 +246,7 @@ def evidence(made: Grid, *, measured: bool = True) -> TaskResults:
             for name, of in values.items()
         },
     }
-    found = TaskResults("addition", problems(TASK), listed(made), written, of_members, history(made), CEILING)
+    found = TaskResults("addition", TASK, listed(made), written, of_members, history(made), CEILING)
     written["comparisons.csv"] = comparisons.add_p_values(
         comparisons.comparison_table(found, declared(made)), declared(made), runs(made)
     )
@@ -261,14 +261,14 @@ def told(made: Grid, *, measured: bool = True) -> list[PlacedSection]:
 
 def params(made: Grid) -> Params:
     """The `params.yaml` that would have given these ablations."""
-    smoke = read(PRESETS / "smoke.yaml")
+    smoke = read_params(PRESETS / "smoke.yaml")
     first = next(iter(made.values()))[0]
     ablations = {
         one.name: Overrides(task=one.dataset, model=one.model.model_dump(), training=one.training.model_dump())
         for one in listed(made)
     }
     return Params(
-        tasks={dataset: TASK.model_dump() for dataset in dict.fromkeys(one.dataset for one in listed(made))},
+        tasks=dict.fromkeys(dict.fromkeys(one.dataset for one in listed(made)), TASK),
         model=first.model,
         training=first.training,
         ablations=ablations,

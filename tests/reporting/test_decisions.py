@@ -75,7 +75,7 @@ def test_restricted_steps_leave_no_run_out() -> None:
 
 
 def declared(count: int, measure: str = "restricted_steps") -> list[Comparison]:
-    return [Comparison.model_validate({"first": f"a{i}", "second": "b", "of": measure}) for i in range(count)]
+    return [Comparison.model_validate({"first": f"a{i}", "second": "b", "quantity": measure}) for i in range(count)]
 
 
 def decided(seeds: int, count: int, few: int = 0) -> pd.DataFrame:

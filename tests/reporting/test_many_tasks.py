@@ -9,10 +9,10 @@ import pytest
 from pipeline import files
 from pipeline import switches as described
 from pipeline.errors import UserError
-from pipeline.params import Ablation, Params, parse, read
-from pipeline.params import task as section
+from pipeline.params import Ablation, Params, parse
 from pipeline.reporting.experiment import order_value
 from pipeline.stages import report
+from pipeline.tasks.registry import AllParams, parse_task, read_params
 from tests.conftest import PRESETS
 
 SIZES = {"train_size": 40, "validation_size": 10, "test_size": 20}
@@ -21,7 +21,7 @@ TASKS: dict[str, dict[str, object]] = {
     "reverse": {"name": "reverse", "digits": 2},
     "sort": {"name": "sort", "digits": 2},
     "co2": {"name": "series", "window": 4},
-    "co2-permuted": {"name": "series", "window": 4, "twin": True},
+    "co2-permuted": {"name": "series", "window": 4, "shuffled": True},
 }
 KINDS: dict[str, dict[str, object]] = {
     "learned": {"positional": "learned"},
@@ -46,14 +46,14 @@ def params(**changes: object) -> Params:
         for task in TASKS
         for kind, model in KINDS.items()
     }
-    content = read(PRESETS / "smoke.yaml").model_dump() | {
+    content = read_params(PRESETS / "smoke.yaml").model_dump() | {
         "tasks": {name: task | SIZES for name, task in TASKS.items()},
         "ablations": ablations,
         "comparisons": [],
     }
     content["training"] |= {"seeds": SEEDS, "steps": 100, "evaluate_every": 50, "snapshots": 0}
     content["search"] |= {"task": "reverse"}
-    return parse(Params, content | changes, "params.yaml")
+    return parse(AllParams, content | changes, "params.yaml")
 
 
 def evaluation(ablation: Ablation) -> pd.DataFrame:
@@ -102,7 +102,7 @@ def test_what_order_is_worth_is_what_the_twin_takes_more_seed_by_seed(reports: P
     table = pd.read_csv(reports / "order_value.csv").set_index("ablation")
     assert table.index.tolist() == [f"co2-{kind}" for kind in KINDS]
     for kind in KINDS:
-        assert table.loc[f"co2-{kind}", "twin"] == f"co2-permuted-{kind}"
+        assert table.loc[f"co2-{kind}", "shuffled"] == f"co2-permuted-{kind}"
         expected = BITS["co2-permuted"][kind] - BITS["co2"][kind]
         assert table.loc[f"co2-{kind}", ["bits", "low", "high"]].tolist() == pytest.approx([expected] * 3, abs=1e-6)
 
@@ -187,12 +187,12 @@ def test_the_first_screen_compares_and_stays_short(reports: Path) -> None:
     ],
 )
 def test_ablations_are_compared_in_what_has_a_meaning_for_their_task(first: str, of: str, allowed: str) -> None:
-    pair = {"first": f"{first}-nope", "second": f"{first}-learned", "of": of}
-    with pytest.raises(UserError, match="has no meaning") as refusal:
+    pair = {"first": f"{first}-nope", "second": f"{first}-learned", "quantity": of}
+    with pytest.raises(UserError, match=of) as refusal:
         params(comparisons=[pair]).check()
     assert allowed in str(refusal.value)
 
 
 def test_every_twin_is_told_from_what_it_is_the_twin_of() -> None:
-    counts = {name: section(task | SIZES, "task").order_counts for name, task in TASKS.items()}
+    counts = {name: parse_task(task | SIZES).order_matters for name, task in TASKS.items()}
     assert counts == {"reverse": True, "sort": False, "co2": True, "co2-permuted": False}

@@ -33,7 +33,7 @@ FIGURES = {
 def written(made: Grid, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(made, folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(report, "ceiling", lambda problems: CEILING)  # takes a second
+    monkeypatch.setattr(report, "ceiling", lambda task: CEILING)  # takes a second
     report.run(params(made))
     return folder / "reports"
 

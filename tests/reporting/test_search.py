@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import switches
-from pipeline.params import Ablation, read
+from pipeline.params import Ablation
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.page import html, markdown
 from pipeline.reporting.search import report
 from pipeline.reporting.search.results import SUBLAYERS, SearchResults, all_converged
+from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
-PARAMS = read(PRESETS.parent.parent / "params.yaml")
+PARAMS = read_params(PRESETS.parent.parent / "params.yaml")
 IMPORTANCES = {"layers": {"converged": 0.7, "residuals_kept": 0.9}, "residual_free_mlp_0": {"converged": 0.3}}
 RUNS = 2
 INTEGERS = ["trial", "runs", "converged", "residuals_kept", "parameters", "given_up", "diverged", "repeats", "retries"]

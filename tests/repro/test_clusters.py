@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import read
 from pipeline.repro import driver
+from pipeline.tasks.registry import read_params
 from tests.conftest import output_files
 from tests.faults.clusters import CLUSTERS, ray_address, ray_cluster, slurm, slurm_configuration
 from tests.repro.conftest import changed, experiment
@@ -28,7 +28,7 @@ def longer(project: Path) -> Path:
 def run(project: Path, engine: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        driver.run(read(), engine=engine, jobs=2, gpus=0.0)
+        driver.run(read_params(), engine=engine, jobs=2, gpus=0.0)
 
 
 @pytest.fixture(scope="module")

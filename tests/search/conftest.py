@@ -9,10 +9,10 @@ from sqlalchemy.engine import URL, make_url
 
 from pipeline import dataset
 from pipeline.dataset import Dataset
-from pipeline.params import PARAMS_FILE, Params, Search, parse, read
+from pipeline.params import PARAMS_FILE, Params, Search, parse
 from pipeline.search.study import VARIABLE
 from pipeline.stages import search
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 from tests.faults.postgres import postgres_server, postgres_url
 
@@ -39,7 +39,7 @@ def cheap(smoke: Params) -> Params:
 @pytest.fixture(scope="session")
 def data(smoke: Params, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder, task = tmp_path_factory.mktemp("data"), smoke.task(smoke.search.task)
-    dataset.write(folder, problems(task))
+    dataset.write(folder, task)
     return dataset.read(folder, task)
 
 
@@ -58,7 +58,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(VARIABLE, raising=False)
         patch.chdir(folder)
-        search.run(read(), workers=1, engine="processes", gpus=None)
+        search.run(read_params(), workers=1, engine="processes", gpus=None)
     return folder
 
 
@@ -77,7 +77,7 @@ def write_small_study(folder: Path, **settings: object) -> Path:
     content["training"] |= {"warmup_steps": 1, "batch_size": 8}
     content["search"] |= {"trials": 6, "steps": 4, "enumerate_up_to": 0} | settings
     yaml.dump(content, folder / PARAMS_FILE)
-    dataset.write(folder / "data" / "addition", problems(read(folder / PARAMS_FILE).task("addition")))
+    dataset.write(folder / "data" / "addition", read_params(folder / PARAMS_FILE).task("addition"))
     return folder
 
 

@@ -143,7 +143,7 @@ def test_what_changes_a_trial_changes_the_study_and_nothing_else_does(smoke: Par
     for section, other in (("model", {"heads": 1}), ("training", {"batch_size": 8})):
         update = {section: getattr(smoke, section).model_copy(update=other)}
         assert space.study_name(smoke.model_copy(update=update)) != name
-    tasks = {**smoke.tasks, "addition": {**smoke.tasks["addition"], "digits": 1}}
+    tasks = {**smoke.tasks, "addition": smoke.tasks["addition"].model_copy(update={"digits": 1})}
     assert space.study_name(smoke.model_copy(update={"tasks": tasks})) != name
 
 

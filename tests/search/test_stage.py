@@ -10,15 +10,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
-from pipeline.params import read
 from pipeline.search import table
 from pipeline.search.driver import longest_first
 from pipeline.search.study import load_study, open_study, storage_url
 from pipeline.stages import search
+from pipeline.tasks.registry import read_params
 
 
 def run() -> None:
-    search.run(read(), workers=1, engine="processes", gpus=None)
+    search.run(read_params(), workers=1, engine="processes", gpus=None)
 
 
 def answer(project: Path) -> dict[str, bytes]:
@@ -51,8 +51,8 @@ def test_one_worker_of_a_fixed_seed_gives_the_same_answer_byte_for_byte(
 
 def test_the_answer_quotes_the_runs_with_fresh_seeds(finished: Path) -> None:
     confirmation = pd.read_csv(finished / "reports" / "search" / "confirmation.csv")
-    assert 0 < len(confirmation) <= read().search.trials
-    assert set(confirmation["runs"]) == {len(read().search.confirm)}
+    assert 0 < len(confirmation) <= read_params().search.trials
+    assert set(confirmation["runs"]) == {len(read_params().search.confirm)}
     claims = json.loads((finished / "reports" / "search" / "claims.json").read_text())["claims"]
     quoted = [claim for claim in claims if claim["name"] == "again"]
     assert quoted
@@ -60,7 +60,7 @@ def test_the_answer_quotes_the_runs_with_fresh_seeds(finished: Path) -> None:
         row = confirmation[confirmation["trial"] == claim["source"]["where"]["trial"]].iloc[0]
         assert (claim["value"], claim["n"], claim["low"]) == (row["converged"], row["runs"], row["converged_low"])
     with pytest.raises(UserError, match="--confirm: trial 0 "):
-        search.run_confirmation(read(), 0)
+        search.run_confirmation(read_params(), 0)
 
 
 def test_other_fresh_seeds_confirm_again_and_no_trial_is_run_again(finished: Path) -> None:
@@ -74,7 +74,7 @@ def test_other_fresh_seeds_confirm_again_and_no_trial_is_run_again(finished: Pat
 
 def test_importances_name_what_is_searched_in_an_order_without_ties(finished: Path) -> None:
     """Optuna's order of equal importances depends on the hash seed of the process."""
-    params = read()
+    params = read_params()
     importances = table.importances(load_study(params, storage_url(params.search, search.FOLDER.resolve())))
     assert "layers" in importances
     order = [(*(-value for value in values.values()), name) for name, values in importances.items()]
@@ -84,16 +84,16 @@ def test_importances_name_what_is_searched_in_an_order_without_ties(finished: Pa
 
 def test_promoted_ablations_are_added_and_nothing_else_changes(finished: Path) -> None:
     entries = YAML(typ="safe").load(finished / "reports" / "search" / "ablations.yaml")
-    before = read()
+    before = read_params()
     search.promote(before, 2)
-    after = read()
+    after = read_params()
     new = [name for name in after.ablations if name not in before.ablations]
     assert new == list(entries)[:2]
     assert all(after.ablations[name].model_dump(exclude_unset=True) == entries[name] for name in new)
     assert {name: after.ablations[name] for name in before.ablations} == before.ablations
     assert after.model_copy(update={"ablations": {}}) == before.model_copy(update={"ablations": {}})
     search.promote(after, 2)
-    assert read() == after
+    assert read_params() == after
 
 
 def test_the_name_of_another_ablation_is_refused_and_nothing_written(finished: Path) -> None:
@@ -102,14 +102,14 @@ def test_the_name_of_another_ablation_is_refused_and_nothing_written(finished: P
     path.write_text(path.read_text().replace("ablations:", f"ablations:\n  {best}: {{task: reverse}}"))
     before = path.read_bytes()
     with pytest.raises(UserError, match=f"ablations.{best}: "):
-        search.promote(read(), 3)
+        search.promote(read_params(), 3)
     assert path.read_bytes() == before
 
 
 def test_without_a_complete_trial_nothing_is_promoted(project: Path) -> None:
     with pytest.raises(UserError, match="python -m pipeline search"):
-        search.promote(read(), 1)
+        search.promote(read_params(), 1)
     assert not (project / "reports").exists()
-    open_study(read(), storage_url(read().search, search.FOLDER.resolve()))
+    open_study(read_params(), storage_url(read_params().search, search.FOLDER.resolve()))
     with pytest.raises(UserError, match="no trial is complete"):
-        search.promote(read(), 1)
+        search.promote(read_params(), 1)

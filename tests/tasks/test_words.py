@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.params import task as section
+from pipeline.params import Task
 from pipeline.reporting.experiment import ceiling as reported
-from pipeline.tasks import Problems, digits
-from pipeline.tasks.catalogue import problems
+from pipeline.tasks import digits
 from pipeline.tasks.groups import ORDER, S3_TABLE, Z6_TABLE
+from pipeline.tasks.registry import parse_task
 
 SIZES = {"train_size": 40, "validation_size": 10, "test_size": 10}
 TWINS = {"reverse": "sort", "modp": "mod3", "paridy": "parity", "s3": "z6"}
@@ -22,8 +22,8 @@ OPTIONS = {
 }
 
 
-def small(name: str) -> Problems:
-    return problems(section({"name": name, **OPTIONS.get(name, {}), **SIZES}, "task"))
+def small(name: str) -> Task:
+    return parse_task({"name": name, **OPTIONS.get(name, {}), **SIZES})
 
 
 def answers(name: str) -> dict[str, str]:
@@ -103,5 +103,5 @@ def test_where_all_are_too_many_some_stand_for_all_of_the_same_digits(monkeypatc
     monkeypatch.undo()
     drawn = np.random.default_rng(0).integers(10, size=(100_000, 6))
     commonest = np.stack([(drawn == digit).sum(1) for digit in range(10)]).max(0).mean() / 6
-    six = problems(section({"name": "index", "digits": 6, **SIZES}, "task"))
+    six = parse_task({"name": "index", "digits": 6, **SIZES})
     assert reported.ceiling(six) == pytest.approx(commonest, abs=2e-3)

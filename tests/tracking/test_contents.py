@@ -8,7 +8,8 @@ import pytest
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.params import Tracking, task
+from pipeline.params import Tracking
+from pipeline.tasks.registry import parse_task
 from pipeline.tracking.ablations import sync
 from pipeline.tracking.contents import run_contents
 from pipeline.tracking.store import connect
@@ -20,7 +21,7 @@ from tests.tracking.helpers import ABLATION, synced, write_ablation, write_evalu
 def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> None:
     folder = write_ablation(tmp_path)
     table = pd.read_csv(write_evaluation(folder)).assign(verdict="words", empty=float("nan"))
-    metrics = run_contents(Artifact.read(folder, task), table)[1].metrics
+    metrics = run_contents(Artifact.read(folder, parse_task), table)[1].metrics
     outcome = {"converged", "diverged", "steps", "steps_to_converge", "test_exact_match"}
     assert set(metrics) == outcome | {"place_1", "stratum_0"}
     assert metrics["stratum_0"] == 0.9
@@ -54,5 +55,5 @@ def test_a_configuration_of_another_version_is_refused_in_a_line(tmp_path: Path,
         files.write_json(folder / "config.json", other)
         files.write_manifest(folder, of=ABLATION.name)
         with pytest.raises(UserError, match=r"config\.json: ") as refusal:
-            Artifact.read(folder, task)
+            Artifact.read(folder, parse_task)
         assert "\n" not in str(refusal.value)

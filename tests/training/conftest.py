@@ -7,7 +7,6 @@ import pytest
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.params import Task
-from pipeline.tasks.catalogue import problems
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +15,7 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Task], D
 
     def make(task: Task) -> Dataset:
         folder = tmp_path_factory.mktemp("data")
-        dataset.write(folder, problems(task))
+        dataset.write(folder, task)
         return dataset.read(folder, task)
 
     return make

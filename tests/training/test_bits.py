@@ -10,8 +10,8 @@ from pipeline import files
 from pipeline.dataset import Dataset
 from pipeline.measurement.common.scoring import bits_per_token
 from pipeline.params import Ablation
-from pipeline.params import task as section
 from pipeline.params.score import BITS
+from pipeline.tasks.registry import parse_task
 from pipeline.training import checkpoints
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import Convergence, history_columns, mean_curve, run_outcomes, steps_of_kept_weights
@@ -21,7 +21,7 @@ from tests.conftest import ablation
 from tests.training.test_checkpoints import assert_same, kill, train
 
 SIZES = {"train_size": 40, "validation_size": 20, "test_size": 20}
-TASK = section({"name": "series", "window": 6, "bins": 4, **SIZES}, "task")
+TASK = parse_task({"name": "series", "window": 6, "bins": 4, **SIZES})
 
 
 def overfitting(**settings: object) -> Ablation:

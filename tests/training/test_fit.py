@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.params import read
+from pipeline.tasks.registry import read_params
 from pipeline.training import data as training_data
 from pipeline.training.artifact import Artifact, read_trained_on
 from pipeline.training.convergence import history_columns
@@ -76,7 +76,7 @@ def test_the_same_ablation_gives_the_same_bits_also_under_slurm(
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_starts(preset: str, make_dataset) -> None:
     """Two steps of its first and last ablation on the CPU, on fewer examples of its own task, not compiled."""
-    params = read(PRESETS / f"{preset}.yaml")
+    params = read_params(PRESETS / f"{preset}.yaml")
     for chosen in (params.all_ablations()[0], params.all_ablations()[-1]):
         few = chosen.task.model_copy(update={"train_size": 50, "validation_size": 10, "test_size": 10})
         short = {

@@ -46,8 +46,8 @@ def task_table(results: Sequence[TaskResults]) -> pd.DataFrame:
     """
     rows = []
     for task_results in results:
-        task = task_results.problems.task
-        same_data = [other for other in results if other.problems.task.untwinned == task.untwinned]
+        task = task_results.task
+        same_data = [other for other in results if other.task.unshuffled == task.unshuffled]
         best, worst = _outcome_range(same_data)
         for ablation in task_results.ablations:
             outcome = _outcome(task_results, ablation)
@@ -57,7 +57,12 @@ def task_table(results: Sequence[TaskResults]) -> pd.DataFrame:
                 converged, bits, shade = None, outcome.value, (worst - outcome.value) / (worst - best or 1.0)
             else:
                 converged, bits, shade = outcome.value, None, outcome.value / (outcome.n or 1)
-            names = (task_results.dataset, int(task.order_counts), ablation_kind(task_results, ablation), ablation.name)
+            names = (
+                task_results.dataset,
+                int(task.order_matters),
+                ablation_kind(task_results, ablation),
+                ablation.name,
+            )
             numbers = (outcome.n, converged, outcome.low, outcome.high, bits, task_results.ceiling, shade)
             rows.append([*names, *numbers])
     table = pd.DataFrame(rows, columns=list(TASK_COLUMNS)).astype({"converged": "Int64"})
@@ -132,7 +137,7 @@ def _cell(outcome: Estimate | None) -> str:
 
 
 def _has_bits(results: TaskResults) -> bool:
-    return results.problems.task.score == BITS
+    return results.task.score == BITS
 
 
 def _first_ablation(results: TaskResults, **switches: object) -> Ablation | None:
@@ -167,7 +172,7 @@ def _learned_by(
 
     None if unknown, or if order counts on the task but should not, or the reverse.
     """
-    if results.problems.task.order_counts != order_counts:
+    if results.task.order_matters != order_counts:
         return None
     learned = _learned_share(results, ablation)
     return None if learned is None else learned == share
@@ -190,7 +195,7 @@ def _costs(results: TaskResults) -> bool | None:
     """Return True if the causal ablation is slower (or worse, in bits) without positional encoding than with it."""
     without = _causal_without_encoding(results)
     learned = _first_ablation(results, positional="learned", attention="causal")
-    if without is None or learned is None or not results.problems.task.order_counts:
+    if without is None or learned is None or not results.task.order_matters:
         return None
     difference = results.compared("test_bits" if _has_bits(results) else "restricted_steps", without, learned)
     return None if difference is None or difference.low is None else difference.low > 0

@@ -4,19 +4,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from pipeline.tasks import Problems
+from pipeline.params import Task
 
 
-def ceiling(problems: Problems) -> float | None:
+def ceiling(task: Task) -> float | None:
     """Return the best exact match of any predictor whose answer depends only on the multiset of prompt tokens.
 
     The answer of an order-blind model under greedy decoding is such a function: its first token is, and each later
-    token is a function of the prompt's tokens and the tokens produced before. All problems are enumerated; for each
+    token is a function of the prompt's tokens and the tokens produced before. All examples are enumerated; for each
     multiset the best predictor gives the most likely answer. (The last token of a prompt is always `=`.)
 
-    None if the problems are too many to enumerate.
+    None if the examples are too many to enumerate.
     """
-    enumerated = problems.enumerated()
+    enumerated = task.enumerated()
     if enumerated is None:
         return None
     table, weight = enumerated

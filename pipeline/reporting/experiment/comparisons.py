@@ -106,7 +106,7 @@ def add_p_values(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.D
     """
     table = table.assign(**dict.fromkeys(P_VALUE_COLUMNS, np.nan)).assign(declared=0)
     for comparison in declared:
-        first, second, measure = comparison.first, comparison.second, comparison.of
+        first, second, measure = comparison.first, comparison.second, comparison.quantity
         matches = (table["first"] == first) & (table["second"] == second) & (table["measure"] == measure)
         for index, row in table[matches].iterrows():
             differences = differences_by_seed(pivot_by_seed(measure, runs, row["budget"]), first, second)
@@ -118,7 +118,7 @@ def add_p_values(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.D
             table.loc[index, "p"] = sign_flip_p(differences)
             if measure == "restricted_steps":
                 table.loc[index, "p_log_rank"] = log_rank_p(runs, first, second, row["budget"])
-    of_steps = [comparison for comparison in declared if comparison.of == "restricted_steps"]
+    of_steps = [comparison for comparison in declared if comparison.quantity == "restricted_steps"]
     for column, family in (("p", declared), ("p_log_rank", of_steps)):
         tested = table.index[table[column].notna()]
         if len(tested):  # a comparison with too few seeds counts in the correction, with p = 1

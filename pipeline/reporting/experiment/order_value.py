@@ -15,7 +15,7 @@ def shuffled_counterpart(ablations: Sequence[Ablation], ablation: Ablation) -> A
     """Return the ablation with the same model and training on the shuffled data of the same task, or None."""
     for other in ablations:
         same_settings = (other.model, other.training) == (ablation.model, ablation.training)
-        if same_settings and other.task != ablation.task and other.task.untwinned == ablation.task:
+        if same_settings and other.task != ablation.task and other.task.unshuffled == ablation.task:
             return other
     return None
 

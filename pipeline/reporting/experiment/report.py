@@ -61,7 +61,7 @@ def task_sections(
 
     `prefix` is put before the names of the figures.
     """
-    specs = [spec for spec in registered_sections() if results.problems.task.score in spec.scores]
+    specs = [spec for spec in registered_sections() if results.task.score in spec.scores]
     covered = {name for spec in specs for name in spec.measurements}
     uncovered = [measurement for name, measurement in measurements.items() if name not in covered]
     for chapter in chapters:

@@ -8,9 +8,8 @@ import pandas as pd
 
 from pipeline import switches
 from pipeline.measurement.common.order_blind import is_order_blind
-from pipeline.params import Ablation
+from pipeline.params import Ablation, Task
 from pipeline.reporting.claims import Estimate, RowFilter, TableReader, Unit
-from pipeline.tasks import Problems
 
 UNITS: dict[str, Unit] = {
     "restricted_steps": "more steps",
@@ -27,7 +26,7 @@ class TaskResults(TableReader):
 
     dataset: str
     """Name of the task in `params.yaml`."""
-    problems: Problems
+    task: Task
     ablations: Sequence[Ablation]
     """The ablations trained on the task, in the order in which they are shown."""
     tables: Mapping[str, pd.DataFrame]

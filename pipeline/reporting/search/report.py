@@ -72,7 +72,7 @@ def _order_blind(results: SearchResults) -> Iterator[Claim]:
     Only for tasks with right answers that depend on the order.
     """
     task, blind = results.params.task(results.params.search.task), results.order_blind
-    if task.score == BITS or not task.order_counts:
+    if task.score == BITS or not task.order_matters:
         return
     for _, trial in blind[blind["converged"] > 0].iterrows():
         converged = results.converged({"trial": int(trial["trial"])})

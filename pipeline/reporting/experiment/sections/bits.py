@@ -37,7 +37,7 @@ def bits(results: TaskResults) -> SectionContent:
         "interval.",
         partial(outcomes.bits, results.runs, results.ablations),
     )
-    claims = [Claim("opening", results.counts(), {"task": results.problems.in_words}, role="opening")]
+    claims = [Claim("opening", results.counts(), {"task": results.task.words}, role="opening")]
     claims += [
         Claim(
             "worth",
@@ -52,8 +52,8 @@ def bits(results: TaskResults) -> SectionContent:
         Claim("bits", {"bits": results.bits(ablation)}, {"ablation": ablation.name}, "lead") for ablation in others
     ]
     words = {
-        "task": results.problems.in_words,
-        "section": results.problems.task,
+        "task": results.task.words,
+        "section": results.task,
         "worth": bool(with_value),
         "diverged": bool(diverged_column(results)),
     }

@@ -8,7 +8,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 @section("details", 10, "Learning curves")
 def learning_curves(results: TaskResults) -> SectionContent:
     """Show the validation score of each run over training, in a panel per ablation."""
-    score = results.problems.task.score
+    score = results.task.score
     figure = panel_figure(
         results,
         "learning_curves",

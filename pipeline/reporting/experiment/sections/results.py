@@ -74,10 +74,10 @@ def result_section(results: TaskResults) -> SectionContent:
     same_seeds = len({len(ablation.training.seeds) for ablation in results.ablations}) == 1
     fewest = results.estimate("ablations.csv", "runs", "count", {"task": results.dataset}, statistic="min")
     counts["seeds"] = fewest if same_seeds else None
-    opening = Claim("opening", counts, {"task": results.problems.in_words}, role="opening")
+    opening = Claim("opening", counts, {"task": results.task.words}, role="opening")
     words = {
-        "task": results.problems.in_words,
-        "section": results.problems.task,
+        "task": results.task.words,
+        "section": results.task,
         "converged_at": sorted({ablation.training.converged_at for ablation in results.ablations}),
         "converged_for": sorted({ablation.training.converged_for for ablation in results.ablations}),
         "stops": any(ablation.training.stop_when_converged for ablation in results.ablations),
