@@ -107,7 +107,7 @@ def test_another_number_of_threads_writes_the_same_bytes(
 
 def test_other_kernels_write_the_same_bytes(folder: Path, expected: dict[str, bytes]) -> None:
     script = (
-        "from pipeline import params\n"
+        "from pipeline.tasks.registry import read_params\n"
         "from pipeline.stages import analyze\n"
         f"for name in {list(ATTENTION)}:\n    analyze.run(read_params(), name)\n"
     )
