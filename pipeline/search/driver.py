@@ -48,7 +48,10 @@ class Driver:
             ENGINES[engine].run(commands, workers=workers, gpus=gpus)
 
         if not self.is_complete:
-            self.work() if in_process else start([["--worker"]] * workers)
+            if in_process:
+                self.work()
+            else:
+                start([["--worker"]] * workers)
         if not self.is_complete or not (trials := read_results(self.params, self.study).unconfirmed):
             return
         print(f"confirmation with fresh seeds of trials {', '.join(map(str, trials))}", file=sys.stderr)

@@ -65,10 +65,12 @@ def test_a_study_gets_its_trials_and_no_configuration_is_trained_twice(cheap: Pa
 
 
 def test_a_small_space_is_tried_in_full(cheap: Params, url: URL) -> None:
-    params = changed(cheap, trials=50, enumerate_up_to=20)
+    searched, kept = ["searched"] * 2, ["kept"] * 2
+    space_of_six = {"residual_free": {"attention": searched, "mlp": kept}}
+    params = changed(cheap, trials=50, enumerate_up_to=6, space=space_of_six)
     work(params, url)
     configurations = trials(params, url)[["layers", "residual_free_attention", "residual_free_mlp"]]
-    assert len(configurations) == trials_required(params) == space.size(params) == 20
+    assert len(configurations) == trials_required(params) == space.size(params) == 6
     assert not configurations.duplicated().any()
 
 
@@ -106,15 +108,15 @@ def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, url
         time.sleep(0.02)
         return without_training(ablation, data, search)
 
-    params = changed(cheap, trials=16)
+    params = changed(cheap, trials=12)
     trials_run: list[int] = []
     workers = [threading.Thread(target=lambda: trials_run.append(work(params, url, train=slowly))) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert list(trials(params, url)["state"]) == ["complete"] * 16
-    assert sum(trials_run) == 16
+    assert list(trials(params, url)["state"]) == ["complete"] * 12
+    assert sum(trials_run) == 12
 
 
 def test_a_storage_of_another_version_is_refused(cheap: Params, url: URL) -> None:

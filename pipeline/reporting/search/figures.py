@@ -78,7 +78,8 @@ def residual_map(results: SearchResults) -> Figure:
         axes.set_title(title)
     for index, axes in enumerate(all_axes):
         axes.set_yticks(range(deepest), [f"layer {layer}" for layer in range(deepest)] if not index % columns else [])
-        axes.set_axis_on() if index < len(panels) else axes.set_axis_off()
+        if index >= len(panels):
+            axes.set_axis_off()
     return figure
 
 
