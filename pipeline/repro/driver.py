@@ -1,52 +1,54 @@
-"""Run what is stale, job by job, keep what it made, and let DVC record it all."""
+"""Run the jobs that are stale, save their results in DVC's cache, and let DVC write its lock file."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.engines import ENGINES, Command, EngineName
 from pipeline.errors import RunError
 from pipeline.params import Ablation, Params
-from pipeline.repro import ledger, pace
-from pipeline.repro.state import Job, clear, exclusive_access, log
-from pipeline.repro.view import View
+from pipeline.repro import dvc_stages
+from pipeline.repro.state import Job, clear, exclusive_access, log_path
+from pipeline.repro.view import View, measured_speed, store_speed
 
-RESULT = "report"
-"""The stage for whose sake all the others run."""
-DRAWING = 5e7
-"""The cost of a dataset: a few seconds, where an ablation of cost 1e10 takes minutes."""
+TARGET = "report"
+"""The stage that needs all others."""
+GENERATE_COST = 5e7
+"""Cost of a dataset: a few seconds, where an ablation of cost 1e10 takes minutes."""
 PREFIXES = 4
-"""Of a row that is learned with full attention: about as many as its answer has characters."""
+"""Samples per example under full attention: about one for each character of the answer."""
 
 
 def run(params: Params, *, engine: EngineName, jobs: int | None, gpus: float | None) -> None:
-    """Bring the report and all that it needs up to date, the stale ablations side by side.
+    """Bring the report and all that it needs up to date, with the stale ablations side by side.
 
     Args:
-        engine: the name of where they run.
-        jobs: how many at once (None: as many as there is room for).
-        gpus: as `Engine.run`.
+        engine: where the jobs run.
+        jobs: how many run at once (None: as many as there is room for).
+        gpus: GPUs for each job, as for `Engine.run`.
 
     Raises:
-        UserError: another grid, or DVC, is at work in this folder, or there is no such engine here.
-        RunError: a job failed, or what it depends on changed while it ran; the others are kept.
+        UserError: another `repro`, or DVC, runs in this folder, or the engine is not available.
+        RunError: a job failed, or its inputs changed while it ran. The results of the other jobs are saved.
     """
     with exclusive_access():
-        if ledger.is_current(RESULT):
+        if dvc_stages.is_current(TARGET):
             print("nothing is stale")
             return
-        draw = {f"generate-{task}": Job([f"generate@{task}"], DRAWING) for task in params.tasks}
-        _run_stale(draw, engine, jobs, gpus, paced=False)
-        _run_stale(longest_first(params.all_ablations()), engine, jobs, gpus)
-        ledger.record(RESULT)
-        _dvc("repro", "--quiet", RESULT)
+        datasets = {f"generate-{task}": Job([f"generate@{task}"], GENERATE_COST) for task in params.tasks}
+        _run_stale(datasets, engine, jobs, gpus, timed=False)
+        _run_stale(longest_first(params.all_ablations()), engine, jobs, gpus, timed=True)
+        dvc_stages.write_lock_file(TARGET)
+        _run_dvc("repro", "--quiet", TARGET)
 
 
 def longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
-    """A job for each ablation, in the order in which they start: the last one should be short, because the others have
-    nothing left to do meanwhile. What an ablation costs is an estimate from its sizes."""
+    """Return a job for each ablation, by name, the most expensive first: so the jobs end at about the same time.
+
+    The cost is estimated from the sizes of model and training.
+    """
 
     def job(ablation: Ablation) -> Job:
         model, training = ablation.model, ablation.training
@@ -54,60 +56,61 @@ def longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
         cost = len(training.seeds) * samples * model.layers * model.width**2
         return Job([f"{stage}@{ablation.name}" for stage in ("train", "evaluate", "analyze")], cost)
 
-    return dict(
-        sorted(((ablation.name, job(ablation)) for ablation in ablations), key=lambda one: one[1].cost, reverse=True)
-    )
+    jobs = {ablation.name: job(ablation) for ablation in ablations}
+    return dict(sorted(jobs.items(), key=lambda item: item[1].cost, reverse=True))
 
 
 def _run_stale(
-    jobs: Mapping[str, Job], engine: EngineName, workers: int | None, gpus: float | None, *, paced: bool = True
+    jobs: Mapping[str, Job], engine: EngineName, workers: int | None, gpus: float | None, *, timed: bool
 ) -> None:
-    """Run the stale stages of each job, by its name, and keep what they made. `paced`: whether how long they take, if
-    all of their stages are stale, says how long the next ones will."""
-    found = zip(jobs, ledger.stale(*(job.stages for job in jobs.values())), strict=True)
-    begun = {job: stale for job, stale in found if stale.stages}
-    if not begun:
+    """Run the stale stages of each job, by name, and save their results.
+
+    If the jobs are `timed` and all of their stages are stale, the next `repro` estimates its duration from theirs.
+    """
+    chains = dvc_stages.stale_stages(*(job.stages for job in jobs.values()))
+    stale = {name: stages for name, stages in zip(jobs, chains, strict=True) if stages.names}
+    if not stale:
         return
-    names, failed = list(begun), list[str]()
-    for job in names:
-        clear(job)
-    commands = [Command.pipeline_command("job", job, *begun[job].stages, log=log(job)) for job in names]
+    names, failures = list(stale), list[str]()
+    for name in names:
+        clear(name)
+    commands = [Command.pipeline_command("job", name, *stale[name].names, log=log_path(name)) for name in names]
+    stale_jobs = {name: Job(stages.names, jobs[name].cost) for name, stages in stale.items()}
+    timed = timed and all(job.stages == jobs[name].stages for name, job in stale_jobs.items())
+    view = View(stale_jobs, measured_speed(engine, workers) if timed else None)
 
-    stale_jobs = {job: Job(stale.stages, jobs[job].cost) for job, stale in begun.items()}
-    paced = paced and all(stale.stages == jobs[job].stages for job, stale in begun.items())
-    with View(stale_jobs, pace.measured(engine, workers) if paced else None) as view:
+    def end(index: int, code: int) -> None:
+        name, error = names[index], ""
+        if code:
+            error = _failure(name, code)
+        elif changed := dvc_stages.save_results(stale[name]):
+            error = f"{', '.join(changed)} changed while it ran, so its results are not saved"
+        if error:
+            failures.append(f"{name} ({error})")
+        view.end(name, error or "done")
 
-        def end(index: int, code: int) -> None:
-            job = names[index]
-            wrong = _said(job, code) if code else _changed(ledger.keep(begun[job]))
-            if wrong:
-                failed.append(f"{job} ({wrong})")
-            view.end(job, wrong or "done")
-
+    with view.shown():
         ENGINES[engine].run(commands, workers=workers, gpus=gpus, on_end=end)
-        if paced and not failed:
-            pace.store(engine, workers, view.cost, view.seconds)
-    if failed:
+    if timed and not failures:
+        store_speed(engine, workers, view.cost_done, view.seconds)
+    if failures:
         raise RunError(
-            f"grid: {len(failed)} of {len(names)} jobs failed: {'; '.join(failed)}; "
-            f"what the others made is kept, and the same command goes on"
+            f"repro: {len(failures)} of {len(names)} jobs failed: {'; '.join(failures)}; "
+            f"the results of the others are saved, and the same command continues"
         )
 
 
-def _said(job: str, code: int) -> str:
-    """The last line of a job that failed."""
-    lines = log(job).read_text(errors="replace").strip().splitlines() if log(job).exists() else []
-    last = lines[-1].strip() if lines else "it said nothing"
-    return f"exit code {code}: {last.removeprefix('error: ')[:200]}; all of it: {log(job)}"
+def _failure(job: str, code: int) -> str:
+    """Describe a job that failed by its exit code and the last line of its log."""
+    path = log_path(job)
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    last = lines[-1].strip().removeprefix("error: ")[:200] if lines else "no output"
+    return f"exit code {code}: {last}; see {path}"
 
 
-def _changed(names: Sequence[str]) -> str:
-    return f"{', '.join(names)} changed while it ran, so that it is not kept" if names else ""
-
-
-def _dvc(*arguments: str) -> None:
-    """Run DVC's own command line, which finds this Python first."""
+def _run_dvc(*arguments: str) -> None:
+    """Run DVC's command line, with this Python first on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path})
     if done.returncode:
-        raise RunError(f"grid: `dvc {' '.join(arguments)}` failed with exit code {done.returncode}")
+        raise RunError(f"repro: `dvc {' '.join(arguments)}` failed with exit code {done.returncode}")

@@ -1,4 +1,4 @@
-"""Jobs, and how far they are: a small file that the job writes and whoever waits for it reads."""
+"""Jobs and their states: a small file that the job writes and `repro` reads."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from pipeline import files
 from pipeline.errors import UserError
 
 FOLDER = Path(".repro")
-"""States and logs, of the last grid that ran here."""
+"""For states and logs of the last `repro` in this folder."""
 
 
 @contextmanager
 def exclusive_access() -> Iterator[None]:
-    """One grid at a time in this folder. The system lets go of the lock when its process ends, however that ends.
+    """Let one `repro` at a time run in this folder. The system releases the lock when the process ends.
 
     Raises:
-        UserError: another is at work.
+        UserError: another `repro` is running.
     """
     owner = FOLDER / "process"
     FOLDER.mkdir(exist_ok=True)
@@ -31,52 +31,52 @@ def exclusive_access() -> Iterator[None]:
             files.write_text(owner, f"{os.getpid()}\n")
             yield
     except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "unknown"
-        raise UserError(f"grid: another one is at work in this folder (process {who}); wait for it to end") from None
+        process = owner.read_text().strip() if owner.exists() else "unknown"
+        raise UserError(f"repro: already running in this folder (process {process}); wait for it to end") from None
 
 
 class Job(NamedTuple):
-    """What one process runs."""
+    """Stages that one process runs."""
 
     stages: Sequence[str]
-    """Their names in dvc.yaml, one after the other."""
+    """Names in dvc.yaml, in the order in which they run."""
     cost: float
-    """How long that takes, in proportion to the others."""
+    """Estimated duration, in an arbitrary unit."""
 
 
 @dataclass(frozen=True)
-class State:
-    """A job and the stage that it is at."""
+class JobState:
+    """The current stage of a job and its progress."""
 
     stage: str
-    """Its name in dvc.yaml."""
-    place: int
-    """How many of the job's stages have ended."""
+    """Name in dvc.yaml."""
+    stages_done: int
+    """Number of the job's stages that have ended."""
     step: int = 0
     steps: int = 0
-    """Of training, where the stage trains."""
+    """Current step, and budget of the training; both 0 in other stages."""
     converged: str = ""
-    """How many members have, in words."""
+    """Number of runs that have converged, in words."""
 
     def write(self, job: str) -> None:
-        """Say it, at once or not at all."""
+        """Write the job's state atomically."""
         files.write_json(FOLDER / f"{job}.json", asdict(self))
 
     @classmethod
-    def read(cls, job: str) -> "State | None":
-        """What was last said of it; None as long as that is nothing."""
+    def read(cls, job: str) -> "JobState | None":
+        """Return the job's last state, or None before its first report."""
         try:
             return cls(**json.loads((FOLDER / f"{job}.json").read_text()))
         except FileNotFoundError:
             return None
 
 
-def log(job: str) -> Path:
-    """What the job says, and says last if it fails."""
+def log_path(job: str) -> Path:
+    """Return the file for the job's output."""
     return FOLDER / f"{job}.log"
 
 
 def clear(job: str) -> None:
-    """As if it had never run."""
-    for path in (FOLDER / f"{job}.json", log(job)):
+    """Remove the job's state and log."""
+    for path in (FOLDER / f"{job}.json", log_path(job)):
         path.unlink(missing_ok=True)

@@ -1,100 +1,127 @@
-"""What a person sees who waits for a grid: one live table on a terminal, a line per job elsewhere; both on stderr."""
+"""Progress of the jobs on stderr, and an estimate of the time left: a live table on a terminal, else a line per job."""
 
+import platform
 import sys
 import time
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.repro.state import Job, State
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.repro.state import Job, JobState
 
-TRAINING = 0.9
-"""The share of an ablation's time that its training takes, roughly."""
+TRAINING_SHARE = 0.9
+"""Rough share of the training in the duration of a job."""
+SPEED_FILE = Path(__file__).parents[2] / ".repro" / "speed.json"
+"""Speeds of earlier calls of `repro`, in this project and its studies."""
+SHORTEST_SECONDS = 60.0
+"""Shorter calls of `repro` are not timed: their speed says little about long ones."""
 
 
 class View:
-    """Use as a context, while the jobs run.
+    """Shows the progress of jobs.
 
     Args:
-        jobs: by their names.
-        pace: costs a second, where a grid was timed before.
+        jobs: the jobs by name.
+        speed: cost per second (`Job.cost`) of an earlier `repro`, if there is one.
     """
 
-    def __init__(self, jobs: Mapping[str, Job], pace: float | None = None) -> None:
-        self.jobs, self.pace = jobs, pace
-        self.ended: dict[str, str] = {}
+    def __init__(self, jobs: Mapping[str, Job], speed: float | None = None) -> None:
+        self.jobs, self.speed = jobs, speed
+        self.outcomes: dict[str, str] = {}
         self.started = time.monotonic()
         console = Console(stderr=True)
         self.live = Live(get_renderable=self._table, console=console, transient=True) if console.is_terminal else None
 
-    def __enter__(self) -> Self:
-        self._say(f"to run: {', '.join(self.jobs)}; {self._left() or 'the first will say how long that takes'}")
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, of: TracebackType | None) -> None:
-        if self.live:
-            self.live.stop()
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the progress until the end of the block."""
+        left = self._time_left() or "the time left is known after the first"
+        self._print(f"to run: {', '.join(self.jobs)}; {left}")
+        with self.live or nullcontext():
+            yield
 
     def end(self, job: str, outcome: str) -> None:
-        """Show that a job has ended, and how."""
-        self.ended[job] = outcome
-        self._say(f"{job}: {outcome}; {self._summary()}")
+        """Show that a job has ended, and its outcome."""
+        self.outcomes[job] = outcome
+        self._print(f"{job}: {outcome}; {self._summary()}")
 
     @property
-    def cost(self) -> float:
-        """Of what is done."""
-        shares = dict.fromkeys(self.ended, 1.0)
+    def cost_done(self) -> float:
+        """Cost of the jobs that have ended, and of the finished part of those that run."""
+        shares = dict.fromkeys(self.outcomes, 1.0)
         shares |= {job: share_done(state, len(self.jobs[job].stages)) for job, state in self._states().items()}
         return sum(share * self.jobs[job].cost for job, share in shares.items())
 
     @property
     def seconds(self) -> float:
-        """Since it was begun."""
+        """Seconds since the view was created."""
         return time.monotonic() - self.started
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if self.live:
             self.live.console.print(Text(line))
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def _states(self) -> dict[str, State]:
-        """Of the jobs that have begun and not ended."""
-        found = {job: State.read(job) for job in self.jobs if job not in self.ended}
-        return {job: state for job, state in found.items() if state}
+    def _states(self) -> dict[str, JobState]:
+        """States of the running jobs."""
+        states = {job: JobState.read(job) for job in self.jobs if job not in self.outcomes}
+        return {job: state for job, state in states.items() if state}
 
     def _summary(self) -> str:
-        return ", ".join(filter(None, (f"{len(self.ended)} of {len(self.jobs)} done", self._left())))
+        return ", ".join(filter(None, (f"{len(self.outcomes)} of {len(self.jobs)} done", self._time_left())))
 
-    def _left(self) -> str:
-        """How long it will take; empty if nobody knows, or nothing is left."""
-        done, all_of_it = self.cost, sum(job.cost for job in self.jobs.values())
-        pace = done / self.seconds if done else self.pace
-        left = (all_of_it - done) / pace if pace else 0.0
-        return "" if left <= 0 else f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
+    def _time_left(self) -> str:
+        """Estimated time left, in words; empty if there is no estimate or nothing left."""
+        done, total = self.cost_done, sum(job.cost for job in self.jobs.values())
+        speed = done / self.seconds if done else self.speed
+        left = (total - done) / speed if speed else 0.0
+        if left <= 0:
+            return ""
+        return f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
 
     def _table(self) -> Group:
         table = Table(box=None, show_header=False, pad_edge=False)
         for job, state in self._states().items():
-            training = state.steps > 0
-            table.add_row(
-                job,
-                state.stage.partition("@")[0],
-                f"step {state.step}/{state.steps}" if training else "",
-                state.converged,
-            )
+            step = f"step {state.step}/{state.steps}" if state.steps else ""
+            table.add_row(job, state.stage.partition("@")[0], step, state.converged)
         return Group(Text(self._summary()), table)
 
 
-def share_done(state: State, stages: int) -> float:
-    """How much of a job of that many stages is done, between 0 and 1: a training most of it, the others alike."""
+def share_done(state: JobState, stages: int) -> float:
+    """Return which share of a job with `stages` stages is done, in [0, 1]. The training counts `TRAINING_SHARE`."""
     if state.steps:
-        return (TRAINING if stages > 1 else 1.0) * state.step / state.steps
-    return 1.0 - (1.0 - TRAINING) * (stages - state.place) / max(1, stages - 1) if state.place else 0.0
+        return (TRAINING_SHARE if stages > 1 else 1.0) * state.step / state.steps
+    if not state.stages_done:
+        return 0.0
+    return 1.0 - (1.0 - TRAINING_SHARE) * (stages - state.stages_done) / max(1, stages - 1)
+
+
+def measured_speed(engine: str, jobs: int | None) -> float | None:
+    """Return the cost per second of the last `repro` on this machine with this engine and number of jobs, or None."""
+    return _speeds().get(_speed_key(engine, jobs))
+
+
+def store_speed(engine: str, jobs: int | None, cost: float, seconds: float) -> None:
+    """Store cost per second for the next `repro`, unless this one was short."""
+    if cost and seconds >= SHORTEST_SECONDS:
+        files.write_json(SPEED_FILE, _speeds() | {_speed_key(engine, jobs): cost / seconds})
+
+
+def _speed_key(engine: str, jobs: int | None) -> str:
+    return f"{platform.node()}, {engine}, {jobs or 'auto'} at once"
+
+
+def _speeds() -> dict[str, float]:
+    """Read the stored speeds; empty if there are none or the file is damaged."""
+    try:
+        return {str(key): float(value) for key, value in files.read_json(SPEED_FILE, made_by="repro").items()}
+    except (UserError, ValueError, TypeError, AttributeError):
+        return {}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.environment import CPUINFO
-from tests.end_to_end.clones import PROJECT, run
+from tests.projects import PROJECT, run
 
 CELL, STEPS = "nope-causal-1-layer", 100
 TRAIN = f"""

@@ -1,184 +1,154 @@
-"""The whole pipeline as a user runs it: a real clone, a real `dvc repro`, the smoke preset."""
+"""The whole pipeline as a user runs it: a real project, a real `dvc repro`."""
 
 import json
 import os
 import random
-import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from ruamel.yaml import YAML
 
 from pipeline import dataset
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.stages import report
+from pipeline.stages import evaluate, report, track
 from pipeline.tasks.registry import read_params
 from pipeline.training.artifact import read_trained_on
 from tests.conftest import output_files
-from tests.end_to_end.clones import ADDED, ELSEWHERE, GRID, cloned, run, stages_run
+from tests.projects import ELSEWHERE, REPRO, create_project, differing_files, executed_stages, run
 
 pytestmark = pytest.mark.timeout(1800)
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that was reproduced once, stage by stage."""
-    folder = cloned(tmp_path_factory.mktemp("clone") / "project")
-    output = run(folder, "dvc", "repro", "report")
-    assert stages_run(output)[0].startswith("generate@")
-    assert stages_run(output)[-1] == "report"
-    shutil.copy(folder / "dvc.lock", folder.parent / "report.lock")
-    assert stages_run(run(folder, "dvc", "repro")) == ["search"]
-    return folder
+@contextmanager
+def replaced(path: Path, content: bytes) -> Iterator[None]:
+    """Replace a file until the end of the block; by another file, because DVC's cache may hold the original too."""
+    original = path.rename(path.with_name(f".{path.name}.original"))
+    path.write_bytes(content)
+    yield
+    original.replace(path)
 
 
-def test_a_grid_leaves_the_bytes_that_stage_by_stage_leaves(clone: Path, tmp_path: Path) -> None:
-    """In another folder, locale, time zone and order of hashes, with two jobs."""
-    beside = cloned(tmp_path / "project")
-    run(beside, *GRID, **ELSEWHERE)
-    one, other = (
-        output_files(clone) | {Path("dvc.lock"): (clone.parent / "report.lock").read_bytes()},
-        output_files(beside),
-    )
-    assert {path for path in one | other if one.get(path) != other.get(path)} == set()
-    assert stages_run(run(beside, "dvc", "repro", "report")) == []
+def test_repro_writes_the_bytes_that_dvc_writes(reproduced: Path, tmp_path: Path, empty_store: Path) -> None:
+    """In another folder, locale, time zone and hash order, with two jobs."""
+    project = create_project(tmp_path / "project", empty_store)
+    run(project, *REPRO, **ELSEWHERE)
+    assert differing_files(output_files(reproduced), output_files(project)) == set()
+    assert executed_stages(run(project, "dvc", "repro", "report")) == []
 
 
-def test_everything_the_design_promises_is_there(clone: Path) -> None:
-    grid = list(YAML(typ="safe").load(clone / "params.yaml")["ablations"])
-    runs = pd.read_csv(clone / "reports" / "runs.csv")
-    assert list(runs["ablation"].unique()) == grid
-    assert len(runs) == 2 * len(grid)
-    ablations = pd.read_csv(clone / "reports" / "ablations.csv").set_index("ablation")
-    assert list(ablations.index) == grid
-    assert ablations["order_blind_ceiling"].notna().to_dict() == {name: name == "nope-full" for name in grid}
-    for name in ("summary.md", "index.html", "symmetry.csv", "learning_curves.csv"):
-        assert (clone / "reports" / name).stat().st_size > 100
-    assert {path.suffix for path in (clone / "reports" / "figures").iterdir()} == {".png"}
-    assert not [path for path in clone.rglob("*") if path.suffix in (".pkl", ".pt", ".ckpt")]
-
-
-def test_dvcs_own_views_are_useful(clone: Path) -> None:
-    assert "converged.nope-full" in run(clone, "dvc", "metrics", "show")
-    assert "html" in run(clone, "dvc", "plots", "show")
-
-
-def test_a_second_run_does_nothing_and_is_quick(clone: Path) -> None:
+def test_only_the_search_is_left_to_run_and_that_is_quickly_found(reproduced: Path) -> None:
     before = os.times()
-    assert stages_run(run(clone, "dvc", "repro")) == []
+    assert executed_stages(run(reproduced, "dvc", "repro", "--dry")) == ["search"]
     after = os.times()
     assert after.children_user + after.children_system - before.children_user - before.children_system < 10
-
-
-def test_tracking_shows_every_run_once(clone: Path) -> None:
-    """The view shows what the files hold, and `track` adds nothing to it."""
-    run(clone, "python", "-m", "pipeline", "track")
-    client = MlflowClient(f"sqlite:///{clone}/mlflow.db")
-    experiment = client.get_experiment_by_name("breaking-symmetry")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], "tags.ablation != ''", max_results=1000)
-    assert len(runs) == 6
-    assert sum("mlflow.parentRunId" in run.data.tags for run in runs) == 4
 
 
 @pytest.mark.parametrize(
     ("before", "after", "stale"),
     [
-        ("attention: full}}", "attention: full, layers: 1}}", {"train@nope-full"}),  # what depends on it follows
+        ("  two:\n", "  two:\n    training: {steps: 10}\n", {"train@two"}),  # its other stages follow
         (
-            "  nope-full:",
-            f"{ADDED}  nope-full:",
-            {f"{stage}@nope-causal" for stage in ("train", "evaluate", "analyze")},
+            "  two:\n",
+            "  three: {task: addition}\n  two:\n",
+            {f"{stage}@three" for stage in ("train", "evaluate", "analyze")},
         ),
     ],
-    ids=["edited", "added"],
+    ids=["changed", "added"],
 )
-def test_one_ablation_makes_only_itself_and_the_report_stale(
-    clone: Path, before: str, after: str, stale: set[str]
+def test_an_ablation_makes_only_itself_and_the_report_stale(
+    reproduced: Path, before: str, after: str, stale: set[str]
 ) -> None:
-    text = (clone / "params.yaml").read_text()
+    params = reproduced / "params.yaml"
+    text = params.read_text()
     assert text.count(before) == 1
-    (clone / "params.yaml").write_text(text.replace(before, after))
-    found = {stage for stage in json.loads(run(clone, "dvc", "status", "--json")) if ":" not in stage}  # no study's
-    (clone / "params.yaml").write_text(text)
-    assert found == stale | {"report"}
+    with replaced(params, text.replace(before, after).encode()):
+        status = json.loads(run(reproduced, "dvc", "status", "--json"))
+    assert set(status) - {"search"} == stale | {"report"}
 
 
-def test_altered_weights_are_refused_and_the_old_evaluation_stays(clone: Path) -> None:
-    weights = clone / "models" / "nope-full" / "seed-111.safetensors"
-    evaluation = clone / "reports" / "evaluation" / "nope-full" / "evaluation.csv"
+def test_the_results_are_complete(reproduced: Path) -> None:
+    reports = reproduced / "reports"
+    runs = pd.read_csv(reports / "runs.csv")
+    assert list(zip(runs["ablation"], runs["seed"], strict=True)) == [("one", 1), ("two", 1)]
+    ablations = pd.read_csv(reports / "ablations.csv").set_index("ablation")
+    assert ablations["order_blind_ceiling"].notna().to_dict() == {"one": False, "two": True}
+    for name in ("summary.md", "index.html", "symmetry.csv", "learning_curves.csv"):
+        assert (reports / name).stat().st_size > 100
+    assert {path.suffix for path in (reports / "figures").iterdir()} == {".png"}
+    assert not [path for path in reproduced.rglob("*") if path.suffix in (".pkl", ".pt", ".ckpt")]
+
+
+def test_dvc_shows_metrics_and_plots(reproduced: Path) -> None:
+    assert "converged.two" in run(reproduced, "dvc", "metrics", "show")
+    assert "html" in run(reproduced, "dvc", "plots", "show")
+
+
+def test_every_run_is_tracked_once(reproduced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow shows what the files hold, and `track` adds nothing."""
+    monkeypatch.chdir(reproduced)
+    track.run(read_params())
+    client = MlflowClient(f"sqlite:///{reproduced}/mlflow.db")
+    experiment = client.get_experiment_by_name("breaking-symmetry")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.ablation != ''")
+    assert len(runs) == 4
+    assert sum("mlflow.parentRunId" in run.data.tags for run in runs) == 2
+
+
+def test_altered_weights_are_refused_and_the_old_evaluation_stays(
+    reproduced: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reproduced)
+    weights, evaluation = Path("models/two/seed-1.safetensors"), Path("reports/evaluation/two/evaluation.csv")
     before, original = evaluation.read_bytes(), weights.read_bytes()
-    altered = bytearray(original)
-    altered[-1] ^= 1
-    weights.chmod(0o644)
-    for wrong in (bytes(altered), original[:-100]):
-        weights.write_bytes(wrong)
-        said = run(clone, "python", "-m", "pipeline", "evaluate", "nope-full", expect=2)
-        assert "seed-111.safetensors: altered or truncated" in said
-        assert "Traceback" not in said
-    weights.write_bytes(original)
+    for content in (original[:-1] + bytes([original[-1] ^ 1]), original[:-100]):
+        with replaced(weights, content), pytest.raises(UserError, match=weights.name):
+            evaluate.run(read_params(), "two")
     assert evaluation.read_bytes() == before
-
-
-def test_a_flipped_bit_in_any_file_is_found_by_whoever_reads_it(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One at a time, anywhere in it; in what words, and with which command to make it again."""
-    monkeypatch.chdir(clone)
-    params, chance = read_params(), random.Random(os.getpid())
-    files = sorted(path for top in WRITTEN for path in Path(top).glob("*/**/*") if path.is_file())
-    assert {path.suffix for path in files} == {".csv", ".json", ".safetensors"}
-    assert len(files) > 20
-    for path in files:
-        original = path.read_bytes()
-        altered = bytearray(original)
-        altered[chance.randrange(len(altered))] ^= 1 << chance.randrange(8)
-        replaced(path, bytes(altered))
-        with pytest.raises(UserError) as refusal:
-            WRITTEN[next(top for top in WRITTEN if path.is_relative_to(top))](params, path)
-        replaced(path, original)
-        said = str(refusal.value)
-        assert str(path.parent) in said
-        assert "python -m pipeline " in said, said
-        assert "\n" not in said
-    assert stages_run(run(clone, "dvc", "repro", "report")) == []
 
 
 def read_dataset(params: Params, path: Path) -> None:
     dataset.read(Path(*path.parts[:2]), params.task(path.parts[1]))
 
 
-def read_ablation(params: Params, path: Path) -> None:
+def read_artifact(params: Params, path: Path) -> None:
     ablation = params.ablation(path.parts[1])
-    data = dataset.read(Path("data") / ablation.dataset, ablation.task)
-    artifact = read_trained_on(Path(*path.parts[:2]), ablation, data)
-    assert len([*artifact.weights.values(), *artifact.snapshots.values()]) > 0
+    artifact = read_trained_on(Path(*path.parts[:2]), ablation, dataset.read(Path("data/addition"), ablation.task))
+    assert all([*artifact.weights.values(), *artifact.snapshots.values()])
 
 
 def make_report(params: Params, path: Path) -> None:
     report.run(params)
 
 
-WRITTEN = {
+READERS: dict[str, Callable[[Params, Path], None]] = {
     "data": read_dataset,
-    "models": read_ablation,
+    "models": read_artifact,
     "reports/evaluation": make_report,
     "reports/analysis": make_report,
 }
-"""Where one stage writes what another reads, and what reads all of it."""
+"""Folder that stages write -> a function that reads all of it."""
 
 
-def replaced(path: Path, content: bytes) -> None:
-    """A new file in the place of the old, which DVC's cache may hold, too."""
-    path.unlink()
-    path.write_bytes(content)
-
-
-def test_a_misspelt_key_stops_everything_with_one_line(clone: Path) -> None:
-    text = (clone / "params.yaml").read_text()
-    (clone / "params.yaml").write_text(text.replace("layers: 2", "layrs: 2", 1))
-    said = run(clone, "python", "-m", "pipeline", "train", "nope-full", expect=2)
-    (clone / "params.yaml").write_text(text)
-    assert len(said.strip().splitlines()) == 1
-    assert said.startswith("error: params.yaml: model.layrs: unknown key; did you mean 'layers'?")
+def test_a_flipped_bit_in_any_file_is_found_by_its_reader(reproduced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is one line that names the folder and the command that makes it again."""
+    monkeypatch.chdir(reproduced)
+    params, generator = read_params(), random.Random(os.getpid())
+    paths = sorted(path for folder in READERS for path in Path(folder).glob("*/**/*") if path.is_file())
+    assert {path.suffix for path in paths} == {".csv", ".json", ".safetensors"}
+    assert len(paths) > 20
+    for path in paths:
+        altered = bytearray(path.read_bytes())
+        altered[generator.randrange(len(altered))] ^= 1 << generator.randrange(8)
+        reader = READERS[next(folder for folder in READERS if path.is_relative_to(folder))]
+        with replaced(path, bytes(altered)), pytest.raises(UserError) as refusal:
+            reader(params, path)
+        message = str(refusal.value)
+        assert str(path.parent) in message
+        assert "python -m pipeline " in message
+        assert "\n" not in message
+    assert executed_stages(run(reproduced, "dvc", "repro", "report")) == []

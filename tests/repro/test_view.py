@@ -1,4 +1,4 @@
-"""How far a job is never goes back, and stays between nothing and all; how long a grid takes is known from the last."""
+"""The progress of a job never decreases, and the most expensive job starts first."""
 
 from pathlib import Path
 
@@ -6,36 +6,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.repro import pace
-from pipeline.repro.state import Job, State
+from pipeline.params import Overrides, Params
+from pipeline.repro import driver, view
+from pipeline.repro.state import Job, JobState
 from pipeline.repro.view import View, share_done
 
 
 @given(st.integers(1, 5), st.integers(1, 1000))
 def test_the_share_done_grows_with_every_step_and_stage(stages: int, steps: int) -> None:
-    first = [State("train@x", 0)] + [State("train@x", 0, step, steps) for step in range(0, steps + 1, 7)]
-    whole = first + [State("next", place) for place in range(1, stages)]
-    shares = [round(share_done(state, stages), 9) for state in whole]
+    training = [JobState("train@x", 0)] + [JobState("train@x", 0, step, steps) for step in range(0, steps + 1, 7)]
+    states = training + [JobState("next", index) for index in range(1, stages)]
+    shares = [round(share_done(state, stages), 9) for state in states]
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert shares[-1] <= 1.0
 
 
-def test_a_grid_says_at_its_start_how_long_it_takes_if_one_ran_here(
+def test_repro_estimates_its_duration_from_the_last_one_like_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pace, "FILE", tmp_path / "pace.json")
+    monkeypatch.setattr(view, "SPEED_FILE", tmp_path / "speed.json")
     jobs = {"one": Job(["train@one"], 600.0), "two": Job(["train@two"], 1200.0)}
 
-    def said() -> str:
-        with View(jobs, pace.measured("processes", 2)):
+    def first_line() -> str:
+        with View(jobs, view.measured_speed("processes", 2)).shown():
             return capsys.readouterr().err
 
-    pace.store("processes", 2, 1.0, 10.0)  # too short to tell
-    assert said() == "to run: one, two; the first will say how long that takes\n"
-    pace.store("processes", 2, 3000.0, 300.0)
-    pace.store("processes", 1, 1500.0, 300.0)
-    assert said() == "to run: one, two; about 3 min left\n"
-    pace.FILE.write_text('{"damaged": ')
-    assert pace.measured("processes", 2) is None
+    view.store_speed("processes", 2, 1.0, 10.0)  # too short
+    assert "min left" not in first_line()
+    view.store_speed("processes", 2, 3000.0, 300.0)
+    view.store_speed("processes", 1, 1500.0, 300.0)
+    assert "3 min left" in first_line()
+    view.SPEED_FILE.write_text('{"damaged": ')
+    assert view.measured_speed("processes", 2) is None
+
+
+def test_the_most_expensive_job_starts_first(smoke: Params) -> None:
+    overrides: dict[str, dict[str, object]] = {
+        "shallow": {"model": {"layers": 1}},
+        "usual": {},
+        "full": {"model": {"attention": "full"}},
+        "short": {"training": {"steps": 50, "evaluate_every": 25}},
+        "same": {},
+    }
+    ablations = {name: Overrides.model_validate({"task": "addition", **values}) for name, values in overrides.items()}
+    jobs = driver.longest_first(smoke.model_copy(update={"ablations": ablations}).all_ablations())
+    assert list(jobs) == ["full", "usual", "same", "shallow", "short"]
