@@ -21,8 +21,7 @@ from pipeline.transformer.model import Transformer
 def exact_match(member: Transformer, data: Dataset, task: Task) -> dict[str, float]:
     """The answers that the member produces by greedy decoding, compared with what is right."""
     produced = scoring.greedy(member, data.examples["test"])
-    scored = scoring.accuracy(produced, data.examples["test"], data.tables["test"], task.strata)
-    return scored.columns(task.answer_unit)
+    return scoring.accuracy(produced, data.examples["test"], data.tables["test"], task.strata, task.answer_unit)
 
 
 def bits_per_token(member: Transformer, data: Dataset, task: Task) -> dict[str, float]:

@@ -18,11 +18,12 @@ from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
 from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute
 
-Edit = Callable[[int, Float[Tensor, "batch _ width"]], Float[Tensor, "batch _ width"]]
+States = Float[Tensor, "batch length width"]
+Edit = Callable[[int, States], States]
 """Function of a depth (number of layers passed) and the states there that returns the states to continue with."""
 
 
-def unedited(depth: int, x: Float[Tensor, "batch _ width"]) -> Float[Tensor, "batch _ width"]:
+def unedited(depth: int, x: States) -> States:
     """Return the states as they are: the `Edit` that changes nothing."""
     return x
 
@@ -36,7 +37,7 @@ class MLP(nn.Module):
         self.activation = nn.GELU()
         self.output = nn.Linear(4 * width, width, bias=False)
 
-    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+    def forward(self, x: States) -> States:
         return self.output(self.activation(self.input(x)))
 
 
@@ -53,11 +54,7 @@ class Sublayer(nn.Module):
         self.substitute = ResidualSubstitute(substitute) if substitute else None
 
     def forward(
-        self,
-        x: Float[Tensor, "batch length width"],
-        donor_states: Float[Tensor, "donors _ width"] | None,
-        samples_per_example: int,
-        **attention_inputs: Any,
+        self, x: States, donor_states: Tensor | None, samples_per_example: int, **attention_inputs: Any
     ) -> Float[Tensor, "batch _ width"]:
         """Return the output. `attention_inputs`: further arguments of `Attention`, or none for an MLP."""
         update = self.dropout(self.transformation(self.norm(x), **attention_inputs))
@@ -79,12 +76,8 @@ class Block(nn.Module):
         self.mlp = mlp
 
     def forward(
-        self,
-        x: Float[Tensor, "batch length width"],
-        donor_states: Sequence[Float[Tensor, "donors _ width"] | None],
-        samples_per_example: int,
-        **attention_inputs: Any,
-    ) -> tuple[Float[Tensor, "batch _ width"], Float[Tensor, "batch _ width"]]:
+        self, x: States, donor_states: Sequence[Tensor | None], samples_per_example: int, **attention_inputs: Any
+    ) -> tuple[Float[Tensor, "batch reads width"], Float[Tensor, "batch reads width"]]:
         """Return the states after attention and after the MLP. `donor_states`: those for attention and for the MLP."""
         middle = self.attention(x, donor_states[0], samples_per_example, **attention_inputs)
         return middle, self.mlp(middle, donor_states[1], samples_per_example)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from pipeline.params.model import SubstituteName
 from pipeline.transformer.dropout import uniform
 
-States = Float[Tensor, "#samples _ width"]
-"""One state per position of the donors, or a single one for all positions."""
+States = Float[Tensor, "_ _ width"]
+"""States `[sample, position, unit]`."""
+SubstituteStates = Float[Tensor, "#samples _ width"]
+"""The same, with a single state where all samples, or all positions, have the same one."""
 
 
 class SubstituteContext(NamedTuple):
@@ -36,42 +38,42 @@ class SubstituteContext(NamedTuple):
     """0 when training begins, 1 from the middle of training on."""
 
 
-Substitute = Callable[[Float[Tensor, "samples length width"], SubstituteContext], States]
+Substitute = Callable[[States, SubstituteContext], SubstituteStates]
 
 
-def backward(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+def backward(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return zeros that pass the gradient on: the backward half of a residual connection."""
     return x - x.detach()
 
 
-def forward(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+def forward(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return `x` without its gradient: the forward half of a residual connection."""
     return x.detach()
 
 
-def other_row(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+def other_row(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return the donor's state at the same position: a real state of that position, computed from other tokens."""
     return context.donor
 
 
-def elsewhere(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+def elsewhere(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return the donor's state at one random position: a real state of another position, computed from other tokens."""
     samples, length = len(x) if context.per_sample else 1, context.donor.shape[-2]
     position = (uniform(context.key, (samples, 1, 1), x.device) * length).long()
     return context.donor.take_along_dim(position, dim=-2)
 
 
-def slot_mean(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+def slot_mean(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return the mean of the donors' states at each position: it depends on the position and on no token."""
     return context.donors.mean(0, keepdim=True)
 
 
-def all_mean(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+def all_mean(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return the mean over donors and positions, a single vector: the control for `slot_mean`."""
     return context.donors.mean((0, 1), keepdim=True)
 
 
-def noise(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+def noise(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return Gaussian noise with the root mean square of the donors' states."""
     shape = (len(x) if context.per_sample else 1, *context.donor.shape[-2:])
     radius, angle = uniform(context.key, (2, *shape), x.device).to(x.dtype)
@@ -79,7 +81,7 @@ def noise(x: Float[Tensor, "samples length width"], context: SubstituteContext) 
     return normal * context.donors.square().mean().sqrt()
 
 
-def fade(x: Float[Tensor, "samples length width"], context: SubstituteContext) -> States:
+def fade(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return `x`, scaled from 1 down to 0 over the first half of training: a residual connection that disappears."""
     return (1.0 - context.faded) * x
 
@@ -113,16 +115,11 @@ class ResidualSubstitute(nn.Module):
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("faded", torch.zeros(()), persistent=False)
 
-    def forward(
-        self,
-        x: Float[Tensor, "samples length width"],
-        donors: Float[Tensor, "donors _ width"] | None,
-        samples_per_example: int,
-    ) -> States:
+    def forward(self, x: States, donors: States | None, samples_per_example: int) -> SubstituteStates:
         """Return what is added to the sublayer's output in place of `x`.
 
         Args:
-            donors: states of a fixed set of donors; None: each sample's donor belongs to the next example of the batch.
+            donors: states of fixed donors; None: the donor of each sample belongs to the next example of the batch.
             samples_per_example: number of consecutive samples that are prefixes of one example.
         """
         if donors is None:

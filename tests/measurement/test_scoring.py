@@ -51,12 +51,13 @@ def test_logits_that_are_not_finite_decode_to_no_token() -> None:
 def test_scores_equal_those_counted_by_hand() -> None:
     targets = examples(("a=", "bc"), ("a=", "bb"), ("a=", "b"), ("a=", "cc"))
     answers = torch.tensor([[3, 4, 0], [3, 4, 0], [3, 0, 2], [-1, -1, -1]])
-    scores = accuracy(answers, targets, pd.DataFrame({"carries": [0, 0, 1, 1]}), {"carries": range(3)})
-    assert scores.exact_match == 0.5
-    assert scores.by_place == pytest.approx([3 / 4, 2 / 4, 2 / 3])
-    assert [scores.by_stratum["carries", count] for count in (0, 1)] == [(0.5, 2), (0.5, 2)]
-    assert np.isnan(scores.by_stratum["carries", 2][0])
-    assert scores.columns("digit")["carries_2_examples"] == 0
+    scores = accuracy(answers, targets, pd.DataFrame({"carries": [0, 0, 1, 1]}), {"carries": range(3)}, "digit")
+    digits = {"digit_1": 3 / 4, "digit_2": 2 / 4, "digit_3": 2 / 3}
+    carries = {"carries_0": 0.5, "carries_1": 0.5, "carries_2": np.nan}
+    counts = {"carries_0_examples": 2, "carries_1_examples": 2, "carries_2_examples": 0}
+    expected = {"test_exact_match": 0.5, "test_examples": 4} | digits | carries | counts
+    assert scores == pytest.approx(expected, nan_ok=True)
+    assert list(scores) == list(expected)
 
 
 @pytest.mark.parametrize("attention", ["causal", "full"])

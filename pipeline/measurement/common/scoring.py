@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,28 +20,6 @@ BATCH = 1024
 """Examples predicted at a time: bounds the memory of the logits."""
 Predict = Callable[[Int[Tensor, "batch length"], Int[Tensor, "batch reads"]], Float[Tensor, "batch reads vocabulary"]]
 """Function of tokens and positions that returns the logits of the token after each position."""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Shares of correct answers."""
-
-    examples: int
-    exact_match: float
-    by_place: list[float]
-    """Share of correct characters, in the order in which the answer is produced."""
-    by_stratum: dict[tuple[str, int], tuple[float, int]]
-    """(Stratum, value) -> exact match (NaN without examples), and the number of examples."""
-
-    def columns(self, character: str) -> dict[str, float]:
-        """The shares as columns of `runs.csv`; `character` is what the task calls a character of the answer."""
-        strata = {f"{stratum}_{value}": shares for (stratum, value), shares in self.by_stratum.items()}
-        return (
-            {"test_exact_match": self.exact_match, "test_examples": self.examples}
-            | {f"{character}_{number}": share for number, share in enumerate(self.by_place, start=1)}
-            | {name: share for name, (share, _) in strata.items()}
-            | {f"{name}_examples": count for name, (_, count) in strata.items()}
-        )
 
 
 def greedy(predict: Predict, examples: Examples) -> Int[Tensor, "examples answer"]:
@@ -70,27 +47,30 @@ def accuracy(
     examples: Examples,
     table: pd.DataFrame,
     strata: Mapping[str, Sequence[int]],
-) -> Accuracy:
-    """Compare decoded answers with the targets of `examples`.
+    character: str,
+) -> dict[str, float]:
+    """Shares of correct answers, as columns of `runs.csv`.
 
     Args:
         table: the examples as text, with a column for each of `strata`.
-        strata: column -> the values it may have.
+        strata: column -> the values it may have; each value is scored by itself (NaN without examples).
+        character: what the task calls a character of the answer; each is scored by itself, in the order of decoding.
     """
     counts = (examples.targets != IGNORED).numpy()
     is_right = is_correct(answers, examples.targets)
     correct: np.ndarray = is_right.numpy()
     exact: np.ndarray = is_right.all(1).numpy()
     groups = {
-        (name, value): exact[table[name].to_numpy() == value] for name, values in strata.items() for value in values
+        f"{name}_{value}": exact[table[name].to_numpy() == value] for name, values in strata.items() for value in values
     }
-    return Accuracy(
-        examples=len(exact),
-        exact_match=float(exact.mean()),
-        by_place=[float(correct[counts[:, index], index].mean()) for index in range(correct.shape[1])],
-        by_stratum={
-            key: (float(group.mean()) if len(group) else float("nan"), len(group)) for key, group in groups.items()
-        },
+    return (
+        {"test_exact_match": float(exact.mean()), "test_examples": len(exact)}
+        | {
+            f"{character}_{index + 1}": float(correct[counts[:, index], index].mean())
+            for index in range(counts.shape[1])
+        }
+        | {name: float(group.mean()) if len(group) else float("nan") for name, group in groups.items()}
+        | {f"{name}_examples": len(group) for name, group in groups.items()}
     )
 
 
