@@ -1,5 +1,7 @@
-"""What is imported decides what is stale: `dvc.yaml` declares for every stage just the code that it runs, and imports
-go down only. Read from the source, without running it."""
+"""Imports go down only, and `dvc.yaml` declares for every stage exactly the code that it runs.
+
+Imports are read from the source, without running it.
+"""
 
 import ast
 import subprocess
@@ -14,17 +16,14 @@ from ruamel.yaml import YAML
 PROJECT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"]
 PUBLIC = PROJECT / "pipeline" / "__init__.py"
-"""What people import: it passes on to what they ask for, and no stage asks for anything."""
-UNSEEN = "pipeline.tracking"
-"""A view of the results: it changes nothing that DVC tracks, so that no stage is stale for it. (The command line is not
-in a closure either, which begins below it: `cli.py` only passes on.)"""
-NAMED = "pipeline.served"
-"""What MLflow imports when it loads a model, told by its name: who tells it does not import it."""
-
+"""The names for users. No stage uses it, and it imports nothing before a name is used."""
+TRACKING = "pipeline.tracking"
+"""Excluded: tracking shows results and changes nothing that DVC tracks. (`cli.py` is excluded, too: it only calls.)"""
+SERVED = "pipeline.served"
+"""The module that MLflow imports when it loads a model. Other modules give its name as a text without importing it."""
 TASKS = "pipeline.tasks.registry"
-DRAWING = ("generate", "evaluate", "report")
-"""Stages that call the generator of a task, or what it says of its answers. They import no task: the command line hands
-them `params.yaml`, read with all tasks."""
+STAGES_WITH_TASKS = ("generate", "evaluate", "report")
+"""Stages that call methods of tasks. They import none: the command line passes params.yaml, read with all tasks."""
 
 LAYERS = (
     ("cli", "__main__"),
@@ -38,9 +37,9 @@ LAYERS = (
     ("params", "files", "environment"),
     ("errors",),
 )
-"""What may import what: anything below it, and its neighbours."""
-ABSENT = ("mlflow", "optuna", "dvc", "pipeline.tracking", "pipeline.reporting", "pipeline.search")
-"""What a GPU box with only torch and Lightning can train and measure without."""
+"""Each part may import its own layer and those below."""
+UPPER_TOOLS = ("mlflow", "optuna", "dvc", "pipeline.tracking", "pipeline.reporting", "pipeline.search")
+"""Modules that training and measuring must not need, so that a GPU machine gets by with torch and Lightning."""
 
 
 @cache
@@ -50,14 +49,14 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def file_of(module: str) -> Path | None:
-    """The file of a module of ours, if it is one."""
+    """The file of a module of this project; None for every other module."""
     path = PROJECT / module.replace(".", "/")
-    found = (one for one in (path / "__init__.py", Path(f"{path}.py")) if one.is_file())
-    return next(found, None) if module.split(".")[0] == "pipeline" else None
+    files = [file for file in (path / "__init__.py", Path(f"{path}.py")) if file.is_file()]
+    return files[0] if files and module.split(".")[0] == "pipeline" else None
 
 
 def nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All of a tree that is executed: what is there for the type checker alone is not."""
+    """All nodes of a tree that are executed, without those for the type checker alone."""
     yield node
     only_types = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
     for child in node.orelse if only_types else ast.iter_child_nodes(node):  # type: ignore[attr-defined]
@@ -65,7 +64,7 @@ def nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imports(path: Path) -> set[str]:
-    """The modules of ours that a file imports, wherever in it, each with the packages around it."""
+    """The modules of this project that a file imports, at any place in it, with the packages that contain them."""
     named = set()
     for node in nodes(tree(path)):
         match node:
@@ -75,91 +74,89 @@ def imports(path: Path) -> set[str]:
                 named |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
             case ast.ImportFrom():
                 raise AssertionError(f"{path}: imports are written in full, not relative")
-            case ast.Constant(value=str(text)) if (
-                text.startswith("pipeline.") and text != NAMED
-            ):  # imported by its name
+            case ast.Constant(value=str(text)) if text.startswith("pipeline.") and text != SERVED:  # imported by name
                 named.add(text.split(":")[0])
-            case ast.Attribute(attr="iter_modules"):  # of its own folder
-                named |= {module_of(one) for one in path.parent.glob("*.py")}
-    around = {".".join(name.split(".")[:depth]) for name in named for depth in range(1, name.count(".") + 2)}
-    return {module for module in around if file_of(module)}
+            case ast.Attribute(attr="iter_modules"):  # imports all modules of its folder
+                named |= {module_of(file) for file in path.parent.glob("*.py")}
+    packages = {".".join(name.split(".")[:depth]) for name in named for depth in range(1, name.count(".") + 2)}
+    return {module for module in packages if file_of(module)}
 
 
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def read_by(path: Path) -> set[Path]:
-    """The files beside a module, no modules themselves, that it names: by their own name or that of their folder."""
+def data_files(path: Path) -> set[Path]:
+    """Files beside a module that are no Python, and that it names: by their own name or that of their folder."""
     words = {node.value for node in nodes(tree(path)) if isinstance(node, ast.Constant)}
-    named = (one for one in path.parent.iterdir() if one.name in words and not (one / "__init__.py").exists())
-    inside = (file for one in named for file in (one.rglob("*") if one.is_dir() else [one]))
-    return {file for file in inside if file.is_file() and file.suffix not in (".py", ".pyc")}
+    named = [entry for entry in path.parent.iterdir() if entry.name in words and not (entry / "__init__.py").exists()]
+    files = {file for entry in named for file in (entry.rglob("*") if entry.is_dir() else [entry])}
+    return {file for file in files if file.is_file() and file.suffix not in (".py", ".pyc")}
 
 
 @cache
-def closure(stage: str) -> frozenset[Path]:
-    """Every file that the stage may run or read of the code. A file that holds words alone does nothing."""
-    reached, waiting = set[str](), [f"pipeline.stages.{stage}", *([TASKS] if stage in DRAWING else [])]
+def code_of(stage: str) -> frozenset[Path]:
+    """Every file of the code that a stage may run or read, without files that contain a docstring alone."""
+    reached, waiting = set[str](), [f"pipeline.stages.{stage}"]
+    if stage in STAGES_WITH_TASKS:
+        waiting.append(TASKS)
     while waiting:
         module = waiting.pop()
-        if module in reached or f"{module}.".startswith(f"{UNSEEN}."):
+        if module in reached or f"{module}.".startswith(f"{TRACKING}."):
             continue
         reached.add(module)
-        waiting += imports(python(module))
-    files = {python(module) for module in reached | {"pipeline.stages"}} - {PUBLIC}
-    return frozenset(file for file in files if not silent(file)).union(*map(read_by, files))
+        waiting += imports(existing_file(module))
+    files = {existing_file(module) for module in reached | {"pipeline.stages"}} - {PUBLIC}
+    return frozenset(file for file in files if not only_docstring(file)).union(*map(data_files, files))
 
 
-def python(module: str) -> Path:
+def existing_file(module: str) -> Path:
     path = file_of(module)
     assert path is not None, f"{module}: no such module"
     return path
 
 
-def silent(path: Path) -> bool:
-    """Whether there is nothing but a docstring."""
+def only_docstring(path: Path) -> bool:
     return path.suffix == ".py" and all(isinstance(node, ast.Expr) for node in tree(path).body)
 
 
 def declared(stage: str) -> list[Path]:
-    """The dependencies of a stage that are code."""
-    said = STAGES[stage].get("do", STAGES[stage])
-    return [PROJECT / one for one in said["deps"] if one.startswith("pipeline/")]
+    """The files and folders of the code among the dependencies of a stage in dvc.yaml."""
+    declaration = STAGES[stage].get("do", STAGES[stage])
+    return [PROJECT / path for path in declaration["deps"] if path.startswith("pipeline/")]
 
 
-def shown(paths: set[Path]) -> str:
+def listed(paths: set[Path]) -> str:
     return ", ".join(sorted(str(path.relative_to(PROJECT)) for path in paths))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_all_the_code_it_runs(stage: str) -> None:
-    """So that a change in any of it makes the stage stale."""
-    asked = declared(stage)
-    left_out = {file for file in closure(stage) if not any(file.is_relative_to(one) for one in asked)}
-    assert not left_out, f"dvc.yaml: {stage}: `deps` lacks {shown(left_out)}"
+    """A change in any of it makes the stage stale."""
+    missing = {file for file in code_of(stage) if not any(file.is_relative_to(path) for path in declared(stage))}
+    assert not missing, f"dvc.yaml: {stage}: `deps` lacks {listed(missing)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_no_code_that_it_does_not_run(stage: str) -> None:
-    """So that a change elsewhere does not; a folder stands for all of its files, or its files are listed one by one."""
-    for one in declared(stage):
-        assert one.exists(), f"dvc.yaml: {stage}: there is no {shown({one})}"
-        held = {file for file in one.rglob("*.py") if not silent(file)} if one.is_dir() else {one}
-        idle = held - closure(stage)
-        assert not idle, f"dvc.yaml: {stage}: {shown({one})}: this stage does not run {shown(idle)}"
+    """A change elsewhere does not make the stage stale. A folder is declared only if the stage runs all its files."""
+    for path in declared(stage):
+        assert path.exists(), f"dvc.yaml: {stage}: there is no {listed({path})}"
+        files = {file for file in path.rglob("*.py") if not only_docstring(file)} if path.is_dir() else {path}
+        unused = files - code_of(stage)
+        assert not unused, f"dvc.yaml: {stage}: {listed({path})}: this stage does not run {listed(unused)}"
 
 
 def test_no_dependency_is_declared_twice() -> None:
     for stage in STAGES:
-        asked = declared(stage)
-        assert [(a, b) for a in asked for b in asked if a != b and a.is_relative_to(b)] == []
-        assert len(set(asked)) == len(asked)
+        paths = declared(stage)
+        assert [(a, b) for a in paths for b in paths if a != b and a.is_relative_to(b)] == []
+        assert len(set(paths)) == len(paths)
 
 
-def test_every_stage_is_a_command_of_its_own_name() -> None:
-    for stage, said in STAGES.items():
-        assert said.get("do", said)["cmd"].startswith(f"python -m pipeline {stage}")
+def test_every_stage_runs_the_command_of_its_name() -> None:
+    for stage, declaration in STAGES.items():
+        assert declaration.get("do", declaration)["cmd"].startswith(f"python -m pipeline {stage}")
 
 
 PARTS = sorted(
@@ -170,23 +167,23 @@ PARTS = sorted(
 @pytest.mark.parametrize("part", [part for part in PARTS if part != "__init__"])
 def test_imports_go_down_only(part: str) -> None:
     depth = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-    assert part in depth, f"pipeline/{part}: say in LAYERS where it belongs"
+    assert part in depth, f"pipeline/{part}: add it to LAYERS"
     package = PROJECT / "pipeline" / part
     for path in sorted(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]:
         others = {module.split(".")[1] for module in imports(path) if "." in module}
         upwards = sorted(other for other in others if depth.get(other, depth[part]) < depth[part])
-        assert not upwards, f"{shown({path})} imports {', '.join(upwards)}, which stands above it"
+        assert not upwards, f"{listed({path})} imports {', '.join(upwards)}, which is above it"
 
 
 def test_lower_layers_import_no_tool_of_the_upper_ones() -> None:
-    """Nor do the libraries that they import: so this is tried rather than read."""
+    """Libraries that they import do not, either; so the modules are imported for real."""
     script = (
         "import importlib, pkgutil, sys\n"
         "for layer in ('training', 'measurement', 'transformer', 'tasks', 'params'):\n"
         "    package = importlib.import_module(f'pipeline.{layer}')\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
         "        importlib.import_module(module.name)\n"
-        f"print([module for module in {ABSENT} if module in sys.modules])"
+        f"print([module for module in {UPPER_TOOLS} if module in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
-    assert done.stdout.strip() == "[]", done.stderr
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
+    assert process.stdout.strip() == "[]", process.stderr
