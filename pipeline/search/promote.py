@@ -12,7 +12,7 @@ from pipeline.params import PARAMS_FILE, Ablation, Overrides, Params, Sublayers,
 from pipeline.params.search import PER_LAYER
 
 LONGEST_NAME = 80
-"""Characters that the name of an ablation may have."""
+"""Most characters in the name of an ablation."""
 
 
 def ablation_entry(ablation: Ablation, params: Params) -> tuple[str, dict[str, Any]]:
@@ -43,7 +43,7 @@ def ablation_entry(ablation: Ablation, params: Params) -> tuple[str, dict[str, A
 
 
 def yaml_line(name: str, overrides: Mapping[str, Any]) -> str:
-    """An entry as one line: `search-2-layers: {task: addition, model: {layers: 2}}`."""
+    """Format an entry for `params.yaml` as one line: `search-2-layers: {task: addition, model: {layers: 2}}`."""
     yaml, buffer = YAML(), io.StringIO()
     yaml.default_flow_style, yaml.width = True, 10_000
     yaml.dump(overrides, buffer)
@@ -83,7 +83,7 @@ def _as_yaml(value: Any) -> Any:
 
 
 def _in_name(name: str, value: Any) -> str:
-    """`no-residual-attention-0-mlp-1`, `learning-rate-0-003`, `positional-none`."""
+    """Part of an ablation's name for one override: `no-residual-attention-0-mlp-1`, `learning-rate-0-003`."""
     if not isinstance(value, Sublayers):
         return _dashed(name, value if isinstance(value, tuple) else [value])
     sublayers = [_dashed(sublayer, layers) for sublayer, layers in value if layers]

@@ -26,7 +26,7 @@ from pipeline.search import space
 VARIABLE = "SEARCH_STORAGE"
 CONNECT_SECONDS = 8
 RESTART_SECONDS = 60
-"""Longest absence of a database server during a study."""
+"""How long a database server may be away during a study."""
 MISSED_HEARTBEATS = 3
 """Heartbeats that a worker misses until it counts as dead."""
 MOST_RETRIES = 10

@@ -35,7 +35,7 @@ class Result:
     flops: float
     """Training FLOPs of all runs."""
     steps: float
-    """Mean over runs."""
+    """Training steps: mean over runs."""
     given_up: int
     """1 if the trial was stopped as hopeless, else 0."""
     diverged: int

@@ -38,7 +38,7 @@ class GiveUp(Callback):
 
 
 def is_hopeless(scores: Sequence[float], below: float) -> bool:
-    """Whether all scores are below this one; NaN counts as 0."""
+    """Whether all scores are lower than `below`; NaN counts as 0."""
     return bool(np.nan_to_num(scores).max() < below)
 
 

@@ -8,7 +8,7 @@ from pipeline import dataset, files
 from pipeline.engines import EngineName, machine
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting.search.results import READY, SearchResults
+from pipeline.reporting.search.results import BEST_COUNT, SearchResults
 from pipeline.search import table
 from pipeline.search.driver import Driver, read_results
 from pipeline.search.promote import ablation_entry, yaml_line
@@ -93,7 +93,7 @@ def _write(results: SearchResults) -> None:
     from pipeline.reporting.claims import Claims
     from pipeline.reporting.search import report
 
-    best = [results.ablation(trial) for _, trial in results.ranked().head(READY).iterrows()]
+    best = [results.ablation(trial) for _, trial in results.ranked().head(BEST_COUNT).iterrows()]
     entries = [yaml_line(*ablation_entry(ablation, results.params)) for ablation in best]
     claims = report.claims(results)
     content, images = report.page(results, claims, entries), report.images(results)

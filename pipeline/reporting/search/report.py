@@ -204,7 +204,7 @@ def _pictures(results: SearchResults) -> list[Figure]:
 
 
 def _kept(trial: Any) -> str:
-    """`3 of 6`."""
+    """Residual connections kept, of all that the model could have: `3 of 6`."""
     return f"{trial['residuals_kept']} of {2 * trial['layers']}"
 
 

@@ -17,7 +17,7 @@ from pipeline.reporting.survival import restricted_steps
 from pipeline.reporting.wording import plural
 
 SUBLAYERS = ("attention", "mlp")
-READY = 3
+BEST_COUNT = 3
 """Number of best configurations that are confirmed, and written as ablations for `params.yaml`."""
 
 
@@ -51,7 +51,7 @@ class SearchResults(TableReader):
 
     @cached_property
     def evidence(self) -> pd.DataFrame:
-        """The trials that count."""
+        """Complete trials, each configuration once, in order of their numbers."""
         known = self.trials[(self.trials["state"] == "complete") & self.trials["repeats"].isna()].sort_values("trial")
         configurations = [
             str((self.ablations[trial].model, self.ablations[trial].training)) for trial in known["trial"]
@@ -69,12 +69,12 @@ class SearchResults(TableReader):
 
     @property
     def score(self) -> str:
-        """What a score between 0 and 1 is, in words."""
+        """Name of the score in [0, 1], such as `exact match`."""
         return self.params.task(self.params.search.task).score.share_words
 
     @property
     def order_blind(self) -> pd.DataFrame:
-        """The evidence that cannot know the order of its input, whatever it learns."""
+        """Trials of `evidence` whose architecture cannot represent the order of its input."""
         blind = [is_order_blind(self.ablations[trial].model) for trial in self.evidence["trial"]]
         return self.evidence[np.array(blind, bool)]
 
@@ -103,14 +103,14 @@ class SearchResults(TableReader):
 
     @property
     def candidates(self) -> list[int]:
-        """The trials to be confirmed: those that the answer names, and the best `READY`."""
+        """The trials to be confirmed: those that the answer names, and the best `BEST_COUNT`."""
         named = [trial for positional in self.positional for trial in self.best(positional).values()]
-        best = [trial for _, trial in self.ranked().head(READY).iterrows()]
+        best = [trial for _, trial in self.ranked().head(BEST_COUNT).iterrows()]
         return list(dict.fromkeys(int(trial["trial"]) for trial in [*named, *best]))
 
     @property
     def unconfirmed(self) -> list[int]:
-        """The candidates that are to be trained again with fresh seeds, and were not."""
+        """The candidates that still have to be trained again with fresh seeds."""
         return [trial for trial in self.candidates if self.params.search.confirm and trial not in self.confirmed]
 
     def confirmation(self) -> pd.DataFrame:
@@ -179,7 +179,7 @@ class SearchResults(TableReader):
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:  # type: ignore[override]
-        """File below `reports/search/` -> its table: what the sentences are looked up in."""
+        """File below `reports/search/` -> the table; the numbers in sentences are looked up in these."""
         return {"trials.csv": self.trials, "depths.csv": self.depths(), "confirmation.csv": self.confirmation()}
 
     def budget(self, where: RowFilter) -> int | None:
