@@ -116,7 +116,7 @@ def write(folder: Path, task: Task) -> None:
         "score": task.score.name,
         "counts": {split: len(table) for split, table in tables.items()},
     }
-    with files.replacing_folder(folder, of=task.name) as new:
+    with files.replacing_folder(folder, subject=task.name) as new:
         for split, table in tables.items():
             files.write_csv(new / f"{split}.csv", table)
         files.write_json(new / DESCRIPTION, description)
@@ -129,7 +129,7 @@ def read(folder: Path, task: Task) -> Dataset:
         UserError: it is not.
     """
     made_by = f"python -m pipeline generate {folder.name}"
-    written = files.open_verified(folder, made_by=made_by, of=task.name)
+    written = files.open_verified(folder, made_by=made_by, subject=task.name)
     description = written.json(DESCRIPTION)
     for key, wanted in task.model_dump(mode="json").items():
         if (given := description["task"].get(key)) != wanted:

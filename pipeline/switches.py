@@ -1,7 +1,7 @@
-"""What an ablation is, said once: its switches in order, each with its columns, its words and what question it answers.
+"""The switches of an ablation: each with its columns, its words and its group, in one place.
 
-Tables, tags, figures and sentences ask here, and here alone an ablation is told from another. Ablations are typed
-everywhere; a table names them, and what it says of their switches is for people.
+Tables, tags, figures and sentences are made from them, and ablations are compared by them. Elsewhere ablations are
+typed objects; the columns are for people.
 """
 
 from collections import Counter
@@ -27,39 +27,44 @@ class Switch:
     field: str
     group: str
     words: Callable[[Any], str]
-    """A value in words; nothing where there is nothing to say."""
+    """A value in words; an empty text where there is nothing to say."""
     default: Any = None
-    """What goes without saying; None: what most ablations of the grid share."""
+    """The value that is not mentioned. None: the value that most ablations of the experiment have."""
     always_shown: bool = False
-    """Whether it is said of every ablation."""
+    """Whether every ablation's value is mentioned."""
 
     def value_of(self, ablation: Ablation) -> Any:
-        """The ablation's value."""
+        """The ablation's value of the field."""
         return getattr(getattr(ablation, self.section), self.field)
 
     def columns(self, ablation: Ablation) -> Columns:
-        """The ablation's value as columns of a table: yes and no as 1 and 0, a sublayer by its layers: `0 2`."""
+        """The value as columns of a table: a flag as 1 or 0, sublayers as a column each of layers, such as `0 2`."""
         value = self.value_of(ablation)
         if isinstance(value, Sublayers):
             return {f"{self.field}_{sublayer}": " ".join(map(str, layers)) for sublayer, layers in value}
         return {self.field: int(value) if isinstance(value, bool) else value}
 
 
+def count_in_words(count: int, noun: str) -> str:
+    """The count with the noun in singular or plural: `1 layer`, `2 layers`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def layers_in_words(layers: Sequence[int]) -> str:
-    """`layer 1`, `layers 0, 1`."""
-    return f"layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
+    """The numbers of layers in words: `layer 1`, `layers 0, 1`."""
+    return f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(map(str, layers))}"
 
 
-def sublayers_in_words(some: Sublayers) -> str:
-    """`layer 1 (attention)`, `layers 0, 1` where both are meant; nothing where none is."""
-    if some.attention == some.mlp:
-        return layers_in_words(some.mlp) if some.mlp else ""
-    by_sublayer = {"attention": some.attention, "MLP": some.mlp}
+def sublayers_in_words(sublayers: Sublayers) -> str:
+    """Sublayers in words: `layer 1 (attention)`, or `layers 0, 1` for both sublayers of each; empty for none."""
+    if sublayers.attention == sublayers.mlp:
+        return layers_in_words(sublayers.mlp) if sublayers.mlp else ""
+    by_sublayer = {"attention": sublayers.attention, "MLP": sublayers.mlp}
     return " and ".join(f"{layers_in_words(layers)} ({name})" for name, layers in by_sublayer.items() if layers)
 
 
 def missing_residuals_in_words(free: Sublayers) -> str:
-    """`no residual at layer 1 (attention)`; nothing where nothing is missing."""
+    """Missing residual connections in words: `no residual at layer 1 (attention)`; empty if none is missing."""
     return f"no residual at {sublayers_in_words(free)}" if free.layers else ""
 
 
@@ -69,7 +74,7 @@ def both_sublayers(layer: int) -> Sublayers:
 
 
 def ordinal(layer: int, layers: int) -> str:
-    """`first`, `second`, ..., `last`; by number where there are many."""
+    """The place of a layer among `layers` layers: `first`, `second`, ..., `last`."""
     names = ["first", "second", "third", "fourth", "fifth"]
     if layer == layers - 1:
         return "last" if layers > 1 else "only"
@@ -77,37 +82,40 @@ def ordinal(layer: int, layers: int) -> str:
 
 
 def positional_in_words(positional: str) -> str:
-    """`no PE`, `learned PE`."""
+    """A positional encoding in words: `no PE`, `learned PE`."""
     return {"none": "no PE", "alibi": "ALiBi"}.get(positional, f"{positional} PE")
 
 
 def optimizer_in_words(name: str) -> str:
-    """As its authors write it."""
+    """The name of an optimizer as its authors write it."""
     return {"adamw": "AdamW", "muon": "Muon"}.get(name, name)
+
+
+def substitute_in_words(name: str) -> str:
+    """A substitute for residual connections in words: `noise instead`; empty for none."""
+    return "" if name == "none" else f"{name} instead"
 
 
 SWITCHES = (
     Switch("model", "positional", ENCODING, positional_in_words, always_shown=True),
     Switch("model", "attention", ENCODING, str, always_shown=True),
-    Switch("model", "layers", SIZE, lambda count: f"{count} layer{'s' * (count != 1)}"),
-    Switch("model", "heads", SIZE, lambda count: f"{count} head{'s' * (count != 1)}"),
+    Switch("model", "layers", SIZE, lambda count: count_in_words(count, "layer")),
+    Switch("model", "heads", SIZE, lambda count: count_in_words(count, "head")),
     Switch("model", "width", SIZE, lambda width: f"width {width}"),
     Switch("model", "residual_free", RESIDUAL, missing_residuals_in_words, default=Sublayers()),
-    Switch(
-        "model", "residual_substitute", RESIDUAL, lambda name: f"{name} instead" * (name != "none"), default="none"
-    ),
+    Switch("model", "residual_substitute", RESIDUAL, substitute_in_words, default="none"),
     Switch("training", "optimizer", OPTIMIZER, optimizer_in_words),
-)  # fmt: skip
-"""In the order of the columns, and of the words in a sentence."""
+)
+"""All switches, in the order of the columns and of the words."""
 
 
 def columns(ablation: Ablation) -> Columns:
-    """What the ablation is, as columns of a table."""
+    """The ablation's switches as columns of a table."""
     return {name: value for switch in SWITCHES for name, value in switch.columns(ablation).items()}
 
 
 def tags(ablation: Ablation) -> dict[str, str]:
-    """The same as tags of a run: text, `none` where a column is empty."""
+    """The ablation's switches as tags of a run: the columns as text, with `none` for an empty one."""
     return {name: str(value) if value != "" else "none" for name, value in columns(ablation).items()}
 
 
@@ -118,84 +126,94 @@ COLUMNS = tuple(
         )
     )
 )
-"""The names of the columns."""
+"""Names of the columns."""
 
 
 def common_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
-    """Field -> what goes without saying among `ablations`: neutral, or what most of them have together (of equals, what
-    comes first)."""
-    open_switches = [switch for switch in SWITCHES if switch.default is None and not switch.always_shown]
-    most = Counter(tuple(switch.value_of(ablation) for switch in open_switches) for ablation in ablations).most_common(
-        1
-    )[0][0]
-    common = {switch.field: value for switch, value in zip(open_switches, most, strict=True)}
-    return {switch.field: switch.default for switch in SWITCHES if switch.default is not None} | common
+    """Field -> the value that is not mentioned: the switch's default, or what most of the ablations have.
+
+    The commonest combination of values is taken; among equally common ones, the first.
+    """
+    common = {switch.field: switch.default for switch in SWITCHES if switch.default is not None}
+    varying = [switch for switch in SWITCHES if switch.default is None and not switch.always_shown]
+    combinations = Counter(tuple(switch.value_of(ablation) for switch in varying) for ablation in ablations)
+    ((commonest, _),) = combinations.most_common(1)
+    return common | {switch.field: value for switch, value in zip(varying, commonest, strict=True)}
 
 
-def describe(ablation: Ablation, unsaid: Mapping[str, Any]) -> str:
-    """An ablation in words, such as `no PE, causal, AdamW, no residual at layer 1 (attention)`, without what is as
-    `unsaid` (of `shared`)."""
-    said = (
+def describe(ablation: Ablation, unmentioned: Mapping[str, Any]) -> str:
+    """The ablation in words: `no PE, causal, AdamW, no residual at layer 1 (attention)`.
+
+    Values that are as in `unmentioned` (see `common_values`) are left out.
+    """
+    words = (
         switch.words(switch.value_of(ablation))
         for switch in SWITCHES
-        if switch.value_of(ablation) != unsaid.get(switch.field)
+        if switch.value_of(ablation) != unmentioned.get(switch.field)
     )
-    return ", ".join(filter(None, said))
+    return ", ".join(filter(None, words))
 
 
 def grouped(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablation]]]:
-    """The ablations by what they vary, within a group in the order of the grid; empty groups are left out."""
-    usual = common_values(ablations)
+    """The ablations by the group in which they vary, in their order within a group; without empty groups."""
+    common = common_values(ablations)
 
-    def group(ablation: Ablation) -> str:
-        varied = [s.group for s in SWITCHES if not s.always_shown and s.value_of(ablation) != usual[s.field]]
+    def group_of(ablation: Ablation) -> str:
+        varied = [
+            switch.group
+            for switch in SWITCHES
+            if not switch.always_shown and switch.value_of(ablation) != common[switch.field]
+        ]
         return max(varied, key=GROUPS.index, default=GROUPS[0])
 
-    by_group = {name: [ablation for ablation in ablations if group(ablation) == name] for name in GROUPS}
-    return [(name, members) for name, members in by_group.items() if members]
+    by_group = {group: [ablation for ablation in ablations if group_of(ablation) == group] for group in GROUPS}
+    return [(group, members) for group, members in by_group.items() if members]
 
 
 def ablations_with(ablations: Iterable[Ablation], **values: object) -> list[Ablation]:
-    """The ablations whose fields have these values, in the order of the grid."""
-    wanted = {switch.field: switch for switch in SWITCHES}
+    """The ablations whose switches have these values, in their order."""
+    switches = {switch.field: switch for switch in SWITCHES}
     return [
         ablation
         for ablation in ablations
-        if all(wanted[field].value_of(ablation) == value for field, value in values.items())
+        if all(switches[field].value_of(ablation) == value for field, value in values.items())
     ]
 
 
 def ablations_like(ablations: Iterable[Ablation], ablation: Ablation, **changes: object) -> list[Ablation]:
-    """The ablations of the same task that are what `ablation` is, but for `changes`: in their switches and, where the
-    optimizer is the same, in all else but the seeds, and for how long and how closely watched they are trained."""
+    """The ablations that differ from `ablation` in nothing but these `changes` of switches.
+
+    They have the same task and the same settings; seeds, steps, evaluations and snapshots may differ. With another
+    optimizer, all settings of the training may differ.
+    """
     values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | changes
+    candidates = [other for other in ablations if other.dataset == ablation.dataset]
+    if "optimizer" not in changes:
+        candidates = [other for other in candidates if _other_settings(other) == _other_settings(ablation)]
+    return ablations_with(candidates, **values)
 
-    def alike(one: Ablation) -> bool:
-        return "optimizer" in changes or _unswitched(one) == _unswitched(ablation)
 
-    return ablations_with((one for one in ablations if one.dataset == ablation.dataset and alike(one)), **values)
-
-
-def _unswitched(ablation: Ablation) -> tuple[Any, ...]:
-    counted = {"seeds", "steps", "evaluate_every", "snapshots"}
-    switched = {switch.field for switch in SWITCHES}
-    return ablation.model.model_dump(exclude=switched), ablation.training.model_dump(exclude=counted | switched)
+def _other_settings(ablation: Ablation) -> tuple[Any, ...]:
+    """What else determines a run: all of the model and the training but switches, seeds, and how long it is observed."""
+    observed = {"seeds", "steps", "evaluate_every", "snapshots"}
+    switches = {switch.field for switch in SWITCHES}
+    return ablation.model.model_dump(exclude=switches), ablation.training.model_dump(exclude=observed | switches)
 
 
 INTACT: dict[str, Any] = {"residual_free": Sublayers(), "residual_substitute": "none"}
-"""The switches of an ablation that lacks no residual connection."""
+"""The switches of an ablation with all residual connections."""
 
 
 def is_intact(ablation: Ablation) -> bool:
-    """Whether every residual connection is there."""
+    """Whether the ablation has all residual connections."""
     return ablation.model.residual_free == Sublayers()
 
 
 def lacks_residuals(ablation: Ablation) -> bool:
-    """Whether the ablation lacks residual connections, and has nothing that makes up for them."""
+    """Whether residual connections are missing and nothing substitutes them."""
     return not is_intact(ablation) and ablation.model.residual_substitute == "none"
 
 
 def intact_counterpart(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
-    """The same ablation with every residual connection, where the grid has it."""
+    """The same ablation with all residual connections, or None if it is not among `ablations`."""
     return next(iter(ablations_like(ablations, ablation, **INTACT)), None)

@@ -1,4 +1,4 @@
-"""Ablations are told apart by their switches, in columns and in words, and every ablation has its place in the grid."""
+"""Ablations differ in columns and words just where their switches differ, and are grouped and found by them."""
 
 from itertools import chain
 from typing import Any, get_args
@@ -8,141 +8,125 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import switches
-from pipeline.params import Ablation
-from pipeline.params.model import SubstituteName
+from pipeline.params import Ablation, Sublayers
+from pipeline.params.model import AttentionName, PositionalName, SubstituteName
+from pipeline.params.training import OptimizerName
 from pipeline.switches import GROUPS, SWITCHES
-from tests.conftest import ablation as made
-
-CONTRACT = (
-    "positional",
-    "attention",
-    "layers",
-    "heads",
-    "width",
-    "residual_free_attention",
-    "residual_free_mlp",
-    "residual_substitute",
-    "optimizer",
-)
-"""The columns of `runs.csv` that say what an ablation is."""
+from tests.conftest import ablation as small_ablation
 
 
 @st.composite
 def any_ablation(draw: st.DrawFn) -> Ablation:
     layers = draw(st.integers(1, 3))
     some_layers = st.lists(st.integers(0, layers - 1), unique=True)
-    switches = {
+    model = {
         "layers": layers,
         "heads": draw(st.sampled_from([1, 2])),
         "width": draw(st.sampled_from([8, 16])),
-        "positional": draw(st.sampled_from(["none", "learned", "sinusoidal", "rotary", "alibi"])),
-        "attention": draw(st.sampled_from(["causal", "full"])),
+        "positional": draw(st.sampled_from(get_args(PositionalName))),
+        "attention": draw(st.sampled_from(get_args(AttentionName))),
         "residual_free": {"attention": draw(some_layers), "mlp": draw(some_layers)},
         "residual_substitute": draw(st.sampled_from(get_args(SubstituteName))),
     }
-    optimizer = draw(st.sampled_from(["adamw", "muon"]))
-    return made(draw(st.sampled_from("abcdefgh")), model_=switches, optimizer=optimizer)
+    optimizer = draw(st.sampled_from(get_args(OptimizerName)))
+    return small_ablation(draw(st.sampled_from("abcdefgh")), model_=model, optimizer=optimizer)
 
 
-grids = st.lists(any_ablation(), min_size=1, max_size=8)
+experiments = st.lists(any_ablation(), min_size=1, max_size=8)
 
 
-def switch_values(ablation: Ablation) -> tuple[Any, ...]:
+def values_of(ablation: Ablation) -> tuple[Any, ...]:
     return tuple(switch.value_of(ablation) for switch in SWITCHES)
 
 
-def test_the_columns_are_those_that_others_rely_on() -> None:
-    assert switches.COLUMNS == CONTRACT
+def test_a_switch_is_a_column_or_a_column_per_sublayer() -> None:
+    """And a new switch is drawn by `any_ablation`, or the tests below say nothing about it."""
+    sublayers = {switch.field for switch in SWITCHES if isinstance(switch.default, Sublayers)}
+    expected = [
+        [f"{switch.field}_attention", f"{switch.field}_mlp"] if switch.field in sublayers else [switch.field]
+        for switch in SWITCHES
+    ]
+    assert list(switches.COLUMNS) == list(chain(*expected))
 
 
 @given(any_ablation())
-def test_columns_and_tags_say_the_same(ablation: Ablation) -> None:
-    """But for emptiness, which a tag calls `none`."""
+def test_columns_and_tags_are_the_same_except_for_an_empty_value(ablation: Ablation) -> None:
     columns, tags = switches.columns(ablation), switches.tags(ablation)
-    assert tuple(columns) == tuple(tags) == CONTRACT
+    assert tuple(columns) == tuple(tags) == switches.COLUMNS
     assert {name: str(value) or "none" for name, value in columns.items()} == tags
 
 
 @given(any_ablation(), any_ablation())
-def test_columns_differ_where_a_switch_differs_and_only_there(one: Ablation, other: Ablation) -> None:
-    assert (switches.columns(one) == switches.columns(other)) == (switch_values(one) == switch_values(other))
+def test_columns_differ_where_a_switch_differs_and_only_there(first: Ablation, second: Ablation) -> None:
     for switch in SWITCHES:
-        assert (switch.columns(one) == switch.columns(other)) == (switch.value_of(one) == switch.value_of(other))
+        same_columns = switch.columns(first) == switch.columns(second)
+        assert same_columns == (switch.value_of(first) == switch.value_of(second))
 
 
-@given(grids)
-def test_different_ablations_of_a_grid_have_different_words(grid: list[Ablation]) -> None:
-    unsaid = switches.common_values(grid)
-    words = {switch_values(ablation): switches.describe(ablation, unsaid) for ablation in grid}
+@given(experiments)
+def test_different_ablations_of_an_experiment_have_different_words(ablations: list[Ablation]) -> None:
+    unmentioned = switches.common_values(ablations)
+    words = {values_of(ablation): switches.describe(ablation, unmentioned) for ablation in ablations}
     assert len(set(words.values())) == len(words)
 
 
-@given(grids)
-def test_what_goes_without_saying_is_not_said(grid: list[Ablation]) -> None:
-    """Of what all ablations share, only what is said of every ablation and what is out of the ordinary is said."""
-    unsaid = switches.common_values(grid)
+@given(experiments)
+def test_what_all_ablations_share_is_not_mentioned_unless_it_always_is(ablations: list[Ablation]) -> None:
+    unmentioned = switches.common_values(ablations)
+    words = [part for ablation in ablations for part in switches.describe(ablation, unmentioned).split(", ")]
     for switch in SWITCHES:
-        values = {switch.value_of(ablation) for ablation in grid}
-        if len(values) == 1 and switch.default is None and not switch.always_shown:
-            said = [part for ablation in grid for part in switches.describe(ablation, unsaid).split(", ")]
-            assert switch.words(values.pop()) not in said
+        values = {switch.value_of(ablation) for ablation in ablations}
+        if switch.always_shown:
+            assert all(switch.words(value) in words for value in values)
+        elif len(values) == 1 and switch.default is None:
+            assert switch.words(values.pop()) not in words
 
 
-@given(any_ablation())
-def test_a_switch_that_is_spoken_is_said_even_of_a_single_ablation(ablation: Ablation) -> None:
-    words = switches.describe(ablation, switches.common_values([ablation])).split(", ")
-    assert all(switch.words(switch.value_of(ablation)) in words for switch in SWITCHES if switch.always_shown)
-
-
-@given(grids)
-def test_every_ablation_is_in_one_group_in_the_order_of_the_grid(grid: list[Ablation]) -> None:
-    grouped = switches.grouped(grid)
+@given(experiments)
+def test_every_ablation_is_in_one_group_in_the_order_of_the_experiment(ablations: list[Ablation]) -> None:
+    grouped = switches.grouped(ablations)
     assert [name for name, _ in grouped] == [name for name in GROUPS if name in dict(grouped)]
-    assert all(members for _, members in grouped)
-    place = {id(ablation): number for number, ablation in enumerate(grid)}
-    places = [[place[id(ablation)] for ablation in members] for _, members in grouped]
-    assert all(each == sorted(each) for each in places)
-    assert sorted(chain(*places)) == list(range(len(grid)))
+    index = {id(ablation): number for number, ablation in enumerate(ablations)}
+    indices = [[index[id(ablation)] for ablation in members] for _, members in grouped]
+    assert all(members and members == sorted(members) for members in indices)
+    assert sorted(chain(*indices)) == list(range(len(ablations)))
 
 
-@given(grids)
-def test_a_ablation_is_found_by_its_own_switches(grid: list[Ablation]) -> None:
-    for ablation in grid:
-        values = {switch.field: switch.value_of(ablation) for switch in SWITCHES}
-        found = switches.ablations_with(grid, **values)
-        assert ablation in found
-        assert {switch_values(one) for one in found} == {switch_values(ablation)}
-        assert switches.ablations_like(grid, ablation) == found
-    assert switches.ablations_with(grid) == grid
+@given(experiments)
+def test_an_ablation_is_found_by_its_switches(ablations: list[Ablation]) -> None:
+    for ablation in ablations:
+        results = switches.ablations_with(ablations, **{switch.field: switch.value_of(ablation) for switch in SWITCHES})
+        assert ablation in results
+        assert {values_of(result) for result in results} == {values_of(ablation)}
+        assert switches.ablations_like(ablations, ablation) == results
+    assert switches.ablations_with(ablations) == ablations
 
 
-@given(grids)
-def test_the_whole_twin_has_every_residual_connection_and_is_else_the_same(grid: list[Ablation]) -> None:
-    for ablation in grid:
-        twin = switches.intact_counterpart(grid, ablation)
+@given(experiments)
+def test_the_intact_counterpart_differs_in_residual_connections_only(ablations: list[Ablation]) -> None:
+    for ablation in ablations:
         wanted = ablation.model.model_copy(update=switches.INTACT)
-        expected = [one for one in grid if (one.model, one.training) == (wanted, ablation.training)]
-        assert twin == next(iter(expected), None)
-        assert twin is None or switches.is_intact(twin)
-
-
-def test_another_task_is_another_ablation() -> None:
-    """Tasks are no switch, but twins are of one task."""
-    ablation, whole = made("free", model_={"residual_free": [0]}), made("whole")
-    elsewhere = whole.model_copy(update={"dataset": "other"})
-    assert switches.intact_counterpart([elsewhere, whole], ablation) == whole
-    assert switches.intact_counterpart([elsewhere], ablation) is None
+        expected = [other for other in ablations if (other.model, other.training) == (wanted, ablation.training)]
+        counterpart = switches.intact_counterpart(ablations, ablation)
+        assert counterpart == next(iter(expected), None)
+        assert counterpart is None or switches.is_intact(counterpart)
 
 
 @pytest.mark.parametrize(
-    ("settings", "alike"),
-    [({"learning_rate": 0.003}, False), ({"batch_size": 32}, False), ({"steps": 16, "seeds": [5]}, True)],
+    ("dataset", "settings", "alike"),
+    [
+        ("other", {}, False),
+        ("addition", {"learning_rate": 0.003}, False),
+        ("addition", {"batch_size": 32}, False),
+        ("addition", {"steps": 16, "seeds": [5]}, True),
+    ],
 )
-def test_what_is_trained_otherwise_is_no_twin_unless_it_is_longer_or_of_other_seeds(
-    settings: dict[str, Any], alike: bool
+def test_a_counterpart_has_the_same_task_and_settings_but_may_have_other_seeds_and_steps(
+    dataset: str, settings: dict[str, Any], alike: bool
 ) -> None:
-    ablation, whole = made("free", model_={"residual_free": [0]}), made("whole", **settings)
-    assert switches.intact_counterpart([whole], ablation) == (whole if alike else None)
+    ablation = small_ablation("free", model_={"residual_free": [0]})
+    intact = small_ablation("intact", **settings).model_copy(update={"dataset": dataset})
+    assert switches.intact_counterpart([intact], ablation) == (intact if alike else None)
 
 
 @pytest.mark.parametrize(
@@ -154,5 +138,5 @@ def test_what_is_trained_otherwise_is_no_twin_unless_it_is_longer_or_of_other_se
     ],
 )
 def test_missing_residual_connections_in_words(free: Any, words: str) -> None:
-    ablation = made(model_={"residual_free": free})
+    ablation = small_ablation(model_={"residual_free": free})
     assert switches.describe(ablation, switches.common_values([ablation])) == f"no PE, causal, {words}"

@@ -1,4 +1,4 @@
-"""What is decided: the comparisons that get a p-value."""
+"""Declared comparisons of ablations: the only ones that get a p-value."""
 
 from typing import Literal
 
@@ -8,9 +8,9 @@ Quantity = Literal["restricted_steps", "test_exact_match", "test_bits"]
 
 
 class Comparison(Config):
-    """Two ablations that share seeds, declared before they are trained: is `first` more than `second`?"""
+    """A comparison of two ablations that share seeds, declared before they are trained."""
 
     first: str
     second: str
     quantity: Quantity = "restricted_steps"
-    """Steps to converge, up to the budget; or the test exact match of the last step; or test bits per token."""
+    """Steps to converge (at most the budget), or exact match or bits per token on the test split."""

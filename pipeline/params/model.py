@@ -1,4 +1,4 @@
-"""The transformer's sizes and switches. The sizes are to be said, a switch that is not named is off."""
+"""The transformer's sizes and switches. Sizes must be given; switches have defaults."""
 
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -9,14 +9,14 @@ from pipeline.params.config import Config
 PositionalName = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
 AttentionName = Literal["causal", "full"]
 DonorSubstitute = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
-"""Substitutes that are made from the states of rows that lend."""
+"""Substitutes that are computed from the states of donors."""
 PositionSubstitute = Literal["other-row", "slot-mean", "noise"]
 """Substitutes that differ between positions whatever the tokens are, and so encode the position."""
 SubstituteName = Literal["none", "backward", "forward", DonorSubstitute, "fade"]
 
 
 class Sublayers(Config):
-    """Some of the sublayers: the layers, counted from 0, whose attention or MLP is meant."""
+    """A set of sublayers: the layers, counted from 0, whose attention or MLP belongs to it."""
 
     attention: tuple[NonNegativeInt, ...] = ()
     mlp: tuple[NonNegativeInt, ...] = ()
@@ -24,7 +24,7 @@ class Sublayers(Config):
     @model_validator(mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        """`[1, 2]` means both sublayers of the layers 1 and 2; YAML and JSON know lists, not tuples."""
+        """Accept `[1, 2]` for both sublayers of the layers 1 and 2, and lists, because YAML has no tuples."""
         if isinstance(value, list | tuple):
             value = {"attention": value, "mlp": value}
         if isinstance(value, dict):
@@ -40,12 +40,12 @@ class Sublayers(Config):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Those of which any sublayer is meant."""
+        """The layers with at least one sublayer in the set."""
         return tuple(sorted({*self.attention, *self.mlp}))
 
 
 class Model(Config):
-    """The transformer and its switches."""
+    """The section `model`."""
 
     layers: Annotated[int, Field(ge=1, le=64)]
     heads: PositiveInt
@@ -54,22 +54,22 @@ class Model(Config):
     positional: PositionalName = "learned"
     attention: AttentionName = "causal"
     residual_free: Sublayers = Sublayers()
-    """Those without residual connection."""
+    """The sublayers without residual connection."""
     residual_substitute: SubstituteName = "none"
-    """What stands in for each residual connection that is missing: a part of what it would carry."""
+    """The part of a missing residual connection that is kept, or what replaces it."""
 
     @property
     def uses_donors(self) -> bool:
-        """Whether rows lend their states to others."""
+        """Whether a substitute is computed from the states of other examples."""
         return bool(self.residual_free.layers) and self.residual_substitute in get_args(DonorSubstitute)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width {self.width}")
         if self.positional == "rotary" and (self.width // self.heads) % 2:
             raise ValueError(
-                f"positional: rotary turns pairs of units, but width {self.width} / heads {self.heads} "
+                f"positional: rotary rotates pairs of units, but width {self.width} / heads {self.heads} "
                 f"= {self.width // self.heads} is odd"
             )
         if self.positional == "sinusoidal" and self.width % 2:

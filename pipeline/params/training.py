@@ -1,4 +1,4 @@
-"""How an ablation is trained."""
+"""The settings of training."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -19,53 +19,57 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 def check_distinct_seeds(seeds: list[int]) -> list[int]:
-    """The seeds; every one is a member of its own."""
+    """The seeds, unchanged.
+
+    Raises:
+        ValueError: a seed is listed twice.
+    """
     if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise ValueError(f"seed {repeated[0]} is listed twice; every seed is one member")
+        raise ValueError(f"seed {repeated[0]} is listed twice")
     return seeds
 
 
 class Training(Config):
-    """How one ablation is trained: all its seeds together, as one population."""
+    """The section `training`. All seeds of an ablation train together, as one population."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
     optimizer: OptimizerName = "muon"
     learning_rate: PositiveFloat
     adamw_learning_rate: PositiveFloat = 0.003
-    """With Muon: the rate of what Muon does not train (embeddings, norms). Unused with AdamW."""
+    """With Muon: the rate of the parameters that AdamW trains (embeddings, norms). Unused with AdamW alone."""
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: NonNegativeFloat = 0.1
     gradient_clip: PositiveFloat | None = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: NonNegativeInt
     final_learning_rate: Fraction = 0.1
-    """With the cosine schedule: the rate that it ends at, as a fraction of the highest."""
+    """With the cosine schedule: the last rate, as a fraction of `learning_rate`."""
     decay_steps: PositiveInt | None = None
-    """With the cosine schedule: the steps it takes, warm-up included; what comes after has the final rate. None: all
-    of `steps`, so that a run with a larger budget is another run from its first steps on."""
+    """With the cosine schedule: the steps until the final rate, warm-up included. None: all of `steps`, so that
+    another budget makes another run from its first step."""
     steps: PositiveInt
     batch_size: PositiveInt
     evaluate_every: PositiveInt
     snapshots: Annotated[int, Field(ge=0, le=100)] = 0
-    """How many times, logarithmically spaced, the weights are kept along training (for `analyze`); 0 for never."""
+    """How many times the weights are saved along training, at logarithmically spaced steps, for `analyze`."""
     converged_at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
-    """Validation exact match from which on an evaluation counts."""
+    """Validation exact match at or above which an evaluation counts towards convergence."""
     converged_at_bits: PositiveFloat | None = None
-    """The same for tasks that are scored by bits per token: the most at which it counts. None: there is no such number,
-    and every member trains to the end of its budget."""
+    """For tasks scored in bits per token: the bits at or below which an evaluation counts. None: no run converges, and
+    every run uses its whole budget."""
     converged_for: PositiveInt = 2
-    """How many evaluations in a row must count: a single one lets a model pass now and then that is not as good."""
+    """How many evaluations in a row must count. One alone may be lucky."""
     stop_when_converged: bool = True
     loss_on: Literal["answer", "all"] = "answer"
-    """`all`: every token."""
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
+    """`all`: every token after the first."""
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     deterministic: bool = True
     compiled: bool = False
-    """`torch.compile`, with CUDA graphs on a GPU. It takes up to a minute, and again whenever members stop, so that it
-    is for long trainings."""
+    """Whether to use `torch.compile`, with CUDA graphs on a GPU. Compiling takes up to a minute, and again whenever a
+    run stops, so it pays in long trainings only."""
     threads: PositiveInt = 1
-    """Processor threads of one ablation. Results depend on it in their last digits, and ablations side by side
+    """Processor threads of one ablation. Results depend on it in their last digits. Several ablations at a time
     (`python -m pipeline repro`) use a processor better than threads do."""
 
     @field_validator("betas", mode="before")
@@ -79,7 +83,7 @@ class Training(Config):
         return check_distinct_seeds(seeds)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.steps % self.evaluate_every:
             raise ValueError(
                 f"evaluate_every: {self.evaluate_every} does not divide steps {self.steps}; "

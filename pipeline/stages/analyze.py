@@ -56,7 +56,7 @@ def run(params: Params, name: str) -> None:
             if one.along_training or moment.trained or not moment.step:
                 table = rounded(one.function(subject))
                 tables[name].append(_labelled(table, ablation.name, moment))
-    with files.replacing_folder(ANALYSIS / ablation.name, of=artifact.digest) as new:
+    with files.replacing_folder(ANALYSIS / ablation.name, subject=artifact.digest) as new:
         for name, of_members in tables.items():
             if of_members:
                 files.write_csv(new / f"{name}.csv", pd.concat(of_members, ignore_index=True))

@@ -60,6 +60,6 @@ def run(params: Params, name: str) -> None:
             | scored
         )
     folder = EVALUATION / name
-    with files.replacing_folder(folder, of=artifact.digest) as new:
+    with files.replacing_folder(folder, subject=artifact.digest) as new:
         files.write_csv(new / TESTED, pd.DataFrame(records))
     sync_or_warn(params.tracking, asked, MODELS / name, folder / TESTED)

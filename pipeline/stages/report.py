@@ -133,13 +133,13 @@ def _shown(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
 def _model(ablation: Ablation) -> files.VerifiedFolder:
     """Open the artifact of an ablation. Its evaluation and measurements must belong to the same training."""
     return files.open_verified(
-        MODELS / ablation.name, made_by=f"python -m pipeline train {ablation.name}", of=ablation.name
+        MODELS / ablation.name, made_by=f"python -m pipeline train {ablation.name}", subject=ablation.name
     )
 
 
 def _evaluation(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
     command = f"python -m pipeline evaluate {ablation.name}"
-    table = files.open_verified(EVALUATION / ablation.name, made_by=command, of=model.digest).csv(TESTED)
+    table = files.open_verified(EVALUATION / ablation.name, made_by=command, subject=model.digest).csv(TESTED)
     scores = [ablation.task.score.column(split) for split in ("validation", "test")]
     if missing := [column for column in (*tables.REQUIRED, *scores) if column not in table]:
         raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
@@ -152,7 +152,7 @@ def _measurements(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.Da
     """Return each measurement's table over all ablations. An ablation whose runs all diverged has no rows."""
     analyses = {
         ablation: files.open_verified(
-            ANALYSIS / ablation, made_by=f"python -m pipeline analyze {ablation}", of=model.digest
+            ANALYSIS / ablation, made_by=f"python -m pipeline analyze {ablation}", subject=model.digest
         )
         for ablation, model in models.items()
     }

@@ -117,7 +117,7 @@ class Artifact:
             "parameters": self.parameters,
             "dataset": {"name": self.ablation.dataset, "digests": self.dataset_digests},
         }
-        with files.replacing_folder(folder, of=self.ablation.name) as new:
+        with files.replacing_folder(folder, subject=self.ablation.name) as new:
             for seed, weights in self.weights.items():
                 files.write_bytes(new / weights_file(seed), safetensors.torch.save(weights))
             for (seed, step), weights in self.snapshots.items():
@@ -139,7 +139,9 @@ class Artifact:
         Raises:
             UserError: the folder is missing, incomplete, altered, of another ablation or of an earlier version.
         """
-        verified = files.open_verified(folder, made_by=made_by or f"python -m pipeline train {folder.name}", of=name)
+        verified = files.open_verified(
+            folder, made_by=made_by or f"python -m pipeline train {folder.name}", subject=name
+        )
         config, where = verified.json(CONFIG), str(folder / CONFIG)
         try:
             ablation = Ablation(

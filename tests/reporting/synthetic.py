@@ -290,9 +290,9 @@ def write(made: Grid, folder: Path) -> None:
         model, *others = (folder / part / name for part in ("models", "reports/evaluation", "reports/analysis"))
         own = curves[curves["ablation"] == name].drop(columns="ablation")
         files.write_csv(model / "history.csv", own)
-        files.write_manifest(model, of=name)
+        files.write_manifest(model, subject=name)
         files.write_csv(others[0] / "evaluation.csv", results[results["ablation"] == name])
         for measurement, table in measured.items():
             files.write_csv(others[1] / f"{measurement}.csv", table[table["ablation"] == name])
         for other in others:
-            files.write_manifest(other, of=files.open_verified(model, made_by="").digest)
+            files.write_manifest(other, subject=files.open_verified(model, made_by="").digest)

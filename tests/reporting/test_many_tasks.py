@@ -87,11 +87,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = evaluation(ablation)
         score = ablation.task.score.column("validation")
         files.write_csv(model / "history.csv", table[["seed", score]].assign(step=100, train_loss=1.0))
-        files.write_manifest(model, of=ablation.name)
+        files.write_manifest(model, subject=ablation.name)
         files.write_csv(tested / "evaluation.csv", table)
         for one in (tested, measured):
             one.mkdir(parents=True, exist_ok=True)
-            files.write_manifest(one, of=files.open_verified(model, made_by="").digest)
+            files.write_manifest(one, subject=files.open_verified(model, made_by="").digest)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         report.run(chosen)

@@ -121,7 +121,7 @@ def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch
     files.write_csv(evaluation / "evaluation.csv", runs(made).drop(columns="optimizer"))
     with pytest.raises(UserError, match=r"evaluation.csv: altered or truncated .* `python -m pipeline evaluate a`"):
         report.run(params(made))
-    files.write_manifest(evaluation, of=of)
+    files.write_manifest(evaluation, subject=of)
     with pytest.raises(UserError, match="has no column 'optimizer'"):
         report.run(params(made))
     assert not (tmp_path / "reports" / "index.html").exists()

@@ -63,7 +63,7 @@ def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
     }
     path = folder.parents[1] / "reports" / "evaluation" / NAME / "evaluation.csv"
     files.write_csv(path, pd.DataFrame(columns))
-    files.write_manifest(path.parent, of=of or files.open_verified(folder, made_by="").digest)
+    files.write_manifest(path.parent, subject=of or files.open_verified(folder, made_by="").digest)
     return path
 
 

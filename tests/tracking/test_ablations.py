@@ -170,7 +170,7 @@ def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
     files.write_csv(
         folder / "history.csv", pd.DataFrame([evaluations(4)[0] | {"seed": seed}], columns=history_columns())
     )
-    files.write_manifest(folder, of=NAME)
+    files.write_manifest(folder, subject=NAME)
     assert sync(connect(store), shipped, folder, None) == "added"
     moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
     uri = f"sqlite:///{moved}/mlflow.db"

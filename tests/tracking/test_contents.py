@@ -53,7 +53,7 @@ def test_a_configuration_of_another_version_is_refused_in_a_line(tmp_path: Path,
     config = json.loads((folder / "config.json").read_text())
     for other in (config | {key: damage}, {name: value for name, value in config.items() if name != key}):
         files.write_json(folder / "config.json", other)
-        files.write_manifest(folder, of=ABLATION.name)
+        files.write_manifest(folder, subject=ABLATION.name)
         with pytest.raises(UserError, match=r"config\.json: ") as refusal:
             Artifact.read(folder, parse_task)
         assert "\n" not in str(refusal.value)
