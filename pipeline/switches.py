@@ -194,7 +194,8 @@ def ablations_like(ablations: Iterable[Ablation], ablation: Ablation, **changes:
 
 
 def _other_settings(ablation: Ablation) -> tuple[Any, ...]:
-    """What else determines a run: all of the model and the training but switches, seeds, and how long it is observed."""
+    """What else determines a run: all of the model and the training but switches, seeds, and how long it is
+    observed."""
     observed = {"seeds", "steps", "evaluate_every", "snapshots"}
     switches = {switch.field for switch in SWITCHES}
     return ablation.model.model_dump(exclude=switches), ablation.training.model_dump(exclude=observed | switches)
