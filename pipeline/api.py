@@ -1,11 +1,11 @@
-"""A trained model in a person's hands: found by its name, asked in text, from any folder, without dataset or settings.
+"""Trained models as objects, loaded by name from any folder.
 
 import pipeline
 model = pipeline.load("nope-causal")
 model.predict(["123+456="])
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import groupby, permutations
@@ -29,37 +29,40 @@ from pipeline.params import Ablation
 from pipeline.params.config import shorten, suggest
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import MODELS
-from pipeline.stages.analyze import RANDOM_ROWS
+from pipeline.stages.analyze import RANDOM_INPUTS
 from pipeline.tasks.registry import parse_task
 from pipeline.training.artifact import CONFIG, Artifact
 from pipeline.transformer.model import Transformer
 
-HERE = Path(__file__).parent
-SHIPPED = HERE / "shipped"
-"""A trained member each of the ablations that tell the story, so that they can be tried before anything is trained."""
-HOMES = (MODELS, HERE.parent / MODELS, SHIPPED)
-"""Where an ablation is looked for by its name: here, in the project, in what comes with it."""
-ENUMERATED, MOST_ORDERS = 7, 5040
-"""Up to so many tokens all orders are tried: 7! of them."""
+PACKAGE = Path(__file__).parent
+SHIPPED = PACKAGE / "shipped"
+"""Trained models that come with the project, so that they can be tried before anything is trained."""
+MODEL_FOLDERS = (MODELS, PACKAGE.parent / MODELS, SHIPPED)
+"""Where `load` looks for a name: in the current folder, in the project, among the shipped models."""
+MAX_ORDERS = 5040
+"""Most orders that `predict_all_orders` tries: all 7! orders of `ENUMERATED_LENGTH` tokens, a random choice of more."""
+ENUMERATED_LENGTH = 7
 
 
 class Answer(NamedTuple):
-    """What a model says."""
+    """Answer of a model to a prompt."""
 
     text: str
     probability: float
-    """Which the model gives to all of it."""
+    """Probability that the model gives to the whole text."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained member, and what its tokens mean. Prompts are text; those of one call must be alike long, but for
-    `predict`."""
+    """Model of one seed of a trained ablation, with methods that take prompts as text.
+
+    The prompts of one call must have equal length, except for `predict`.
+    """
 
     artifact: Artifact
     seed: int
     module: Transformer
-    """In evaluation mode, on the CPU, float32."""
+    """The network, in evaluation mode, on the CPU, float32."""
 
     @property
     def ablation(self) -> Ablation:
@@ -77,18 +80,18 @@ class TrainedModel:
         return self.artifact.length
 
     def tokens(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
-        """The prompts as the model reads them.
+        """Encode prompts as tokens.
 
         Raises:
             UserError: the list is empty or a single text; a prompt is empty, has an unknown character, is longer than
                 the training inputs, or differs in length from the first.
         """
-        if not _listed(prompts):
+        if not _check_is_list(prompts):
             raise UserError("prompts: the list is empty")
         for prompt in prompts:
-            if strange := [character for character in prompt if character not in self.vocabulary]:
+            if unknown := [character for character in prompt if character not in self.vocabulary]:
                 raise UserError(
-                    f"prompt {shorten(prompt)}: {self.ablation.name} does not know the character {strange[0]!r} "
+                    f"prompt {shorten(prompt)}: {self.ablation.name} does not know the character {unknown[0]!r} "
                     f"(allowed: {''.join(self.vocabulary)!r})"
                 )
             if not 0 < len(prompt) <= self.length:
@@ -99,170 +102,193 @@ class TrainedModel:
         return torch.tensor([[token_of[character] for character in prompt] for prompt in prompts])
 
     def predict(self, prompts: Sequence[str]) -> list[Answer]:
-        """The answers by greedy decoding, each with its probability.
+        """Answer each prompt by greedy decoding.
 
         Raises:
-            UserError: as `tokens` (but for prompts that are not alike long), or a prompt leaves no room for an answer.
+            UserError: as `tokens`, except that lengths may differ; or a prompt leaves no room for an answer.
         """
         answers: dict[int, Answer] = {}
-        of_length = sorted(range(len(_listed(prompts))), key=lambda place: len(prompts[place]))
-        for _, group in groupby(of_length, key=lambda place: len(prompts[place])):
-            places = list(group)
-            answers |= zip(places, self._said([prompts[place] for place in places]), strict=True)
-        return [answers[place] for place in range(len(prompts))]
+        by_length = sorted(range(len(_check_is_list(prompts))), key=lambda index: len(prompts[index]))
+        for _, group in groupby(by_length, key=lambda index: len(prompts[index])):
+            indices = list(group)
+            answers |= zip(indices, self._decode([prompts[index] for index in indices]), strict=True)
+        return [answers[index] for index in range(len(prompts))]
 
     @torch.no_grad()
-    def _said(self, prompts: Sequence[str]) -> Iterator[Answer]:
-        tokens, longest = self.tokens(prompts), len(self.ablation.task.answer_positions)
-        shares: list[Tensor] = []
-        room = 1 + self.length - tokens.shape[1]
-        if room < longest and not self.ablation.task.end:  # where answers have an end, a shorter one is one
+    def _decode(self, prompts: Sequence[str]) -> list[Answer]:
+        """Answer prompts of equal length."""
+        tokens, task = self.tokens(prompts), self.ablation.task
+        longest, room = len(task.answer_positions), 1 + self.length - tokens.shape[1]
+        if room < longest and not task.end:  # an answer without an end token has a fixed length
             raise UserError(f"prompt {shorten(prompts[0])}: leaves room for {room} of an answer's {longest} characters")
+        probabilities: list[Tensor] = []
         for _ in range(min(longest, room)):
-            at = torch.full((len(tokens), 1), tokens.shape[1] - 1)
-            share, token = self.module(tokens, at)[:, 0].softmax(-1).max(-1)
-            tokens, shares = torch.cat((tokens, token[:, None]), dim=1), [*shares, share]
-        for said, probabilities in zip(tokens[:, len(prompts[0]) :], torch.stack(shares, dim=1), strict=True):
-            text = "".join(self.vocabulary[token] for token in said)
-            text, end, _ = text.partition(self.ablation.task.end) if self.ablation.task.end else (text, "", "")
-            yield Answer(text, probabilities[: len(text) + len(end)].prod().item())
+            last = torch.full((len(tokens), 1), tokens.shape[1] - 1)
+            probability, token = self.module(tokens, last)[:, 0].softmax(-1).max(-1)
+            tokens, probabilities = torch.cat((tokens, token[:, None]), dim=1), [*probabilities, probability]
+        answers = []
+        for answer, per_token in zip(tokens[:, len(prompts[0]) :], torch.stack(probabilities, dim=1), strict=True):
+            text = "".join(self.vocabulary[token] for token in answer)
+            text, end, _ = text.partition(task.end) if task.end else (text, "", "")
+            answers.append(Answer(text, per_token[: len(text) + len(end)].prod().item()))
+        return answers
 
     def predict_all_orders(self, prompt: str) -> pd.DataFrame:
-        """What it answers over the orders of the tokens before the prompt's last (`orders`): a row per answer, the
-        commonest first: `answer, orders, example`."""
-        asked = all_orders(prompt)
-        table = pd.DataFrame({"answer": [answer.text for answer in self.predict(asked)], "example": asked})
-        counted = table.groupby("answer", sort=False)["example"].agg(orders="size", example="first").reset_index()
-        return counted.sort_values("orders", ascending=False, kind="stable", ignore_index=True)
+        """Answer the prompt with the tokens before its last one in every order (see `all_orders`).
+
+        Returns:
+            One row per answer, the most frequent first: `answer`, `orders` (how many give it), `example` (the first).
+        """
+        prompts = all_orders(prompt)
+        table = pd.DataFrame({"answer": [answer.text for answer in self.predict(prompts)], "example": prompts})
+        counts = table.groupby("answer", sort=False)["example"].agg(orders="size", example="first").reset_index()
+        return counts.sort_values("orders", ascending=False, kind="stable", ignore_index=True)
 
     def logits(self, prompts: Sequence[str]) -> xarray.DataArray:
-        """What the model makes of each next token: `prompt, token`."""
-        logits, _ = run_with_cache(self.module, self.tokens(prompts))
-        return _named(logits, prompt=list(prompts), token=self.vocabulary)
+        """Logits of the token after each prompt: `prompt, token`."""
+        logits, _ = self.run_with_cache(prompts)
+        return _with_axes(logits, prompt=list(prompts), token=self.vocabulary)
 
     def residual_stream(self, prompts: Sequence[str]) -> xarray.DataArray:
-        """The states at each depth (0: the embeddings): `depth, prompt, position, unit`."""
-        _, seen = run_with_cache(self.module, self.tokens(prompts))
-        left = [seen[f"blocks.{layer}.hook_resid_post"] for layer in range(self.ablation.model.layers)]
-        states = torch.stack([seen["blocks.0.hook_resid_pre"], *left])
-        return _named(states, depth=None, prompt=list(prompts), position=None, unit=None)
+        """Residual stream at each depth (0: the embeddings): `depth, prompt, position, unit`."""
+        _, cache = self.run_with_cache(prompts)
+        after_layers = [cache[f"blocks.{layer}.hook_resid_post"] for layer in range(self.ablation.model.layers)]
+        states = torch.stack([cache["blocks.0.hook_resid_pre"], *after_layers])
+        return _with_axes(states, depth=None, prompt=list(prompts), position=None, unit=None)
 
     def attention(self, prompts: Sequence[str]) -> xarray.DataArray:
-        """How much every position draws from every other: `layer, prompt, head, query, key`."""
-        _, seen = run_with_cache(self.module, self.tokens(prompts))
-        patterns = [seen[f"blocks.{layer}.attn.hook_pattern"] for layer in range(self.ablation.model.layers)]
-        return _named(torch.stack(patterns), layer=None, prompt=list(prompts), head=None, query=None, key=None)
+        """Attention weights: `layer, prompt, head, query, key`."""
+        _, cache = self.run_with_cache(prompts)
+        patterns = [cache[f"blocks.{layer}.attn.hook_pattern"] for layer in range(self.ablation.model.layers)]
+        return _with_axes(torch.stack(patterns), layer=None, prompt=list(prompts), head=None, query=None, key=None)
 
     def run_with_cache(self, prompts: Sequence[str]) -> tuple[Float[Tensor, "prompts vocabulary"], dict[str, Tensor]]:
-        """Logits, and all that passed on the way to them, under TransformerLens's names (`blocks.0.hook_resid_post`,
-        `blocks.1.attn.hook_pattern`, ...)."""
+        """Logits and all activations, under the names of TransformerLens such as `blocks.0.hook_resid_post`."""
         return run_with_cache(self.module, self.tokens(prompts))
 
     def measure(self, name: str) -> pd.DataFrame:
-        """A measurement of the report, of this member: a row per place (depth, position, ...).
+        """Take a measurement of the report on this model: its keys and values, without those of the run.
 
         Raises:
-            UserError: there is no such measurement, it says nothing of this task, or the rows it is taken on are not to
-                be had again.
+            UserError: there is no such measurement, it does not apply to this task, or the validation examples cannot
+                be drawn again.
         """
         if name not in measurements():
             raise UserError(f"measurement {shorten(name)}: there is none{suggest(name, measurements())}")
-        asked = measurements()[name]
-        if asked.counts_answers and self.ablation.task.score != EXACT_MATCH:
+        measurement = measurements()[name]
+        if measurement.counts_answers and self.ablation.task.score != EXACT_MATCH:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
-        random = draw_random_tokens(RANDOM_ROWS, self.length, len(self.vocabulary))
-        held_out = _draw_again("validation", self.artifact)
-        return asked.function(MeasurementInput(deepcopy(self.module).double(), self.ablation, held_out, random))
+        random = draw_random_tokens(RANDOM_INPUTS, self.length, len(self.vocabulary))
+        validation = _draw_again("validation", self.artifact)
+        return measurement.function(MeasurementInput(deepcopy(self.module).double(), self.ablation, validation, random))
 
 
-def _listed(prompts: Sequence[str]) -> Sequence[str]:
-    """The prompts, if they are no single text, whose characters would be taken for prompts."""
+def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:
+    """Return the prompts; refuse a single text, whose characters would be taken for prompts."""
     if isinstance(prompts, str):
-        raise UserError(f"prompts: a list of texts is meant, such as [{shorten(prompts)}], not the text itself")
+        raise UserError(f"prompts: must be a list of texts such as [{shorten(prompts)}], not a single text")
     return prompts
 
 
 def _draw_again(split: str, artifact: Artifact) -> Examples:
-    """The examples of a split that the artifact was trained with, drawn again.
+    """Draw again a split of the dataset that the artifact was trained on.
 
     Raises:
-        UserError: that gives another one than the model was trained on.
+        UserError: the result differs, because the file or package that the data come from has changed.
     """
     task = artifact.ablation.task
     table = task.splits()[split]
     if files.digest(files.as_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
         raise UserError(
-            f"{split}.csv of {task.name}: drawn again, it is not what the model was trained with; the file or "
-            f"package that it is from has changed"
+            f"{split}.csv of {task.name}: drawn again, it differs from what the model was trained on; the file or "
+            f"package that it comes from has changed"
         )
     return encode(table, artifact.vocabulary, task.end, length=artifact.length + 1)
 
 
 def all_orders(prompt: str) -> list[str]:
-    """The prompt, and every other order of its tokens before the last; `MOST_ORDERS` drawn at random (always the same
-    ones) where there are more."""
+    """Return the prompt, then the others that differ in the order of the tokens before the last one.
+
+    If there are more than `MAX_ORDERS`, a fixed random choice of them.
+    """
     earlier, last = prompt[:-1], prompt[-1:]
-    if len(earlier) <= ENUMERATED:
-        every = sorted({"".join(order) for order in permutations(earlier)} - {earlier})
-        return [prompt, *(one + last for one in every)]
-    drawn = np.random.default_rng(0)
-    others = ("".join(drawn.permutation(list(earlier))) for _ in range(MOST_ORDERS - 1))
+    if len(earlier) <= ENUMERATED_LENGTH:
+        others = sorted({"".join(order) for order in permutations(earlier)} - {earlier})
+    else:
+        generator = np.random.default_rng(0)
+        others = ["".join(generator.permutation(list(earlier))) for _ in range(MAX_ORDERS - 1)]
     return list(dict.fromkeys([prompt, *(other + last for other in others)]))
 
 
-def _named(values: Tensor, **axes: Sequence[str] | None) -> xarray.DataArray:
-    """With these axes; an axis of which the names are not given is numbered."""
-    named = {
+def _with_axes(values: Tensor, **axes: Sequence[str] | None) -> xarray.DataArray:
+    """Name the axes of a tensor and label their entries; None numbers them."""
+    labels = {
         axis: range(size) if names is None else list(names)
         for (axis, names), size in zip(axes.items(), values.shape, strict=True)
     }
-    return xarray.DataArray(values.detach().numpy(), coords=named, dims=list(axes))
+    return xarray.DataArray(values.detach().numpy(), coords=labels, dims=list(axes))
 
 
 def load(where: str | Path, *, seed: int | None = None) -> TrainedModel:
-    """A trained member: of the ablation of that name (in `models/` here, then in the project's, then what the project
-    ships), or of the folder `where`. `seed`: which; without, the first.
+    """Load a trained model.
+
+    Args:
+        where: the folder of an artifact, or the name of an ablation, which is looked for in `MODEL_FOLDERS`.
+        seed: the seed of the model (default: the first).
 
     Raises:
-        UserError: there is no such ablation or seed, or a file of it is missing or altered.
+        UserError: there is no such ablation or seed, or one of its files is missing or altered.
     """
-    folder = _folder(Path(where))
-    artifact = Artifact.read(folder, parse_task, made_by=_made_by(folder))
+    folder = _find(Path(where))
+    shipped = folder.parent == SHIPPED
+    artifact = Artifact.read(folder, parse_task, made_by=f"git checkout {folder}" if shipped else "")
     seeds = list(artifact.weights)
-    chosen = seeds[0] if seed is None and seeds else seed
-    if chosen not in seeds:
-        raise UserError(f"{folder}: has no seed {chosen} (there: {', '.join(map(str, seeds)) or 'none'})")
+    if seed is None and seeds:
+        seed = seeds[0]
+    if seed not in seeds:
+        raise UserError(f"{folder}: has no seed {seed} (allowed: {', '.join(map(str, seeds)) or 'none'})")
     inputs: dict[str, Any] = {"vocabulary": len(artifact.vocabulary), "length": artifact.length}
     if artifact.ablation.model.uses_donors:
         inputs["donors"] = _draw_again("train", artifact).tokens[:DONOR_EXAMPLES]
-    return TrainedModel(artifact, chosen, artifact.model(chosen, inputs))
+    return TrainedModel(artifact, seed, artifact.model(seed, inputs))
 
 
 def trained_ablations() -> list[str]:
-    """The names of all ablations that `load` finds from here."""
-    return sorted({path.parent.name for home in HOMES for path in home.glob(f"*/{CONFIG}")})
+    """Names of all ablations that `load` finds in the current folder, the project and among the shipped models."""
+    return sorted({path.parent.name for folder in MODEL_FOLDERS for path in folder.glob(f"*/{CONFIG}")})
 
 
 def ship(where: str | Path, *, seed: int | None = None) -> Path:
-    """Put a trained member among those that the project ships; its folder there."""
+    """Copy a trained model to the shipped models, and return its folder there."""
     model = load(where, seed=seed)
-    shipped = SHIPPED / model.ablation.name
+    folder = SHIPPED / model.ablation.name
     weights = {model.seed: model.artifact.weights[model.seed]}
-    replace(model.artifact, history=model.artifact.history.iloc[:0], weights=weights, snapshots={}).write(shipped)
-    return shipped
+    replace(model.artifact, history=model.artifact.history.iloc[:0], weights=weights, snapshots={}).write(folder)
+    return folder
 
 
-def _folder(where: Path) -> Path:
-    """The first folder of that name that holds a trained ablation."""
-    named = where.parts == (where.name,)
-    found = (folder for folder in (where, *(home / where for home in HOMES if named)) if (folder / CONFIG).exists())
-    if folder := next(found, None):
-        return folder
+def _find(where: Path) -> Path:
+    """Return the folder `where`, or the first in `MODEL_FOLDERS` of that name, that holds an artifact."""
+    is_name = where.parts == (where.name,)
+    for folder in (where, *(parent / where for parent in MODEL_FOLDERS if is_name)):
+        if (folder / CONFIG).exists():
+            return folder
     raise UserError(
-        f"ablation {shorten(str(where))}: nothing trained is there{suggest(where.name, trained_ablations())}"
+        f"ablation {shorten(str(where))}: there is no trained one{suggest(where.name, trained_ablations())}"
     )
 
 
-def _made_by(folder: Path) -> str:
-    """The command that makes what is in an ablation's folder."""
-    return f"git checkout {folder}" if folder.parent == SHIPPED else f"python -m pipeline train {folder.name}"
+class _PyfuncModel:
+    """Model behind the interface that MLflow calls; `params` is part of it."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        self.model = model
+
+    def predict(self, prompts: Iterable[str], params: dict[str, Any] | None = None) -> list[str]:
+        """Return the answers to `prompts`: a list, or a table with one column."""
+        return [answer.text for answer in self.model.predict([*np.asarray(prompts, dtype=str).ravel()])]
+
+
+def _load_pyfunc(folder: str) -> _PyfuncModel:
+    """Load the first seed of an ablation for MLflow, whose models name this module as their loader."""
+    return _PyfuncModel(load(folder))

@@ -19,7 +19,7 @@ PUBLIC = PROJECT / "pipeline" / "__init__.py"
 """The names for users. No stage uses it, and it imports nothing before a name is used."""
 TRACKING = "pipeline.tracking"
 """Excluded: tracking shows results and changes nothing that DVC tracks. (`cli.py` is excluded, too: it only calls.)"""
-SERVED = "pipeline.served"
+SERVED = "pipeline.api"
 """The module that MLflow imports when it loads a model. Other modules give its name as a text without importing it."""
 TASKS = "pipeline.tasks.registry"
 STAGES_WITH_TASKS = ("generate", "evaluate", "report")
@@ -27,7 +27,7 @@ STAGES_WITH_TASKS = ("generate", "evaluate", "report")
 
 LAYERS = (
     ("cli", "__main__"),
-    ("stages", "repro", "study", "api", "served"),
+    ("stages", "repro", "study", "api"),
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement"),
     ("transformer",),

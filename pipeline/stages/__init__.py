@@ -1,13 +1,13 @@
-"""One short file per DVC stage: read the inputs, call what is below, write the outputs."""
+"""One file per DVC stage: read the inputs, call the functions of lower layers, write the outputs."""
 
 from pathlib import Path
 
 DATA = Path("data")
 MODELS = Path("models")
 CHECKPOINTS = Path(".checkpoints")
-"""Of trainings that have not ended; no output of a stage, because DVC removes those first."""
+"""Checkpoints of trainings that have not ended. They are no output of a stage, because DVC deletes outputs first."""
 REPORTS = Path("reports")
 EVALUATION = REPORTS / "evaluation"
 TESTED = "evaluation.csv"
-"""In the folder of each ablation there."""
+"""File in the folder of each ablation below `EVALUATION`."""
 ANALYSIS = REPORTS / "analysis"

@@ -1,7 +1,7 @@
-"""Stage `analyze`: every measurement on every member, at initialisation, along training where weights were kept, and as
-trained."""
+"""Stage `analyze`: take every measurement on every run: at initialisation, at its snapshots, and after training."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -19,56 +19,50 @@ from pipeline.training.convergence import Convergence, steps_of_kept_weights
 from pipeline.training.population import initial_model
 from pipeline.transformer.model import Transformer
 
-RANDOM_ROWS = 1000
+RANDOM_INPUTS = 1000
+"""Number of random token sequences to measure on."""
 
 
 class TrainingPoint(NamedTuple):
-    """A member at one moment of its training."""
+    """Seed and step of a measured model; the fields are columns of every table."""
 
     seed: int
     step: int
     trained: int
-    """1: as training keeps it; 0: before, or on the way."""
+    """1 for the weights that training kept, 0 for earlier ones."""
 
 
 def run(params: Params, name: str) -> None:
-    """Write `reports/analysis/<ablation>/<measurement>.csv`: `ablation, seed, step, trained`, the measurement's keys,
-    its values.
+    """Write `reports/analysis/<ablation>/<measurement>.csv`: `ablation, seed, step, trained`, then the columns of the
+    measurement. A model with weights that are not finite is left out.
 
     Raises:
-        UserError: no such ablation, or what it needs is missing, altered or made for something else.
-        SymmetryError: a member is not as blind to order as its architecture says.
+        UserError: no such ablation, or its dataset or artifact is missing, altered or of something else.
+        SymmetryError: a model is not as blind to order as its architecture predicts.
     """
     ablation = params.ablation(name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     artifact = read_trained_on(MODELS / name, ablation, data)
-    rows = data.examples["validation"]
-    random = draw_random_tokens(RANDOM_ROWS, data.length, len(data.vocabulary))
-    answered = ablation.task.score == EXACT_MATCH
-    asked = {name: one for name, one in measurements().items() if answered or not one.counts_answers}
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in asked}
-    for moment, model in _members(artifact, data.inputs):
+    random_tokens = draw_random_tokens(RANDOM_INPUTS, data.length, len(data.vocabulary))
+    has_answers = ablation.task.score == EXACT_MATCH
+    tables = defaultdict[str, list[pd.DataFrame]](list)
+    for point, model in _models(artifact, data.inputs):
         if not all(weight.isfinite().all() for weight in model.parameters()):
-            print(f"{ablation.name}: seed {moment.seed} diverged, so there is nothing to measure", file=sys.stderr)
+            print(f"{name}: seed {point.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
-        subject = MeasurementInput(model.double(), artifact.ablation, rows, random)
-        for name, one in asked.items():
-            if one.along_training or moment.trained or not moment.step:
-                table = rounded(one.function(subject))
-                tables[name].append(_labelled(table, ablation.name, moment))
-    with files.replacing_folder(ANALYSIS / ablation.name, subject=artifact.digest) as new:
-        for name, of_members in tables.items():
-            if of_members:
-                files.write_csv(new / f"{name}.csv", pd.concat(of_members, ignore_index=True))
+        measured = MeasurementInput(model.double(), artifact.ablation, data.examples["validation"], random_tokens)
+        labels = {"ablation": name, **point._asdict()}
+        for title, measurement in measurements().items():
+            applies = has_answers or not measurement.counts_answers
+            if applies and (measurement.along_training or point.trained or point.step == 0):
+                table = rounded(measurement.function(measured))
+                tables[title].append(table.assign(**labels)[[*labels, *table.columns]])
+    with files.replacing_folder(ANALYSIS / name, subject=artifact.digest) as new:
+        for title, parts in tables.items():
+            files.write_csv(new / f"{title}.csv", pd.concat(parts, ignore_index=True))
 
 
-def _labelled(table: pd.DataFrame, name: str, moment: TrainingPoint) -> pd.DataFrame:
-    """The table with the columns in front that say whose it is."""
-    labels = {"ablation": name, **moment._asdict()}
-    return table.assign(**labels)[[*labels, *table.columns]]
-
-
-def _members(artifact: Artifact, inputs: dict[str, Any]) -> Iterator[tuple[TrainingPoint, Transformer]]:
+def _models(artifact: Artifact, inputs: dict[str, Any]) -> Iterator[tuple[TrainingPoint, Transformer]]:
     """Models of every seed in the order of training: initial, snapshots, trained."""
     trained_steps = steps_of_kept_weights(artifact.history, Convergence.of(artifact.ablation))
     for seed in artifact.weights:

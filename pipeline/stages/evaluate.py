@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the members as training left them, on the test split: their answers, or how well they foresee."""
+"""Stage `evaluate`: score the trained models of an ablation on the test split."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from pipeline import dataset, files, switches
 from pipeline.dataset import Dataset
 from pipeline.environment import limit_threads
 from pipeline.measurement.common import scoring
-from pipeline.params import Params, Task
+from pipeline.params import Params
 from pipeline.params.score import BITS, EXACT_MATCH, Score
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
 from pipeline.tracking.ablations import sync_or_warn
@@ -18,48 +18,49 @@ from pipeline.training.convergence import Convergence, run_outcomes
 from pipeline.transformer.model import Transformer
 
 
-def exact_match(member: Transformer, data: Dataset, task: Task) -> dict[str, float]:
-    """The answers that the member produces by greedy decoding, compared with what is right."""
-    produced = scoring.greedy(member, data.examples["test"])
+def score_answers(model: Transformer, data: Dataset) -> dict[str, float]:
+    """Score greedily decoded answers: exact match, and the share that is right by stratum and by answer position."""
+    produced = scoring.greedy(model, data.examples["test"])
+    task = data.task
     return scoring.accuracy(produced, data.examples["test"], data.tables["test"], task.strata, task.answer_unit)
 
 
-def bits_per_token(member: Transformer, data: Dataset, task: Task) -> dict[str, float]:
-    """How well the member foresees what comes."""
-    of_rows = scoring.bits_per_token(member, data.examples["test"])
-    return {"test_bits": of_rows.mean().item(), "test_examples": len(of_rows)}
+def score_bits(model: Transformer, data: Dataset) -> dict[str, float]:
+    """Compute the mean cross-entropy, in bits per token."""
+    bits = scoring.bits_per_token(model, data.examples["test"])
+    return {"test_bits": bits.mean().item(), "test_examples": len(bits)}
 
 
-SCORES: dict[Score, Callable[[Transformer, Dataset, Task], dict[str, float]]] = {
-    EXACT_MATCH: exact_match,
-    BITS: bits_per_token,
+SCORE_FUNCTIONS: dict[Score, Callable[[Transformer, Dataset], dict[str, float]]] = {
+    EXACT_MATCH: score_answers,
+    BITS: score_bits,
 }
-"""What a task is scored by -> the columns of `runs.csv` that say how a member did."""
+"""Score of a task -> function that computes the columns of test scores in `runs.csv`."""
 
 
 def run(params: Params, name: str) -> None:
-    """Write `reports/evaluation/<ablation>/evaluation.csv`, a row per seed.
+    """Write `reports/evaluation/<ablation>/evaluation.csv`, one row per seed.
 
     Raises:
-        UserError: no such ablation, or what it needs is missing, altered or made for something else.
+        UserError: no such ablation, or its dataset or artifact is missing, altered or of something else.
     """
-    asked = params.ablation(name)
-    data = dataset.read(DATA / asked.dataset, asked.task)
-    artifact = read_trained_on(MODELS / name, asked, data)
-    ablation, task = artifact.ablation, asked.task
-    learned = run_outcomes(artifact.history, Convergence.of(ablation)).set_index("seed")
-    records = []
+    ablation = params.ablation(name)
+    data = dataset.read(DATA / ablation.dataset, ablation.task)
+    artifact = read_trained_on(MODELS / name, ablation, data)
+    trained = artifact.ablation
+    outcomes = run_outcomes(artifact.history, Convergence.of(trained)).set_index("seed")
+    rows = []
     for seed in artifact.weights:
         model = artifact.model(seed, data.inputs)
-        with torch.inference_mode(), limit_threads(ablation.training.threads):
-            scored = SCORES[ablation.task.score](model, data, task)
-        records.append(
-            {"ablation": name, "seed": seed, "task": ablation.dataset, **switches.columns(ablation)}
+        with torch.inference_mode(), limit_threads(trained.training.threads):
+            scores = SCORE_FUNCTIONS[trained.task.score](model, data)
+        rows.append(
+            {"ablation": name, "seed": seed, "task": trained.dataset, **switches.columns(trained)}
             | {"parameters": artifact.parameters}
-            | learned.loc[[seed]].to_dict("records")[0]
-            | scored
+            | outcomes.loc[[seed]].to_dict("records")[0]
+            | scores
         )
     folder = EVALUATION / name
     with files.replacing_folder(folder, subject=artifact.digest) as new:
-        files.write_csv(new / TESTED, pd.DataFrame(records))
-    sync_or_warn(params.tracking, asked, MODELS / name, folder / TESTED)
+        files.write_csv(new / TESTED, pd.DataFrame(rows))
+    sync_or_warn(params.tracking, ablation, MODELS / name, folder / TESTED)

@@ -1,4 +1,4 @@
-"""Stage `generate`: the dataset that `params.yaml` describes."""
+"""Stage `generate`: draw the dataset of a task."""
 
 from pipeline import dataset
 from pipeline.params import Params
@@ -9,6 +9,6 @@ def run(params: Params, task: str) -> None:
     """Write `data/<task>/`.
 
     Raises:
-        UserError: no such task, or more examples asked for than exist.
+        UserError: no such task, or it has fewer examples than requested.
     """
     dataset.write(DATA / task, params.task(task))

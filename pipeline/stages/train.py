@@ -1,4 +1,4 @@
-"""Stage `train`: dataset and ablation in, trained members out; whoever tracks watches."""
+"""Stage `train`: train the runs of an ablation, with checkpoints, progress and tracking."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,22 @@ from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.fit import fit
 
 
-def run(params: Params, name: str, watching: Sequence[Callback] = ()) -> None:
-    """Train all seeds of `name` and write `models/<ablation>/`; who else is `watching` is told of every step.
+def run(params: Params, name: str, callbacks: Sequence[Callback] = ()) -> None:
+    """Train all seeds of an ablation, with further `callbacks` of Lightning, and write `models/<ablation>/`.
 
     Raises:
-        UserError: no such ablation, no dataset (or another than `params.yaml` says), no such accelerator.
+        UserError: no such ablation, its dataset is missing or another than in params.yaml, or no such accelerator.
     """
     ablation = params.ablation(name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     with LiveRuns(params.tracking, ablation, data.digests) as live:
         with Checkpoints(CHECKPOINTS / name, ablation, data.digests) as checkpoints:
-            callbacks = [ShowProgress(), *watching]
             artifact = fit(
-                ablation, data, on_evaluation=live.log_evaluation, callbacks=callbacks, checkpoints=checkpoints
+                ablation,
+                data,
+                on_evaluation=live.log_evaluation,
+                callbacks=[ShowProgress(), *callbacks],
+                checkpoints=checkpoints,
             )
             artifact.write(MODELS / name)
         live.complete(MODELS / name)

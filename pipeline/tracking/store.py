@@ -131,7 +131,7 @@ class MlflowStore:
 
             save_model(
                 f"{temporary}/model",
-                loader_module="pipeline.served",
+                loader_module="pipeline.api",
                 data_path=str(folder),
                 mlflow_model=Model(model_id=model_id, run_id=run),
                 pip_requirements=[],  # it is loaded where this project is installed

@@ -13,7 +13,7 @@ from pipeline.params import Params, Task
 from pipeline.params.score import BITS
 from pipeline.params.task import SPLITS
 from pipeline.reporting.experiment.ceiling import ceiling
-from pipeline.stages.evaluate import SCORES
+from pipeline.stages.evaluate import SCORE_FUNCTIONS
 from pipeline.tasks.registry import TASKS, parse_task
 from pipeline.training.fit import fit
 from pipeline.transformer.model import Transformer
@@ -175,7 +175,7 @@ def test_it_can_be_trained_and_scored(chosen: Task, tmp_path: Path, smoke: Param
     member = Transformer(ablation.model, vocabulary=len(data.vocabulary), length=data.length)
     member.load_state_dict(trained.weights[1])
     member.eval()
-    columns = SCORES[chosen.score](member, data, chosen)
+    columns = SCORE_FUNCTIONS[chosen.score](member, data)
     assert columns["test_examples"] == SIZES["test"]
     if chosen.score == BITS:
         assert 0 < columns["test_bits"] < 20

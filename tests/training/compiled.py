@@ -1,4 +1,4 @@
-"""A program for test_population.py: where shapes are checked as in all tests, the checks would be compiled as well."""
+"""Program for test_population.py, without the shape checks of all other tests, which would be compiled as well."""
 
 import torch
 
@@ -10,7 +10,7 @@ COMPILE = torch.compile
 
 
 def one_graph(run, mode, fullgraph):  # type: ignore[no-untyped-def]
-    """What comes of the graph is the compiler's business, and would take a minute."""
+    """Compile without generating code, which is not tested and would take a minute."""
     return COMPILE(run, backend="eager", fullgraph=fullgraph)
 
 

@@ -1,4 +1,4 @@
-"""Stacked optimizers equal torch's own on every member alone; the schedule does what its words say."""
+"""Stacked optimizers equal torch's own on every member; the learning rate follows its schedule."""
 
 import math
 
@@ -31,29 +31,29 @@ def test_muon_on_stacked_members_equals_torch_muon_on_each(
     monkeypatch.setitem(PRECISION, "cpu", torch.bfloat16)
     generator = torch.Generator().manual_seed(0)
     stacked = nn.Parameter(torch.randn(MEMBERS, *shape, generator=generator))
-    twin = nn.Parameter(torch.randn(MEMBERS, *shape, generator=generator))  # a second layer of equal shape
+    second = nn.Parameter(torch.randn(MEMBERS, *shape, generator=generator))  # a second layer of equal shape
     alone = [nn.Parameter(member.clone()) for member in stacked.detach()]
-    optimizer = MuonAdamW([{"algorithm": "muon", "params": [stacked, twin], "lr": 0.02, "weight_decay": 0.1}])
+    optimizer = MuonAdamW([{"algorithm": "muon", "params": [stacked, second], "lr": 0.02, "weight_decay": 0.1}])
     references = [torch.optim.Muon([parameter], lr=0.02, weight_decay=0.1) for parameter in alone]
     for _ in range(5):
         gradient = torch.randn(MEMBERS, *shape, generator=generator)
-        stacked.grad, twin.grad = gradient.clone(), torch.randn(MEMBERS, *shape, generator=generator)
+        stacked.grad, second.grad = gradient.clone(), torch.randn(MEMBERS, *shape, generator=generator)
         optimizer.step()
-        for parameter, reference, own in zip(alone, references, gradient, strict=True):
-            parameter.grad = own.clone()
+        for parameter, reference, member_gradient in zip(alone, references, gradient, strict=True):
+            parameter.grad = member_gradient.clone()
             reference.step()
     # The iteration runs in bfloat16 (8 bits): an update of 0.02 a step is exact to about 0.02 / 2**8.
     for member, parameter in zip(stacked, alone, strict=True):
         torch.testing.assert_close(member, parameter, rtol=0, atol=5 * 0.02 * 2**-8)
 
 
-def test_in_float32_the_iteration_is_exact_to_what_that_holds() -> None:
+def test_the_iteration_is_exact_to_float32() -> None:
     wide = torch.randn(6, 8, 24, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(orthogonalised(wide), orthogonalised(wide.double()).float(), rtol=0, atol=1e-5)
 
 
 @given(seed=st.integers(0, 2**16))
-def test_what_is_orthogonalised_has_singular_values_near_one(seed: int) -> None:
+def test_orthogonalised_matrices_have_singular_values_near_one(seed: int) -> None:
     """Between about 0.5 and 1.5, unless a singular value is so small that five iterations do not bring it there."""
     rows, _ = torch.linalg.qr(torch.randn(24, 8, generator=torch.Generator().manual_seed(seed)))
     spread = torch.linspace(0.05, 1.0, 8)[:, None] * rows.T
@@ -61,7 +61,7 @@ def test_what_is_orthogonalised_has_singular_values_near_one(seed: int) -> None:
     assert 0.5 < values.min() <= values.max() < 1.5
 
 
-def test_the_rest_is_trained_by_adamw() -> None:
+def test_muon_trains_all_other_parameters_by_adamw() -> None:
     settings = training(adamw_learning_rate=0.01, weight_decay=0.3)
     population = Population(model(), [1, 2], vocabulary=5, length=6)
     optimizer = build_optimizer(population, settings)
@@ -78,7 +78,7 @@ def test_the_rest_is_trained_by_adamw() -> None:
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
-def test_every_weight_is_trained_once_and_norms_do_not_decay(optimizer: str) -> None:
+def test_every_parameter_is_in_one_group_and_norms_do_not_decay(optimizer: str) -> None:
     population = Population(model(positional="learned"), [1], vocabulary=5, length=6)
     groups = build_optimizer(population, training(optimizer=optimizer)).param_groups
     trained = [parameter for group in groups for parameter in group["params"]]
@@ -88,8 +88,8 @@ def test_every_weight_is_trained_once_and_norms_do_not_decay(optimizer: str) -> 
             assert (parameter.ndim == 2) == (group["weight_decay"] == 0.0)
 
 
-@given(largest=st.floats(0.01, 100.0))
-def test_clipping_is_torchs_own_for_each_member(largest: float) -> None:
+@given(max_norm=st.floats(0.01, 100.0))
+def test_clipping_is_torchs_own_for_each_member(max_norm: float) -> None:
     population = Population(model(layers=1), [1, 2], vocabulary=5, length=6)
     generator = torch.Generator().manual_seed(1)
     for parameter in population.stacked:
@@ -99,13 +99,13 @@ def test_clipping_is_torchs_own_for_each_member(largest: float) -> None:
         [nn.Parameter(torch.zeros_like(parameter[member])) for parameter in population.stacked] for member in (0, 1)
     ]
     for member, reference in enumerate(references):
-        for own, parameter in zip(reference, population.stacked, strict=True):
-            own.grad = parameter.grad[member].clone()  # type: ignore[index]
-        torch.nn.utils.clip_grad_norm_(reference, largest)
-    clip_gradients(population, gradient_norms(population), largest)
+        for expected, parameter in zip(reference, population.stacked, strict=True):
+            expected.grad = parameter.grad[member].clone()  # type: ignore[index]
+        torch.nn.utils.clip_grad_norm_(reference, max_norm)
+    clip_gradients(population, gradient_norms(population), max_norm)
     for member, reference in enumerate(references):
-        for own, parameter in zip(reference, population.stacked, strict=True):
-            torch.testing.assert_close(parameter.grad[member], own.grad)  # type: ignore[index]
+        for expected, parameter in zip(reference, population.stacked, strict=True):
+            torch.testing.assert_close(parameter.grad[member], expected.grad)  # type: ignore[index]
 
 
 @given(steps=st.integers(1, 400), warmup=st.integers(0, 400), schedule=st.sampled_from(["cosine", "constant"]))
@@ -121,7 +121,7 @@ def test_the_learning_rate_warms_up_and_never_rises_again(steps: int, warmup: in
 
 
 @given(decay=st.integers(2, 40), steps=st.integers(40, 80))
-def test_with_its_own_decay_the_learning_rate_does_not_know_the_budget(decay: int, steps: int) -> None:
+def test_with_decay_steps_the_learning_rate_does_not_depend_on_the_budget(decay: int, steps: int) -> None:
     usual, longer = (training(steps=budget, evaluate_every=1, decay_steps=decay) for budget in (decay, steps))
     factors = [learning_rate_factor(step, longer) for step in range(steps)]
     assert factors[:decay] == [learning_rate_factor(step, usual) for step in range(decay)]

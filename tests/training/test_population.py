@@ -1,4 +1,4 @@
-"""Members do not feel their neighbours: a population equals its members trained alone."""
+"""A population computes and trains each member as if it were alone."""
 
 import subprocess
 import sys
@@ -17,7 +17,8 @@ DONORS = torch.randint(VOCABULARY, (4, LENGTH), generator=torch.Generator().manu
 SHAPE = {"vocabulary": VOCABULARY, "length": LENGTH, "donors": DONORS}
 
 
-def rows(seed: int) -> tuple[Tensor, Tensor]:
+def batch(seed: int) -> tuple[Tensor, Tensor]:
+    """Random tokens, and the positions to predict after."""
     tokens = torch.randint(VOCABULARY, (BATCH, LENGTH), generator=torch.Generator().manual_seed(seed))
     return tokens, torch.tensor([3, 4]).expand(BATCH, 2)
 
@@ -25,27 +26,27 @@ def rows(seed: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("substitute", SUBSTITUTES)
 @pytest.mark.parametrize("attention", ["causal", "full"])
 def test_stacked_members_compute_what_each_computes_alone(attention: str, substitute: str) -> None:
-    """In training but for what is drawn there, and in evaluation."""
+    """In training, except with substitutes that draw random numbers there; those in evaluation."""
     config = model(attention=attention, positional="rotary", residual_free=[0], residual_substitute=substitute)
     population = Population(config, [3, 1, 4], **SHAPE).train(substitute not in ("elsewhere", "noise"))
-    tokens, positions = (torch.stack(kind) for kind in zip(*(rows(seed) for seed in range(3)), strict=True))
+    tokens, positions = (torch.stack(kind) for kind in zip(*(batch(seed) for seed in range(3)), strict=True))
     stacked, shared = population(tokens, positions), population(tokens[0], positions[0])
-    for place, seed in enumerate((3, 1, 4)):
+    for index, seed in enumerate((3, 1, 4)):
         alone = initial_model(config, seed=seed, **SHAPE).train(population.training)
-        torch.testing.assert_close(stacked[place], alone(tokens[place], positions[place]))
-        torch.testing.assert_close(shared[place], alone(tokens[0], positions[0]))
+        torch.testing.assert_close(stacked[index], alone(tokens[index], positions[index]))
+        torch.testing.assert_close(shared[index], alone(tokens[0], positions[0]))
 
 
-def test_compiled_it_computes_the_same() -> None:
-    """As one graph, and after a member has left."""
-    told = subprocess.run(
+def test_a_compiled_population_computes_the_same() -> None:
+    """In one graph, and after a member was dropped."""
+    process = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.training.compiled"], capture_output=True, text=True
     )
-    assert told.stdout == "the same\n", told.stderr
+    assert process.stdout == "the same\n", process.stderr
 
 
 def one_step(population: Population, optimizer: torch.optim.Optimizer, seeds: list[int], step: int) -> None:
-    tokens, positions = (torch.stack(kind) for kind in zip(*(rows(100 * seed + step) for seed in seeds), strict=True))
+    tokens, positions = (torch.stack(kind) for kind in zip(*(batch(100 * seed + step) for seed in seeds), strict=True))
     optimizer.zero_grad()
     logits = population(tokens, positions, step, 8)
     logits.square().mean((1, 2, 3)).sum().backward()
@@ -68,18 +69,18 @@ def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float, sub
 
     # Muon's iteration runs in bfloat16, where another order of summation shows in the eighth bit of an update.
     tolerance = 6 * settings.learning_rate * 2**-4 if optimizer == "muon" else 2e-4
-    together = trained([5, 6, 7])
-    for place, seed in enumerate((5, 6, 7)):
+    population = trained([5, 6, 7])
+    for index, seed in enumerate((5, 6, 7)):
         for name, weight in trained([seed]).member_weights(0).items():
-            torch.testing.assert_close(together.member_weights(place)[name], weight, rtol=0, atol=tolerance)
+            torch.testing.assert_close(population.member_weights(index)[name], weight, rtol=0, atol=tolerance)
 
 
-def test_members_drop_by_their_own_stream() -> None:
-    """Two members with the same weights and rows but different seeds drop different units."""
+def test_dropout_depends_on_the_seed() -> None:
+    """Two members with the same weights and examples but different seeds drop different units."""
     population = Population(model(dropout=0.5), [1, 2], **SHAPE).train()
     for parameter in population.stacked:
         parameter.data[1] = parameter.data[0]
-    tokens, positions = rows(0)
+    tokens, positions = batch(0)
     one, other = population(tokens, positions, 0)
     assert not torch.allclose(one, other)
     torch.testing.assert_close(population(tokens, positions, 0)[0], one)
@@ -87,7 +88,7 @@ def test_members_drop_by_their_own_stream() -> None:
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
-def test_letting_members_go_changes_nothing_for_the_others(optimizer: str) -> None:
+def test_dropping_members_changes_nothing_for_the_others(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
     whole, reduced = (Population(model(), [1, 2, 3], **SHAPE) for _ in range(2))
     whole_optimizer, reduced_optimizer = build_optimizer(whole, settings), build_optimizer(reduced, settings)
@@ -100,20 +101,20 @@ def test_letting_members_go_changes_nothing_for_the_others(optimizer: str) -> No
         one_step(reduced, reduced_optimizer, [1, 3], step)
     assert len(reduced) == 2
     tolerance = 5 * settings.learning_rate * 2**-4 if optimizer == "muon" else 2e-4
-    for place, member in enumerate((0, 2)):
+    for index, member in enumerate((0, 2)):
         for name, weight in whole.member_weights(member).items():
-            torch.testing.assert_close(reduced.member_weights(place)[name], weight, rtol=0, atol=tolerance)
+            torch.testing.assert_close(reduced.member_weights(index)[name], weight, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
-def test_a_member_that_diverges_spoils_no_bit_of_another(optimizer: str) -> None:
+def test_a_member_that_diverges_changes_no_bit_of_another(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
-    sick, healthy = (Population(model(), [1, 2], **SHAPE) for _ in range(2))
+    diverging, healthy = (Population(model(), [1, 2], **SHAPE) for _ in range(2))
     with torch.no_grad():
-        sick.stacked[0][0] = torch.nan
-    sick_optimizer, healthy_optimizer = build_optimizer(sick, settings), build_optimizer(healthy, settings)
+        diverging.stacked[0][0] = torch.nan
+    diverging_optimizer, healthy_optimizer = build_optimizer(diverging, settings), build_optimizer(healthy, settings)
     for step in range(3):
-        one_step(sick, sick_optimizer, [1, 2], step)
+        one_step(diverging, diverging_optimizer, [1, 2], step)
         one_step(healthy, healthy_optimizer, [1, 2], step)
     for name, weight in healthy.member_weights(1).items():
-        assert torch.equal(sick.member_weights(1)[name], weight)
+        assert torch.equal(diverging.member_weights(1)[name], weight)
