@@ -13,11 +13,11 @@ from pipeline.transformer.model import Block
 
 
 @measurement(
-    "How large is the signal?",
+    "How large are the states that enter each norm?",
     {
-        "entering": "root mean square of what enters the norm",
-        "jacobian": "size of the norm's Jacobian",
-        "update_share": "share of the sublayer's own update in what leaves it",
+        "entering": "root mean square of the states that enter the norm",
+        "jacobian": "Frobenius norm of the norm's Jacobian, relative to the identity's",
+        "update_share": "share of the sublayer's update in the states that leave it",
     },
     along_training=True,
 )

@@ -12,7 +12,9 @@ ROUNDING = 1e-13
 """Eigenvalues of a Gram matrix below this share of the largest are rounding errors (float64) of 0."""
 
 
-@measurement("How many directions does a row span?", {"effective_rank": "effective rank"}, along_training=True)
+@measurement(
+    "How many directions do an example's states span?", {"effective_rank": "effective rank"}, along_training=True
+)
 def effective_rank(inputs: MeasurementInput) -> pd.DataFrame:
     """Effective rank (Roy, Vetterli, EUSIPCO 2007) of the states of one example's positions at each depth, averaged
     over random examples: 1 if the states of all positions are proportional, at most the number of positions."""

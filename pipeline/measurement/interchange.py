@@ -14,7 +14,9 @@ from pipeline.transformer.attention import last_position
 from pipeline.transformer.model import Transformer
 
 
-@measurement("Where does the order of two tokens lie?", {"recovery": "share of a swap that its states bring about"})
+@measurement(
+    "Which states carry the order of two tokens?", {"recovery": "share of a swap's effect that its states recover"}
+)
 def interchange(inputs: MeasurementInput) -> pd.DataFrame:
     """Share of the effect of swapping two tokens on the first prediction that is recovered by patching the states of
     the swapped prompt at one depth and some positions: the swapped pair, the last position, or the rest. At depth 0 the

@@ -16,7 +16,7 @@ from pipeline.transformer.model import Transformer
 
 
 @measurement(
-    "In which layers does the mask's order matter?",
+    "In which layers does the order of the mask matter?",
     {
         "total_variation": "mean total variation between predictions",
         "exact_match_lost": "exact match lost",

@@ -17,12 +17,12 @@ often, so that the means of positions differ only because of the network."""
 
 
 @measurement(
-    "Does the answer need what states say of their position?",
+    "Does the answer need the mean state of each position?",
     {
         "mean_erased": "exact match without the mean of each position",
-        "size_erased": "without its size, too",
-        "sham": "with states moved as far anywhere",
-        "untouched": "of the model as it is",
+        "size_erased": "exact match without the mean and the spread of each position",
+        "sham": "exact match with states shifted as far in random directions",
+        "untouched": "exact match of the unchanged model",
     },
     counts_answers=True,
 )

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.measurement.common.permutations import permuted_prompts, same_length_examples
 from pipeline.measurement.common.scoring import answer_logits, correct_answers
-from pipeline.measurement.interchange import interchange, position_sets, swap_recovery, swappable_prompts
+from pipeline.measurement.interchange import interchange, position_sets, swappable_prompts
 from pipeline.measurement.mask_permutation import logits_with_permuted_masks, mask_permutation, permute_mask
 from pipeline.measurement.position_erasure import all_rotations, erasures, position_erasure
 from pipeline.measurement.registry import MeasurementInput, residual_stream
@@ -102,6 +102,7 @@ def test_the_pair_has_the_whole_effect_at_first_and_the_last_position_in_the_end
     if positional == "none" and attention == "full":
         assert table["recovery"].isna().all()  # swapping has no effect
         return
+    assert table["recovery"].notna().all()
     expected = {("swapped pair", 0): 1, ("last", 0): 0, ("rest", 0): 0, ("last", 3): 1, ("all but the last", 3): 0}
     for (positions, depth), recovery in expected.items():
         assert values(table, "recovery", positions=positions, depth=depth).item() == pytest.approx(recovery, abs=1e-9)
@@ -112,13 +113,6 @@ def test_without_encoding_the_last_state_carries_no_order_after_one_layer() -> N
     assert values(table, "recovery", positions="last", depth=1).item() == pytest.approx(0, abs=1e-9)
     assert values(table, "recovery", positions="all but the last", depth=1).item() == pytest.approx(1, abs=1e-9)
     assert abs(values(table, "recovery", positions="last", depth=2).item()) > 1e-3
-
-
-def test_recoveries_are_finite() -> None:
-    inputs = large(layers=2, positional="learned")
-    recovery = swap_recovery(inputs.model, *swappable_prompts(inputs.examples))
-    assert recovery.shape == (3, 4)
-    assert recovery.isfinite().all()
 
 
 def test_in_all_rotations_every_token_is_at_every_position_equally_often() -> None:
