@@ -1,6 +1,6 @@
 """Run a study to its end: start its workers, confirm the best configurations, show the trials in MLflow.
 
-torch and MLflow are imported where they are used, so that an unreachable storage is reported at once.
+Lightning and MLflow are imported where they are used, so that an unreachable storage is reported at once.
 """
 
 import sys

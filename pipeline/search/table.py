@@ -1,4 +1,4 @@
-"""A study as tables that are the same in every run. Read without torch."""
+"""A study as tables that are the same in every run. Needs no Lightning."""
 
 import warnings
 from collections.abc import Sequence
