@@ -215,7 +215,7 @@ def test_nnsight_can_intervene_in_the_module() -> None:
     expected = model.module(tokens, last)
     seen: Any = nnsight.NNsight(model.module)
     with seen.trace(tokens, last):
-        seen.blocks[0].output[0] = seen.blocks[0].output[1]
+        seen.blocks[0].mlp.output[0] = seen.blocks[0].mlp.output[1]
         found = seen.output.save()
     assert torch.equal(found[0], found[1])
     torch.testing.assert_close(found[0], expected[1])
