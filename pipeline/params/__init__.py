@@ -1,11 +1,11 @@
 """`params.yaml` as typed values. Each section has a file; `experiment.py` has the whole, and reads it."""
 
-from pipeline.params.comparison import Comparison
 from pipeline.params.config import Config, parse
 from pipeline.params.experiment import (
     NAME,
     PARAMS_FILE,
     Ablation,
+    Comparison,
     Overrides,
     Params,
     Tracking,

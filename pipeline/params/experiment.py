@@ -7,14 +7,13 @@ in one line that names the key, what was given, and what is allowed. A key that 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import UserError
-from pipeline.params.comparison import Comparison, Quantity
 from pipeline.params.config import Config, parse, shorten, shorten_words, suggest
 from pipeline.params.model import Model
 from pipeline.params.score import BITS
@@ -50,6 +49,18 @@ class Overrides(Config):
     task: str
     model: dict[str, Any] = Field({})
     training: dict[str, Any] = Field({})
+
+
+Quantity = Literal["restricted_steps", "test_exact_match", "test_bits"]
+
+
+class Comparison(Config):
+    """A comparison of two ablations that share seeds. Only comparisons declared here get a p-value."""
+
+    first: str
+    second: str
+    quantity: Quantity = "restricted_steps"
+    """Steps to converge (at most the budget), or exact match or bits per token on the test split."""
 
 
 class Ablation(Config):

@@ -65,19 +65,9 @@ class Windows(Task):
         return sorted({*self.sequence} - {GAP})
 
     @property
-    @abstractmethod
-    def source(self) -> str:
-        """The sequence in words, up to the number of tokens in a window."""
-
-    @property
-    @abstractmethod
-    def token_words(self) -> str:
-        """What the tokens of a window are called."""
-
-    @property
-    def words(self) -> str:
-        order = ", which but for the last stand in a random order" if self.shuffled else ""
-        return f"{self.source} after {self.window} {self.token_words}{order}"
+    def order_words(self) -> str:
+        """How the tokens are shuffled, in words; empty if they are not."""
+        return ", which but for the last stand in a random order" if self.shuffled else ""
 
     @property
     def file(self) -> Path:
@@ -97,17 +87,13 @@ class Windows(Task):
             raise UserError(f"task.path: {shorten(self.path)} cannot be read ({error.strerror})") from None
 
     @cached_property
+    @abstractmethod
     def sequence(self) -> str:
         """The whole sequence, a character per token.
 
         Raises:
             UserError: the file cannot be read, or does not hold such a sequence.
         """
-        return self.read_sequence()
-
-    @abstractmethod
-    def read_sequence(self) -> str:
-        """As `sequence`, read from the file."""
 
     def parts(self, length: int) -> list[slice]:
         """The parts of a sequence that belong to `SPLITS`, in proportion to their sizes."""
@@ -161,15 +147,12 @@ class Text(Windows):
     default_file: ClassVar[tuple[str, str]] = ("numpy", "_core/_add_newdocs.py")
 
     @property
-    def source(self) -> str:
+    def words(self) -> str:
         text = f"`{self.file.name}`" if self.path else "numpy's documentation (BSD-3-Clause)"
-        return f"the next character of {text}"
+        return f"the next character of {text} after {self.window} characters{self.order_words}"
 
-    @property
-    def token_words(self) -> str:
-        return "characters"
-
-    def read_sequence(self) -> str:
+    @cached_property
+    def sequence(self) -> str:
         try:
             text = self.content().decode()
         except UnicodeDecodeError as error:
@@ -198,20 +181,17 @@ class Series(Windows):
         return self
 
     @property
-    def source(self) -> str:
+    def words(self) -> str:
         column = f"`{self.column or self.file.name}`" if self.path else "weekly CO2 on Mauna Loa (public domain)"
         values = f"changes of {column}" if self.differences else column
-        return f"the next of the {values} in {self.bins} bins"
-
-    @property
-    def token_words(self) -> str:
-        return "of them"
+        return f"the next of the {values} in {self.bins} bins after {self.window} of them{self.order_words}"
 
     @property
     def vocabulary(self) -> list[str]:
         return list(ascii_lowercase[: self.bins])
 
-    def read_sequence(self) -> str:
+    @cached_property
+    def sequence(self) -> str:
         values = self.values().diff() if self.differences else self.values()
         training = values[self.parts(len(values))[0]].dropna()
         if len(training) < self.bins:

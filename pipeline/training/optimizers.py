@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from pipeline.params import Training
+from pipeline.params.training import OptimizerName
 from pipeline.training.population import Population
 
 # Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024); the defaults of torch.optim.Muon.
@@ -171,7 +172,7 @@ def muon_with_adamw(population: Population, training: Training) -> torch.optim.O
     )
 
 
-OPTIMIZERS: dict[str, Callable[[Population, Training], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[OptimizerName, Callable[[Population, Training], torch.optim.Optimizer]] = {
     "adamw": adamw_only,
     "muon": muon_with_adamw,
 }

@@ -16,7 +16,7 @@ from pipeline.transformer.attention import PATTERNS
 from pipeline.transformer.positional import POSITIONAL
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import PRESETS, training
-from tests.tasks.test_conformance import OPTIONS, section_of
+from tests.tasks.test_conformance import OPTIONS, task_of
 
 
 def every_name() -> Params:
@@ -40,7 +40,7 @@ def every_name() -> Params:
     }
     changes = {
         "model": smoke.model.model_dump() | {"layers": 1, "width": 8},
-        "tasks": {name: section_of(name, OPTIONS[name][0]).model_dump() for name in TASKS},
+        "tasks": {name: task_of(name, OPTIONS.get(name, [{}])[0]).model_dump() for name in TASKS},
         "training": training(steps=4, evaluate_every=2, snapshots=0, seeds=[1]).model_dump(),
         "ablations": ablations,
         "comparisons": [],

@@ -18,7 +18,7 @@ from statsmodels.stats.power import TTestPower
 
 from pipeline import switches
 from pipeline.params import Ablation, Comparison, comparable_quantities
-from pipeline.params.comparison import Quantity
+from pipeline.params.experiment import Quantity
 from pipeline.reporting import survival
 from pipeline.reporting.claims import select_rows
 from pipeline.reporting.experiment import tables
