@@ -1,6 +1,7 @@
 """A registry is closed: it has an entry for every name that `params.yaml` may use.
 
-mypy refuses an entry under another name, because the dictionaries are typed by the Literal; a missing one it cannot see.
+mypy refuses an entry under another name, because the dictionaries are typed by the Literal; a missing one it cannot
+see.
 """
 
 from collections.abc import Mapping
