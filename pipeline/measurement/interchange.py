@@ -70,7 +70,7 @@ def position_sets(pairs: Int[Tensor, "prompts 2"], length: int) -> dict[str, Boo
 def swap_recovery(
     model: Transformer, prompts: Int[Tensor, "prompts length"], pairs: Int[Tensor, "prompts 2"]
 ) -> Float[Tensor, "depths sets"]:
-    """How far patching moves the logits from those of the prompts (0) to those of the swapped prompts (1).
+    """Shift of the logits by patching: 0 if they stay those of the prompts, 1 if they become those of the swapped ones.
 
     The share is of the squared distance summed over prompts, so that prompts with little effect have little weight. NaN
     if no swap has an effect, or without prompts.

@@ -1,4 +1,4 @@
-"""What a measurement gets and what it declares."""
+"""The input of measurements, and the decorator that declares one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,11 +91,11 @@ class Measurement:
     values: dict[str, str]
     """Column -> description; the first column is the one in the figure."""
     reference: float | None
-    """What the first column is when there is no effect, if that is a single number."""
+    """Value of the first column when there is no effect, if that is a single number."""
     along_training: bool
-    """Whether it is taken at every snapshot too, and not only before and after training."""
+    """True: it is taken at every snapshot too; false: only before and after training."""
     counts_answers: bool
-    """Whether it counts correct answers, so that it does not apply to tasks scored in bits."""
+    """True: it counts correct answers, and does not apply to tasks scored in bits."""
 
     @property
     def name(self) -> str:

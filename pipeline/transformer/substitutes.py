@@ -1,9 +1,9 @@
 """Substitutes for missing residual connections: each carries one part of what the connection would carry.
 
-A sublayer returns f(norm(x)) + r. With a residual connection, r = x. A substitute computes r from the states of donor
-examples, without gradient, so that nothing is learned there. Donors do not depend on how predictions are batched: in
-training, the donor of an example is the next one of its batch; in evaluation, the donors of all examples are a fixed
-set of training examples (the first of them where a single donor is used).
+A sublayer returns f(norm(x)) + r. With a residual connection, r = x. A substitute computes r from `x` itself, from
+random numbers, or from the states of donors: other examples, whose states pass no gradient. In training, the donor of
+an example is the next example of its batch. In evaluation, fixed training examples are the donors of all examples, so
+that a prediction does not depend on its batch.
 """
 
 import math
@@ -24,7 +24,7 @@ SubstituteStates = Float[Tensor, "#samples _ width"]
 
 
 class SubstituteContext(NamedTuple):
-    """What a substitute may depend on beside the state that it replaces."""
+    """Inputs of a substitute beside the states that the residual connection would carry."""
 
     donors: Float[Tensor, "donors length width"]
     """Detached states of all donors where they enter the sublayer."""

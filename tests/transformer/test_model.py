@@ -1,4 +1,4 @@
-"""What holds for every transformer: no token affects earlier predictions, and each switch does what its name says."""
+"""Laws of every transformer: no token affects earlier predictions, and each switch does what its name says."""
 
 from collections.abc import Iterable
 from typing import Any

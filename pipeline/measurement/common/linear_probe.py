@@ -20,7 +20,7 @@ TIE = 1e-9
 
 
 class RegressionScores(NamedTuple):
-    """How well numbers are predicted for the held-out examples."""
+    """Errors of the predicted numbers on the held-out examples."""
 
     error: Float64[Tensor, "probes labels"]
     """Mean absolute error, in the labels' unit."""

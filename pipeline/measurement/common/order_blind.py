@@ -7,12 +7,13 @@ from pipeline.params.model import PositionSubstitute
 
 
 def is_order_blind(model: Model) -> bool:
-    """Whether the architecture alone rules out that the order of earlier tokens affects a prediction.
+    """Return True if the architecture alone rules out that the order of earlier tokens affects a prediction.
 
     Without positional encoding, full attention treats the tokens of a prefix as a set. With causal attention and one
-    layer, the prediction is a function of the last token and the set of earlier tokens; in the second layer, states
-    already depend on how many tokens come before each. With full attention, position still enters through a substitute
-    that differs between positions, if a later layer attends to it. With width 1, a layer norm maps every state to 0.
+    layer, the prediction is a function of the last token and the multiset of earlier tokens; in the second layer,
+    states already depend on how many tokens come before each. With full attention, position still enters through a
+    substitute that differs between positions, if a later layer attends to it. With width 1, a layer norm maps all
+    states to one value.
     """
     last = model.layers - 1
     encodes_position = model.residual_substitute in get_args(PositionSubstitute)

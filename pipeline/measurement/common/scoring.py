@@ -95,7 +95,7 @@ def answer_logits(
 def correct_answers(
     logits: Float[Tensor, "examples reads vocabulary"], examples: Examples
 ) -> Bool[Tensor, " examples"]:
-    """Whether the whole answer to each example is correct."""
+    """Return True for each example whose whole answer is correct."""
     return is_correct(logits.argmax(-1), examples.targets).all(-1)
 
 
