@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 TaskName = Annotated[str, typer.Argument(help="Name of a task in params.yaml.")]
 AblationName = Annotated[str, typer.Argument(help="Name of an ablation in params.yaml.")]
-Engine = Annotated[EngineName, typer.Option(help="Where the jobs run.")]
+Engine = Annotated[EngineName, typer.Option(help="Where jobs run: on this machine, on Ray or on SLURM.")]
 JobsPerGpu = Annotated[int, typer.Option(min=1, help="Number of jobs that share one GPU.")]
 
 
@@ -109,7 +109,7 @@ def search(
     ] = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
-    worker: Annotated[bool, typer.Option("--worker", help="Run as one more worker of a search already begun.")] = False,
+    worker: Annotated[bool, typer.Option("--worker", help="Join a running search as one more worker.")] = False,
     promote: Annotated[
         int, typer.Option(min=0, help="Run no trial; add the best N configurations to params.yaml as ablations.")
     ] = 0,
@@ -261,7 +261,7 @@ def study(
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help="smoke (two minutes), own (a text's order) or published (for a GPU).")],
+    name: Annotated[str, typer.Argument(help="smoke (a short test), own (order in a text) or published (for a GPU).")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite params.yaml even if it was edited.")] = False,
 ) -> None:
     """Replace params.yaml by a ready-made experiment."""
