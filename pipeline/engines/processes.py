@@ -11,7 +11,6 @@ import runpy
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
@@ -66,8 +65,7 @@ def run(
                     on_end(index, code)
     except BaseException:
         for process in running:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid or 0, signal.SIGINT)
+            _send_signal(process, signal.SIGINT)
         for process in running:
             process.join()
         raise
@@ -106,16 +104,25 @@ def start(command: Command, worker_environment: Mapping[str, str]) -> ForkServer
 
 
 def exit_code(process: ForkServerProcess) -> int:
-    """Exit code of a process that has ended.
+    """Return the exit code of a process that has ended.
 
     Raises:
         RunError: the fork server was killed.
     """
-    if process.exitcode == SERVER_GONE:
-        with suppress(ProcessLookupError):  # the command itself ended with this exit code
-            os.kill(process.pid or 0, 0)
-            raise _server_killed()
-    return process.exitcode or 0
+    assert process.exitcode is not None
+    if process.exitcode == SERVER_GONE and _send_signal(process, 0):  # the process is still running
+        raise _server_killed()
+    return process.exitcode
+
+
+def _send_signal(process: ForkServerProcess, number: int) -> bool:
+    """Send a signal (0: none) to the process, and return whether it was running."""
+    assert process.pid is not None
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _server_killed() -> RunError:

@@ -79,6 +79,7 @@ def cluster(folder: Path) -> Iterator[Path]:
             daemons.enter_context(daemon(program, folder))
         wait_until_idle(path)
         yield path
+        wait_until_idle(path)  # otherwise the processes of the last jobs wait for the controller for ever
 
 
 def free_ports(count: int) -> list[int]:
