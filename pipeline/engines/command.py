@@ -86,7 +86,7 @@ class Engine(Protocol):
 
         Args:
             workers: how many commands run at once. None: as many as there is room for.
-            gpus: GPUs for each command; 0.5 lets two share one. None: 1. Without effect where there is no GPU.
+            gpus: GPUs for each command; with 0.5, two commands share one. None: 1. Ignored if there is no GPU.
             on_end: called in the calling thread as soon as a command has ended, while others still run.
         """
 
@@ -98,7 +98,7 @@ def open_log(path: Path) -> BinaryIO:
 
 
 def end_with_parent() -> bool:
-    """In a process of an engine: send itself Ctrl-C as soon as the engine is gone. Return whether this is one."""
+    """Interrupt this process as soon as the engine that started it has ended. Return whether an engine started it."""
     if os.environ.pop(PARENT, None) is None:  # removed, because processes that this one starts have another parent
         return False
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a shell ignore the signal,

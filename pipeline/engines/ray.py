@@ -11,9 +11,9 @@ from pipeline.engines.command import Command, OnEnd
 from pipeline.errors import RunError, UserError
 
 RETRIES = 3
-"""How often a command is run again whose node was lost."""
+"""Number of further attempts after a command's node was lost."""
 CANCEL_SECONDS = 60
-"""How long to wait for interrupted commands."""
+"""Longest wait for interrupted commands."""
 
 
 def run(

@@ -1,9 +1,10 @@
 """Engine: jobs on a SLURM cluster, as one array.
 
-Users request what jobs need beside a GPU each as they do for `sbatch`: SBATCH_PARTITION, SBATCH_ACCOUNT,
-SBATCH_TIMELIMIT and so on take precedence. Unlike those of the other engines, jobs go on if this process is killed with
--9. Lost jobs are found by `squeue`: submitit, which submits and runs the jobs, asks `sacct`, and without an accounting
-database it waits for lost jobs for ever.
+Variables of `sbatch` (SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT, ...) take precedence over what is requested
+here. Unlike commands of the other engines, jobs survive if this process is killed with -9.
+
+submitit submits the jobs and runs them on their nodes. It detects lost jobs by `sacct`, which needs an accounting
+database: without one, `submitit.helpers.as_completed` waits for ever. So lost jobs are detected by `squeue` here.
 """
 
 import os
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 FOLDER = Path(".slurm")
 """For submissions, results and logs."""
 RETRIES = 3
-"""How often a job is submitted again if it was lost with its node or preempted."""
+"""Number of further attempts after a job was lost with its node, preempted or out of time."""
 QUEUE_SECONDS = 30.0
-"""Seconds between two calls of `squeue`. A job without a result that is missing in two of them in a row is lost."""
+"""Seconds between two calls of `squeue`. A job is lost if it has no result and two calls in a row do not list it."""
 POLL_SECONDS = 1.0
 """Seconds between two looks at results and logs."""
 CANCEL_SECONDS = 60
-"""How long to wait for cancelled jobs. SLURM kills a job that has not ended after its own `KillWait`."""
+"""Longest wait for cancelled jobs. SLURM kills those that have not ended after its `KillWait`."""
 GPU_VARIABLES = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES")
 """If users set one of these, the engine requests no GPUs."""
 

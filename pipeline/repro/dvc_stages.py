@@ -73,9 +73,9 @@ def _stale(repo: Repo, chain: Sequence[PipelineStage]) -> list[PipelineStage]:
 
 
 def _restore(repo: Repo, stage: PipelineStage) -> bool:
-    """Restore the stage's outputs from the run cache: those that dvc.lock names, else those made here of these inputs.
+    """Restore the stage's outputs from the run cache, and return whether it had any.
 
-    Returns whether there were any.
+    The outputs that dvc.lock lists are preferred to others of the same inputs.
     """
     for _ in range(2):
         with suppress(RunCacheNotFoundError):
@@ -129,7 +129,7 @@ def write_lock_file(target: str) -> None:
 
 
 def _inputs(stages: Sequence[PipelineStage]) -> Inputs:
-    """Commands and dependencies of the stages, except what they make themselves."""
+    """Return the commands and dependencies of the stages, without files that the stages write themselves."""
     outputs = {out.def_path for stage in stages for out in stage.outs}
     inputs: Inputs = {f"the command of {stage.addressing}": stage.cmd for stage in stages}
     for dependency in (dependency for stage in stages for dependency in stage.deps):
@@ -145,5 +145,5 @@ def _inputs(stages: Sequence[PipelineStage]) -> Inputs:
 
 
 def _stages(repo: Repo) -> dict[str, PipelineStage]:
-    """All stages by name. To be called once for each repository: reading dvc.lock takes a second."""
+    """Return all stages by name. Call this once for each open repository, because reading dvc.lock takes a second."""
     return {stage.addressing: stage for stage in repo.index.stages}

@@ -110,7 +110,7 @@ def measured_speed(engine: str, jobs: int | None) -> float | None:
 
 
 def store_speed(engine: str, jobs: int | None, cost: float, seconds: float) -> None:
-    """Store cost per second for the next `repro`, unless this one was short."""
+    """Store the cost per second, which the next `repro` reads, unless this one was short."""
     if cost and seconds >= SHORTEST_SECONDS:
         files.write_json(SPEED_FILE, _speeds() | {_speed_key(engine, jobs): cost / seconds})
 
