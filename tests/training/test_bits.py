@@ -1,5 +1,6 @@
 """Tasks scored in bits per token: when runs converge, and which weights are kept."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -88,6 +89,7 @@ def test_the_best_weights_survive_a_kill(
     data: Dataset, trained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "TIME_SHARE", float("inf"))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     kill(data, tmp_path, 48, overfitting())
     torch.manual_seed(7)
     assert_same(train(data, tmp_path, ablation=overfitting()), trained)

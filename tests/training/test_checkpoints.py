@@ -1,5 +1,8 @@
 """A training that was killed resumes, and ends as if it had not been killed: bit for bit."""
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +65,21 @@ def undisturbed(data: Dataset) -> Artifact:
     return fit(ABLATION, data)
 
 
-@pytest.fixture(autouse=True)
-def _checkpoint_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "TIME_SHARE", float("inf"))
+@pytest.fixture(autouse=True, scope="module")
+def _checkpoint_after_every_step() -> Iterator[None]:
+    """Without waiting for the disk, because no test cuts its power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "TIME_SHARE", float("inf"))
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def killed(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a training that was killed at step 30."""
+    folder = tmp_path_factory.mktemp("killed")
+    kill(data, folder, 30)
+    return folder
 
 
 def train(data: Dataset, folder: Path, *callbacks: Callback, ablation: Ablation = ABLATION) -> Artifact:
@@ -121,9 +136,9 @@ def test_a_result_that_could_not_be_written_is_not_lost(data: Dataset, undisturb
 
 @pytest.mark.parametrize(("altered", "resumes_at"), [(0, 29), (1, 28), (2, 0)])
 def test_altered_checkpoints_are_ignored(
-    data: Dataset, undisturbed: Artifact, tmp_path: Path, altered: int, resumes_at: int
+    data: Dataset, undisturbed: Artifact, killed: Path, tmp_path: Path, altered: int, resumes_at: int
 ) -> None:
-    kill(data, tmp_path, 30)
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     kept = sorted(tmp_path.glob("*/*.ckpt"))
     assert len(kept) == checkpoints.KEPT
     for path in kept[len(kept) - altered :]:
@@ -135,9 +150,9 @@ def test_altered_checkpoints_are_ignored(
     assert first.step == resumes_at
 
 
-def test_a_checkpoint_without_its_digest_is_ignored(data: Dataset, tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_digest_is_ignored(data: Dataset, killed: Path, tmp_path: Path) -> None:
     """The digest is written last."""
-    kill(data, tmp_path, 30)
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     with Checkpoints(tmp_path, ABLATION, data.digests) as kept:
         assert kept.newest == kept.path(29)
         kept.path(29).with_suffix(".sha256").unlink()
