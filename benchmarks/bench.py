@@ -147,14 +147,14 @@ def step(rounds: int = 15) -> None:
 
 
 @app.command()
-def gpu(members: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, steps: int = 10) -> None:
+def gpu(runs: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, steps: int = 10) -> None:
     """Time a training step on a GPU, of the default experiment and of the preset `published`."""
     card = torch.cuda.get_device_name()
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     rate = 2 * 8192**3 / seconds_on_gpu(lambda: a @ a, steps, rounds)
     print_row(f"{card}: bfloat16 product of 8192 x 8192", f"{rate / 1e12:.0f} TFLOP/s", "gpu")
     for name, experiment, run_counts in (
-        ("default", PROJECT / "params.yaml", members),
+        ("default", PROJECT / "params.yaml", runs),
         ("published", PROJECT / "pipeline" / "presets" / "published.yaml", published),
     ):
         data = generate_dataset(first_ablation(1, experiment))
@@ -162,8 +162,8 @@ def gpu(members: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, s
             loop = plain_step(first_ablation(1, experiment, precision=precision), data, "cuda")
             loop_time = seconds_on_gpu(loop, steps, rounds)
             print_row(f"{name}, {precision}: a plain loop", f"{1e3 * loop_time:.2f} ms", "gpu")
-            for compiled, runs in itertools.product((False, True), map(int, run_counts.split(","))):
-                ablation = first_ablation(runs, experiment, precision=precision, compiled=compiled)
+            for compiled, count in itertools.product((False, True), map(int, run_counts.split(","))):
+                ablation = first_ablation(count, experiment, precision=precision, compiled=compiled)
                 torch.compiler.reset()
                 torch.cuda.reset_peak_memory_stats()
                 function = population_step(ablation, data, "cuda")
@@ -171,9 +171,9 @@ def gpu(members: str = "8,64,512", published: str = "1,8,16", rounds: int = 7, s
                 step_time = seconds_on_gpu(function, steps, rounds)
                 label = "compiled" if compiled else "not compiled"
                 print_row(
-                    f"{name}, {precision}, {runs} runs, {label}",
-                    f"{1e3 * step_time:.1f} ms, {1e3 * step_time / runs:.3f} per run, "
-                    f"{loop_time * runs / step_time:.1f} times as fast as the loop; "
+                    f"{name}, {precision}, {count} runs, {label}",
+                    f"{1e3 * step_time:.1f} ms, {1e3 * step_time / count:.3f} per run, "
+                    f"{loop_time * count / step_time:.1f} times as fast as the loop; "
                     f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB; the first steps {first:.0f} s",
                     "gpu",
                 )
