@@ -29,16 +29,16 @@ def docstrings(tree: ast.Module) -> Iterator[str]:
                 yield " ".join(text.strip().split("\n\n")[0].split())
 
 
-def names(tree: ast.Module) -> Iterator[str]:
-    """Every function, class, field, constant and parameter that a file defines, without special names."""
+def names(tree: ast.Module, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every function, class, field, constant and parameter that a file defines, with the line that defines it."""
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
-                yield name
+                yield name, lines[node.lineno - 1].strip()
         for statement in node.body if isinstance(node, ast.Module | ast.ClassDef) else []:
             match statement:
                 case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
-                    yield name
+                    yield name, lines[statement.lineno - 1].strip()
 
 
 def uses(name: str, tree: ast.Module, lines: Sequence[str]) -> Iterator[str]:
@@ -70,16 +70,17 @@ def main() -> None:
     sources = [path.read_text() for path in sorted((PROJECT / "pipeline").rglob("*.py"))]
     trees = [(ast.parse(source), source.splitlines()) for source in sources]
     all_docstrings = sorted({text for tree, _ in trees for text in docstrings(tree)})
-    all_names = {name for tree, _ in trees for name in names(tree)} - {"self", "cls"}
-    all_names = sorted(name for name in all_names if not name.startswith("__") and name.strip("_"))
+    definitions = {name: line for tree, source in trees for name, line in names(tree, source)}
+    special = {"self", "cls", "_"}
+    ordinary_names = sorted(name for name in definitions if name not in special and not name.startswith("__"))
 
     print(f"# What does each of these do? (seed {seed})\n\n## Docstrings (drawn from {len(all_docstrings):,})\n")
     for number, text in enumerate(draw.sample(all_docstrings, DRAWN), 1):
         print(f"{number}. {text}")
-    print(f"\n## Names, each with a line of use (drawn from {len(all_names):,})\n")
-    for number, name in enumerate(draw.sample(all_names, DRAWN), 1):
+    print(f"\n## Names, each with a line of use (drawn from {len(ordinary_names):,})\n")
+    for number, name in enumerate(draw.sample(ordinary_names, DRAWN), 1):
         lines = sorted({line for tree, source in trees for line in uses(name, tree, source)})
-        print(f"{number}. `{name}`: `{draw.choice(lines) if lines else 'not used by name'}`")
+        print(f"{number}. `{name}`: `{draw.choice(lines or [definitions[name]])}`")
     print("\n## Help texts\n")
     for number, (command, text) in enumerate(help_texts(), 1):
         print(f"{number}. `{command} --help`\n\n```\n{text}\n```\n")
