@@ -120,6 +120,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def digest_values(values: object) -> str:
+    """SHA-256 of plain values (numbers, texts, lists, dictionaries), written as JSON with sorted keys."""
+    return digest(json.dumps(values, sort_keys=True).encode())
+
+
 def read_verified(path: Path, expected: str, *, made_by: str) -> bytes:
     """Read a file and compare it with its recorded digest: torch and safetensors would load a flipped bit silently.
 

@@ -4,7 +4,6 @@ Only `layers` is named here, because it decides how many layers have something t
 alike.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
@@ -83,7 +82,7 @@ def study_name(params: Params) -> str:
     without_influence = {"task", "trials", "confirm", "storage", "seed", "enumerate_up_to", "heartbeat"}
     search = params.search.model_dump(mode="json", exclude=without_influence)
     example = ablation(params, extreme_choices(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
-    return f"search-{files.digest(json.dumps([search, example], sort_keys=True).encode())[:10]}"
+    return f"search-{files.digest_values([search, example])[:10]}"
 
 
 def _searched_fields(params: Params) -> dict[str, list[Any]]:

@@ -4,7 +4,6 @@
 Both find the runs by `result_digest`, which is known before training and afterwards.
 """
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -40,7 +39,7 @@ def result_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
         for section in (ablation.task, ablation.model, ablation.training)
     ]
     content = [ablation.name, ablation.dataset, sections, dict(digests)]
-    return files.digest(json.dumps(content, sort_keys=True).encode())
+    return files.digest_values(content)
 
 
 class LiveRuns(BestEffortWriter):

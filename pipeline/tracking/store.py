@@ -152,7 +152,7 @@ class MlflowStore:
 
     def log_dataset(self, run: str, name: str, rows: int, digests: Mapping[str, str]) -> None:
         """Log that the run was trained on `rows` examples of `data/<name>`, whose files have these digests."""
-        digest = files.digest(json.dumps(dict(digests), sort_keys=True).encode())
+        digest = files.digest_values(dict(digests))
         dataset = entities.Dataset(
             name=name,
             digest=digest[:12],  # MLflow takes 36 characters, its pages show a dozen

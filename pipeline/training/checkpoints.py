@@ -9,7 +9,6 @@ step and its evaluation, which is then lost on resuming, and it stops training w
 """
 
 import io
-import json
 import math
 import shutil
 import sys
@@ -40,7 +39,7 @@ def training_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> s
     """Digest of all that decides the result of a training: ablation, dataset, code and version of torch."""
     code = [files.digest(path.read_bytes()) for pattern in TRAINING_CODE for path in sorted(CODE.glob(pattern))]
     inputs = [ablation.model_dump(mode="json"), dict(dataset_digests), code, torch.__version__]
-    return files.digest(json.dumps(inputs, sort_keys=True).encode())[:16]
+    return files.digest_values(inputs)[:16]
 
 
 class Checkpoints(Callback):
