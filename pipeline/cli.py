@@ -219,7 +219,7 @@ def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000
 
 @app.command()
 def check(
-    ablation: Annotated[str, typer.Argument(help="Ablation to print; default: the whole experiment.")] = "",
+    ablation: Annotated[str, typer.Argument(help="Print all settings of this ablation.")] = "",
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Print every setting as YAML, defaults included.")
     ] = False,

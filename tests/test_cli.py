@@ -45,12 +45,6 @@ def test_help_answers_at_once_because_it_imports_nothing_heavy() -> None:
     assert not {"torch", "pandas", "mlflow", "pydantic", "optuna", "dvc"} & set(imported)
 
 
-def test_a_search_opens_its_storage_before_it_imports_what_is_slow() -> None:
-    script = "import json, sys, pipeline.stages.search; print(json.dumps(list(sys.modules)))"
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True)
-    assert not {"pytorch_lightning", "mlflow", "matplotlib", "sklearn"} & set(json.loads(process.stdout))
-
-
 def test_a_mistake_ends_the_process_with_code_2(folder: Path) -> None:
     process = subprocess.run(
         [sys.executable, "-m", "pipeline", "train", "nonsense"],
