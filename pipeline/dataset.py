@@ -25,7 +25,7 @@ DONOR_EXAMPLES = 64
 
 
 def is_correct(predicted: Int[Tensor, "*shape"], targets: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-    """Whether each predicted token equals its target; true where the target is `IGNORED`."""
+    """Return True for each predicted token that equals its target, and where the target is `IGNORED`."""
     return (predicted == targets) | (targets == IGNORED)
 
 
@@ -38,9 +38,9 @@ class Examples:
     """
 
     tokens: Int[Tensor, "*examples length"]
-    """What a model reads: all tokens but the last one, from which nothing is predicted."""
+    """The model's input: all tokens but the last one, from which nothing is predicted."""
     positions: Int[Tensor, "*examples reads"]
-    """Where predictions are read. A shorter answer repeats its last position, with the target `IGNORED`."""
+    """Positions at which predictions are read. A shorter answer repeats its last one, with the target `IGNORED`."""
     targets: Int[Tensor, "*examples reads"]
     """The token after each position."""
 

@@ -148,7 +148,7 @@ class VerifiedFolder:
     made_by: str
     """The command that makes the folder."""
     subject: str
-    """What the files belong to, such as the name of an ablation."""
+    """The name of the ablation or task, or the digest, that the files belong to."""
     digests: Mapping[str, str]
     """Path of each file, relative to the folder -> SHA-256."""
     digest: str

@@ -31,7 +31,7 @@ class Switch:
     default: Any = None
     """The value that is not mentioned. None: the value that most ablations of the experiment have."""
     always_shown: bool = False
-    """Whether every ablation's value is mentioned."""
+    """True if the value of every ablation is mentioned, also a common one."""
 
     def value_of(self, ablation: Ablation) -> Any:
         """The ablation's value of the field."""
@@ -194,8 +194,7 @@ def ablations_like(ablations: Iterable[Ablation], ablation: Ablation, **changes:
 
 
 def _other_settings(ablation: Ablation) -> tuple[Any, ...]:
-    """What else determines a run: all of the model and the training but switches, seeds, and how long it is
-    observed."""
+    """All settings of model and training except switches, seeds, steps, evaluations and snapshots."""
     observed = {"seeds", "steps", "evaluate_every", "snapshots"}
     switches = {switch.field for switch in SWITCHES}
     return ablation.model.model_dump(exclude=switches), ablation.training.model_dump(exclude=observed | switches)
@@ -206,12 +205,12 @@ INTACT: dict[str, Any] = {"residual_free": Sublayers(), "residual_substitute": "
 
 
 def is_intact(ablation: Ablation) -> bool:
-    """Whether the ablation has all residual connections."""
+    """Return True if the ablation has all residual connections."""
     return ablation.model.residual_free == Sublayers()
 
 
 def lacks_residuals(ablation: Ablation) -> bool:
-    """Whether residual connections are missing and nothing substitutes them."""
+    """Return True if residual connections are missing and nothing substitutes them."""
     return not is_intact(ablation) and ablation.model.residual_substitute == "none"
 
 

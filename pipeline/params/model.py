@@ -60,7 +60,7 @@ class Model(Config):
 
     @property
     def uses_donors(self) -> bool:
-        """Whether a substitute is computed from the states of other examples."""
+        """True if a substitute is computed from the states of other examples."""
         return bool(self.residual_free.layers) and self.residual_substitute in get_args(DonorSubstitute)
 
     @model_validator(mode="after")

@@ -15,13 +15,13 @@ from pipeline.params.training import Training
 
 @dataclass(frozen=True)
 class Score(ABC):
-    """How good a model's predictions on one split are, as one number per model."""
+    """A measure of a model's predictions on one split, as one number."""
 
     name: ClassVar[str]
     """In the names of columns."""
     words: ClassVar[str]
     share_words: ClassVar[str]
-    """What `share` computes, in words."""
+    """The result of `share`, in words."""
     higher_is_better: ClassVar[bool]
 
     def column(self, split: str) -> str:
@@ -34,7 +34,10 @@ class Score(ABC):
 
     @abstractmethod
     def reached(self, scores: ArrayLike, threshold: float | None, examples: int) -> Bool[np.ndarray, "*shape"]:
-        """Whether each of `scores`, computed on `examples` examples, is as good as `threshold`; NaN never is."""
+        """Return True for each of `scores`, computed on `examples` examples, that is as good as `threshold`.
+
+        NaN never is, and no score is as good as None.
+        """
 
     @abstractmethod
     def share(self, scores: ArrayLike) -> Float[np.ndarray, "*shape"]:
@@ -61,7 +64,7 @@ class ExactMatch(Score):
         return np.rint(np.nan_to_num(np.asarray(scores, float)) * examples).astype(int)
 
     def reached(self, scores: ArrayLike, threshold: float | None, examples: int) -> Bool[np.ndarray, "*shape"]:
-        """As `Score.reached`, decided on numbers of right answers, so that rounding a score changes nothing."""
+        """Compare numbers of right answers, as `Score.reached` says, so that rounding a score changes nothing."""
         counts = self.right_count(scores, examples)
         return np.full(counts.shape, False) if threshold is None else counts >= self.required_count(threshold, examples)
 

@@ -30,7 +30,7 @@ class Task(Config, ABC):
 
     score: ClassVar[Score] = EXACT_MATCH
     answer_unit: ClassVar[str] = "place"
-    """What one character of an answer is called: `digit` gives the columns `digit_1`, `digit_2`, ... of the scores."""
+    """The noun for one character of an answer: `digit` gives the columns `digit_1`, `digit_2`, ... of the scores."""
     name: str
     train_size: PositiveInt
     validation_size: PositiveInt
@@ -40,7 +40,7 @@ class Task(Config, ABC):
     @property
     @abstractmethod
     def words(self) -> str:
-        """What is learned, in a few words of Markdown."""
+        """The task in a few words of Markdown."""
 
     @property
     @abstractmethod
@@ -80,7 +80,7 @@ class Task(Config, ABC):
 
     @property
     def order_matters(self) -> bool:
-        """Whether an answer depends on the order of the prompt's tokens; it does not in an order-free control."""
+        """True if answers depend on the order of the prompt's tokens; False for an order-free control."""
         return True
 
     @property

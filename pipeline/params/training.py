@@ -51,14 +51,14 @@ class Training(Config):
     batch_size: PositiveInt
     evaluate_every: PositiveInt
     snapshots: Annotated[int, Field(ge=0, le=100)] = 0
-    """How many times the weights are saved along training, at logarithmically spaced steps, for `analyze`."""
+    """Number of times that the weights are saved along training, at logarithmically spaced steps, for `analyze`."""
     converged_at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
     """Validation exact match at or above which an evaluation counts towards convergence."""
     converged_at_bits: PositiveFloat | None = None
     """For tasks scored in bits per token: the bits at or below which an evaluation counts. None: no run converges, and
     every run uses its whole budget."""
     converged_for: PositiveInt = 2
-    """How many evaluations in a row must count. One alone may be lucky."""
+    """Number of evaluations in a row that must count. One alone may be lucky."""
     stop_when_converged: bool = True
     loss_on: Literal["answer", "all"] = "answer"
     """`all`: every token after the first."""
@@ -66,7 +66,7 @@ class Training(Config):
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     deterministic: bool = True
     compiled: bool = False
-    """Whether to use `torch.compile`, with CUDA graphs on a GPU. Compiling takes up to a minute, and again whenever a
+    """True to use `torch.compile`, with CUDA graphs on a GPU. Compiling takes up to a minute, and again whenever a
     run stops, so it pays in long trainings only."""
     threads: PositiveInt = 1
     """Processor threads of one ablation. Results depend on it in their last digits. Several ablations at a time

@@ -1,1 +1,1 @@
-"""What is learned: one class per task, with its options and the generator of its examples."""
+"""The tasks: one class each, with its options and the generator of its examples."""

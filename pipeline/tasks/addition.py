@@ -72,7 +72,7 @@ class Addition(Task):
     name: Literal["addition"]
     digits: Annotated[int, Field(ge=1, le=9)]
     reverse: bool = True
-    """Whether the least significant digit of the sum comes first."""
+    """True if the least significant digit of the sum comes first."""
     zero_pad: bool = True
     delimiters: bool = False
     sampling: Literal["uniform", "balanced"] = "uniform"
@@ -125,7 +125,7 @@ class Addition(Task):
         )
 
     def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
-        """As `Task.enumerated`, for up to three digits. Balanced sampling is uniform within a stratum."""
+        """Enumerate all pairs of up to three digits. Balanced sampling is uniform within a stratum."""
         if self.digits > MOST_DIGITS_ENUMERATED:
             return None
         a, b = self._all_pairs()
@@ -136,8 +136,12 @@ class Addition(Task):
         return self.table(a, b), (drawn / stratum.value_counts()).reindex(stratum).to_numpy(float)
 
     def splits(self) -> dict[str, pd.DataFrame]:
-        """As `Task.splits`; no two splits share a pair of numbers, in either order: a pair belongs to the split that
-        first receives it."""
+        """Draw the examples. No two splits share a pair of numbers, in either order: a pair belongs to the split that
+        first receives it.
+
+        Raises:
+            UserError: the sizes ask for more pairs than exist.
+        """
         generator = np.random.default_rng(self.seed)
         room = {split: self._quotas(getattr(self, f"{split}_size")) for split in DEALING}
         chosen: dict[str, list[np.ndarray]] = {split: [] for split in DEALING}

@@ -113,7 +113,7 @@ class Index(Words):
         return pd.DataFrame({"prompt": self.as_text(digits) + letters + "=", "answer": answers, "place": position + 1})
 
     def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
-        """As `Task.enumerated`. Where all examples are too many, the rotations of each multiset of digits stand for all
+        """Enumerate all examples. Where they are too many, the rotations of each multiset of digits stand for all
         its orders: at every position they have each digit equally often."""
         length, orders = self.digits, factorial(self.digits)
         if self.existing <= MOST_ENUMERATED or comb(length + 9, 9) * length**2 > MOST_ENUMERATED:

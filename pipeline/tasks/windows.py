@@ -42,7 +42,7 @@ class Windows(Task):
     """The file that holds the sequence. None: one that comes with a library."""
     window: Annotated[int, Field(ge=2, le=1024)]
     shuffled: bool = False
-    """Whether the tokens of each window, except the last, are in a random order."""
+    """True if the tokens of each window, except the last, are in a random order."""
 
     @property
     def order_matters(self) -> bool:
@@ -66,7 +66,7 @@ class Windows(Task):
 
     @property
     def order_words(self) -> str:
-        """How the tokens are shuffled, in words; empty if they are not."""
+        """The order of the tokens in words; an empty text if they are not shuffled."""
         return ", which but for the last stand in a random order" if self.shuffled else ""
 
     @property
@@ -172,7 +172,7 @@ class Series(Windows):
     """None: the only column of numbers."""
     bins: Annotated[int, Field(ge=2, le=26)] = 16
     differences: bool = True
-    """Whether the differences of successive values are used instead of the values."""
+    """True if differences of successive values are used instead of the values."""
 
     @model_validator(mode="after")
     def _column_of_a_file(self) -> Self:

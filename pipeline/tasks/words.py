@@ -35,7 +35,7 @@ class Words(Task):
 
     @property
     def existing(self) -> int:
-        """How many different examples exist."""
+        """Number of different examples."""
         return len(self.alphabet) ** self.length
 
     @property
