@@ -13,7 +13,7 @@ from pipeline.measurement.registry import Measurement
 
 @cache
 def measurements() -> dict[str, Measurement]:
-    """Name -> measurement, sorted by name."""
+    """Return all measurements by name, in alphabetical order."""
     modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if not module.ispkg]
     names = sorted({*modules} - {"catalogue", "registry"})
     return {name: getattr(import_module(f"{__package__}.{name}"), name) for name in names}

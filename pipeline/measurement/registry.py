@@ -30,13 +30,13 @@ class MeasurementInput:
     """
 
     model: Transformer
-    """In evaluation mode, on the CPU, in float64: float32's rounding would depend on the processor and on the number of
-    threads, and show in the digits that are written."""
+    """The model to measure, in evaluation mode, on the CPU, in float64: float32's rounding depends on the processor and
+    on the number of threads, and would show in the digits that are written."""
     ablation: Ablation
     examples: Examples
     """The validation split."""
     random_tokens: Int[Tensor, "examples length"]
-    """Independent, uniformly drawn tokens: only the model can make one position differ from another."""
+    """Tokens drawn independently and uniformly, so that positions differ only because of the model."""
 
     @property
     def task_tokens(self) -> Int[Tensor, "examples length"]:

@@ -56,7 +56,7 @@ def prediction_changes(model: Transformer, permuted: PermutedPrompts) -> dict[st
 
 @torch.no_grad()
 def smallest_visible_change(model: Transformer, permuted: PermutedPrompts) -> float:
-    """Change of a logit up to which a model that depends on order may seem not to.
+    """Largest change of a logit that does not prove a model's dependence on order.
 
     It is a tiny share of the differences between prompts, because many layers without residual connection leave little
     of any difference; and minus infinity if no permutation changes a prompt.
@@ -70,7 +70,7 @@ def smallest_visible_change(model: Transformer, permuted: PermutedPrompts) -> fl
 def check_symmetry(
     order_blind: bool, max_logit_change: float, ablation: Ablation, *, smallest: float = TOLERANCE
 ) -> None:
-    """Compare the prediction from the architecture with the measured change.
+    """Raise an error if a model's dependence on order disagrees with its architecture.
 
     Args:
         smallest: `smallest_visible_change` of the model.

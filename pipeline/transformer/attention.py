@@ -23,7 +23,7 @@ class Samples(NamedTuple):
 
     tokens: Int[Tensor, "samples length"]
     visible: Bool[Tensor, "#samples length length"]
-    """True where a query (second axis) attends to a key (last axis)."""
+    """Attention mask: true where a query (second axis) attends to a key (last axis)."""
     read_at: Int[Tensor, "samples reads"]
 
 
@@ -40,14 +40,14 @@ def last_position(tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]
 
 
 def causal(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
-    """Each token attends to itself and to earlier tokens; one sample per example."""
+    """Return samples with causal attention: each token attends to itself and earlier tokens; one sample per example."""
     length = tokens.shape[-1]
     visible = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()
     return Samples(tokens, visible, positions)
 
 
 def full(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
-    """All tokens of a prefix attend to each other; one sample per prefix."""
+    """Return samples with full attention: all tokens of a prefix attend to each other; one sample per prefix."""
     (batch, length), reads = tokens.shape, positions.shape[-1]
     prefixes = tokens[:, None, :].expand(batch, reads, length).reshape(batch * reads, length)
     last = positions.reshape(batch * reads, 1)

@@ -20,7 +20,7 @@ from pipeline.transformer.dropout import uniform
 States = Float[Tensor, "_ _ width"]
 """States `[sample, position, unit]`."""
 SubstituteStates = Float[Tensor, "#samples _ width"]
-"""The same, with a single state where all samples, or all positions, have the same one."""
+"""States of a substitute: an axis of samples or positions has length 1 if they all have the same state."""
 
 
 class SubstituteContext(NamedTuple):
@@ -35,7 +35,7 @@ class SubstituteContext(NamedTuple):
     per_sample: bool
     """True: every sample has its own random numbers; false: all samples share them."""
     faded: Float[Tensor, ""]
-    """0 when training begins, 1 from the middle of training on."""
+    """Share of a fading connection that is gone: 0 when training begins, 1 from its middle on."""
 
 
 Substitute = Callable[[States, SubstituteContext], SubstituteStates]
@@ -100,7 +100,7 @@ SUBSTITUTES: dict[SubstituteName, Substitute | None] = {
 
 
 class ResidualSubstitute(nn.Module):
-    """The substitute at one sublayer.
+    """Module that computes the substitute for one sublayer's residual connection.
 
     In training, the population sets the buffers `key` and `faded`. In evaluation the key is fixed, all samples share
     their random numbers, and fading is complete.

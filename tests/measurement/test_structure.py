@@ -68,7 +68,7 @@ def test_adjacency_before_training_depends_on_the_initialisation(
     config = model(width=width, layers=layers, heads=width // 12)
     tokens = torch.randint(0, 13, (100, 12), generator=torch.Generator().manual_seed(0))
     scores = []
-    for seed in (1, 2, 3):
+    for seed in (1, 2):
         transformer = initial_model(config, vocabulary=13, length=12, seed=seed)
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -84,7 +84,7 @@ def _ridge(
     mean: Float64[Tensor, "probes columns"],
     samples: int,
 ) -> Float64[Tensor, "probes columns labels"]:
-    """Slopes for the columns as they are, penalised as if each had variance 1.
+    """Ridge regression slopes for unstandardised columns, penalised as if each had variance 1.
 
     So one ridge suits the small states before training and the large ones after it. `gram` and `moments` are of the
     centred columns.

@@ -23,7 +23,7 @@ class PermutedPrompts(NamedTuple):
 
     @property
     def tokens(self) -> Int[Tensor, "prompts permutations length"]:
-        """The permuted prompts."""
+        """Tokens of the permuted prompts."""
         return self.prompts[:, None, :].expand_as(self.orders).gather(-1, self.orders)
 
 
@@ -35,7 +35,7 @@ def same_length_examples(examples: Examples, count: int = PROMPTS) -> Examples:
 
 
 def same_length_prompts(examples: Examples, count: int = PROMPTS) -> Int[Tensor, "prompts length"]:
-    """The prompts of `same_length_examples`."""
+    """Prompts of the first `count` examples whose prompts have the most common length."""
     chosen = same_length_examples(examples, count)
     return chosen.tokens[:, : int(chosen.prompt_lengths[0])]
 

@@ -15,7 +15,7 @@ from pipeline.transformer.attention import Samples, select_positions
 from pipeline.transformer.model import Edit, Transformer, unedited
 
 NO_TOKEN = -1
-"""The decoded token where logits are not finite."""
+"""Placeholder for a decoded token if the logits are not finite."""
 BATCH = 1024
 """Examples predicted at a time: bounds the memory of the logits."""
 Predict = Callable[[Int[Tensor, "batch length"], Int[Tensor, "batch reads"]], Float[Tensor, "batch reads vocabulary"]]

@@ -13,7 +13,7 @@ DECIMALS = 10
 
 
 def tidy(axes: Sequence[str], **values: torch.Tensor | np.ndarray) -> pd.DataFrame:
-    """A row per index of the arrays: the columns `axes`, counted from 0, then each of `values`, all of one shape."""
+    """Return a table with a row per index of the arrays: the indices (columns `axes`), then the arrays `values`."""
     arrays = {name: np.asarray(value, dtype=float) for name, value in values.items()}
     shape = next(iter(arrays.values())).shape
     indices = np.indices(shape).reshape(len(axes), -1)
