@@ -1,73 +1,48 @@
-"""The report as a reader gets it: self-contained, the same bytes each time, red where the instrument is broken."""
+"""The report as a reader gets it: self-contained, the same bytes each time, refused if results are missing."""
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure as MatplotlibFigure
+from PIL import Image
 
 from pipeline import files
 from pipeline.errors import UserError
+from pipeline.params import Params
 from pipeline.reporting import page
 from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.style import png
 from pipeline.stages import report
-from tests.reporting.synthetic import CEILING, Grid, ablation, grid, params, runs, without_pictures, write
-
-FIGURES = {
-    "by_carries.png",
-    "by_digit.png",
-    "not_yet_converged.png",
-    "exact_match.png",
-    "masks.png",
-    "steps.png",
-    "learning_curves.png",
-    "symmetry.png",
-    "slices.png",
-}
+from tests.reporting.experiment import TRAINED, trained
 
 
-def written(made: Grid, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write(made, folder)
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(report, "ceiling", lambda task: CEILING)  # takes a second
-    report.run(params(made))
-    return folder / "reports"
+@pytest.fixture
+def copied(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The params of a copy of the tiny experiment, which the test may change; it is the current folder."""
+    for folder in ("models", "reports/evaluation", "reports/analysis"):
+        shutil.copytree(project / folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    return trained()
 
 
-def test_the_whole_report_twice_is_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    few = dict(list(grid().items())[:5])
-    made = [written(few, tmp_path / name, monkeypatch) for name in ("one", "two")]
-    assert capsys.readouterr().out.splitlines()[-1] == "The report: reports/index.html"
-    files = sorted(path.relative_to(made[0]) for path in made[0].rglob("*") if path.is_file())
-    for file in files:
-        assert (made[0] / file).read_bytes() == (made[1] / file).read_bytes(), file
-    assert {file.name for file in files if file.suffix == ".png"} >= FIGURES
-
-    html, summary = (made[0] / "index.html").read_text(), (made[0] / "summary.md").read_text()
-    assert_self_contained(html)
-    assert "BUG IN THE INSTRUMENT" not in html + summary
-    assert len(summary.splitlines()) < 150
-    for path in (made[0] / "summary.md", *(made[0] / "appendix").iterdir()):
-        for file in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-            assert file.startswith(("https://", "search/")) or (path.parent / file).exists(), file
-    assert len(pd.read_csv(made[0] / "runs.csv")) == 3 * len(few)
-    metrics = json.loads((made[0] / "metrics.json").read_text())
-    assert set(metrics["converged"]) == set(metrics["restricted_steps"]) == set(few)
-    assert metrics["converged"]["nope-causal"] == 3
-    symmetry = pd.read_csv(made[0] / "symmetry.csv")
-    assert list(symmetry) == [
-        *("ablation", "seed", "trained", "order_blind_predicted"),
-        *("max_logit_change", "total_variation", "changed_argmax_share"),
-    ]
+def test_the_same_results_give_the_same_bytes_and_other_folders_are_ignored(reports: Path, copied: Params) -> None:
+    (Path("models") / "deleted").mkdir()
+    report.run(copied)
+    names = [path.relative_to(reports) for path in reports.rglob("*") if path.is_file()]
+    assert {path.relative_to("reports") for path in Path("reports").rglob("*") if path.is_file()} == set(names)
+    for name in names:
+        assert (Path("reports") / name).read_bytes() == (reports / name).read_bytes(), name
 
 
-def assert_self_contained(html: str) -> None:
+def test_the_page_is_self_contained_and_its_links_exist(reports: Path) -> None:
+    html = (reports / "index.html").read_text()
+
     class Links(HTMLParser):
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
             assert tag not in ("script", "link", "iframe", "object")
@@ -79,52 +54,56 @@ def assert_self_contained(html: str) -> None:
     Links().feed(html)
     assert "url(" not in html
     assert "@import" not in html
+    assert 'role="alert"' not in html
+    for path in (reports / "summary.md", *(reports / "appendix").iterdir()):
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert link.startswith(("https://", "search/")) or (path.parent / link).exists(), link
 
 
-def test_a_run_above_the_ceiling_turns_the_report_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_pictures(monkeypatch)
-    made = {**ablation("nope-causal", [0.99]), **ablation("nope-full", [0.04, 0.5], attention="full")}
-    reports = written(made, tmp_path, monkeypatch)
-    html, summary = (reports / "index.html").read_text(), (reports / "summary.md").read_text()
-    assert '<div class="alarm" role="alert">' in html
-    assert re.search(r"\.alarm \{ background: #b00020", html)
-    assert "> ⚠️ **BUG IN THE INSTRUMENT.** `nope-full` is order-blind by construction, but 1 of its runs" in summary
-    assert summary.index("BUG IN") < summary.index("- Without positional encoding")
+def test_pictures_are_readable_and_not_blank(reports: Path) -> None:
+    pictures = list((reports / "figures").iterdir())
+    assert pictures
+    for path in pictures:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert 900 <= image.width <= 1600
+            assert 150 <= image.height <= 4000
+            assert np.asarray(image.convert("L")).std() > 2, path.name
 
 
-def test_ablations_no_longer_in_the_grid_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_pictures(monkeypatch)
-    write(ablation("stale", [0.1]), tmp_path)
-    reports = written(ablation("kept", [0.5]), tmp_path, monkeypatch)
-    assert "stale" not in (reports / "summary.md").read_text() + (reports / "runs.csv").read_text()
+def test_every_run_and_ablation_has_its_row(reports: Path) -> None:
+    """Also one whose name pandas would read as a missing value."""
+    for table in ("runs.csv", "symmetry.csv", "measurements/correlation.csv"):
+        assert set(pd.read_csv(reports / table, keep_default_na=False)["ablation"]) == set(TRAINED)
+    assert len(pd.read_csv(reports / "runs.csv")) == 2 * len(TRAINED)
+    metrics = json.loads((reports / "metrics.json").read_text())
+    assert set(metrics["converged"]) == set(metrics["restricted_steps"]) == set(TRAINED)
+    assert list(pd.read_csv(reports / "symmetry.csv")) == [
+        *("ablation", "seed", "trained", "order_blind_predicted"),
+        *("max_logit_change", "total_variation", "changed_argmax_share"),
+    ]
 
 
-def test_a_ablation_named_like_a_missing_value_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_pictures(monkeypatch)
-    reports = written(ablation("null", [0.5]), tmp_path, monkeypatch)
-    assert "`null`" in (reports / "summary.md").read_text()
-    for table in ("symmetry.csv", "measurements/correlation.csv"):
-        assert set(pd.read_csv(reports / table, keep_default_na=False)["ablation"]) == {"null"}
+def refusal(params: Params) -> str:
+    with pytest.raises(UserError) as error:
+        report.run(params)
+    return str(error.value)
 
 
-def test_what_is_missing_is_refused_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = ablation("a", [0.5, 0.6])
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"models/a/manifest.json: no such file; `python -m pipeline train a` makes it"):
-        report.run(params(made))
-    write(ablation("a", [0.5]), tmp_path)
-    with pytest.raises(UserError, match=r"has the seeds \[111\], but params.yaml has \[111, 222\]"):
-        report.run(params(made))
-    write(made, tmp_path)
-    evaluation = tmp_path / "reports" / "evaluation" / "a"
-    of = files.open_verified(evaluation, made_by="").subject
-    files.write_csv(evaluation / "evaluation.csv", runs(made).drop(columns="optimizer"))
-    with pytest.raises(UserError, match=r"evaluation.csv: altered or truncated .* `python -m pipeline evaluate a`"):
-        report.run(params(made))
-    files.write_manifest(evaluation, subject=of)
-    with pytest.raises(UserError, match="has no column 'optimizer'"):
-        report.run(params(made))
-    assert not (tmp_path / "reports" / "index.html").exists()
+def test_missing_or_altered_results_are_refused_with_the_command_that_makes_them(copied: Params) -> None:
+    more_seeds = copied.model_copy(update={"training": copied.training.model_copy(update={"seeds": (1, 2, 3)})})
+    other = refusal(more_seeds)
+    assert "[1, 2]" in other
+    assert "[1, 2, 3]" in other
+    evaluation = Path("reports/evaluation/null")
+    table = pd.read_csv(evaluation / "evaluation.csv", keep_default_na=False)
+    digest = files.open_verified(evaluation, made_by="").subject
+    files.write_csv(evaluation / "evaluation.csv", table.drop(columns="optimizer"))
+    assert "`python -m pipeline evaluate null`" in refusal(copied)
+    files.write_manifest(evaluation, subject=digest)
+    assert "'optimizer'" in refusal(copied)
+    shutil.rmtree("models/null")
+    assert "`python -m pipeline train null`" in refusal(copied)
 
 
 def test_words_cannot_become_markup() -> None:
@@ -133,13 +112,12 @@ def test_words_cannot_become_markup() -> None:
     )
 
 
-def square() -> Drawing:
-    return Drawing(figsize=(1, 1))
+def test_a_section_is_rendered_as_markdown_and_as_html() -> None:
+    def draw() -> MatplotlibFigure:
+        return MatplotlibFigure(figsize=(1, 1))
 
-
-def test_another_section_is_one_more_in_the_list() -> None:
-    figure = Figure("exact_match", "what it shows", "", square)
+    figure = Figure("exact_match", "description", "", draw)
     section = page.Section("Symmetry", ["Words."], tables=[Table(["Ablation", "n"], [["`a|b`", "3"]])])
-    whole = page.Page("Title", ["About."], ["Found."], figure, [section])
+    whole = page.Page("Title", ["Opening."], ["Answer."], figure, [section])
     assert "## Symmetry\n\nWords.\n\n| Ablation | n |\n| --- | ---: |\n| `a\\|b` | 3 |" in page.markdown(whole)
-    assert '<h2 id="symmetry">Symmetry</h2>' in page.html(whole, {"exact_match": png(square)})
+    assert '<h2 id="symmetry">Symmetry</h2>' in page.html(whole, {"exact_match": png(draw)})

@@ -1,0 +1,49 @@
+"""The tiny experiment is trained, measured and reported once, and shared read-only by all tests and workers."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from pipeline.params import Tracking
+from pipeline.stages import analyze, evaluate, generate, report, train
+from tests.reporting.experiment import trained
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """The folder of the tiny experiment after all its stages."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-experiment"
+    with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:
+        if folder.exists():
+            return folder
+        started = tmp_path_factory.mktemp("tiny")
+        patch.chdir(started)
+        store = Tracking(uri=f"sqlite:///{shutil.copy(empty_store, started)}")
+        params = trained().model_copy(update={"tracking": store})
+        generate.run(params, "addition")
+        for name in params.ablations:
+            for stage in (train, evaluate, analyze):
+                stage.run(params, name)
+        report.run(params)
+        patch.chdir(base)
+        started.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reports(project: Path) -> Path:
+    """The reports of the tiny experiment."""
+    return project / "reports"
+
+
+@pytest.fixture(scope="session")
+def measured(project: Path) -> dict[str, pd.DataFrame]:
+    """The measurements of the tiny experiment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        return report.read_results(trained())[2]
