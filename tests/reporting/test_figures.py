@@ -16,23 +16,11 @@ from matplotlib.text import Text
 from pipeline.params.model import AttentionName, PositionalName
 from pipeline.reporting import style
 from pipeline.reporting.experiment import tables
-from pipeline.reporting.experiment.figures import across, outcomes
+from pipeline.reporting.experiment.figures import outcomes
 from tests.reporting.experiment import SCORES, ablation, experiment, history, made_up, report_of, runs
 
 CEILING = 0.3
 EXACT_MATCH = {"score": "validation_exact_match", "words": "exact match"}
-KINDS = ["learned PE, causal", "no PE, causal", "no PE, full", "no PE, causal, 1 layer"]
-
-
-def tasks() -> pd.DataFrame:
-    """A `tasks.csv` of four tasks."""
-    rows = [
-        {"task": task, "order_counts": int(row % 2 == 0), "kind": kind, "runs": 5, "ceiling": 0.3 if row < 2 else None}
-        | ({"converged": 3, "shade": 0.6} if row < 2 else {"test_bits": 1.25, "shade": 0.25 * column})
-        for row, task in enumerate(("reverse", "sort", "text", "text-shuffled"))
-        for column, kind in enumerate(KINDS)
-    ]
-    return pd.DataFrame(rows).astype({"converged": "Int64"})
 
 
 def figures(scores: Mapping[str, Sequence[float]]) -> dict[str, partial[Figure]]:
@@ -50,7 +38,6 @@ def figures(scores: Mapping[str, Sequence[float]]) -> dict[str, partial[Figure]]
         "by_layers": partial(outcomes.by_layers, summaries, kinds),
         "learning_curves": partial(outcomes.learning_curves, curves, ablations, **EXACT_MATCH),
         "bits": partial(outcomes.bits, table.assign(test_bits=5 - 4 * table["test_exact_match"]), ablations),
-        "tasks": partial(across.outcomes_by_task, tasks(), KINDS),
         "by_digit": partial(outcomes.heat_map, positions, ablations, ["ones", "tens", "hundreds"], "Digit"),
         "by_carries": partial(outcomes.heat_map, carries, ablations, list("012"), "Carries"),
         "not_yet_converged": partial(outcomes.not_yet_converged, table, ablations),

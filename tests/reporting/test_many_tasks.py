@@ -10,6 +10,7 @@ from pipeline.reporting import page
 from pipeline.reporting.experiment import report
 from pipeline.reporting.experiment.order_value import shuffled_counterpart
 from pipeline.reporting.experiment.report import PlacedSection
+from pipeline.reporting.style import png
 from pipeline.stages.report import build
 from pipeline.tasks.registry import AllParams, read_params
 from tests.conftest import PRESETS
@@ -17,6 +18,7 @@ from tests.reporting.experiment import unmeasured
 
 SIZES = {"train_size": 40, "validation_size": 10, "test_size": 20}
 SEEDS = [1, 2, 3, 4]
+Built = tuple[list[PlacedSection], dict[str, pd.DataFrame]]
 TASKS: dict[str, dict[str, object]] = {
     "reverse": {"name": "reverse", "digits": 2},
     "sort": {"name": "sort", "digits": 2},
@@ -79,7 +81,7 @@ def evaluation(ablation: Ablation) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def built() -> tuple[list[PlacedSection], dict[str, pd.DataFrame]]:
+def built() -> Built:
     """The sections and tables of the report."""
     chosen = params()
     runs = pd.concat([evaluation(ablation) for ablation in chosen.all_ablations()], ignore_index=True)
@@ -87,7 +89,7 @@ def built() -> tuple[list[PlacedSection], dict[str, pd.DataFrame]]:
 
 
 @pytest.fixture(scope="module")
-def tables(built: tuple[list[PlacedSection], dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+def tables(built: Built) -> dict[str, pd.DataFrame]:
     return built[1]
 
 
@@ -136,9 +138,7 @@ def test_every_kind_of_ablation_has_its_outcome_on_every_task(tables: dict[str, 
         ("costs", ["reverse", "co2"]),
     ],
 )
-def test_a_claim_holds_where_the_runs_say_so(
-    built: tuple[list[PlacedSection], dict[str, pd.DataFrame]], claim: str, tasks: list[str]
-) -> None:
+def test_a_claim_holds_where_the_runs_say_so(built: Built, claim: str, tasks: list[str]) -> None:
     sections, tables = built
     table = tables["holds.csv"]
     assert table.loc[table["claim"] == claim, ["task", "holds"]].to_numpy().tolist() == [[task, 1] for task in tasks]
@@ -158,11 +158,12 @@ def test_no_table_has_a_number_that_has_no_meaning_for_its_task(tables: dict[str
 
 
 def test_tasks_are_compared_first_and_each_is_a_detail(
-    built: tuple[list[PlacedSection], dict[str, pd.DataFrame]],
+    built: Built,
 ) -> None:
     sections, _ = built
     rendered = report.page(sections)
     assert rendered.figure.name == "tasks"
+    assert png(rendered.figure.draw).startswith(b"\x89PNG")
     assert len(rendered.lead) <= report.MAX_LEADS
     assert all(f"`{task}`" in page.markdown(rendered) for task in TASKS)
     assert [section.title for section in rendered.appendix["Details"]] == [

@@ -91,7 +91,7 @@ def refusal(params: Params) -> str:
 
 
 def test_missing_or_altered_results_are_refused_with_the_command_that_makes_them(copied: Params) -> None:
-    more_seeds = copied.model_copy(update={"training": copied.training.model_copy(update={"seeds": (1, 2, 3)})})
+    more_seeds = copied.model_copy(update={"training": copied.training.model_copy(update={"seeds": [1, 2, 3]})})
     other = refusal(more_seeds)
     assert "[1, 2]" in other
     assert "[1, 2, 3]" in other
@@ -118,6 +118,8 @@ def test_a_section_is_rendered_as_markdown_and_as_html() -> None:
 
     figure = Figure("exact_match", "description", "", draw)
     section = page.Section("Symmetry", ["Words."], tables=[Table(["Ablation", "n"], [["`a|b`", "3"]])])
-    whole = page.Page("Title", ["Opening."], ["Answer."], figure, [section])
+    whole = page.Page("Title", ["Opening."], ["Answer."], figure, [section], alarms=["A bug."])
     assert "## Symmetry\n\nWords.\n\n| Ablation | n |\n| --- | ---: |\n| `a\\|b` | 3 |" in page.markdown(whole)
     assert '<h2 id="symmetry">Symmetry</h2>' in page.html(whole, {"exact_match": png(draw)})
+    assert page.markdown(whole).index("A bug.") < page.markdown(whole).index("Opening.")
+    assert re.search(r'role="alert">.*A bug\.', page.html(whole, {"exact_match": png(draw)}))

@@ -151,6 +151,7 @@ def test_the_own_token_dominates_on_the_diagonal_only() -> None:
 
 
 @given(st.integers(2, 6), st.integers(0, 999))
+@settings(max_examples=20)
 def test_dominance_is_a_share_of_the_positions(positions: int, seed: int) -> None:
     accuracy = np.random.default_rng(seed).random((positions, positions))
     row = tables.own_token_table(token_probe(accuracy)).iloc[0]
