@@ -14,7 +14,7 @@ from pipeline.reporting.wording import brief
 
 @section("results", 0, "Results by ablation", scores=[BITS])
 def bits(results: TaskResults) -> SectionContent:
-    """Show all ablations with their bits per token and the value of order."""
+    """Build the section that shows all ablations with their bits per token and the value of order."""
     usual = switches.common_values(results.ablations)
     with_value = [ablation for ablation in results.ablations if results.order_value(ablation)]
     columns: dict[str, Column] = {"Test bits per token": results.bits}

@@ -12,11 +12,11 @@ from pipeline.reporting.page import Figure
 
 @section("details", 20, "Where the errors are", scores=[EXACT_MATCH])
 def breakdowns(results: TaskResults) -> SectionContent:
-    """Show a heat map for the positions of the answer, and one for each of the task's strata."""
+    """Build the section with a heat map for the positions of the answer, and one for each of the task's strata."""
     task = results.task
-    place = tables.mean_by_position(results.runs, task.answer_unit)
-    names = [task.answer_positions[key - 1] for key in sorted(set(place["key"]))]
-    breakdowns = [(task.answer_unit, place, names, f"Answer {task.answer_unit}, in the order produced")]
+    by_position = tables.mean_by_position(results.runs, task.answer_unit)
+    names = [task.answer_positions[key - 1] for key in sorted(set(by_position["key"]))]
+    breakdowns = [(task.answer_unit, by_position, names, f"Answer {task.answer_unit}, in the order produced")]
     for stratum in task.strata:
         of_stratum = tables.mean_by_stratum(results.runs, stratum)
         breakdowns.append((stratum, of_stratum, list(map(str, sorted(set(of_stratum["key"])))), stratum.capitalize()))

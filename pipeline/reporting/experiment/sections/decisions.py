@@ -11,7 +11,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("results", 10, "Decisions")
 def decisions(results: TaskResults) -> SectionContent | None:
-    """List the declared comparisons as decided or undecided, and the ablations whose runs were still improving.
+    """Build the verdicts: declared comparisons, decided or not, and ablations whose runs were still improving.
 
     A comparison is decided if its corrected p-value is below `comparisons.ALPHA`.
     """

@@ -20,7 +20,7 @@ MIN_CHANGE = 1e-6
 
 @section("mechanism", 20, "Where in depth does the symmetry break?", measurements=["permutation_sensitivity"])
 def depth(results: TaskResults) -> SectionContent | None:
-    """Show the change of the last token's state by depth, after training and over training."""
+    """Build the section that shows the change of the last token's state by depth, after training and over training."""
     table = results.measurement("permutation_sensitivity")
     if table.empty:
         return None

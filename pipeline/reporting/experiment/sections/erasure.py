@@ -15,7 +15,7 @@ from pipeline.reporting.experiment.task_results import TaskResults, after_traini
 
 @section("mechanism", 35, "Does the answer need what states say of their position?", measurements=["position_erasure"])
 def erasure(results: TaskResults) -> SectionContent | None:
-    """Show exact match with position means erased, with means and sizes erased, and with a control of equal size."""
+    """Build the section on exact match with position means erased, means and sizes erased, and a control."""
     table = results.measurement("position_erasure")
     if table.empty:
         return None

@@ -18,7 +18,7 @@ POSITION_SETS = ("swapped pair", "rest", "last")
 
 @section("mechanism", 22, "Where does the order of two tokens lie?", measurements=["interchange"])
 def interchange(results: TaskResults) -> SectionContent | None:
-    """Show how far the swapped prompt's states move the prediction, by depth and positions."""
+    """Build the section that shows how far the swapped prompt's states move the prediction, by depth and positions."""
     table = results.measurement("interchange")
     if table.empty:
         return None

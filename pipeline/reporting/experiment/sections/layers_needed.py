@@ -17,7 +17,7 @@ MIN_DEPTHS = 4
 
 @section("questions", 30, "How many layers does the causal mask need to tell the order?", scores=[EXACT_MATCH])
 def layers_needed(results: TaskResults) -> SectionContent | None:
-    """Compare causal ablations without positional encoding that differ only in the number of layers."""
+    """Build the section on causal ablations without positional encoding that differ only in the number of layers."""
     depths = sorted({ablation.model.layers for ablation in results.ablations})
     by_depth = [results.usual_ablations(positional="none", attention="causal", layers=depth)[:1] for depth in depths]
     ablations = [ablation for of_depth in by_depth for ablation in of_depth]

@@ -7,7 +7,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("details", 10, "Learning curves")
 def learning_curves(results: TaskResults) -> SectionContent:
-    """Show the validation score of each run over training, in a panel per ablation."""
+    """Build the section that shows the validation score of each run over training, in a panel per ablation."""
     score = results.task.score
     figure = panel_figure(
         results,

@@ -11,7 +11,7 @@ from pipeline.reporting.page import Figure
 
 @section("mechanism", 17, "In which layers does the mask's order matter?", measurements=["mask_permutation"])
 def mask_order(results: TaskResults) -> SectionContent | None:
-    """Show the exact match lost when the mask of one layer, or of all, is permuted."""
+    """Build the section that shows the exact match lost when the mask of one layer, or of all, is permuted."""
     table = results.measurement("mask_permutation")
     if table.empty:
         return None

@@ -16,7 +16,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("mechanism", 15, "Which layers' masks matter?", measurements=["mask_removal"])
 def masks(results: TaskResults) -> SectionContent | None:
-    """Show how much the prediction changes when one layer's mask is removed."""
+    """Build the section that shows how much the prediction changes when one layer's mask is removed."""
     table = results.measurement("mask_removal")
     if table.empty:
         return None

@@ -10,7 +10,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("questions", 50, "Does the optimizer matter?", scores=[EXACT_MATCH])
 def optimizers(results: TaskResults) -> SectionContent | None:
-    """Compare ablations that differ only in the optimizer and its learning rate."""
+    """Build the section that compares ablations that differ only in the optimizer and its learning rate."""
     pairs = comparisons.optimizer_pairs(results.ablations)
     if not pairs:
         return None

@@ -20,7 +20,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("mechanism", 30, "Is position readable?", measurements=["position_probe"])
 def position_probe(results: TaskResults) -> SectionContent | None:
-    """Show R² of a position probe by ablation and depth, and compare residual-free with intact ablations."""
+    """Build the section on the position probe: R² by ablation and depth, residual-free beside intact ablations."""
     table = results.measurement("position_probe")
     if table.empty:
         return None

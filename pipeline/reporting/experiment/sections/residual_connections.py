@@ -19,7 +19,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("questions", 40, "What do residual connections have to do with it?", scores=[EXACT_MATCH])
 def residual_connections(results: TaskResults) -> SectionContent | None:
-    """Compare each ablation that lacks residual connections with its intact counterpart."""
+    """Build the section that compares each ablation that lacks residual connections with its intact counterpart."""
     residual_free = [ablation for ablation in results.ablations if not switches.is_intact(ablation)]
     if not residual_free:
         return None

@@ -15,7 +15,7 @@ from pipeline.reporting.wording import brief, interval, percent
 
 @section("results", 0, "Results by ablation", scores=[EXACT_MATCH])
 def result_section(results: TaskResults) -> SectionContent:
-    """Show all ablations with their counts and scores; raise an alarm for runs above the order-blind ceiling."""
+    """Build the section of results by ablation, with an alarm for runs above the order-blind ceiling."""
     usual = switches.common_values(results.ablations)
     ceiling, p = (
         results.ablation_column("order_blind_ceiling", "share"),

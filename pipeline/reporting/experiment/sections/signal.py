@@ -16,7 +16,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("mechanism", 65, "What does the norm after a missing connection find?", measurements=["activation_scale"])
 def signal(results: TaskResults) -> SectionContent | None:
-    """Compare each ablation that lacks residual connections with its intact counterpart at the next norm."""
+    """Build the section that compares residual-free and intact ablations at the norm after a missing connection."""
     table = results.measurement("activation_scale")
     pairs = comparisons.intact_pairs(results.ablations)
     if table.empty or not pairs:

@@ -20,7 +20,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("mechanism", 50, "Does the column above a position stay about its token?", measurements=["token_probe"])
 def slices(results: TaskResults) -> SectionContent | None:
-    """Show how much better a position's own token can be read than other tokens, before and after training.
+    """Build the section on how much better a position's own token can be read than other tokens.
 
     It is read right after the last layer that lacks a residual connection, or after the last layer of all.
     """

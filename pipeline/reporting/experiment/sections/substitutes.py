@@ -20,7 +20,7 @@ from pipeline.reporting.page import Figure
     scores=[EXACT_MATCH],
 )
 def substitutes(results: TaskResults) -> SectionContent | None:
-    """Compare each substituted ablation with its residual-free and intact counterparts."""
+    """Build the section that compares each substituted ablation with its residual-free and intact counterparts."""
     triples = rescue.substitute_triples(results.ablations)
     if not triples:
         return None

@@ -14,7 +14,7 @@ from pipeline.reporting.page import Figure
 
 @section("mechanism", 10, "Is the prediction blind to order?", measurements=["symmetry"])
 def symmetry(results: TaskResults) -> SectionContent | None:
-    """Show what the architecture predicts beside what was measured.
+    """Build the section that shows what the architecture predicts beside what was measured.
 
     (A run that contradicts its prediction stops the stage `analyze`.)
     """

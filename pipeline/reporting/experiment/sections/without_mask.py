@@ -9,7 +9,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @section("questions", 20, "What is left without the causal mask?", scores=[EXACT_MATCH])
 def without_mask(results: TaskResults) -> SectionContent | None:
-    """Compare full attention without positional encoding, with it, and with the order-blind ceiling."""
+    """Build the section on full attention: without positional encoding, with it, and the order-blind ceiling."""
     full = results.usual_ablations(attention="full")
     without = next(iter(switches.ablations_with(full, positional="none")), None)
     learned = next(iter(switches.ablations_with(full, positional="learned")), None)

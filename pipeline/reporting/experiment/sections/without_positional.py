@@ -26,7 +26,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
     scores=[EXACT_MATCH],
 )
 def without_positional(results: TaskResults) -> SectionContent | None:
-    """Compare causal decoders without and with positional encoding in outcome, steps and cost."""
+    """Build the section that compares causal decoders without and with positional encoding."""
     causal = results.usual_ablations(attention="causal")
     without = next(iter(switches.ablations_with(causal, positional="none")), None)
     learned = next(iter(switches.ablations_with(causal, positional="learned")), None)
