@@ -64,7 +64,7 @@ def describe_last_evaluation(module: PopulationModule) -> str:
 
 
 def describe_converged(module: LightningModule) -> str:
-    """How many runs have converged, such as `converged 3/8`; empty if no score is enough to converge."""
+    """Number of converged runs of all runs, such as `converged 3/8`; empty if no score is enough to converge."""
     trained, converged = population(module), 0
     if trained.convergence.threshold is None:
         return ""

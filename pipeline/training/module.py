@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.dataset import IGNORED, is_correct
 from pipeline.params import Ablation
 from pipeline.params.score import EXACT_MATCH
+from pipeline.training.artifact import Weights
 from pipeline.training.convergence import Convergence, History
 from pipeline.training.data import PopulationData
 from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms, learning_rate_factor
@@ -21,7 +22,6 @@ from pipeline.training.population import Population
 
 CHECKPOINTED = ("active", "history", "finished", "best", "snapshots", "loss_sum", "norm_sum", "steps_since_evaluation")
 """Attributes of the module that a checkpoint stores, beside those that Lightning stores."""
-Weights = dict[str, Tensor]
 
 
 def member_losses(

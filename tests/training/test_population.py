@@ -81,10 +81,10 @@ def test_dropout_depends_on_the_seed() -> None:
     for parameter in population.stacked:
         parameter.data[1] = parameter.data[0]
     tokens, positions = batch(0)
-    one, other = population(tokens, positions, 0)
-    assert not torch.allclose(one, other)
-    torch.testing.assert_close(population(tokens, positions, 0)[0], one)
-    assert not torch.allclose(population(tokens, positions, 1)[0], one)
+    first, second = population(tokens, positions, 0)
+    assert not torch.allclose(first, second)
+    torch.testing.assert_close(population(tokens, positions, 0)[0], first)
+    assert not torch.allclose(population(tokens, positions, 1)[0], first)
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
