@@ -49,7 +49,9 @@ class Population(nn.Module):
         buffers = [name for name, _ in self.skeleton.named_buffers()]
         random = ("substitute.key", "dropout.key") if config.dropout else "substitute.key"
         self.keys = [name for name in buffers if name.endswith(random)]
+        """Names of the buffers with the keys of random numbers."""
         self.fading = [name for name in buffers if name.endswith("substitute.faded")]
+        """Names of the buffers with the share by which residual connections have faded."""
         self.register_buffer("member_seeds", torch.tensor(list(seeds)), persistent=False)
 
     def __len__(self) -> int:
