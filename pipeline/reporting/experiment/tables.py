@@ -162,12 +162,12 @@ def above_ceiling(ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, 
     return table.assign(p_value=corrected, above=rejected)
 
 
-def mean_by_position(runs: pd.DataFrame, place: str) -> pd.DataFrame:
+def mean_by_position(runs: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Return how often each character of the answer is right: `ablation, key, mean` over an ablation's runs.
 
-    `key` counts the characters from 1, in the order in which the model produces them.
+    The columns `<unit>_<key>` have it per run; `key` counts from 1, in the order in which characters are produced.
     """
-    return _means(runs, {key: runs[f"{place}_{key}"] for key in _numbered(runs, place)})
+    return _means(runs, {key: runs[f"{unit}_{key}"] for key in _numbered(runs, unit)})
 
 
 def mean_by_stratum(runs: pd.DataFrame, stratum: str) -> pd.DataFrame:
