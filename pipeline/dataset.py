@@ -24,7 +24,7 @@ DONOR_EXAMPLES = 64
 """Training examples that lend their states to substitutes: enough for a mean, few beside the evaluated examples."""
 
 
-def is_correct(predicted: Int[Tensor, "*shape"], targets: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+def is_correct(predicted: Int[Tensor, "*#shape"], targets: Int[Tensor, "*#shape"]) -> Bool[Tensor, "..."]:
     """Return True for each predicted token that equals its target, and where the target is `IGNORED`."""
     return (predicted == targets) | (targets == IGNORED)
 

@@ -17,7 +17,10 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["pipeline.transformer", "pipeline.training", "pipeline.measurement"], "beartype.beartype")
+install_import_hook(
+    [f"pipeline.{part}" for part in ("transformer", "training", "measurement", "dataset", "tasks", "params.score")],
+    "beartype.beartype",
+)
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from pydantic.functional_serializers import SerializerFunctionWrapHandler
 from pipeline.params.config import Config, Seed
 from pipeline.params.score import BITS, EXACT_MATCH, Score
 
-__all__ = ["BITS", "SPLITS", "OrderFree", "Task"]
+__all__ = ["BITS", "SPLITS", "OrderFree", "Score", "Task"]
 
 SPLITS = ("train", "validation", "test")
 

@@ -5,7 +5,9 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from pipeline.params.task import OrderFree
 from pipeline.tasks.words import Symbols, Words
@@ -38,7 +40,7 @@ class Sums(Words):
         """The prompts that ask about these digits."""
 
     @abstractmethod
-    def added(self, symbols: Symbols) -> Symbols:
+    def added(self, symbols: Symbols) -> Int[np.ndarray, "examples added"]:
         """The digits that are added."""
 
 
@@ -54,7 +56,7 @@ class Modp(Sums):
     def prompts(self, digits: pd.Series) -> pd.Series:
         return digits.str[:-LAST] + "modp(" + digits.str[-LAST:] + ")="
 
-    def added(self, symbols: Symbols) -> Symbols:
+    def added(self, symbols: Symbols) -> Int[np.ndarray, "examples added"]:
         return symbols[:, -LAST:]
 
 
@@ -70,5 +72,5 @@ class Mod3(Sums, OrderFree):
     def prompts(self, digits: pd.Series) -> pd.Series:
         return "mod3(" + digits + ")="
 
-    def added(self, symbols: Symbols) -> Symbols:
+    def added(self, symbols: Symbols) -> Int[np.ndarray, "examples added"]:
         return symbols

@@ -16,7 +16,7 @@ from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import UserError
 from pipeline.params.config import shorten, suggest
-from pipeline.params.score import BITS, Score
-from pipeline.params.task import SPLITS, Task
+from pipeline.params.task import BITS, SPLITS, Score, Task
 
 GAP = "\x1f"
 """Stands for a missing value in a sequence. No window contains one, and no text."""
@@ -175,7 +174,7 @@ class Series(Windows):
     """True if differences of successive values are used instead of the values."""
 
     @model_validator(mode="after")
-    def _column_of_a_file(self) -> Self:
+    def _column_of_a_file(self) -> "Series":
         if self.column is not None and self.path is None:
             raise ValueError(f"column: {shorten(self.column)} of which file? `path` is missing")
         return self
