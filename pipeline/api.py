@@ -176,7 +176,7 @@ class TrainedModel:
         if name not in measurements():
             raise UserError(f"measurement {shorten(name)}: there is none{suggest(name, measurements())}")
         measurement = measurements()[name]
-        if measurement.counts_answers and self.ablation.task.score != EXACT_MATCH:
+        if measurement.needs_answers and self.ablation.task.score != EXACT_MATCH:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
         random = draw_random_tokens(RANDOM_INPUTS, self.length, len(self.vocabulary))
         validation = _draw_again("validation", self.artifact)

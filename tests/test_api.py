@@ -12,7 +12,7 @@ import torch
 import pipeline
 from pipeline import api, dataset
 from pipeline.errors import UserError
-from pipeline.measurement.common.scoring import greedy
+from pipeline.measurement.common.scoring import decode_greedily
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.measurement.token_probe import token_probe
 from pipeline.params import Ablation
@@ -63,7 +63,7 @@ def test_load_finds_a_model_by_name_or_folder_and_takes_the_first_seed(
 
 
 def test_answers_are_those_of_the_evaluation(model: api.TrainedModel, data: dataset.Dataset) -> None:
-    produced = greedy(model.module, data.examples["test"])
+    produced = decode_greedily(model.module, data.examples["test"])
     texts = ["".join(model.vocabulary[token] for token in row) for row in produced]
     answers = [answer.text for answer in model.predict(prompts(data))]
     assert answers == [text.partition(data.end or "\0")[0] for text in texts]
@@ -132,7 +132,9 @@ def test_donors_are_drawn_again(tmp_path: Path) -> None:
     read = read_trained_on(tmp_path / "models" / "substituted", chosen, data).model(1, data.inputs)
     test = data.examples["test"]
     assert pipeline.load(tmp_path / "models" / "substituted").module.donors.equal(read.donors)
-    assert greedy(pipeline.load(tmp_path / "models" / "substituted").module, test).equal(greedy(read, test))
+    assert decode_greedily(pipeline.load(tmp_path / "models" / "substituted").module, test).equal(
+        decode_greedily(read, test)
+    )
 
 
 def test_data_that_have_changed_are_refused(tmp_path: Path) -> None:

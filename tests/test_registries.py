@@ -12,16 +12,16 @@ import pytest
 from pipeline.params.model import AttentionName, PositionalName, SubstituteName
 from pipeline.params.training import OptimizerName
 from pipeline.training.optimizers import OPTIMIZERS
-from pipeline.transformer.attention import PATTERNS
-from pipeline.transformer.positional import POSITIONAL
+from pipeline.transformer.attention import ATTENTION_PATTERNS
+from pipeline.transformer.positional import POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES
 
 
 @pytest.mark.parametrize(
     ("names", "registry"),
     [
-        (PositionalName, POSITIONAL),
-        (AttentionName, PATTERNS),
+        (PositionalName, POSITIONAL_ENCODINGS),
+        (AttentionName, ATTENTION_PATTERNS),
         (SubstituteName, SUBSTITUTES),
         (OptimizerName, OPTIMIZERS),
     ],

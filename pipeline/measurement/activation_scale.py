@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.measurement.common.activation_cache import run_with_cache
-from pipeline.measurement.registry import BATCH, MeasurementInput, measurement
+from pipeline.measurement.registry import BATCH_SIZE, MeasurementInput, measurement
 from pipeline.transformer.model import Block
 
 
@@ -19,25 +19,27 @@ from pipeline.transformer.model import Block
         "jacobian": "Frobenius norm of the norm's Jacobian, relative to the identity's",
         "update_share": "share of the sublayer's update in the states that leave it",
     },
-    along_training=True,
+    includes_snapshots=True,
 )
 @torch.no_grad()
 def activation_scale(inputs: MeasurementInput) -> pd.DataFrame:
-    """Scale of the states at each norm, on validation examples: the root mean square of the states that enter it, the
-    size of its Jacobian, which multiplies every gradient that passes back (Frobenius norm, relative to the identity's),
-    and the share of the sublayer's update in the squared length of the states that leave the sublayer (1 if nothing
-    else is carried past it). A norm enlarges small states, and with them their gradients. The last norm, before the
-    logits, is called `output` and counted as one more layer."""
+    """Scale of the states at each layer norm, on validation examples: the root mean square of the states that enter the
+    norm; the size of the norm's Jacobian, which multiplies every gradient that passes back (Frobenius norm, relative to
+    the identity's); and the share of the sublayer's update in the squared length of the states that leave the sublayer
+    (1 if nothing is carried past the sublayer). A norm enlarges small states, and with them their gradients. The last
+    norm, before the logits, is called `output` and counted as one more layer."""
     model = inputs.model
-    _, activations = run_with_cache(model, inputs.task_tokens[:BATCH])
+    _, activations = run_with_cache(model, inputs.task_tokens[:BATCH_SIZE])
 
-    def row(layer: int, sublayer: str, norm: nn.LayerNorm, entering: Tensor, share: float) -> dict[str, Any]:
+    def make_row(
+        layer: int, sublayer: str, norm: nn.LayerNorm, entering_states: Tensor, share_of_update: float
+    ) -> dict[str, Any]:
         return {
             "layer": layer,
             "sublayer": sublayer,
-            "entering": root_mean_square(entering),
-            "jacobian": root_mean_square(relative_jacobian_norm(norm, entering)),
-            "update_share": share,
+            "entering": root_mean_square(entering_states),
+            "jacobian": root_mean_square(relative_jacobian_norm(norm, entering_states)),
+            "update_share": share_of_update,
         }
 
     rows = []
@@ -47,13 +49,13 @@ def activation_scale(inputs: MeasurementInput) -> pd.DataFrame:
             activations[f"blocks.{layer}.hook_{name}"]
             for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
         )
-        rows.append(row(layer, "attention", block.attention.norm, pre, update_share(attention_out, mid)))
-        rows.append(row(layer, "mlp", block.mlp.norm, mid, update_share(mlp_out, post)))
-    return pd.DataFrame([*rows, row(len(model.blocks), "output", model.norm, post, float("nan"))])
+        rows.append(make_row(layer, "attention", block.attention.norm, pre, update_share(attention_out, mid)))
+        rows.append(make_row(layer, "mlp", block.mlp.norm, mid, update_share(mlp_out, post)))
+    return pd.DataFrame([*rows, make_row(len(model.blocks), "output", model.norm, post, float("nan"))])
 
 
 def relative_jacobian_norm(norm: nn.LayerNorm, x: Float[Tensor, "*many width"]) -> Float[Tensor, "*many"]:
-    """Frobenius norm of the Jacobian of a layer norm at each state, over that of the identity.
+    """Frobenius norm of a layer norm's Jacobian at each state, divided by the Frobenius norm of the identity.
 
     A gradient in a random direction grows by this factor: about the inverse of the state's standard deviation.
     """
@@ -68,12 +70,15 @@ def relative_jacobian_norm(norm: nn.LayerNorm, x: Float[Tensor, "*many width"]) 
 
 
 def root_mean_square(x: Tensor) -> float:
-    """Root mean square of all elements of `x`."""
+    """Return the root mean square of all elements of a tensor."""
     return x.square().mean().sqrt().item()
 
 
-def update_share(update: Float[Tensor, "*shape"], leaving: Float[Tensor, "*shape"]) -> float:
-    """|update|² / (|update|² + |leaving - update|²), over all elements; NaN if both terms are 0."""
-    update_size, carried_size = (root_mean_square(part) ** 2 for part in (update, leaving - update))
+def update_share(update: Float[Tensor, "*shape"], leaving_states: Float[Tensor, "*shape"]) -> float:
+    """Share of a sublayer's update in the squared length of the states that leave the sublayer.
+
+    |update|² / (|update|² + |leaving_states - update|²), over all elements; NaN if both terms are 0.
+    """
+    update_size, carried_size = (root_mean_square(part) ** 2 for part in (update, leaving_states - update))
     total = update_size + carried_size
     return update_size / total if total else float("nan")

@@ -6,11 +6,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.measurement.common.tables import tidy
+from pipeline.measurement.common.tables import tidy_table
 from pipeline.measurement.registry import MeasurementInput, measurement
 
 
-@measurement("Are nearby embeddings alike?", {"adjacency": "adjacency score"}, reference=0.5)
+@measurement("Are nearby embeddings alike?", {"adjacency": "adjacency score"}, no_effect_value=0.5)
 def adjacency(inputs: MeasurementInput) -> pd.DataFrame:
     """Share of pairs (i, j), j < i - 1, with S[i, j+1] > S[i, j], where S holds the cosine similarities of the states
     of one example at one depth; chance is one half. Before training, the score depends on how large attention's output
@@ -23,13 +23,14 @@ def adjacency(inputs: MeasurementInput) -> pd.DataFrame:
     """
     streams = {"random": inputs.random_stream, "task": inputs.task_stream}
     tables = [
-        tidy(("depth",), adjacency=adjacency_score(stream)).assign(inputs=name) for name, stream in streams.items()
+        tidy_table(("depth",), adjacency=adjacency_score(stream)).assign(inputs=name)
+        for name, stream in streams.items()
     ]
     return pd.concat(tables)[["inputs", "depth", "adjacency"]]
 
 
 def adjacency_score(stream: Float[Tensor, "depths examples length width"]) -> Float[Tensor, " depths"]:
-    """Mean score of the examples at each depth. Equal similarities (equal tokens) count one half, as chance does."""
+    """Mean adjacency score of the examples at each depth. Equal similarities (equal tokens) count one half."""
     states = normalize(stream, dim=-1)
     similarity = states @ states.transpose(-1, -2)
     nearer = similarity.diff(dim=-1)  # [.., i, j] = S[i, j+1] - S[i, j]

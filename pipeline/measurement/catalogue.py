@@ -1,6 +1,6 @@
-"""All measurements: every module of this folder defines one, under the module's own name.
+"""All measurements: every other module of this folder, `registry` aside, defines one with the name of the module.
 
-The `analyze` stage takes all of them of every model, and the report shows each in a section.
+The `analyze` stage applies all measurements to every model, and the report has a section for each.
 """
 
 import pkgutil

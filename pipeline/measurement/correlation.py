@@ -1,11 +1,11 @@
-"""Do the units of one position vary together, and with those of other positions?"""
+"""Correlation: do the units of one position vary together, and with the units of other positions?"""
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.measurement.common.tables import tidy
+from pipeline.measurement.common.tables import tidy_table
 from pipeline.measurement.registry import MeasurementInput, measurement
 
 
@@ -15,18 +15,21 @@ from pipeline.measurement.registry import MeasurementInput, measurement
         "within": "mean squared correlation of two units of the same position, less chance",
         "across": "mean squared correlation of two units of different positions, less chance",
     },
-    reference=0.0,
+    no_effect_value=0.0,
 )
 def correlation(inputs: MeasurementInput) -> pd.DataFrame:
     """Mean squared Pearson correlation of two units of the same position (`within`), and of different positions
-    (`across`), over independent random examples, less what unrelated units have by chance, 1 / (examples - 1). If each
-    position's states depend on its own token alone, `across` is 0."""
+    (`across`), over independent random examples, minus the value for unrelated units, 1 / (examples - 1). `across` is 0
+    if the states at each position depend on the token there alone."""
     excess = torch.stack([excess_correlation(states) for states in inputs.random_stream])
-    return tidy(("depth",), within=excess[:, 0], across=excess[:, 1])
+    return tidy_table(("depth",), within=excess[:, 0], across=excess[:, 1])
 
 
 def excess_correlation(states: Float[Tensor, "examples length width"]) -> Float[Tensor, "2"]:
-    """Squared correlation within and across positions, less chance; units that never vary are left out."""
+    """Mean squared correlation of two units within and across positions, minus the value for unrelated units.
+
+    Units that never vary are left out.
+    """
     examples, length, width = states.shape
     centred = (states - states.mean(0)).flatten(1)
     size = centred.norm(dim=0)

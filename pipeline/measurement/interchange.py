@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pipeline.dataset import Examples
-from pipeline.measurement.common.permutations import PROMPTS, TOLERANCE, same_length_prompts
+from pipeline.measurement.common.permutations import LOGIT_TOLERANCE, PROMPT_COUNT, same_length_prompts
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.transformer.attention import last_position
 from pipeline.transformer.model import Transformer
@@ -34,14 +34,14 @@ def interchange(inputs: MeasurementInput) -> pd.DataFrame:
 
 
 def swappable_prompts(
-    examples: Examples, count: int = PROMPTS
+    examples: Examples, prompt_count: int = PROMPT_COUNT
 ) -> tuple[Int[Tensor, "prompts length"], Int[Tensor, "prompts 2"]]:
-    """Prompts of one length, each with a pair of positions to swap, the same in every call.
+    """Return prompts of one length, each with a pair of positions to swap; every call returns the same pairs.
 
-    The two tokens differ, are before the last position, and are not those of every prompt. A prompt without such a pair
-    is left out.
+    The tokens at the two positions differ, come before the last token, and vary between prompts. Prompts without such a
+    pair are left out.
     """
-    tokens = same_length_prompts(examples, count).numpy()
+    tokens = same_length_prompts(examples, prompt_count).numpy()
     length = tokens.shape[1]
     varying = np.flatnonzero((tokens != tokens[:1]).any(0))
     varying = varying[varying < length - 1]
@@ -59,7 +59,7 @@ def swappable_prompts(
 
 
 def position_sets(pairs: Int[Tensor, "prompts 2"], length: int) -> dict[str, Bool[Tensor, "prompts length"]]:
-    """The sets of positions whose states are patched."""
+    """Return, for each name of a set of positions, True at the positions whose states are patched."""
     position = torch.arange(length)
     pair = (position == pairs[:, :1]) | (position == pairs[:, 1:])
     last = (position == length - 1).expand_as(pair)
@@ -70,10 +70,11 @@ def position_sets(pairs: Int[Tensor, "prompts 2"], length: int) -> dict[str, Boo
 def swap_recovery(
     model: Transformer, prompts: Int[Tensor, "prompts length"], pairs: Int[Tensor, "prompts 2"]
 ) -> Float[Tensor, "depths sets"]:
-    """Shift of the logits by patching: 0 if they stay those of the prompts, 1 if they become those of the swapped ones.
+    """Share of a swap's effect on the logits that patching recovers, by depth and by set of patched positions.
 
-    The share is of the squared distance summed over prompts, so that prompts with little effect have little weight. NaN
-    if no swap has an effect, or without prompts.
+    0 if the logits stay those of the original prompts, 1 if they become those of the swapped prompts. The share
+    is of the squared distance summed over prompts, so that prompts with little effect have little weight. NaN if no
+    swap has an effect, or without prompts.
     """
     sets = position_sets(pairs, prompts.shape[1]).values()
     unknown = torch.full((len(model.blocks) + 1, len(sets)), torch.nan, dtype=model.embedding.weight.dtype)
@@ -84,14 +85,16 @@ def swap_recovery(
     original_stream, swapped_stream = (model.residual_stream(*samples[:2]) for samples in (original, swapped))
     before, goal = (model.logits(stream[-1][:, -1:]) for stream in (original_stream, swapped_stream))
     effect = goal - before
-    if effect.abs().max() <= TOLERANCE:
+    if effect.abs().max() <= LOGIT_TOLERANCE:
         return unknown
 
-    def patched_logits(depth: int, patched: Bool[Tensor, "prompts length"]) -> Tensor:
-        def edit(at: int, x: Tensor) -> Tensor:
-            return torch.where(patched[..., None], swapped_stream[depth], x) if at == depth else x
+    def patched_logits(depth: int, is_patched: Bool[Tensor, "prompts length"]) -> Tensor:
+        def patch_states(current_depth: int, states: Tensor) -> Tensor:
+            return (
+                torch.where(is_patched[..., None], swapped_stream[depth], states) if current_depth == depth else states
+            )
 
-        return model.logits(model.residual_stream(*original[:2], edit=edit)[-1][:, -1:])
+        return model.logits(model.residual_stream(*original[:2], edit_states=patch_states)[-1][:, -1:])
 
     recovered = [
         [((patched_logits(depth, patched) - before) * effect).sum() for patched in sets]

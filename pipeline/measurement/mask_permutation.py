@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.dataset import Examples
 from pipeline.measurement.common.permutations import permuted_prompts, same_length_examples, total_variation
-from pipeline.measurement.common.scoring import answer_logits, correct_answers
+from pipeline.measurement.common.scoring import answer_logits, answers_are_correct
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.transformer.attention import Samples
 from pipeline.transformer.model import Transformer
@@ -21,49 +21,52 @@ from pipeline.transformer.model import Transformer
         "total_variation": "mean total variation between predictions",
         "exact_match_lost": "exact match lost",
     },
-    reference=0.0,
-    counts_answers=True,
+    no_effect_value=0.0,
+    needs_answers=True,
 )
 @torch.no_grad()
 def mask_permutation(inputs: MeasurementInput) -> pd.DataFrame:
     """Change of the prediction, in float64, and loss of exact match when the causal masks of some layers are permuted
     as if the tokens before the prompt's last were in another order: in each layer alone, and in all layers. Without
-    positional encoding, permuting all masks is the same as permuting the prompt. In the last layer alone it changes
-    nothing: the position that is read attends to all earlier ones in any order."""
+    positional encoding, permuting all masks is the same as permuting the prompt. Permuting
+    the last layer's mask alone changes nothing: the position that predicts attends to all earlier ones in any order."""
     model, layers = inputs.model, range(len(inputs.model.blocks))
     examples = same_length_examples(inputs.examples)
-    orders = permuted_prompts(inputs.examples, len(examples)).orders
+    orders = permuted_prompts(inputs.examples, len(examples)).token_orders
     before = answer_logits(model, examples)
-    correct = correct_answers(before, examples).double().mean()
+    correct = answers_are_correct(before, examples).double().mean()
     results = []
     for name, permuted_layers in {**{str(layer): (layer,) for layer in layers}, "all": tuple(layers)}.items():
         after = [logits_with_permuted_masks(model, examples, order, permuted_layers) for order in orders.unbind(1)]
         changes = torch.stack([total_variation(before[:, 0], logits[:, 0]) for logits in after])
-        lost = correct - torch.stack([correct_answers(logits, examples) for logits in after]).double().mean()
+        lost = correct - torch.stack([answers_are_correct(logits, examples) for logits in after]).double().mean()
         results.append({"layers": name, "total_variation": changes.mean().item(), "exact_match_lost": lost.item()})
     return pd.DataFrame(results)
 
 
 def permute_mask(
-    visible: Bool[Tensor, "#samples length length"], rank: Int[Tensor, "samples length"]
+    attention_mask: Bool[Tensor, "#samples length length"], token_ranks: Int[Tensor, "samples length"]
 ) -> Bool[Tensor, "samples length length"]:
-    """Permute rows and columns of the mask by `rank`: query i attends to key j if `visible[rank[i], rank[j]]`."""
-    samples, length = rank.shape
-    by_query = visible.expand(samples, length, length).gather(1, rank[:, :, None].expand(-1, -1, length))
-    return by_query.gather(2, rank[:, None, :].expand(-1, length, -1))
+    """Permute rows and columns of an attention mask by `token_ranks`.
+
+    Query i attends to key j if `attention_mask[token_ranks[i], token_ranks[j]]`.
+    """
+    samples, length = token_ranks.shape
+    by_query = attention_mask.expand(samples, length, length).gather(1, token_ranks[:, :, None].expand(-1, -1, length))
+    return by_query.gather(2, token_ranks[:, None, :].expand(-1, length, -1))
 
 
 def logits_with_permuted_masks(
-    model: Transformer, examples: Examples, order: Int[Tensor, "examples prompt"], layers: Sequence[int]
+    model: Transformer, examples: Examples, token_order: Int[Tensor, "examples prompt"], layers: Sequence[int]
 ) -> Float[Tensor, "examples reads vocabulary"]:
-    """Logits at the answers when the masks of `layers` treat token `order[example, i]` as the i-th of the prompt."""
-    rank = torch.arange(examples.tokens.shape[1]).repeat(len(order), 1)
-    rank[:, : order.shape[1]] = order.argsort(-1)
+    """Return the answers' logits if the masks of `layers` treat token `token_order[example, i]` as the i-th token."""
+    token_ranks = torch.arange(examples.tokens.shape[1]).repeat(len(token_order), 1)
+    token_ranks[:, : token_order.shape[1]] = token_order.argsort(-1)
 
-    def mask(samples: Samples) -> Bool[Tensor, "layers samples _ _"]:
+    def mask_by_layer(samples: Samples) -> Bool[Tensor, "layers samples _ _"]:
         samples_per_example = len(samples.tokens) // len(examples)
-        permuted = permute_mask(samples.visible, rank.repeat_interleave(samples_per_example, 0))
-        usual = samples.visible.expand_as(permuted)
+        permuted = permute_mask(samples.attention_mask, token_ranks.repeat_interleave(samples_per_example, 0))
+        usual = samples.attention_mask.expand_as(permuted)
         return torch.stack([permuted if layer in layers else usual for layer in range(len(model.blocks))])
 
-    return answer_logits(model, examples, mask=mask)
+    return answer_logits(model, examples, choose_mask=mask_by_layer)

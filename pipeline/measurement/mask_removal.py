@@ -7,7 +7,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from pipeline.measurement.common.permutations import same_length_prompts, total_variation
-from pipeline.measurement.common.tables import tidy
+from pipeline.measurement.common.tables import tidy_table
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.transformer.attention import last_position
 
@@ -18,29 +18,29 @@ from pipeline.transformer.attention import last_position
         "max_logit_change": "largest change of a logit without the layer's causal mask",
         "total_variation": "mean total variation between predictions",
     },
-    reference=0.0,
+    no_effect_value=0.0,
 )
 @torch.no_grad()
 def mask_removal(inputs: MeasurementInput) -> pd.DataFrame:
     """Change of the prediction after a prompt when one layer's causal mask is removed, in float64. Removing the last
-    layer's mask changes nothing: only its last position is read, which attends to all positions anyway. So a residual
+    layer's mask changes nothing: only the last position predicts, and it attends to all positions anyway. So a residual
     connection of the last layer cannot matter by keeping positions for later attention.
 
-    The table is empty for models without a mask.
+    The table is empty for models with full attention.
     """
     model, prompts = inputs.model, same_length_prompts(inputs.examples)
     samples = model.samples(prompts, last_position(prompts))
-    visible = samples.visible.repeat(len(model.blocks), 1, 1, 1)
+    masks = samples.attention_mask.repeat(len(model.blocks), 1, 1, 1)
 
-    def logits(*unmasked_layers: int) -> Float64[Tensor, "prompts 1 vocabulary"]:
-        changed = visible.clone()
-        changed[list(unmasked_layers)] = True
-        return model.logits(model.residual_stream(prompts, changed, samples.read_at)[-1])
+    def logits_without_masks(*unmasked_layers: int) -> Float64[Tensor, "prompts 1 vocabulary"]:
+        changed_masks = masks.clone()
+        changed_masks[list(unmasked_layers)] = True
+        return model.logits(model.residual_stream(prompts, changed_masks, samples.output_positions)[-1])
 
-    before = logits()
+    before = logits_without_masks()
     layers = range(len(model.blocks)) if inputs.ablation.model.attention == "causal" else ()
-    after = [logits(layer) for layer in layers]
-    return tidy(
+    after = [logits_without_masks(layer) for layer in layers]
+    return tidy_table(
         ("layer",),
         max_logit_change=np.array([(changed - before).abs().max() for changed in after]),
         total_variation=np.array([total_variation(before, changed).mean() for changed in after]),

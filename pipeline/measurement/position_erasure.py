@@ -8,12 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.measurement.common.permutations import same_length_examples
-from pipeline.measurement.common.scoring import answer_logits, correct_answers
+from pipeline.measurement.common.scoring import answer_logits, answers_are_correct
 from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
 
-EXAMPLES = 64
-"""Random examples from which the means are computed, each in all rotations: every token is at every position equally
-often, so that the means of positions differ only because of the network."""
+EXAMPLE_COUNT = 64
+"""Number of random examples from which the mean state of each position is computed.
+
+Each example is read in all rotations, so that every token is at every position equally often, and the means differ only
+because of the network."""
 
 
 @measurement(
@@ -24,21 +26,23 @@ often, so that the means of positions differ only because of the network."""
         "sham": "exact match with states shifted as far in random directions",
         "untouched": "exact match of the unchanged model",
     },
-    counts_answers=True,
+    needs_answers=True,
 )
 @torch.no_grad()
 def position_erasure(inputs: MeasurementInput) -> pd.DataFrame:
-    """Exact match on validation examples, each token of the answer given the true ones before it, when at one depth the
-    states of every position are shifted to the same mean (`mean_erased`), also scaled to the same spread
+    """Exact match on validation examples, each token of the answer given the true tokens before it, when at one depth
+    the states of every position are shifted to the same mean (`mean_erased`), also scaled to the same spread
     (`size_erased`), or shifted as far in a random direction (`sham`). Later layers can then no longer read the position
     from the mean of the states."""
     examples = same_length_examples(inputs.examples)
     length = examples.tokens.shape[1]
-    stream = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:EXAMPLES, :length]))
+    stream = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:EXAMPLE_COUNT, :length]))
 
     def exact_match(depth: int, edit: Callable[[Tensor], Tensor]) -> float:
-        logits = answer_logits(inputs.model, examples, edit=lambda at, x: edit(x) if at == depth else x)
-        return correct_answers(logits, examples).double().mean().item()
+        logits = answer_logits(
+            inputs.model, examples, edit_states=lambda current_depth, x: edit(x) if current_depth == depth else x
+        )
+        return answers_are_correct(logits, examples).double().mean().item()
 
     untouched = exact_match(0, lambda x: x)
     rows = []
@@ -49,14 +53,14 @@ def position_erasure(inputs: MeasurementInput) -> pd.DataFrame:
 
 
 def all_rotations(tokens: Int[Tensor, "examples length"]) -> Int[Tensor, "rotations length"]:
-    """Every example in all its rotations."""
+    """Return all rotations of every token sequence."""
     return torch.cat([tokens.roll(shift, 1) for shift in range(tokens.shape[1])])
 
 
 def erasures(states: Float[Tensor, "examples length width"]) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Column of the table -> function that edits states `[example, position, unit]`.
+    """Return, for each column of the table of `position_erasure`, the function that edits states.
 
-    `states` are those from which the mean of each position, and the spread around it, are computed.
+    The mean state of each position, and the spread around it, are computed from `states`.
     """
     mean = states.mean(0)
     overall_mean = mean.mean(0)

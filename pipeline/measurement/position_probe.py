@@ -6,22 +6,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.measurement.common.linear_probe import regression_scores
-from pipeline.measurement.common.tables import tidy
+from pipeline.measurement.common.tables import tidy_table
 from pipeline.measurement.registry import MeasurementInput, measurement
 
-PAIR_EXAMPLES = 200
-"""Examples whose pairs of positions are used: an example of 11 tokens has 55 pairs."""
+PAIR_EXAMPLE_COUNT = 200
+"""Number of examples whose pairs of positions are probed: an example of 11 tokens has 55 pairs."""
 
 
 @measurement(
     "Is position readable?",
     {"r2": "share of the variance that a linear probe explains", "error": "mean absolute error, in positions"},
-    reference=0.0,
+    no_effect_value=0.0,
 )
 def position_probe(inputs: MeasurementInput) -> pd.DataFrame:
     """Scores of linear probes at each depth, from one state to its position and from two states to their distance. The
-    effect of training is the difference to the same run before training, because the positions of a random network
-    already differ."""
+    effect of training is the difference to the same run before training, because the states of a random network already
+    differ between positions."""
     tables = []
     for name, stream in {"random": inputs.random_stream, "task": inputs.task_stream}.items():
         position = torch.arange(stream.shape[2])
@@ -29,20 +29,22 @@ def position_probe(inputs: MeasurementInput) -> pd.DataFrame:
         pairs = torch.stack((first, second))
         scores = {
             "position": probe_scores(stream, position[None], position),
-            "distance": probe_scores(stream[:, :PAIR_EXAMPLES], pairs, second - first),
+            "distance": probe_scores(stream[:, :PAIR_EXAMPLE_COUNT], pairs, second - first),
         }
-        tables += [tidy(("depth",), **columns).assign(inputs=name, target=target) for target, columns in scores.items()]
+        tables += [
+            tidy_table(("depth",), **columns).assign(inputs=name, target=target) for target, columns in scores.items()
+        ]
     keys = ["inputs", "target", "depth"]
     return pd.concat(tables).sort_values(["inputs", "depth"], kind="stable")[[*keys, "error", "r2"]]
 
 
 def probe_scores(
     stream: Float[Tensor, "depths examples length width"],
-    sides: Int[Tensor, "sides samples"],
-    truth: Int[Tensor, " samples"],
+    state_positions: Int[Tensor, "sides samples"],
+    targets: Int[Tensor, " samples"],
 ) -> dict[str, Float[Tensor, " depths"]]:
-    """Error and R² of a probe for `truth` at each depth; sample n is the states at the positions `sides[:, n]`."""
-    labels = truth.double().expand(stream.shape[1], -1)[..., None]
+    """Return error and R² by depth of a probe that predicts `targets[n]` from the states at `state_positions[:, n]`."""
+    labels = targets.double().expand(stream.shape[1], -1)[..., None]
     # One depth at a time takes two thirds of the time of all at once, because intermediate results stay in the cache.
-    scores = [regression_scores(states[None], sides, labels) for states in stream]
+    scores = [regression_scores(states[None], state_positions, labels) for states in stream]
     return {name: torch.cat([getattr(score, name) for score in scores])[:, 0] for name in ("error", "r2")}

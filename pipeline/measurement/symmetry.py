@@ -7,7 +7,7 @@ import torch
 
 from pipeline.errors import RunError
 from pipeline.measurement.common.order_blind import is_order_blind
-from pipeline.measurement.common.permutations import TOLERANCE, PermutedPrompts, permuted_prompts, total_variation
+from pipeline.measurement.common.permutations import LOGIT_TOLERANCE, PermutedPrompts, permuted_prompts, total_variation
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.params import Ablation
 from pipeline.transformer.attention import last_position
@@ -30,20 +30,23 @@ def symmetry(inputs: MeasurementInput) -> pd.DataFrame:
     """Change of the prediction for token n+1 when the tokens 1 to n-1 of a prompt are permuted, in float64.
 
     Raises:
-        SymmetryError: the architecture says otherwise.
+        SymmetryError: the model depends on order although its architecture cannot, or the reverse.
     """
     permuted = permuted_prompts(inputs.examples)
     changes = prediction_changes(inputs.model, permuted)
     order_blind = is_order_blind(inputs.ablation.model)
-    smallest = smallest_visible_change(inputs.model, permuted)
-    check_symmetry(order_blind, changes["max_logit_change"], inputs.ablation, smallest=smallest)
+    tolerance = rounding_tolerance(inputs.model, permuted)
+    check_symmetry(order_blind, changes["max_logit_change"], inputs.ablation, tolerance=tolerance)
     return pd.DataFrame([{"order_blind_predicted": int(order_blind), **changes}])
 
 
 @torch.no_grad()
 def prediction_changes(model: Transformer, permuted: PermutedPrompts) -> dict[str, float]:
-    """Largest change of a logit, mean total variation, and share of changed arg-maxes of a model in float64."""
-    prompts, permutations, length = permuted.orders.shape
+    """Return how much predictions change when prompts are permuted.
+
+    Largest change of a logit, mean total variation, and share of changed arg-maxes, of a model in float64.
+    """
+    prompts, permutations, length = permuted.token_orders.shape
     tokens = torch.cat((permuted.prompts[:, None], permuted.tokens), dim=1).reshape(-1, length)
     logits = model(tokens, last_position(tokens)).view(prompts, permutations + 1, -1)
     before, after = logits[:, :1], logits[:, 1:]
@@ -55,33 +58,30 @@ def prediction_changes(model: Transformer, permuted: PermutedPrompts) -> dict[st
 
 
 @torch.no_grad()
-def smallest_visible_change(model: Transformer, permuted: PermutedPrompts) -> float:
-    """Largest change of a logit that does not prove a model's dependence on order.
+def rounding_tolerance(model: Transformer, permuted: PermutedPrompts) -> float:
+    """Largest change of a logit that counts as rounding: it does not prove that a model depends on order.
 
-    It is a tiny share of the differences between prompts, because many layers without residual connection leave little
-    of any difference; and minus infinity if no permutation changes a prompt.
+    The tolerance is a tiny share of the differences between prompts, because many layers without residual connection
+    leave little of any difference. It is minus infinity if no permutation changes a prompt.
     """
     if not (permuted.tokens != permuted.prompts[:, None]).any():
         return -math.inf
     logits = model(permuted.prompts, last_position(permuted.prompts))
-    return TOLERANCE * (logits.amax(0) - logits.amin(0)).max().item()
+    return LOGIT_TOLERANCE * (logits.amax(0) - logits.amin(0)).max().item()
 
 
 def check_symmetry(
-    order_blind: bool, max_logit_change: float, ablation: Ablation, *, smallest: float = TOLERANCE
+    expects_blindness: bool, max_logit_change: float, ablation: Ablation, *, tolerance: float = LOGIT_TOLERANCE
 ) -> None:
-    """Raise an error if a model's dependence on order disagrees with its architecture.
-
-    Args:
-        smallest: `smallest_visible_change` of the model.
+    """Check that a model depends on order if, and only if, its architecture can; `tolerance`: see `rounding_tolerance`.
 
     Raises:
-        SymmetryError: they disagree.
+        SymmetryError: model and architecture disagree.
     """
-    if order_blind:
-        disagree, verb, bound = max_logit_change > TOLERANCE, "must not", TOLERANCE
+    if expects_blindness:
+        disagree, verb, bound = max_logit_change > LOGIT_TOLERANCE, "must not", LOGIT_TOLERANCE
     else:
-        disagree, verb, bound = max_logit_change <= smallest, "must", smallest
+        disagree, verb, bound = max_logit_change <= tolerance, "must", tolerance
     if disagree:
         model = ablation.model
         raise SymmetryError(

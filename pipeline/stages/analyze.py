@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline import dataset, files
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.common.tables import rounded
+from pipeline.measurement.common.tables import round_measured_values
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Params
 from pipeline.params.score import EXACT_MATCH
@@ -53,9 +53,9 @@ def run(params: Params, name: str) -> None:
         measured = MeasurementInput(model.double(), artifact.ablation, data.examples["validation"], random_tokens)
         labels = {"ablation": name, **point._asdict()}
         for title, measurement in measurements().items():
-            applies = has_answers or not measurement.counts_answers
-            if applies and (measurement.along_training or point.trained or point.step == 0):
-                table = rounded(measurement.function(measured))
+            applies = has_answers or not measurement.needs_answers
+            if applies and (measurement.includes_snapshots or point.trained or point.step == 0):
+                table = round_measured_values(measurement.function(measured))
                 tables[title].append(table.assign(**labels)[[*labels, *table.columns]])
     with files.replacing_folder(ANALYSIS / name, subject=artifact.digest) as new:
         for title, parts in tables.items():

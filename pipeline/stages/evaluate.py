@@ -20,7 +20,7 @@ from pipeline.transformer.model import Transformer
 
 def score_answers(model: Transformer, data: Dataset) -> dict[str, float]:
     """Score greedily decoded answers: exact match, and the share that is right by stratum and by answer position."""
-    produced = scoring.greedy(model, data.examples["test"])
+    produced = scoring.decode_greedily(model, data.examples["test"])
     task = data.task
     return scoring.accuracy(produced, data.examples["test"], data.tables["test"], task.strata, task.answer_unit)
 

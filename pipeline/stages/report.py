@@ -115,7 +115,7 @@ def _tables(
     """Return the tables below `reports/` by path, except those that compare ablations."""
     cost = measured["cost"]
     flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
-    values = {name: list(measurement.values) for name, measurement in measurements().items()} | OWN_TOKEN
+    values = {name: list(measurement.value_descriptions) for name, measurement in measurements().items()} | OWN_TOKEN
     return {
         "runs.csv": runs,
         "ablations.csv": tables.ablation_table(ablations, runs, ceilings, flops),

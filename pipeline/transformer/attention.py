@@ -15,38 +15,39 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from pipeline.params.model import AttentionName
-from pipeline.transformer.positional import Positional
+from pipeline.transformer.positional import PositionalEncoding
 
 
 class Samples(NamedTuple):
-    """Token sequences as the network reads them, and the positions after which it predicts."""
+    """Token sequences that the transformer reads, which keys each query attends to, and where predictions are made."""
 
     tokens: Int[Tensor, "samples length"]
-    visible: Bool[Tensor, "#samples length length"]
-    """Attention mask: true where a query (second axis) attends to a key (last axis)."""
-    read_at: Int[Tensor, "samples reads"]
+    attention_mask: Bool[Tensor, "#samples length length"]
+    """True where a query (second axis) attends to a key (last axis)."""
+    output_positions: Int[Tensor, "samples reads"]
+    """Positions of each sample whose next token the transformer predicts."""
 
 
 def select_positions(
     x: Shaped[Tensor, "*#samples length rest"], positions: Int[Tensor, "*#samples reads"] | None
 ) -> Shaped[Tensor, "... _ rest"]:
-    """Entries of `x` at `positions` of each sample; all of `x` if `positions` is None."""
+    """Return the states `x` at `positions` of each sample; all states if `positions` is None."""
     return x if positions is None else x.take_along_dim(positions[..., None], dim=-2)
 
 
 def last_position(tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]:
-    """The last position of each sequence, as an argument of a pattern."""
+    """Return the index of the last position, in a row per sequence."""
     return torch.full_like(tokens[:, :1], tokens.shape[1] - 1)
 
 
-def causal(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
+def causal_samples(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
     """Return samples with causal attention: each token attends to itself and earlier tokens; one sample per example."""
     length = tokens.shape[-1]
-    visible = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()
-    return Samples(tokens, visible, positions)
+    attention_mask = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()
+    return Samples(tokens, attention_mask, positions)
 
 
-def full(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
+def full_attention_samples(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
     """Return samples with full attention: all tokens of a prefix attend to each other; one sample per prefix."""
     (batch, length), reads = tokens.shape, positions.shape[-1]
     prefixes = tokens[:, None, :].expand(batch, reads, length).reshape(batch * reads, length)
@@ -55,9 +56,13 @@ def full(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch read
     return Samples(prefixes, inside[:, None, :].expand(-1, length, -1), last)
 
 
-PATTERNS: dict[AttentionName, Callable[[Tensor, Tensor], Samples]] = {"causal": causal, "full": full}
-"""Functions of tokens and positions that return samples from which the token after each position is predicted, without
-attending to it or to later tokens."""
+ATTENTION_PATTERNS: dict[AttentionName, Callable[[Tensor, Tensor], Samples]] = {
+    "causal": causal_samples,
+    "full": full_attention_samples,
+}
+"""Functions of tokens and positions that return the samples from which the token after each position is predicted.
+
+No sample attends to the predicted token or to later ones."""
 
 
 class Attention(nn.Module):
@@ -77,19 +82,24 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length width"],
-        encoding: Positional,
-        bias: Float[Tensor, "#batch #heads length length"],
-        read_at: Int[Tensor, "batch reads"] | None = None,
+        encoding: PositionalEncoding,
+        score_bias: Float[Tensor, "#batch #heads length length"],
+        output_positions: Int[Tensor, "batch reads"] | None = None,
     ) -> Float[Tensor, "batch _ width"]:
-        """Attention output at the positions `read_at`, or at all. `bias` is added to the scores `[.., key, query]`."""
+        """Return the output of attention at `output_positions` (default: at every position).
+
+        `score_bias` is added to the attention scores, whose last axes are key and query.
+        """
         for_query, for_key, for_value = self.query_key_value.weight.chunk(3)
         for_query = for_query * math.sqrt(self.heads / x.shape[-1])  # cheaper than to scale the queries or the scores
         query, key, value = (
             F.linear(source, weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [batch, heads, positions, units]
-            for source, weight in ((select_positions(x, read_at), for_query), (x, for_key), (x, for_value))
+            for source, weight in ((select_positions(x, output_positions), for_query), (x, for_key), (x, for_value))
         )
         # Keys before queries: for sequences this short, softmax over the last axis takes four times as long.
-        scores = encoding.rotate(key) @ encoding.rotate(query, read_at).mT
-        scores = scores + select_positions(bias.mT, None if read_at is None else read_at[:, None]).mT
+        scores = encoding.rotate_by_position(key) @ encoding.rotate_by_position(query, output_positions).mT
+        scores = (
+            scores + select_positions(score_bias.mT, None if output_positions is None else output_positions[:, None]).mT
+        )
         weights = self.attention_weights(scores.softmax(dim=-2).mT)
         return self.output((weights @ value).transpose(1, 2).flatten(-2))

@@ -13,23 +13,26 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pipeline.params import Model
-from pipeline.transformer.attention import PATTERNS, Attention, last_position, select_positions
+from pipeline.transformer.attention import ATTENTION_PATTERNS, Attention, last_position, select_positions
 from pipeline.transformer.dropout import KeyedDropout
-from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL
+from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute
 
 States = Float[Tensor, "batch length width"]
-Edit = Callable[[int, States], States]
-"""Function of a depth (number of layers passed) and the states there that returns the states to continue with."""
+StreamEdit = Callable[[int, States], States]
+"""Function that edits the residual stream.
+
+It takes a depth (number of layers passed) and the states there, and returns the states with which the model continues.
+"""
 
 
-def unedited(depth: int, x: States) -> States:
-    """Return the states as they are: the `Edit` that changes nothing."""
+def keep_states(depth: int, x: States) -> States:
+    """Return the states unchanged: the default `StreamEdit`."""
     return x
 
 
 class MLP(nn.Module):
-    """Two linear maps with a GELU between them; the hidden layer is four times as wide."""
+    """Multi-layer perceptron: two linear maps with a GELU between them; the hidden layer is four times as wide."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -42,33 +45,33 @@ class MLP(nn.Module):
 
 
 class Sublayer(nn.Module):
-    """Norm, attention or MLP, dropout, and the residual connection around them or its substitute."""
+    """Half a layer: layer norm, attention or MLP, dropout, and around them a residual connection or a substitute."""
 
-    def __init__(self, config: Model, transformation: Attention | MLP, *, residual: bool) -> None:
+    def __init__(self, config: Model, transformation: Attention | MLP, *, has_residual: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.transformation = transformation
         self.dropout = KeyedDropout(config.dropout)
-        self.residual = residual
-        substitute = None if residual else SUBSTITUTES[config.residual_substitute]
+        self.has_residual = has_residual
+        substitute = None if has_residual else SUBSTITUTES[config.residual_substitute]
         self.substitute = ResidualSubstitute(substitute) if substitute else None
 
     def forward(
         self, x: States, donor_states: Tensor | None, samples_per_example: int, **attention_inputs: Any
     ) -> Float[Tensor, "batch _ width"]:
-        """Return the output. `attention_inputs`: further arguments of `Attention`, or none for an MLP."""
+        """Return the sublayer's output. `attention_inputs`: further arguments of `Attention`; none for an MLP."""
         update = self.dropout(self.transformation(self.norm(x), **attention_inputs))
-        if self.residual:
+        if self.has_residual:
             carried = x
         elif self.substitute:
             carried = self.substitute(x, donor_states, samples_per_example)
         else:
             return update
-        return select_positions(carried, attention_inputs.get("read_at")) + update
+        return select_positions(carried, attention_inputs.get("output_positions")) + update
 
 
 class Block(nn.Module):
-    """One layer: attention, then MLP."""
+    """One layer of the transformer: attention, then MLP."""
 
     def __init__(self, attention: Sublayer, mlp: Sublayer) -> None:
         super().__init__()
@@ -78,7 +81,7 @@ class Block(nn.Module):
     def forward(
         self, x: States, donor_states: Sequence[Tensor | None], samples_per_example: int, **attention_inputs: Any
     ) -> tuple[Float[Tensor, "batch reads width"], Float[Tensor, "batch reads width"]]:
-        """Return the states after attention and after the MLP. `donor_states`: those for attention and for the MLP."""
+        """Return the states after attention and after the MLP. `donor_states`: donors' states at the input of each."""
         middle = self.attention(x, donor_states[0], samples_per_example, **attention_inputs)
         return middle, self.mlp(middle, donor_states[1], samples_per_example)
 
@@ -90,8 +93,8 @@ class Transformer(nn.Module):
         config: sizes and switches.
         vocabulary: number of different tokens.
         length: longest token sequence that the model reads.
-        donors: token sequences of the donors in evaluation, for substitutes that use donors. With full attention,
-            donors are read as one prefix of full length, while training takes prefixes of all lengths as donors.
+        donors: token sequences of the donor examples, whose states a substitute uses in evaluation. With full
+            attention each is read as one prefix of full length; training uses prefixes of all lengths.
 
     Raises:
         ValueError: the substitute uses donors, but none are given.
@@ -112,79 +115,85 @@ class Transformer(nn.Module):
         if self.uses_donors and donors is None:
             raise ValueError(f"residual_substitute {config.residual_substitute} needs donor examples")
         self.register_buffer("donors", torch.as_tensor(donors) if self.uses_donors else None, persistent=False)
-        self.samples = PATTERNS[config.attention]
+        self.samples = ATTENTION_PATTERNS[config.attention]
         self.embedding = nn.Embedding(vocabulary, config.width)
-        self.positional = POSITIONAL[config.positional](length, config.width, config.heads)
+        self.positional = POSITIONAL_ENCODINGS[config.positional](length, config.width, config.heads)
         self.dropout = KeyedDropout(config.dropout)
         free = config.residual_free
         self.blocks = nn.ModuleList(
             Block(
-                Sublayer(config, Attention(config.width, config.heads), residual=layer not in free.attention),
-                Sublayer(config, MLP(config.width), residual=layer not in free.mlp),
+                Sublayer(config, Attention(config.width, config.heads), has_residual=layer not in free.attention),
+                Sublayer(config, MLP(config.width), has_residual=layer not in free.mlp),
             )
             for layer in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
-        self._initialise(config.layers)
+        self._initialise_weights(config.layers)
 
-    def _initialise(self, layers: int) -> None:
-        """Draw the weights as GPT-2 does: normal, and smaller in deep networks where they write to the stream."""
+    def _initialise_weights(self, layer_count: int) -> None:
+        """Draw the weights as GPT-2 does: those that write to the residual stream are smaller in deep networks."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 writes = name.endswith("output.weight")
-                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * layers) if writes else 1.0))
+                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * layer_count) if writes else 1.0))
 
     def residual_stream(
         self,
         tokens: Int[Tensor, "batch length"],
-        visible: Bool[Tensor, "*layers #batch length length"],
-        read_at: Int[Tensor, "batch reads"] | None = None,
+        attention_mask: Bool[Tensor, "*layers #batch length length"],
+        output_positions: Int[Tensor, "batch reads"] | None = None,
         *,
         samples_per_example: int = 1,
-        edit: Edit = unedited,
+        edit_states: StreamEdit = keep_states,
     ) -> list[Float[Tensor, "batch _ width"]]:
-        """Return the embeddings and the states after each layer; those of the last layer only at `read_at`, if given.
+        """Return the embeddings and the states after each layer; the last layer's only at `output_positions`, if given.
 
         Args:
-            visible: which keys each query attends to, in all layers or one mask per layer.
+            attention_mask: True where a query attends to a key: one mask for all layers, or one per layer.
             samples_per_example: number of consecutive samples that are prefixes of one example.
-            edit: changes the states at any depth before the next layer reads them.
+            edit_states: changes the states at any depth before the next layer reads them.
         """
-        return self._states(tokens, visible, read_at, self._donor_states(), samples_per_example, edit)[::2]
+        return self._states_by_sublayer(
+            tokens, attention_mask, output_positions, self._compute_donor_states(), samples_per_example, edit_states
+        )[::2]
 
-    def _states(
+    def _states_by_sublayer(
         self,
         tokens: Tensor,
-        visible: Tensor,
-        read_at: Tensor | None = None,
+        attention_mask: Tensor,
+        output_positions: Tensor | None = None,
         donor_states: list[Tensor] | None = None,
         samples_per_example: int = 1,
-        edit: Edit = unedited,
+        edit_states: StreamEdit = keep_states,
     ) -> list[Tensor]:
-        """Return the states that enter each sublayer, and those after the last one."""
-        bias = self.positional.bias(visible)
-        x = edit(0, self.dropout(self.positional.add(self.embedding(tokens))))
+        """Return the states that enter each sublayer, and the states after the last sublayer."""
+        bias = self.positional.score_bias(attention_mask)
+        x = edit_states(0, self.dropout(self.positional.add_positions(self.embedding(tokens))))
         biases = bias.to(x.dtype).expand(len(self.blocks), *bias.shape[-4:])
         states = [x]
         for layer, block in enumerate(self.blocks):
-            of_layer = donor_states[2 * layer : 2 * layer + 2] if donor_states else (None, None)
-            # Donors' states have all positions, so that a substitute cannot be computed at `read_at` alone.
-            only_at = read_at if layer == len(self.blocks) - 1 and not self.uses_donors else None
-            attention_inputs = {"encoding": self.positional, "bias": biases[layer], "read_at": only_at}
-            middle, x = block(x, of_layer, samples_per_example, **attention_inputs)
-            x = edit(layer + 1, x)
+            layer_donors = donor_states[2 * layer : 2 * layer + 2] if donor_states else (None, None)
+            # Donors' states have all positions, so that a substitute cannot be computed at some positions alone.
+            last_positions = output_positions if layer == len(self.blocks) - 1 and not self.uses_donors else None
+            attention_inputs = {
+                "encoding": self.positional,
+                "score_bias": biases[layer],
+                "output_positions": last_positions,
+            }
+            middle, x = block(x, layer_donors, samples_per_example, **attention_inputs)
+            x = edit_states(layer + 1, x)
             states += [middle, x]
         if self.uses_donors:
-            states[-1] = select_positions(states[-1], read_at)
+            states[-1] = select_positions(states[-1], output_positions)
         return states
 
     @torch.no_grad()
-    def _donor_states(self) -> list[Tensor] | None:
-        """Return the states with which the fixed donors enter each sublayer; None in training or without donors."""
+    def _compute_donor_states(self) -> list[Tensor] | None:
+        """Return the donor examples' states at the input of each sublayer; None in training or without donors."""
         if self.donors is None or self.training:
             return None
         samples = self.samples(self.donors, last_position(self.donors))
-        return self._states(samples.tokens, samples.visible)
+        return self._states_by_sublayer(samples.tokens, samples.attention_mask)
 
     def forward(
         self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]

@@ -1,7 +1,7 @@
-"""Positional encodings, one small class each, registered in `POSITIONAL`.
+"""Positional encodings, one small class each, registered in `POSITIONAL_ENCODINGS`.
 
-An encoding acts in one of three places: it is added to the residual stream (`add`), rotates queries and keys
-(`rotate`), or is added to the attention scores (`bias`). A method that a class does not override changes nothing.
+An encoding is added to the embeddings (`add_positions`), rotates queries and keys (`rotate_by_position`), or is added
+to the attention scores (`score_bias`). A method that a class does not override changes nothing.
 
 Tables are computed in float64 and rounded, because the last digits of a float32 sine differ between processors.
 """
@@ -16,8 +16,8 @@ EMBEDDING_SCALE = 0.02
 """Standard deviation of the initial embeddings and weights (GPT-2)."""
 
 
-class Positional(nn.Module):
-    """No positional encoding, and the base class of all others.
+class PositionalEncoding(nn.Module):
+    """Base class of positional encodings, which by itself encodes no position.
 
     Args:
         length: longest token sequence.
@@ -28,38 +28,40 @@ class Positional(nn.Module):
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__()
 
-    def add(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
-        """Return the embeddings `x` with positions added."""
+    def add_positions(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+        """Return the embeddings `x` with a vector for each position added."""
         return x
 
-    def rotate(
+    def rotate_by_position(
         self, x: Float[Tensor, "batch heads length units"], positions: Int[Tensor, "batch length"] | None = None
     ) -> Float[Tensor, "batch heads length units"]:
-        """Return queries or keys `x`, rotated by their `positions` (default: 0, 1, 2, ...)."""
+        """Return queries or keys `x`, rotated by angles that depend on their `positions` (default: 0, 1, 2, ...)."""
         return x
 
-    def bias(self, visible: Bool[Tensor, "*samples length length"]) -> Float[Tensor, "*samples _ length length"]:
-        """Return the term added to the attention scores, `[sample, head, key, query]`.
+    def score_bias(
+        self, attention_mask: Bool[Tensor, "*samples length length"]
+    ) -> Float[Tensor, "*samples _ length length"]:
+        """Return the term to add to the attention scores, with the axes sample, head, key, query.
 
-        It is minus infinity where `visible[sample, query, key]` is false.
+        It is minus infinity where `attention_mask[sample, query, key]` is false.
         """
-        by_key = visible.mT.unsqueeze(-3)
+        by_key = attention_mask.mT.unsqueeze(-3)
         return torch.zeros(by_key.shape, device=by_key.device).masked_fill(~by_key, -torch.inf)
 
 
-class Learned(Positional):
-    """A trained vector per position, added to the embeddings (GPT-2)."""
+class LearnedEncoding(PositionalEncoding):
+    """Learned positional encoding: a trained vector per position, added to the embeddings (GPT-2)."""
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
         self.table = nn.Embedding(length, width)
 
-    def add(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+    def add_positions(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         return x + self.table.weight[: x.shape[-2]]
 
 
-class Sinusoidal(Positional):
-    """Fixed sines and cosines, added to the embeddings (Vaswani et al. 2017, section 3.5).
+class SinusoidalEncoding(PositionalEncoding):
+    """Sinusoidal positional encoding: sines and cosines, added to the embeddings (Vaswani et al. 2017, section 3.5).
 
     They are scaled like the initial embeddings: at amplitude 1 they would drown the tokens.
     """
@@ -72,12 +74,12 @@ class Sinusoidal(Positional):
         table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
         self.register_buffer("table", (EMBEDDING_SCALE * table).float(), persistent=False)
 
-    def add(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+    def add_positions(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         return x + self.table[: x.shape[-2]]
 
 
-class Rotary(Positional):
-    """Queries and keys rotated by an angle proportional to their position (Su et al. 2021, arXiv 2104.09864).
+class RotaryEncoding(PositionalEncoding):
+    """Rotary encoding: queries and keys are rotated in proportion to their position (Su et al. 2021, arXiv 2104.09864).
 
     Units 2i and 2i+1 are the real and imaginary part of one complex number.
     """
@@ -90,7 +92,7 @@ class Rotary(Positional):
         rotations = torch.stack((angles.cos(), angles.sin()), dim=-1)
         self.register_buffer("rotations", rotations.float(), persistent=False)
 
-    def rotate(
+    def rotate_by_position(
         self, x: Float[Tensor, "batch heads length units"], positions: Int[Tensor, "batch length"] | None = None
     ) -> Float[Tensor, "batch heads length units"]:
         rotations = self.rotations[: x.shape[-2]] if positions is None else self.rotations[positions].unsqueeze(-4)
@@ -98,8 +100,8 @@ class Rotary(Positional):
         return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rotations)).flatten(-2)
 
 
-class Alibi(Positional):
-    """A penalty on attention scores, linear in distance, with a slope per head (Press et al. 2021, arXiv 2108.12409).
+class AlibiEncoding(PositionalEncoding):
+    """ALiBi: attention scores fall linearly with distance, with a slope per head (Press et al. 2021, arXiv 2108.12409).
 
     With full attention, positions before and after the query are penalised alike.
     """
@@ -113,20 +115,25 @@ class Alibi(Positional):
         distance = (positions[:, None] - positions).abs()
         self.register_buffer("penalty", slopes[:, None, None] * distance, persistent=False)
 
-    def bias(self, visible: Bool[Tensor, "*samples length length"]) -> Float[Tensor, "*samples heads length length"]:
-        length = visible.shape[-1]
-        return super().bias(visible) - self.penalty[:, :length, :length]
+    def score_bias(
+        self, attention_mask: Bool[Tensor, "*samples length length"]
+    ) -> Float[Tensor, "*samples heads length length"]:
+        length = attention_mask.shape[-1]
+        return super().score_bias(attention_mask) - self.penalty[:, :length, :length]
 
 
 def position_angles(length: int, units: int) -> Float[Tensor, "length pairs"]:
-    """Angle of each pair of units at each position, in radians: from 1 radian per position down to 1/10,000."""
+    """Return the rotation angle, in radians, of each pair of units at each position.
+
+    The first pair turns by 1 radian per position, the last by about 1/10,000 radian.
+    """
     return torch.arange(length)[:, None] / 10_000.0 ** (torch.arange(0, units, 2).double() / units)
 
 
-POSITIONAL: dict[PositionalName, type[Positional]] = {
-    "none": Positional,
-    "learned": Learned,
-    "sinusoidal": Sinusoidal,
-    "rotary": Rotary,
-    "alibi": Alibi,
+POSITIONAL_ENCODINGS: dict[PositionalName, type[PositionalEncoding]] = {
+    "none": PositionalEncoding,
+    "learned": LearnedEncoding,
+    "sinusoidal": SinusoidalEncoding,
+    "rotary": RotaryEncoding,
+    "alibi": AlibiEncoding,
 }

@@ -15,92 +15,92 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pipeline.params.model import SubstituteName
-from pipeline.transformer.dropout import uniform
+from pipeline.transformer.dropout import draw_uniform
 
 States = Float[Tensor, "_ _ width"]
-"""States `[sample, position, unit]`."""
+"""States of the residual stream, with the axes sample, position, unit."""
 SubstituteStates = Float[Tensor, "#samples _ width"]
-"""States of a substitute: an axis of samples or positions has length 1 if they all have the same state."""
+"""States that a substitute returns: the axis of samples or positions has length 1 if all of them share one state."""
 
 
 class SubstituteContext(NamedTuple):
-    """Inputs of a substitute beside the states that the residual connection would carry."""
+    """Arguments of a substitute, in addition to the states that the residual connection would carry."""
 
-    donors: Float[Tensor, "donors length width"]
-    """Detached states of all donors where they enter the sublayer."""
-    donor: Float[Tensor, "#samples length width"]
-    """Detached states of the donor assigned to each sample."""
+    donor_states: Float[Tensor, "donors length width"]
+    """States of all donor examples at the input of the sublayer, detached from the gradient."""
+    assigned_donor_states: Float[Tensor, "#samples length width"]
+    """States of the donor example that is assigned to each sample, detached from the gradient."""
     key: Int[Tensor, ""]
-    """Key of the random numbers (see `dropout.uniform`)."""
-    per_sample: bool
-    """True: every sample has its own random numbers; false: all samples share them."""
-    faded: Float[Tensor, ""]
-    """Share of a fading connection that is gone: 0 when training begins, 1 from its middle on."""
+    """Key that determines the random numbers (see `dropout.draw_uniform`)."""
+    is_random_per_sample: bool
+    """True if every sample gets random numbers of its own; False if all samples share the same random numbers."""
+    faded_share: Float[Tensor, ""]
+    """Share of a fading residual connection that is gone: 0 when training begins, 1 from the middle of training on."""
 
 
 Substitute = Callable[[States, SubstituteContext], SubstituteStates]
 
 
-def backward(x: States, context: SubstituteContext) -> SubstituteStates:
+def gradient_only(x: States, context: SubstituteContext) -> SubstituteStates:
     """Return zeros that pass the gradient on: the backward half of a residual connection."""
     return x - x.detach()
 
 
-def forward(x: States, context: SubstituteContext) -> SubstituteStates:
-    """Return `x` without its gradient: the forward half of a residual connection."""
+def detached_states(x: States, context: SubstituteContext) -> SubstituteStates:
+    """Return the states `x` without a gradient: the forward half of a residual connection."""
     return x.detach()
 
 
-def other_row(x: States, context: SubstituteContext) -> SubstituteStates:
-    """Return the donor's state at the same position: a real state of that position, computed from other tokens."""
-    return context.donor
+def donor_at_same_position(x: States, context: SubstituteContext) -> SubstituteStates:
+    """Return the state of another example (the donor) at the same position: it was computed from other tokens."""
+    return context.assigned_donor_states
 
 
-def elsewhere(x: States, context: SubstituteContext) -> SubstituteStates:
-    """Return the donor's state at one random position: a real state of another position, computed from other tokens."""
-    samples, length = len(x) if context.per_sample else 1, context.donor.shape[-2]
-    position = (uniform(context.key, (samples, 1, 1), x.device) * length).long()
-    return context.donor.take_along_dim(position, dim=-2)
+def donor_at_random_position(x: States, context: SubstituteContext) -> SubstituteStates:
+    """Return the state of another example (the donor) at one random position, for all positions."""
+    samples, length = len(x) if context.is_random_per_sample else 1, context.assigned_donor_states.shape[-2]
+    position = (draw_uniform(context.key, (samples, 1, 1), x.device) * length).long()
+    return context.assigned_donor_states.take_along_dim(position, dim=-2)
 
 
-def slot_mean(x: States, context: SubstituteContext) -> SubstituteStates:
-    """Return the mean of the donors' states at each position: it depends on the position and on no token."""
-    return context.donors.mean(0, keepdim=True)
+def donor_mean_by_position(x: States, context: SubstituteContext) -> SubstituteStates:
+    """Return the mean of the donor examples' states at each position: it depends on the position and on no token."""
+    return context.donor_states.mean(0, keepdim=True)
 
 
-def all_mean(x: States, context: SubstituteContext) -> SubstituteStates:
-    """Return the mean over donors and positions, a single vector: the control for `slot_mean`."""
-    return context.donors.mean((0, 1), keepdim=True)
+def overall_donor_mean(x: States, context: SubstituteContext) -> SubstituteStates:
+    """Return the mean state over donor examples and positions: a vector that depends on neither position nor token."""
+    return context.donor_states.mean((0, 1), keepdim=True)
 
 
-def noise(x: States, context: SubstituteContext) -> SubstituteStates:
-    """Return Gaussian noise with the root mean square of the donors' states."""
-    shape = (len(x) if context.per_sample else 1, *context.donor.shape[-2:])
-    radius, angle = uniform(context.key, (2, *shape), x.device).to(x.dtype)
+def donor_scaled_noise(x: States, context: SubstituteContext) -> SubstituteStates:
+    """Return Gaussian noise with the root mean square of the donor examples' states."""
+    shape = (len(x) if context.is_random_per_sample else 1, *context.assigned_donor_states.shape[-2:])
+    radius, angle = draw_uniform(context.key, (2, *shape), x.device).to(x.dtype)
     normal = (-2.0 * torch.log1p(-radius)).sqrt() * torch.cos(2.0 * math.pi * angle)  # Box and Muller 1958
-    return normal * context.donors.square().mean().sqrt()
+    return normal * context.donor_states.square().mean().sqrt()
 
 
-def fade(x: States, context: SubstituteContext) -> SubstituteStates:
-    """Return `x`, scaled from 1 down to 0 over the first half of training: a residual connection that disappears."""
-    return (1.0 - context.faded) * x
+def fading_states(x: States, context: SubstituteContext) -> SubstituteStates:
+    """Return the states `x`, scaled from 1 down to 0 in the first half of training: a connection that fades away."""
+    return (1.0 - context.faded_share) * x
 
 
 SUBSTITUTES: dict[SubstituteName, Substitute | None] = {
     "none": None,
-    "backward": backward,
-    "forward": forward,
-    "other-row": other_row,
-    "elsewhere": elsewhere,
-    "slot-mean": slot_mean,
-    "all-mean": all_mean,
-    "noise": noise,
-    "fade": fade,
+    "backward": gradient_only,
+    "forward": detached_states,
+    "other-row": donor_at_same_position,
+    "elsewhere": donor_at_random_position,
+    "slot-mean": donor_mean_by_position,
+    "all-mean": overall_donor_mean,
+    "noise": donor_scaled_noise,
+    "fade": fading_states,
 }
 
 
 class ResidualSubstitute(nn.Module):
-    """Module that computes the substitute for one sublayer's residual connection.
+    """Module that computes the substitute for the residual connection of one sublayer.
 
     In training, the population sets the buffers `key` and `faded`. In evaluation the key is fixed, all samples share
     their random numbers, and fading is complete.
@@ -115,21 +115,21 @@ class ResidualSubstitute(nn.Module):
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("faded", torch.zeros(()), persistent=False)
 
-    def forward(self, x: States, donors: States | None, samples_per_example: int) -> SubstituteStates:
-        """Return what is added to the sublayer's output in place of `x`.
+    def forward(self, x: States, donor_states: States | None, samples_per_example: int) -> SubstituteStates:
+        """Return the states to add to the sublayer's output in place of the sublayer's input `x`.
 
         Args:
-            donors: states of fixed donors; None: the donor of each sample belongs to the next example of the batch.
+            donor_states: states of the fixed donor examples. None: the next example of the batch is the donor.
             samples_per_example: number of consecutive samples that are prefixes of one example.
         """
-        if donors is None:
-            donors = x.detach()
-            donor = donors.roll(-samples_per_example, 0)
+        if donor_states is None:
+            donor_states = x.detach()
+            assigned_donor_states = donor_states.roll(-samples_per_example, 0)
         else:
-            donor = donors[:1]
+            assigned_donor_states = donor_states[:1]
         if self.training:
-            context = SubstituteContext(donors, donor, self.key, True, self.faded)
+            context = SubstituteContext(donor_states, assigned_donor_states, self.key, True, self.faded)
         else:
             key, faded = torch.ones_like(self.key), torch.ones_like(self.faded)
-            context = SubstituteContext(donors, donor, key, False, faded)
+            context = SubstituteContext(donor_states, assigned_donor_states, key, False, faded)
         return self.substitute(x, context)[..., : x.shape[-2], :]

@@ -15,8 +15,8 @@ from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.registry import TASKS, read_params
 from pipeline.tracking.store import connect
 from pipeline.training.optimizers import OPTIMIZERS
-from pipeline.transformer.attention import PATTERNS
-from pipeline.transformer.positional import POSITIONAL
+from pipeline.transformer.attention import ATTENTION_PATTERNS
+from pipeline.transformer.positional import POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import PRESETS, training
 from tests.tasks.test_conformance import OPTIONS, task_of
@@ -25,7 +25,7 @@ from tests.tasks.test_conformance import OPTIONS, task_of
 def every_name() -> Params:
     """The smoke preset with as few ablations as have every name, one layer deep and four steps long."""
     smoke = read_params(PRESETS / "smoke.yaml")
-    registries = (POSITIONAL, PATTERNS, SUBSTITUTES, OPTIMIZERS, TASKS)
+    registries = (POSITIONAL_ENCODINGS, ATTENTION_PATTERNS, SUBSTITUTES, OPTIMIZERS, TASKS)
     most = max(map(len, registries))
     chosen = zip(*(islice(cycle(registry), most) for registry in registries), strict=True)
     ablations = {
@@ -69,8 +69,8 @@ def test_every_name_goes_through_the_whole_pipeline(
     runs = pd.read_csv("reports/runs.csv")
     assert list(runs["ablation"]) == list(params.ablations)
     assert set(runs["task"]) == set(params.tasks)
-    assert set(runs["positional"]) == set(POSITIONAL)
-    assert set(runs["attention"]) == set(PATTERNS)
+    assert set(runs["positional"]) == set(POSITIONAL_ENCODINGS)
+    assert set(runs["attention"]) == set(ATTENTION_PATTERNS)
     assert set(runs["residual_substitute"]) == set(SUBSTITUTES)
     assert set(runs["optimizer"]) == set(OPTIMIZERS)
     pages = "".join(path.read_text() for path in [Path("reports/summary.md"), *Path("reports/appendix").iterdir()])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.measurement.activation_scale import activation_scale, relative_jacobian_norm, root_mean_square
-from pipeline.measurement.registry import BATCH
+from pipeline.measurement.registry import BATCH_SIZE
 from pipeline.transformer.attention import Samples
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.measurement.hand_set import measurement_input, silent, uniform, untrained, values
@@ -31,7 +31,7 @@ def measured(transformer, **switches: object):
 def test_if_no_layer_adds_anything_the_embeddings_enter_every_norm() -> None:
     transformer = silent(layers=2)
     table = measured(transformer, layers=2)
-    embedded = transformer.embedding(measurement_input(transformer, length=16).task_tokens[:BATCH])
+    embedded = transformer.embedding(measurement_input(transformer, length=16).task_tokens[:BATCH_SIZE])
     assert table["entering"].tolist() == pytest.approx([root_mean_square(embedded)] * 5)
     assert table["update_share"].tolist()[:4] == [0.0] * 4
     keys = [*((layer, sublayer) for layer in (0, 1) for sublayer in ("attention", "mlp")), (2, "output")]

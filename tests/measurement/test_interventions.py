@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.measurement.common.permutations import permuted_prompts, same_length_examples
-from pipeline.measurement.common.scoring import answer_logits, correct_answers
+from pipeline.measurement.common.scoring import answer_logits, answers_are_correct
 from pipeline.measurement.interchange import interchange, position_sets, swappable_prompts
 from pipeline.measurement.mask_permutation import logits_with_permuted_masks, mask_permutation, permute_mask
 from pipeline.measurement.position_erasure import all_rotations, erasures, position_erasure
@@ -45,7 +45,7 @@ def test_permuting_a_mask_permutes_the_number_of_visible_keys() -> None:
 def test_without_encoding_permuting_all_masks_equals_permuting_the_prompt(layers: int) -> None:
     inputs = large(layers=layers)
     examples, permuted = same_length_examples(inputs.examples), permuted_prompts(inputs.examples)
-    order = permuted.orders[:, 0]
+    order = permuted.token_orders[:, 0]
     by_mask = logits_with_permuted_masks(inputs.model, examples, order, range(layers))
     tokens = examples.tokens.clone()
     tokens[:, : order.shape[1]] = permuted.tokens[:, 0]
@@ -129,7 +129,7 @@ def test_erasing_a_learned_encoding_makes_the_prompt_a_set() -> None:
 
     def logits(tokens: torch.Tensor) -> torch.Tensor:
         samples = inputs.model.samples(tokens, last_position(tokens))
-        stream = inputs.model.residual_stream(*samples[:2], edit=lambda depth, x: x if depth else erase(x))
+        stream = inputs.model.residual_stream(*samples[:2], edit_states=lambda depth, x: x if depth else erase(x))
         return inputs.model.logits(stream[-1][:, -1:])
 
     for tokens in permuted.tokens.unbind(1):
@@ -143,7 +143,9 @@ def test_without_encoding_and_mask_erasing_changes_nothing() -> None:
     for depth, states in enumerate(residual_stream(inputs.model, all_rotations(inputs.random_tokens[:10]))):
         for erase in erasures(states).values():
             edited = answer_logits(
-                inputs.model, examples, edit=lambda at, x, erase=erase, depth=depth: erase(x) if at == depth else x
+                inputs.model,
+                examples,
+                edit_states=lambda at, x, erase=erase, depth=depth: erase(x) if at == depth else x,
             )
             torch.testing.assert_close(edited, expected, rtol=0, atol=1e-9)
 
@@ -166,5 +168,5 @@ def test_exact_match_is_a_share_and_untouched_is_that_of_the_model() -> None:
     shares = table.drop(columns="depth").to_numpy()
     assert ((shares >= 0) & (shares <= 1)).all()
     examples = same_length_examples(inputs.examples)
-    correct = correct_answers(inputs.model(examples.tokens, examples.positions), examples)
+    correct = answers_are_correct(inputs.model(examples.tokens, examples.positions), examples)
     assert np.unique(table["untouched"]) == [correct.double().mean().item()]

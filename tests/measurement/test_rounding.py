@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline import dataset, files
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.common.tables import rounded
+from pipeline.measurement.common.tables import round_measured_values
 from pipeline.params import Params
 from pipeline.stages import analyze
 from pipeline.training.artifact import Artifact
@@ -126,9 +126,9 @@ def test_a_change_that_is_impossible_is_written_as_zero(expected: dict[str, byte
 @given(st.floats(1e-3, 1e6), st.floats(-1, 1))
 def test_rounding_keeps_six_digits_and_no_noise(number: float, noise: float) -> None:
     table = pd.DataFrame({"layer": [7], "number": [number], "nothing": [noise * 1e-11], "unknown": [float("nan")]})
-    kept = rounded(table)
+    kept = round_measured_values(table)
     assert kept["layer"].tolist() == [7]
     assert kept["number"].item() == pytest.approx(number, rel=5.1e-6)
     assert str(kept["nothing"].item()) == "0.0"
     assert np.isnan(kept["unknown"].item())
-    pd.testing.assert_frame_equal(rounded(kept), kept)
+    pd.testing.assert_frame_equal(round_measured_values(kept), kept)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.dataset import Examples, encode
-from pipeline.measurement.common.scoring import NO_TOKEN, accuracy, greedy
+from pipeline.measurement.common.scoring import NO_TOKEN, accuracy, decode_greedily
 from pipeline.training.module import answers_correct
 from tests.measurement.hand_set import task_examples, untrained
 
@@ -35,16 +35,18 @@ def repeat(shift: int):  # type: ignore[no-untyped-def]
 
 def test_decoded_tokens_are_read_again() -> None:
     """A predictor that repeats the token two before continues a period of two from the prompt into the answer."""
-    assert decoded(greedy(repeat(-1), examples(("ab", "ab"), ("cab", "ab")))) == ["aba", "aba"]
+    assert decoded(decode_greedily(repeat(-1), examples(("ab", "ab"), ("cab", "ab")))) == ["aba", "aba"]
 
 
 def test_the_true_answer_is_erased() -> None:
     """A predictor that looks one token ahead, where the true answer would be, finds padding."""
-    assert decoded(greedy(repeat(1), examples(("a=", "bc"), ("a=", "cb")))) == ["$$$", "$$$"]
+    assert decoded(decode_greedily(repeat(1), examples(("a=", "bc"), ("a=", "cb")))) == ["$$$", "$$$"]
 
 
 def test_logits_that_are_not_finite_decode_to_no_token() -> None:
-    answers = greedy(lambda tokens, positions: torch.full((*positions.shape, 5), torch.nan), examples(("a=", "b")))
+    answers = decode_greedily(
+        lambda tokens, positions: torch.full((*positions.shape, 5), torch.nan), examples(("a=", "b"))
+    )
     assert (answers == NO_TOKEN).all()
 
 
@@ -66,9 +68,9 @@ def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str
     data, transformer = task_examples(50), untrained(attention=attention)
     with torch.inference_mode():
         half = len(data) // 2
-        targets = torch.cat((greedy(transformer, data)[:half], data.targets[half:]))
+        targets = torch.cat((decode_greedily(transformer, data)[:half], data.targets[half:]))
         tokens = F.pad(data.tokens, (0, 1)).scatter(1, data.positions + 1, targets)[:, :-1]
         forced = answers_correct(transformer(tokens, data.positions)[None], targets)[0]
-        produced = (greedy(transformer, Examples(tokens, data.positions, targets)) == targets).all(1)
+        produced = (decode_greedily(transformer, Examples(tokens, data.positions, targets)) == targets).all(1)
     assert forced.tolist() == produced.tolist()
     assert forced[:half].all()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.measurement.common.order_blind import is_order_blind
-from pipeline.measurement.common.permutations import TOLERANCE, permuted_prompts
+from pipeline.measurement.common.permutations import LOGIT_TOLERANCE, permuted_prompts
 from pipeline.measurement.permutation_sensitivity import permutation_sensitivity
 from pipeline.measurement.symmetry import SymmetryError, check_symmetry, prediction_changes, symmetry
 from pipeline.transformer.substitutes import SUBSTITUTES
@@ -42,8 +42,8 @@ architectures = st.integers(1, 4).flatmap(
 @given(architectures, st.integers(0, 2**16))
 def test_a_prediction_depends_on_order_unless_the_architecture_is_order_blind(switches: dict, seed: int) -> None:
     transformer = with_large_weights(untrained(seed, **switches), size=0.2, seed=seed).double()
-    change = prediction_changes(transformer, permuted_prompts(task_examples(20), prompts=8, permutations=8))
-    assert (change["max_logit_change"] <= TOLERANCE) == is_order_blind(model(**switches))
+    change = prediction_changes(transformer, permuted_prompts(task_examples(20), prompt_count=8, permutation_count=8))
+    assert (change["max_logit_change"] <= LOGIT_TOLERANCE) == is_order_blind(model(**switches))
 
 
 def test_permutations_keep_the_last_token_and_the_multiset() -> None:
@@ -67,7 +67,7 @@ def test_a_disagreement_is_an_error_in_both_directions() -> None:
     for order_blind, change in ((True, 1e-6), (False, 1e-12)):
         with pytest.raises(SymmetryError, match=f"some-ablation.*{change:g}"):
             check_symmetry(order_blind, change, ablation("some-ablation"))
-    check_symmetry(False, 1e-12, ablation("some-ablation"), smallest=1e-13)
+    check_symmetry(False, 1e-12, ablation("some-ablation"), tolerance=1e-13)
     with pytest.raises(SymmetryError):
         symmetry(
             measurement_input(silent(layers=2), layers=2)
@@ -84,7 +84,7 @@ def test_a_disagreement_is_an_error_in_both_directions() -> None:
 )
 def test_a_tiny_dependence_on_order_is_no_error(switches: dict) -> None:
     switches = switches | {"residual_free": list(switches.get("residual_free", []))}
-    assert symmetry(measurement_input(untrained(**switches), **switches))["max_logit_change"].item() < TOLERANCE
+    assert symmetry(measurement_input(untrained(**switches), **switches))["max_logit_change"].item() < LOGIT_TOLERANCE
 
 
 def test_prompts_that_cannot_be_permuted_are_no_error() -> None:

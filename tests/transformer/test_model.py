@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.params import Model
-from pipeline.transformer.attention import PATTERNS
+from pipeline.transformer.attention import ATTENTION_PATTERNS
 from pipeline.transformer.model import Transformer
-from pipeline.transformer.positional import POSITIONAL
+from pipeline.transformer.positional import POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import model
 
@@ -44,8 +44,8 @@ def configurations(draw: st.DrawFn, substitutes: Iterable[str] = SUBSTITUTES) ->
     some_layers = st.lists(st.integers(0, layers - 1), unique=True)
     return model(
         layers=layers,
-        positional=draw(st.sampled_from(sorted(POSITIONAL))),
-        attention=draw(st.sampled_from(sorted(PATTERNS))),
+        positional=draw(st.sampled_from(sorted(POSITIONAL_ENCODINGS))),
+        attention=draw(st.sampled_from(sorted(ATTENTION_PATTERNS))),
         residual_free={"attention": draw(some_layers), "mlp": draw(some_layers)},
         residual_substitute=draw(st.sampled_from(list(substitutes))),
     )
@@ -92,7 +92,7 @@ def textbook(transformer: Transformer, config: Model, prefixes: Tensor) -> Tenso
         carried = {"none": 0.0 * x.detach(), "backward": x - x.detach(), "forward": x.detach(), "fade": 0.0 * x}
         return carried[config.residual_substitute]
 
-    x = transformer.positional.add(transformer.embedding(prefixes))
+    x = transformer.positional.add_positions(transformer.embedding(prefixes))
     for layer, block in enumerate(transformer.blocks):
         attention, mlp = block.attention.transformation, block.mlp.transformation
         heads = attention.query_key_value(block.attention.norm(x)).view(batch, length, 3, config.heads, -1)
@@ -121,8 +121,8 @@ def test_predictions_and_gradients_are_those_of_a_textbook_decoder(config: Model
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("positional", sorted(POSITIONAL))
-@pytest.mark.parametrize("attention", sorted(PATTERNS))
+@pytest.mark.parametrize("positional", sorted(POSITIONAL_ENCODINGS))
+@pytest.mark.parametrize("attention", sorted(ATTENTION_PATTERNS))
 @pytest.mark.parametrize("layers", [1, 2])
 def test_only_order_blind_architectures_ignore_the_order_of_earlier_tokens(
     positional: str, attention: str, layers: int
@@ -137,10 +137,10 @@ def test_only_order_blind_architectures_ignore_the_order_of_earlier_tokens(
 @pytest.mark.parametrize("positional", ["rotary", "alibi"])
 def test_scores_of_relative_encodings_depend_on_distances_alone(positional: str) -> None:
     """With equal queries and equal keys, scores are constant along diagonals and differ between them."""
-    encoding = POSITIONAL[positional](LENGTH, 16, 2).double()
+    encoding = POSITIONAL_ENCODINGS[positional](LENGTH, 16, 2).double()
     query, key = torch.randn(2, 1, 2, 1, 8, dtype=torch.double).expand(-1, -1, -1, LENGTH, -1)
     everything = torch.ones(1, LENGTH, LENGTH, dtype=torch.bool)
-    scores = encoding.rotate(key) @ encoding.rotate(query).mT + encoding.bias(everything)
+    scores = encoding.rotate_by_position(key) @ encoding.rotate_by_position(query).mT + encoding.score_bias(everything)
     torch.testing.assert_close(scores[..., 1:, 1:], scores[..., :-1, :-1], rtol=0, atol=1e-5)
     assert not torch.allclose(scores[..., 0, 0], scores[..., 0, 1])
 
@@ -156,14 +156,14 @@ def test_without_a_residual_connection_nothing_bypasses_the_sublayer(sublayer: s
         if sublayer == "attention":
             block.mlp.transformation.output.weight.data.zero_()
         samples = transformer.samples(examples(), reads(8))
-        last = transformer.residual_stream(samples.tokens, samples.visible)[-1]
+        last = transformer.residual_stream(samples.tokens, samples.attention_mask)[-1]
         assert bool((last == 0).all()) == free
 
 
 def test_the_residual_stream_is_the_embeddings_and_the_states_after_each_layer() -> None:
     transformer = built(model(layers=3))
     samples = transformer.samples(examples(), reads(8))
-    stream = transformer.residual_stream(samples.tokens, samples.visible)
+    stream = transformer.residual_stream(samples.tokens, samples.attention_mask)
     assert len(stream) == 4
     torch.testing.assert_close(stream[0], transformer.embedding(examples()))
 

@@ -1,4 +1,4 @@
-"""A model's activations, under the names of TransformerLens."""
+"""A model's activations, under the names that TransformerLens gives them."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,11 +8,11 @@ from pipeline.transformer.attention import Attention, last_position, select_posi
 from pipeline.transformer.model import Block, Transformer
 
 Activations = dict[str, Tensor]
-"""Name -> states `[example, position, unit]` or attention weights `[example, head, query, key]`."""
+"""Activations by name: states `[example, position, unit]` or attention weights `[example, head, query, key]`."""
 
 
 def hook_points(model: Transformer) -> dict[str, nn.Module]:
-    """Name of each activation -> the module whose output it is."""
+    """Return the module of a model that outputs each activation, by the name of the activation."""
     points: dict[str, nn.Module] = {"hook_embed": model.embedding}
     stream: nn.Module = model.dropout
     for layer, block in enumerate(model.blocks):
@@ -37,7 +37,7 @@ def hook_points(model: Transformer) -> dict[str, nn.Module]:
 def run_with_cache(
     model: Transformer, tokens: Int[Tensor, "examples length"]
 ) -> tuple[Float[Tensor, "examples vocabulary"], Activations]:
-    """Logits for the token after each example, and all activations from which they were computed.
+    """Return the logits for the token after each example, and all activations from which the logits were computed.
 
     With full attention, all tokens of an example attend to each other.
     """
@@ -48,8 +48,8 @@ def run_with_cache(
     ]
     try:
         samples = model.samples(tokens, last_position(tokens))
-        last = model.residual_stream(samples.tokens, samples.visible)[-1]
-        logits = model.logits(select_positions(last, samples.read_at))[:, 0]
+        last = model.residual_stream(samples.tokens, samples.attention_mask)[-1]
+        logits = model.logits(select_positions(last, samples.output_positions))[:, 0]
     finally:
         for handle in handles:
             handle.remove()

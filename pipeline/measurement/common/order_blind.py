@@ -1,4 +1,4 @@
-"""Which architectures cannot represent the order of their input."""
+"""Decide which architectures cannot represent the order of their input."""
 
 from typing import get_args
 

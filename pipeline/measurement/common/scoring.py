@@ -12,18 +12,20 @@ from torch import Tensor
 
 from pipeline.dataset import IGNORED, Examples, is_correct
 from pipeline.transformer.attention import Samples, select_positions
-from pipeline.transformer.model import Edit, Transformer, unedited
+from pipeline.transformer.model import StreamEdit, Transformer, keep_states
 
 NO_TOKEN = -1
-"""Placeholder for a decoded token if the logits are not finite."""
-BATCH = 1024
-"""Examples predicted at a time: bounds the memory of the logits."""
-Predict = Callable[[Int[Tensor, "batch length"], Int[Tensor, "batch reads"]], Float[Tensor, "batch reads vocabulary"]]
-"""Function of tokens and positions that returns the logits of the token after each position."""
+"""Token that stands for a prediction whose logits are not finite."""
+BATCH_SIZE = 1024
+"""Number of examples predicted at a time, which bounds the memory of the logits."""
+PredictLogits = Callable[
+    [Int[Tensor, "batch length"], Int[Tensor, "batch reads"]], Float[Tensor, "batch reads vocabulary"]
+]
+"""Function of tokens and positions that returns the logits for the token after each position."""
 
 
-def greedy(predict: Predict, examples: Examples) -> Int[Tensor, "examples answer"]:
-    """Answers decoded greedily: each token is the most likely one after the prompt and the tokens decoded before it.
+def decode_greedily(predict: PredictLogits, examples: Examples) -> Int[Tensor, "examples answer"]:
+    """Decode answers: each token is the most likely one after the prompt and the tokens decoded before.
 
     The true answers are erased first.
     """
@@ -47,14 +49,14 @@ def accuracy(
     examples: Examples,
     table: pd.DataFrame,
     strata: Mapping[str, Sequence[int]],
-    character: str,
+    character_name: str,
 ) -> dict[str, float]:
-    """Shares of correct answers, as columns of `runs.csv`.
+    """Return the shares of correct answers of one run, as columns of `runs.csv`.
 
     Args:
         table: the examples as text, with a column for each of `strata`.
-        strata: column -> the values it may have; each value is scored by itself (NaN without examples).
-        character: what the task calls a character of the answer; each is scored by itself, in the order of decoding.
+        strata: possible values of some columns; each value is scored by itself (NaN without examples).
+        character_name: the task's word for a character of the answer; each is scored by itself, in decoding order.
     """
     counts = (examples.targets != IGNORED).numpy()
     is_right = is_correct(answers, examples.targets)
@@ -66,7 +68,7 @@ def accuracy(
     return (
         {"test_exact_match": float(exact.mean()), "test_examples": len(exact)}
         | {
-            f"{character}_{index + 1}": float(correct[counts[:, index], index].mean())
+            f"{character_name}_{index + 1}": float(correct[counts[:, index], index].mean())
             for index in range(counts.shape[1])
         }
         | {name: float(group.mean()) if len(group) else float("nan") for name, group in groups.items()}
@@ -78,31 +80,33 @@ def answer_logits(
     model: Transformer,
     examples: Examples,
     *,
-    mask: Callable[[Samples], Bool[Tensor, "*layers samples length length"]] = lambda samples: samples.visible,
-    edit: Edit = unedited,
+    choose_mask: Callable[[Samples], Bool[Tensor, "*layers samples length length"]] = lambda samples: (
+        samples.attention_mask
+    ),
+    edit_states: StreamEdit = keep_states,
 ) -> Float[Tensor, "examples reads vocabulary"]:
-    """Logits of whole answers at once, each token given the true ones before it (teacher forcing).
+    """Return the logits of whole answers, each token given the true tokens before it (teacher forcing).
 
     An answer is correct exactly if greedy decoding produces it, at a fraction of the cost, and the network can be
-    changed while it computes: `mask` returns the attention mask to use, `edit` is as in `Transformer.residual_stream`,
-    with all positions. The prompts have one length.
+    changed while it computes: `choose_mask` returns the attention mask to use, `edit_states` changes the states of all
+    positions at any depth. The prompts have one length.
     """
     samples = model.samples(examples.tokens, examples.positions)
-    last = model.residual_stream(samples.tokens, mask(samples), edit=edit)[-1]
-    return model.logits(select_positions(last, samples.read_at)).view(*examples.positions.shape, -1)
+    last = model.residual_stream(samples.tokens, choose_mask(samples), edit_states=edit_states)[-1]
+    return model.logits(select_positions(last, samples.output_positions)).view(*examples.positions.shape, -1)
 
 
-def correct_answers(
+def answers_are_correct(
     logits: Float[Tensor, "examples reads vocabulary"], examples: Examples
 ) -> Bool[Tensor, " examples"]:
     """Return True for each example whose whole answer is correct."""
     return is_correct(logits.argmax(-1), examples.targets).all(-1)
 
 
-def bits_per_token(predict: Predict, examples: Examples) -> Float64[Tensor, " examples"]:
-    """Cross-entropy of each example's predictions, in bits per predicted token; NaN where logits are not finite."""
+def bits_per_token(predict: PredictLogits, examples: Examples) -> Float64[Tensor, " examples"]:
+    """Return the cross-entropy of each example's predictions, in bits per token; NaN where logits are not finite."""
     results = []
-    for index in torch.arange(len(examples)).tensor_split(math.ceil(len(examples) / BATCH)):
+    for index in torch.arange(len(examples)).tensor_split(math.ceil(len(examples) / BATCH_SIZE)):
         batch = examples[index]
         logits, targets = predict(batch.tokens, batch.positions).double(), batch.targets
         nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")

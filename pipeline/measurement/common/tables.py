@@ -6,21 +6,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-DIGITS = 6
-"""Significant digits of a measured number."""
+SIGNIFICANT_DIGITS = 6
+"""Number of significant digits to which measured numbers are rounded."""
 DECIMALS = 10
-"""Decimals of a measured number: where the true value is 0, rounding errors (float64) reach 1e-13."""
+"""Largest number of decimals of measured numbers: where the true value is 0, rounding errors (float64) reach 1e-13."""
 
 
-def tidy(axes: Sequence[str], **values: torch.Tensor | np.ndarray) -> pd.DataFrame:
-    """Return a table with a row per index of the arrays: the indices (columns `axes`), then the arrays `values`."""
+def tidy_table(index_columns: Sequence[str], **values: torch.Tensor | np.ndarray) -> pd.DataFrame:
+    """Return a table with a row per element of the arrays: its index on each axis, then its value in each array."""
     arrays = {name: np.asarray(value, dtype=float) for name, value in values.items()}
     shape = next(iter(arrays.values())).shape
-    indices = np.indices(shape).reshape(len(axes), -1)
-    return pd.DataFrame(dict(zip(axes, indices, strict=True)) | {name: array.ravel() for name, array in arrays.items()})
+    indices = np.indices(shape).reshape(len(index_columns), -1)
+    return pd.DataFrame(
+        dict(zip(index_columns, indices, strict=True)) | {name: array.ravel() for name, array in arrays.items()}
+    )
 
 
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
+def round_measured_values(table: pd.DataFrame) -> pd.DataFrame:
     """Round measured numbers to `DIGITS` significant digits and at most `DECIMALS` decimals.
 
     Another number of threads, BLAS library or processor changes a number by 1e-12 or less, mostly by 1e-15, so that the
@@ -30,4 +32,4 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     """
     measured = table.select_dtypes("float64")
     kept = measured.round(DECIMALS) + 0.0  # no minus zero
-    return table.assign(**kept.map(lambda number: float(f"{number:.{DIGITS}g}")))
+    return table.assign(**kept.map(lambda number: float(f"{number:.{SIGNIFICANT_DIGITS}g}")))

@@ -22,13 +22,13 @@ def generic_section(measurement: Measurement, results: TaskResults) -> SectionCo
     table = results.measurement(measurement.name)
     if table.empty:
         return None
-    value, words = next(iter(measurement.values.items()))
+    value, words = next(iter(measurement.value_descriptions.items()))
     axis = next((name for name in ("depth", "layer") if name in table), None)
-    other_keys = [str(column) for column in table if column not in (*RUN_KEYS, axis, *measurement.values)]
+    other_keys = [str(column) for column in table if column not in (*RUN_KEYS, axis, *measurement.value_descriptions)]
     first_values = {name: table[name].iloc[0] for name in other_keys}
     shown = select_rows(table, first_values)
     words += "".join(f", {name}: {choice}" for name, choice in first_values.items())
-    reference = (measurement.reference, "nothing to find") if measurement.reference is not None else None
+    reference = (measurement.no_effect_value, "nothing to find") if measurement.no_effect_value is not None else None
     heading = words[0].upper() + words[1:]
     title = f"{heading} by ablation"
     if axis:
@@ -54,7 +54,7 @@ def generic_section(measurement: Measurement, results: TaskResults) -> SectionCo
         _range_claims([mean_at_end(1)(ablation) for ablation in results.ablations], words + where),
         [table_by_ablation(results.ablations, columns, caption)],
         [figure],
-        {"explanation": measurement.explanation, "reference": measurement.reference},
+        {"explanation": measurement.explanation, "reference": measurement.no_effect_value},
     )
 
 

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.measurement.common.order_blind import is_order_blind
-from pipeline.measurement.common.permutations import TOLERANCE
+from pipeline.measurement.common.permutations import LOGIT_TOLERANCE
 from pipeline.reporting.claims import Claim, Estimate, Statistic
 from pipeline.reporting.experiment.figures import measured
 from pipeline.reporting.experiment.section import Column, SectionContent, section, table_by_ablation
@@ -54,7 +54,8 @@ def symmetry(results: TaskResults) -> SectionContent | None:
         "is drawn at the left edge.",
         partial(
             measured.dots_by_ablation, table, results.ablations, "max_logit_change",
-            label="Largest change of a logit (float64)", log=True, reference=(TOLERANCE, f"rounding ({TOLERANCE:g})"),
+            label="Largest change of a logit (float64)", log=True,
+            reference=(LOGIT_TOLERANCE, f"rounding ({LOGIT_TOLERANCE:g})"),
         ),
     )  # fmt: skip
     caption = "Maximum over seeds, then means over seeds as trained (t 95% interval)"
