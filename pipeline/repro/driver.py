@@ -11,7 +11,7 @@ from pipeline.errors import RunError
 from pipeline.params import Ablation, Params
 from pipeline.repro import dvc_stages
 from pipeline.repro.state import Job, clear, exclusive_access, log_path
-from pipeline.repro.view import View, measured_speed, store_speed
+from pipeline.repro.view import View
 
 TARGET = "report"
 """The stage that needs all others."""
@@ -38,8 +38,8 @@ def run(params: Params, *, engine: EngineName, jobs: int | None, gpus: float | N
             print("nothing is stale")
             return
         datasets = {f"generate-{task}": Job([f"generate@{task}"], GENERATE_COST) for task in params.tasks}
-        _run_stale(datasets, engine, jobs, gpus, timed=False)
-        _run_stale(longest_first(params.all_ablations()), engine, jobs, gpus, timed=True)
+        _run_stale(datasets, engine, jobs, gpus)
+        _run_stale(longest_first(params.all_ablations()), engine, jobs, gpus)
         dvc_stages.write_lock_file(TARGET)
         _run_dvc("repro", "--quiet", TARGET)
 
@@ -60,13 +60,8 @@ def longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
     return dict(sorted(jobs.items(), key=lambda item: item[1].cost, reverse=True))
 
 
-def _run_stale(
-    jobs: Mapping[str, Job], engine: EngineName, workers: int | None, gpus: float | None, *, timed: bool
-) -> None:
-    """Run the stale stages of each job, by name, and save their results.
-
-    If the jobs are `timed` and all of their stages are stale, the next `repro` estimates its duration from theirs.
-    """
+def _run_stale(jobs: Mapping[str, Job], engine: EngineName, workers: int | None, gpus: float | None) -> None:
+    """Run the stale stages of each job, by name, and save their results."""
     chains = dvc_stages.stale_stages(*(job.stages for job in jobs.values()))
     stale = {name: stages for name, stages in zip(jobs, chains, strict=True) if stages.names}
     if not stale:
@@ -75,9 +70,7 @@ def _run_stale(
     for name in names:
         clear(name)
     commands = [Command.pipeline_command("job", name, *stale[name].names, log=log_path(name)) for name in names]
-    stale_jobs = {name: Job(stages.names, jobs[name].cost) for name, stages in stale.items()}
-    timed = timed and all(job.stages == jobs[name].stages for name, job in stale_jobs.items())
-    view = View(stale_jobs, measured_speed(engine, workers) if timed else None)
+    view = View({name: Job(stages.names, jobs[name].cost) for name, stages in stale.items()})
 
     def end(index: int, code: int) -> None:
         name, error = names[index], ""
@@ -91,8 +84,6 @@ def _run_stale(
 
     with view.shown():
         ENGINES[engine].run(commands, workers=workers, gpus=gpus, on_end=end)
-    if timed and not failures:
-        store_speed(engine, workers, view.cost_done, view.seconds)
     if failures:
         raise RunError(
             f"repro: {len(failures)} of {len(names)} jobs failed: {'; '.join(failures)}; "

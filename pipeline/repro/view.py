@@ -1,39 +1,26 @@
 """Progress of the jobs on stderr, and an estimate of the time left: a live table on a terminal, else a line per job."""
 
-import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import files
-from pipeline.errors import UserError
 from pipeline.repro.state import Job, JobState
 
 TRAINING_SHARE = 0.9
 """Rough share of the training in the duration of a job."""
-SPEED_FILE = Path(__file__).parents[2] / ".repro" / "speed.json"
-"""Speeds of earlier calls of `repro`, in this project and its studies."""
-SHORTEST_SECONDS = 60.0
-"""Shorter calls of `repro` are not timed: their speed says little about long ones."""
 
 
 class View:
-    """Shows the progress of jobs.
+    """Shows the progress of jobs, given by name."""
 
-    Args:
-        jobs: the jobs by name.
-        speed: cost per second (`Job.cost`) of an earlier `repro`, if there is one.
-    """
-
-    def __init__(self, jobs: Mapping[str, Job], speed: float | None = None) -> None:
-        self.jobs, self.speed = jobs, speed
+    def __init__(self, jobs: Mapping[str, Job]) -> None:
+        self.jobs = jobs
         self.outcomes: dict[str, str] = {}
         self.started = time.monotonic()
         console = Console(stderr=True)
@@ -42,8 +29,7 @@ class View:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Show the progress until the end of the block."""
-        left = self._time_left() or "the time left is known after the first"
-        self._print(f"to run: {', '.join(self.jobs)}; {left}")
+        self._print(f"to run: {', '.join(self.jobs)}")
         with self.live or nullcontext():
             yield
 
@@ -51,18 +37,6 @@ class View:
         """Show that a job has ended, and its outcome."""
         self.outcomes[job] = outcome
         self._print(f"{job}: {outcome}; {self._summary()}")
-
-    @property
-    def cost_done(self) -> float:
-        """Cost of the jobs that have ended, and of the finished part of those that run."""
-        shares = dict.fromkeys(self.outcomes, 1.0)
-        shares |= {job: share_done(state, len(self.jobs[job].stages)) for job, state in self._states().items()}
-        return sum(share * self.jobs[job].cost for job, share in shares.items())
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the view was created."""
-        return time.monotonic() - self.started
 
     def _print(self, line: str) -> None:
         if self.live:
@@ -80,11 +54,13 @@ class View:
 
     def _time_left(self) -> str:
         """Estimated time left, in words; empty if there is no estimate or nothing left."""
-        done, total = self.cost_done, sum(job.cost for job in self.jobs.values())
-        speed = done / self.seconds if done else self.speed
-        left = (total - done) / speed if speed else 0.0
-        if left <= 0:
+        shares = dict.fromkeys(self.outcomes, 1.0)
+        shares |= {job: share_done(state, len(self.jobs[job].stages)) for job, state in self._states().items()}
+        done = sum(share * self.jobs[job].cost for job, share in shares.items())
+        total = sum(job.cost for job in self.jobs.values())
+        if not 0 < done < total:
             return ""
+        left = (total - done) / done * (time.monotonic() - self.started)
         return f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
 
     def _table(self) -> Group:
@@ -102,26 +78,3 @@ def share_done(state: JobState, stages: int) -> float:
     if not state.stages_done:
         return 0.0
     return 1.0 - (1.0 - TRAINING_SHARE) * (stages - state.stages_done) / max(1, stages - 1)
-
-
-def measured_speed(engine: str, jobs: int | None) -> float | None:
-    """Return the cost per second of the last `repro` on this machine with this engine and number of jobs, or None."""
-    return _speeds().get(_speed_key(engine, jobs))
-
-
-def store_speed(engine: str, jobs: int | None, cost: float, seconds: float) -> None:
-    """Store the cost per second, which the next `repro` reads, unless this one was short."""
-    if cost and seconds >= SHORTEST_SECONDS:
-        files.write_json(SPEED_FILE, _speeds() | {_speed_key(engine, jobs): cost / seconds})
-
-
-def _speed_key(engine: str, jobs: int | None) -> str:
-    return f"{platform.node()}, {engine}, {jobs or 'auto'} at once"
-
-
-def _speeds() -> dict[str, float]:
-    """Read the stored speeds; empty if there are none or the file is damaged."""
-    try:
-        return {str(key): float(value) for key, value in files.read_json(SPEED_FILE, made_by="repro").items()}
-    except (UserError, ValueError, TypeError, AttributeError):
-        return {}

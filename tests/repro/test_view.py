@@ -1,15 +1,12 @@
 """The progress of a job never decreases, and the most expensive job starts first."""
 
-from pathlib import Path
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.params import Overrides, Params
-from pipeline.repro import driver, view
+from pipeline.repro import driver
 from pipeline.repro.state import Job, JobState
-from pipeline.repro.view import View, share_done
+from pipeline.repro.view import share_done
 
 
 @given(st.integers(1, 5), st.integers(1, 1000))
@@ -20,26 +17,6 @@ def test_the_share_done_grows_with_every_step_and_stage(stages: int, steps: int)
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert shares[-1] <= 1.0
-
-
-def test_repro_estimates_its_duration_from_the_last_one_like_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(view, "SPEED_FILE", tmp_path / "speed.json")
-    jobs = {"one": Job(["train@one"], 600.0), "two": Job(["train@two"], 1200.0)}
-
-    def first_line() -> str:
-        with View(jobs, view.measured_speed("processes", 2)).shown():
-            return capsys.readouterr().err
-
-    view.store_speed("processes", 2, 1.0, 10.0)  # too short
-    assert "min left" not in first_line()
-    view.store_speed("processes", 2, 3000.0, 300.0)
-    view.store_speed("processes", 1, 1500.0, 300.0)
-    assert "3 min left" in first_line()
-    view.SPEED_FILE.write_text('{"damaged": ')
-    assert view.measured_speed("processes", 2) is None
 
 
 def test_the_most_expensive_job_starts_first(smoke: Params) -> None:
