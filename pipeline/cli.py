@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.engines import LOCAL_ENGINE, EngineName
-from pipeline.engines.command import end_with_parent
+from pipeline.engines.command import exit_when_parent_exits
 from pipeline.environment import prepare_process
 from pipeline.errors import RunError, UserError, machine_error_message
 
@@ -149,7 +149,7 @@ def repro(
     params = _read_params()
     from pipeline.repro import driver
 
-    driver.run(params, engine=engine, jobs=jobs, gpus=_gpu_share(jobs_per_gpu))
+    driver.update_report(params, engine=engine, max_jobs=jobs, gpus_per_job=_gpu_share(jobs_per_gpu))
 
 
 @app.command(hidden=True)
@@ -158,7 +158,7 @@ def job(name: str, stages: list[str]) -> None:
     params = _read_params()
     from pipeline.repro import job
 
-    job.run(params, name, stages)
+    job.run_stages(params, name, stages)
 
 
 @app.command()
@@ -275,7 +275,7 @@ def preset(
 def main() -> None:
     """Run the command line in a process of its own."""
     prepare_process()
-    started_by_engine = end_with_parent()
+    started_by_engine = exit_when_parent_exits()
     code = run(sys.argv[1:])
     if code == INTERRUPTED and not started_by_engine:  # the process that started the engine prints it for all
         print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)

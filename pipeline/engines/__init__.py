@@ -1,5 +1,4 @@
-"""Engines run commands somewhere: processes of this machine, Ray, SLURM. An engine does not depend on what the commands
-are."""
+"""Engines, which run any commands: as processes of this machine, as tasks of Ray, or as jobs of SLURM."""
 
 from pipeline.engines.command import Command, Engine
 from pipeline.engines.registry import ENGINES, LOCAL_ENGINE, EngineName

@@ -1,4 +1,4 @@
-"""A command, and the protocol of the engines that run it."""
+"""The class of commands, and the protocol of the engines that run commands."""
 
 import os
 import signal
@@ -11,42 +11,47 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-PARENT = "PIPELINE_PARENT"
-"""Set for a process that must end with the process that started it. The parent holds the write end of the pipe that is
-the process's standard input."""
+PARENT_VARIABLE = "PIPELINE_PARENT"
+"""Environment variable that an engine sets for each command, so that the command ends when the engine's process ends.
+
+The standard input of the command is then a pipe that closes at that moment.
+"""
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-OnEnd = Callable[[int, int], None]
-"""Called with the index and the exit code of a command that has ended."""
+CommandEndCallback = Callable[[int, int], None]
+"""Function that an engine calls with the index and the exit code of each command that has ended."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Arguments (the program first), environment variables to set, and the file for output and errors.
-
-    The file is overwritten. Without one, output goes where the output of the engine goes.
-    """
+    """Command for an engine to run: a program with arguments, environment variables and a log file."""
 
     arguments: tuple[str, ...]
+    """Path of the program, and the arguments of the program."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    log: Path | None = None
+    """Environment variables to set, besides those of the engine's process."""
+    log_file: Path | None = None
+    """File for output and errors, overwritten; None: output goes where the output of the engine goes."""
 
     @classmethod
     def pipeline_command(
-        cls, *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+        cls, *arguments: str, environment: Mapping[str, str] | None = None, log_file: Path | None = None
     ) -> "Command":
         """Return the command `python -m pipeline ...`."""
-        return cls((sys.executable, "-m", "pipeline", *arguments), environment or {}, log)
+        return cls((sys.executable, "-m", "pipeline", *arguments), environment or {}, log_file)
 
     @property
-    def module(self) -> str | None:
-        """Name of the Python module to run, or None if the command is not `python -m MODULE ...`."""
+    def module_name(self) -> str | None:
+        """Name of the Python module that the command runs, or None if the command is not `python -m MODULE ...`."""
         return self.arguments[2] if self.arguments[:2] == (sys.executable, "-m") else None
 
     def run(self, folder: Path, worker_environment: Mapping[str, str]) -> int:
-        """Run the command in `folder` and return its exit code; pass on KeyboardInterrupt to it and wait for it."""
+        """Run the command in `folder` and return the command's exit code.
+
+        KeyboardInterrupt is passed on to the command, and raised again when the command has ended.
+        """
         with ExitStack() as stack:
-            log = None if self.log is None else stack.enter_context(open_log(folder / self.log))
+            log = None if self.log_file is None else stack.enter_context(open_log(folder / self.log_file))
             process = stack.enter_context(
                 subprocess.Popen(
                     self.arguments,
@@ -69,52 +74,58 @@ class Command:
                     raise
 
     def full_environment(self, worker_environment: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of this process, updated by the worker's (devices, threads), then by the command's."""
-        return {**os.environ, **worker_environment, **self.environment, PARENT: str(os.getpid())}
+        """Return the environment variables of this process, updated by those of the worker, then of the command."""
+        return {**os.environ, **worker_environment, **self.environment, PARENT_VARIABLE: str(os.getpid())}
 
 
 class Engine(Protocol):
-    """Runs commands. Other machines must see the project's folder under the same path."""
+    """Protocol of the engines. The machines on which an engine runs commands must share the project's folder."""
 
     def run(
-        self, commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd | None = None
+        self,
+        commands: Sequence[Command],
+        *,
+        max_workers: int | None,
+        gpus_per_command: float | None,
+        on_command_end: CommandEndCallback | None = None,
     ) -> list[int]:
-        """Run the commands in the current folder and return their exit codes, in order (-9: killed by signal 9).
+        """Run the commands in the current folder and return the exit code of each command (-9: killed by signal 9).
 
-        Ctrl-C, or an exception of `on_end`, interrupts the commands that run, waits for them and is raised again. No
-        command outlives the call.
+        After Ctrl-C, or an exception of `on_command_end`, the engine interrupts the running commands, waits until they
+        have ended, and raises the exception again.
 
         Args:
-            workers: how many commands run at once. None: as many as there is room for.
-            gpus: GPUs for each command; with 0.5, two commands share one. None: 1. Ignored if there is no GPU.
-            on_end: called in the calling thread as soon as a command has ended, while others still run.
+            max_workers: largest number of commands that run at once. None: as many as there is room for.
+            gpus_per_command: GPUs for each command; with 0.5, two commands share one. None: 1. Ignored without a GPU.
+            on_command_end: called in the calling thread as soon as a command has ended, while others still run.
         """
 
 
 def open_log(path: Path) -> BinaryIO:
-    """Open the file for writing, empty; create its folder if necessary."""
+    """Open a log file for writing, emptied first, and create the folder of the log file if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("wb")
 
 
-def end_with_parent() -> bool:
-    """Interrupt this process as soon as the engine that started it has ended. Return whether an engine started it."""
-    if os.environ.pop(PARENT, None) is None:  # removed, because processes that this one starts have another parent
+def exit_when_parent_exits() -> bool:
+    """Interrupt this process when the engine that started it ends, and return True; return False without an engine."""
+    # the variable is removed, because processes that this one starts have another parent
+    if os.environ.pop(PARENT_VARIABLE, None) is None:
         return False
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a shell ignore the signal,
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # and processes that Ray starts block it
 
-    def wait_for_parent() -> None:
+    def interrupt_after_parent() -> None:
         os.read(STDIN, 1)  # nothing is ever written: it returns when the parent's end is closed
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=wait_for_parent, daemon=True).start()
+    threading.Thread(target=interrupt_after_parent, daemon=True).start()
     return True
 
 
 @contextmanager
-def interrupts_delayed() -> Iterator[None]:
-    """Deliver Ctrl-C at the end of the block. Processes started in the block do not receive it from the terminal."""
+def delay_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until the `with` block has ended; processes started in the block do not receive Ctrl-C."""
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

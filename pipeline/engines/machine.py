@@ -1,13 +1,13 @@
-"""Resources of this machine: GPUs and processor cores."""
+"""Count the GPUs and processor cores of this machine, and divide them between workers."""
 
 import os
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Numbers of threads, read by numerical libraries when they are imported."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables from which numerical libraries read, when imported, how many threads to use."""
 
 
 def visible_gpus() -> list[str]:
-    """Return the visible GPUs by CUDA's names; empty on a machine without."""
+    """Return the indices or identifiers that CUDA gives to the GPUs of this process; empty without a GPU."""
     import torch
 
     count = torch.cuda.device_count()
@@ -15,27 +15,29 @@ def visible_gpus() -> list[str]:
 
 
 def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def capacity(gpus: float | None = None) -> int:
-    """Return how many commands the machine has room for if each takes `gpus` GPUs (None: 1): one per core if it has no
-    GPU, or if `gpus` is 0."""
-    gpus_each = 1.0 if gpus is None else gpus
+def command_capacity(gpus_per_command: float | None = None) -> int:
+    """Return how many commands can run at once on this machine if each needs `gpus_per_command` GPUs (None: 1).
+
+    Without a GPU, or if commands need none, one command runs on each processor core.
+    """
+    gpus_each = 1.0 if gpus_per_command is None else gpus_per_command
     count = len(visible_gpus()) if gpus_each else 0
     return count * max(1, int(1 / gpus_each)) if count else usable_cores()
 
 
-def thread_variables(count: int) -> dict[str, str]:
-    """Return the environment variables that share the cores equally between `count` commands."""
-    return dict.fromkeys(THREADS, str(max(1, usable_cores() // count)))
+def thread_environment(worker_count: int) -> dict[str, str]:
+    """Return the environment variables that give each of `worker_count` workers an equal share of the cores."""
+    return dict.fromkeys(THREAD_VARIABLES, str(max(1, usable_cores() // worker_count)))
 
 
-def worker_environments(count: int) -> list[dict[str, str]]:
-    """Return the environment variables of each of `count` workers: threads, and a GPU (in turn) where there are any."""
+def worker_environments(worker_count: int) -> list[dict[str, str]]:
+    """Return the environment variables of each worker: number of threads, and the GPU, which workers take in turn."""
     gpus = visible_gpus()
     return [
-        thread_variables(count) | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {})
-        for index in range(count)
+        thread_environment(worker_count) | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {})
+        for index in range(worker_count)
     ]

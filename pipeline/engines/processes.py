@@ -1,7 +1,7 @@
-"""Engine: processes of this machine, each with its own device and threads.
+"""Engine that runs commands as processes of this machine, each with a GPU (if there is one) and a share of the cores.
 
-`python -m pipeline train` spends seconds in imports. Here the fork server of `multiprocessing` imports the slow
-libraries once, and every command starts as a fork of it.
+`python -m pipeline train` spends seconds in imports. So the fork server of `multiprocessing` imports the slow libraries
+once, and every command starts as a fork of the server.
 """
 
 import atexit
@@ -17,11 +17,11 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from pipeline.engines import machine
-from pipeline.engines.command import STDERR, STDIN, STDOUT, Command, OnEnd, interrupts_delayed, open_log
+from pipeline.engines.command import STDERR, STDIN, STDOUT, Command, CommandEndCallback, delay_interrupts, open_log
 from pipeline.errors import RunError
 
-CONTEXT = get_context("forkserver")
-SLOW_IMPORTS = [
+FORK_SERVER_CONTEXT = get_context("forkserver")
+PRELOADED_MODULES = [
     "pytorch_lightning",
     "torch._dynamo",  # needed to count FLOPs
     "pandas",
@@ -30,127 +30,132 @@ SLOW_IMPORTS = [
     "pipeline.tracking.store",  # sets what mlflow reads when it is imported
     "mlflow.store.tracking.sqlalchemy_store",
 ]
-"""Modules of the commands that take more than a tenth of a second. None starts a Python thread or uses a GPU."""
-SERVER_GONE = 255
-"""Exit code that `multiprocessing` gives to processes whose fork server was killed."""
+"""Modules that the fork server imports for all commands: slow to import, without starting threads or using a GPU."""
+KILLED_SERVER_EXIT_CODE = 255
+"""Exit code that `multiprocessing` gives to a process whose fork server was killed."""
 
 
 def run(
-    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd | None = None
+    commands: Sequence[Command],
+    *,
+    max_workers: int | None,
+    gpus_per_command: float | None,
+    on_command_end: CommandEndCallback | None = None,
 ) -> list[int]:
-    """See `Engine.run`. Workers take the GPUs in turn.
+    """Run the commands as processes of this machine, as `Engine.run` describes; workers take the GPUs in turn.
 
     Raises:
         RunError: the fork server was killed.
     """
-    count = workers or machine.capacity(gpus)
-    free = machine.worker_environments(count)
+    count = max_workers or machine.command_capacity(gpus_per_command)
+    free_environments = machine.worker_environments(count)
     running: dict[ForkServerProcess, tuple[int, dict[str, str]]] = {}
-    codes: dict[int, int] = {}
+    exit_codes: dict[int, int] = {}
     waiting = list(enumerate(commands))
-    start_server(machine.thread_variables(count))
+    start_fork_server(machine.thread_environment(count))
     try:
         while waiting or running:
-            while waiting and free:
-                (index, command), environment = waiting.pop(0), free.pop(0)
-                with interrupts_delayed():
-                    running[start(command, environment)] = index, environment
+            while waiting and free_environments:
+                (index, command), environment = waiting.pop(0), free_environments.pop(0)
+                with delay_interrupts():
+                    running[start_process(command, environment)] = index, environment
             wait([process.sentinel for process in running])
             for process in [process for process in running if process.exitcode is not None]:
-                code = exit_code(process)
+                exit_code = get_exit_code(process)
                 index, environment = running.pop(process)
-                free.append(environment)
-                codes[index] = code
-                if on_end:
-                    on_end(index, code)
+                free_environments.append(environment)
+                exit_codes[index] = exit_code
+                if on_command_end:
+                    on_command_end(index, exit_code)
     except BaseException:
         for process in running:
             _send_signal(process, signal.SIGINT)
         for process in running:
             process.join()
         raise
-    return [codes[index] for index in range(len(commands))]
+    return [exit_codes[index] for index in range(len(commands))]
 
 
-def start_server(threads: Mapping[str, str]) -> None:
-    """Start the fork server, unless this process has one, with these numbers of threads in its environment.
+def start_fork_server(thread_environment: Mapping[str, str]) -> None:
+    """Start the fork server, unless this process has one, with the environment variables `thread_environment`.
 
-    Libraries read those variables when they are imported.
+    The libraries that the server imports read from these variables how many threads to use.
     """
-    CONTEXT.set_forkserver_preload(SLOW_IMPORTS)
+    FORK_SERVER_CONTEXT.set_forkserver_preload(PRELOADED_MODULES)
     resource_tracker.ensure_running()  # the server would start it, and in doing so deliver a delayed Ctrl-C
     environment = dict(os.environ)
-    os.environ.update(threads)
+    os.environ.update(thread_environment)
     try:
-        with interrupts_delayed():
+        with delay_interrupts():
             forkserver.ensure_running()
     finally:
         os.environ.clear()
         os.environ.update(environment)
 
 
-def start(command: Command, worker_environment: Mapping[str, str]) -> ForkServerProcess:
-    """Start the command in the current folder.
+def start_process(command: Command, worker_environment: Mapping[str, str]) -> ForkServerProcess:
+    """Start the command in the current folder, as a fork of the server, and return the process.
 
     Raises:
         RunError: the fork server was killed.
     """
-    process = CONTEXT.Process(target=_become, args=(command, command.full_environment(worker_environment)))
+    environment = command.full_environment(worker_environment)
+    process = FORK_SERVER_CONTEXT.Process(target=_execute_in_fork, args=(command, environment))
     try:
         process.start()
     except (OSError, EOFError):
-        raise _server_killed() from None
+        raise _killed_server_error() from None
     return process
 
 
-def exit_code(process: ForkServerProcess) -> int:
+def get_exit_code(process: ForkServerProcess) -> int:
     """Return the exit code of a process that has ended.
 
     Raises:
         RunError: the fork server was killed.
     """
     assert process.exitcode is not None
-    if process.exitcode == SERVER_GONE and _send_signal(process, 0):  # the process is still running
-        raise _server_killed()
+    if process.exitcode == KILLED_SERVER_EXIT_CODE and _send_signal(process, 0):  # the process is still running
+        raise _killed_server_error()
     return process.exitcode
 
 
-def _send_signal(process: ForkServerProcess, number: int) -> bool:
-    """Send a signal (0: none) to the process, and return whether it was running."""
+def _send_signal(process: ForkServerProcess, signal_number: int) -> bool:
+    """Send the signal (0: none) to the process, and return True if the process is running."""
     assert process.pid is not None
     try:
-        os.kill(process.pid, number)
+        os.kill(process.pid, signal_number)
     except ProcessLookupError:
         return False
     return True
 
 
-def _server_killed() -> RunError:
+def _killed_server_error() -> RunError:
     return RunError("--engine processes: the process that starts the commands was killed")
 
 
-def _become(command: Command, environment: Mapping[str, str]) -> None:
-    """Run the command in this fork of the server as if it had been started by itself."""
+def _execute_in_fork(command: Command, environment: Mapping[str, str]) -> None:
+    """Run the command in this process, a fork of the server, as a new Python process would run the command."""
     gc.freeze()  # garbage collections need not touch, and so copy, the pages shared with the server
     os.setsid()  # Ctrl-C in a terminal reaches the engine alone, which passes it on once
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = parent_process()
     assert parent is not None
-    os.dup2(parent.sentinel, STDIN)  # see `end_with_parent`
-    if command.log is not None:
-        with open_log(command.log) as log:
+    os.dup2(parent.sentinel, STDIN)  # see `exit_when_parent_exits`
+    if command.log_file is not None:
+        with open_log(command.log_file) as log:
             os.dup2(log.fileno(), STDOUT)
             os.dup2(log.fileno(), STDERR)
-    same_threads = all(environment.get(name) == os.environ.get(name) for name in machine.THREADS)
+    same_threads = all(environment.get(name) == os.environ.get(name) for name in machine.THREAD_VARIABLES)
     os.environ.clear()
     os.environ.update(environment)
-    if command.module is None or not same_threads:
+    if command.module_name is None or not same_threads:
         os.execvpe(command.arguments[0], command.arguments, os.environ)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # otherwise all forks share the state of the server
     sys.path.insert(0, str(Path.cwd()))
     sys.argv[1:] = command.arguments[3:]
     try:
-        runpy.run_module(command.module, run_name="__main__", alter_sys=True)
+        runpy.run_module(command.module_name, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # processes of `multiprocessing` end without them

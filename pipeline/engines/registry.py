@@ -1,4 +1,4 @@
-"""The engines, by the names that `--engine` takes."""
+"""Registry of the engines, by the names that the option `--engine` accepts."""
 
 from typing import Literal
 

@@ -1,7 +1,7 @@
-"""Engine: jobs on a SLURM cluster, as one array.
+"""Engine that runs commands as jobs of a SLURM cluster, submitted as one job array.
 
-Variables of `sbatch` (SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT, ...) take precedence over what is requested
-here. Unlike commands of the other engines, jobs survive if this process is killed with -9.
+Variables of `sbatch` (SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT, ...) take precedence over the requests of the
+engine. Unlike commands of the other engines, jobs survive if the engine's process is killed with -9.
 
 submitit submits the jobs and runs them on their nodes. It detects lost jobs by `sacct`, which needs an accounting
 database: without one, `submitit.helpers.as_completed` waits for ever. So lost jobs are detected by `squeue` here.
@@ -21,31 +21,35 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engines.command import Command, OnEnd, interrupts_delayed
-from pipeline.engines.machine import THREADS
+from pipeline.engines.command import Command, CommandEndCallback, delay_interrupts
+from pipeline.engines.machine import THREAD_VARIABLES
 from pipeline.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from submitit import Job, SlurmExecutor
 
-FOLDER = Path(".slurm")
-"""For submissions, results and logs."""
-RETRIES = 3
-"""Number of further attempts after a job was lost with its node, preempted or out of time."""
-QUEUE_SECONDS = 30.0
-"""Seconds between two calls of `squeue`. A job is lost if it has no result and two calls in a row do not list it."""
-POLL_SECONDS = 1.0
-"""Seconds between two looks at results and logs."""
-CANCEL_SECONDS = 60
-"""Longest wait for cancelled jobs. SLURM kills those that have not ended after its `KillWait`."""
-GPU_VARIABLES = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES")
-"""If users set one of these, the engine requests no GPUs."""
+SLURM_FOLDER = Path(".slurm")
+"""Folder in which the engine keeps submitted commands, exit codes and logs of SLURM jobs."""
+MAX_RETRIES = 3
+"""Number of times that a job is submitted again after SLURM lost, preempted or timed out the job."""
+SQUEUE_INTERVAL_SECONDS = 30.0
+"""Seconds between two calls of `squeue`: a job without a result that two calls in a row do not list is lost."""
+POLL_INTERVAL_SECONDS = 1.0
+"""Seconds that the engine waits before it reads the results and logs of SLURM jobs again."""
+CANCEL_TIMEOUT_SECONDS = 60
+"""Largest number of seconds that the engine waits for cancelled jobs, which SLURM kills after its `KillWait`."""
+GPU_REQUEST_VARIABLES = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES")
+"""Environment variables with which users request GPUs for SLURM jobs; if one is set, the engine requests none."""
 
 
 def run(
-    commands: Sequence[Command], *, workers: int | None, gpus: float | None, on_end: OnEnd | None = None
+    commands: Sequence[Command],
+    *,
+    max_workers: int | None,
+    gpus_per_command: float | None,
+    on_command_end: CommandEndCallback | None = None,
 ) -> list[int]:
-    """See `Engine.run`. Without a number of workers, the cluster decides how many run at once.
+    """Run the commands on a SLURM cluster, as `Engine.run` describes; without `max_workers`, SLURM chooses a number.
 
     Raises:
         UserError: submitit or SLURM is not installed, or the cluster rejects the jobs.
@@ -53,30 +57,30 @@ def run(
     """
     if not commands:
         return []
-    codes: dict[int, int] = {}
+    exit_codes: dict[int, int] = {}
 
-    def end(index: int, code: int) -> None:
-        codes[index] = code
-        if on_end:
-            on_end(index, code)
+    def store_exit_code(index: int, exit_code: int) -> None:
+        exit_codes[index] = exit_code
+        if on_command_end:
+            on_command_end(index, exit_code)
 
-    with _new_folder() as folder:
-        executor = _executor(folder, workers=workers or len(commands), gpus=gpus)
-        for _ in range(1 + RETRIES):
-            if waiting := {index: command for index, command in enumerate(commands) if index not in codes}:
-                _submit_and_wait(executor, waiting, end)
-        if lost := len(commands) - len(codes):
+    with _create_submission_folder() as folder:
+        executor = _build_executor(folder, max_workers=max_workers or len(commands), gpus_per_command=gpus_per_command)
+        for _ in range(1 + MAX_RETRIES):
+            if waiting := {index: command for index, command in enumerate(commands) if index not in exit_codes}:
+                _submit_and_wait(executor, waiting, store_exit_code)
+        if lost := len(commands) - len(exit_codes):
             raise RunError(
-                f"--engine slurm: {lost} of {len(commands)} jobs were lost {1 + RETRIES} times; see {folder}"
+                f"--engine slurm: {lost} of {len(commands)} jobs were lost {1 + MAX_RETRIES} times; see {folder}"
             )
-    return [codes[index] for index in range(len(commands))]
+    return [exit_codes[index] for index in range(len(commands))]
 
 
 @contextmanager
-def _new_folder() -> Iterator[Path]:
-    """Make a folder in `FOLDER`. Remove it at the end, unless a RunError refers to it."""
-    FOLDER.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=FOLDER)).resolve()
+def _create_submission_folder() -> Iterator[Path]:
+    """Create a folder in `SLURM_FOLDER`, and remove the folder at the end unless a RunError refers to it."""
+    SLURM_FOLDER.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=SLURM_FOLDER)).resolve()
     keep = False
     try:
         yield folder
@@ -88,8 +92,8 @@ def _new_folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _executor(folder: Path, *, workers: int, gpus: float | None) -> "SlurmExecutor":
-    """Return submitit's executor.
+def _build_executor(folder: Path, *, max_workers: int, gpus_per_command: float | None) -> "SlurmExecutor":
+    """Return the submitit executor, which submits jobs to SLURM.
 
     Raises:
         UserError: submitit or SLURM is not installed, or the controller does not answer.
@@ -108,61 +112,68 @@ def _executor(folder: Path, *, workers: int, gpus: float | None) -> "SlurmExecut
         time=None,  # the limit of the partition
         wckey=None,
         nodes=1,
-        gpus_per_node=_gpus_per_job(gpus) or None,
-        array_parallelism=workers,
+        gpus_per_node=_count_gpus_to_request(gpus_per_command) or None,
+        array_parallelism=max_workers,
         stderr_to_stdout=True,
     )
     return executor
 
 
-def _gpus_per_job(gpus: float | None) -> int:
-    """Return how many GPUs to request for each job: none if the partition has none, or if users request them.
+def _count_gpus_to_request(gpus_per_command: float | None) -> int:
+    """Return how many GPUs to request for each job: 0 if the partition has none, or if users request GPUs themselves.
 
     Raises:
-        UserError: a share of a GPU; the controller does not answer.
+        UserError: `gpus_per_command` is a fraction, or the controller does not answer.
     """
     partition = os.environ.get("SBATCH_PARTITION")
     command = ["sinfo", "--noheader", "--format=%G", *([f"--partition={partition}"] if partition else [])]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"--engine slurm: no cluster answers ({_last_line(done.stderr)})")
-    if "gpu" not in done.stdout or any(name in os.environ for name in GPU_VARIABLES):
+    if "gpu" not in done.stdout or any(name in os.environ for name in GPU_REQUEST_VARIABLES):
         return 0
-    if gpus is not None and gpus != int(gpus):
-        raise UserError(f"--engine slurm: gives GPUs as a whole, not {gpus:g} of one; leave out --jobs-per-gpu")
-    return 1 if gpus is None else int(gpus)
+    if gpus_per_command is not None and gpus_per_command != int(gpus_per_command):
+        raise UserError(
+            f"--engine slurm: gives GPUs as a whole, not {gpus_per_command:g} of one; leave out --jobs-per-gpu"
+        )
+    return 1 if gpus_per_command is None else int(gpus_per_command)
 
 
-def _submit_and_wait(executor: "SlurmExecutor", commands: Mapping[int, Command], on_end: OnEnd) -> None:
-    """Submit the commands and wait until each has ended or is lost. Print the output of those without a log."""
-    logs = {index: executor.folder / f"{index}.log" for index, command in commands.items() if command.log is None}
-    logged = [replace(command, log=logs.get(index, command.log)) for index, command in commands.items()]
+def _submit_and_wait(
+    executor: "SlurmExecutor", commands: Mapping[int, Command], on_command_end: CommandEndCallback
+) -> None:
+    """Submit the commands and wait until each has ended or is lost; print the output of commands without a log file."""
+    logs = {index: executor.folder / f"{index}.log" for index, command in commands.items() if command.log_file is None}
+    logged = [replace(command, log_file=logs.get(index, command.log_file)) for index, command in commands.items()]
     jobs: dict[int, Job[int]] = {}
     missing: set[str] = set()
     squeue_called = time.monotonic()
     with ExitStack() as stack:
         outputs = [stack.enter_context(log.open("w+", errors="replace")) for log in logs.values()]
         try:
-            with interrupts_delayed():  # otherwise jobs would start that this process knows nothing of
-                jobs |= zip(commands, _submit(executor, logged), strict=True)
+            with delay_interrupts():  # otherwise jobs would start that this process knows nothing of
+                jobs |= zip(commands, _submit_job_array(executor, logged), strict=True)
             while jobs:
-                time.sleep(POLL_SECONDS)
+                time.sleep(POLL_INTERVAL_SECONDS)
                 files = {path.name for path in executor.folder.iterdir()}
                 ended = [index for index, job in jobs.items() if job.paths.result_pickle.name in files]
                 for output in outputs:
                     print(output.read(), end="", file=sys.stderr, flush=True)
                 for index in ended:
-                    on_end(index, _exit_code(jobs.pop(index)))
-                if time.monotonic() - squeue_called > QUEUE_SECONDS and (active := _active_jobs()) is not None:
+                    on_command_end(index, _read_exit_code(jobs.pop(index)))
+                if (
+                    time.monotonic() - squeue_called > SQUEUE_INTERVAL_SECONDS
+                    and (active := _list_active_job_ids()) is not None
+                ):
                     squeue_called = time.monotonic()
                     previously_missing, missing = missing, {job.job_id for job in jobs.values()} - active
                     jobs = {index: job for index, job in jobs.items() if job.job_id not in missing & previously_missing}
         except BaseException:
-            _cancel({job.job_id for job in jobs.values()})
+            _cancel_jobs({job.job_id for job in jobs.values()})
             raise
 
 
-def _submit(executor: "SlurmExecutor", commands: Sequence[Command]) -> "Sequence[Job[int]]":
+def _submit_job_array(executor: "SlurmExecutor", commands: Sequence[Command]) -> "Sequence[Job[int]]":
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
@@ -172,13 +183,13 @@ def _submit(executor: "SlurmExecutor", commands: Sequence[Command]) -> "Sequence
 
 
 def _run_on_node(command: Command, folder: Path) -> int:
-    """Run the command in a job, on its node, and return its exit code. If the job is cancelled, interrupt it."""
+    """Run the command in a SLURM job and return the exit code; interrupt the command if the job is cancelled."""
     for number in (signal.SIGTERM, signal.SIGUSR2):  # cancelled or preempted; its time is nearly over
         signal.signal(number, signal.default_int_handler)
-    return command.run(folder, dict.fromkeys(THREADS, os.environ["SLURM_CPUS_ON_NODE"]))
+    return command.run(folder, dict.fromkeys(THREAD_VARIABLES, os.environ["SLURM_CPUS_ON_NODE"]))
 
 
-def _exit_code(job: "Job[int]") -> int:
+def _read_exit_code(job: "Job[int]") -> int:
     from submitit.core.utils import UncompletedJobError
 
     try:
@@ -187,21 +198,21 @@ def _exit_code(job: "Job[int]") -> int:
         raise RunError(f"--engine slurm: a job could not start its command; see {job.paths.stdout}") from None
 
 
-def _active_jobs() -> set[str] | None:
-    """Ids of the jobs that wait, run or end, or None if the controller does not answer."""
+def _list_active_job_ids() -> set[str] | None:
+    """Return the ids of the user's jobs in the queue or running, or None if SLURM's controller does not answer."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
     done = subprocess.run(command, capture_output=True, text=True)
     return None if done.returncode else set(done.stdout.split())
 
 
-def _cancel(jobs: Collection[str]) -> None:
-    """Cancel the jobs, which interrupts those that run, and wait until they have ended."""
-    if not jobs:
+def _cancel_jobs(job_ids: Collection[str]) -> None:
+    """Cancel the SLURM jobs, which interrupts the running ones, and wait until all have ended."""
+    if not job_ids:
         return
-    subprocess.run(["scancel", *jobs], capture_output=True)
-    deadline = time.monotonic() + CANCEL_SECONDS
-    while time.monotonic() < deadline and (_active_jobs() or set()) & set(jobs):
-        time.sleep(POLL_SECONDS)
+    subprocess.run(["scancel", *job_ids], capture_output=True)
+    deadline = time.monotonic() + CANCEL_TIMEOUT_SECONDS
+    while time.monotonic() < deadline and (_list_active_job_ids() or set()) & set(job_ids):
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def _last_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Stages as DVC sees them: which are stale, and their results in DVC's cache. The only module that imports DVC."""
+"""Find the stages that DVC regards as stale, and save results in DVC's cache. The only module that imports DVC."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -15,28 +15,30 @@ from dvc_data.hashfile.hash_info import HashInfo
 
 from pipeline.errors import RunError, UserError
 
-Inputs = dict[str, Any]
-"""Dependency of a stage -> its digest, or the values of its parameters."""
+StageInputs = dict[str, Any]
+"""Inputs of stages: name of each command, parameter or file -> the command, the parameter's value or file's digest."""
 
 
 class StaleStages(NamedTuple):
-    """Stages that must run, and their inputs when that was found."""
+    """Stages that must run because their inputs have changed."""
 
-    names: list[str]
-    inputs: Inputs
+    stage_names: list[str]
+    """Names of the stale stages in dvc.yaml, in the order in which they must run."""
+    inputs: StageInputs
+    """Inputs of the stale stages before they run, to detect inputs that change meanwhile."""
 
 
 @contextmanager
-def open_repo(*, wait: bool = False) -> Iterator[Repo]:
-    """Open the experiment in this folder, for this process alone.
+def open_repo(*, wait_for_lock: bool = False) -> Iterator[Repo]:
+    """Open the DVC repository in the current folder, locked for this process.
 
     Raises:
-        UserError: another DVC runs here, and `wait` is False.
+        UserError: another DVC process runs in this folder, and `wait_for_lock` is False.
         RunError: DVC failed.
     """
     logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
-        with Repo(_wait_for_lock=wait) as repo, repo.lock:
+        with Repo(_wait_for_lock=wait_for_lock) as repo, repo.lock:
             yield repo
     except LockError:
         raise UserError("repro: DVC is already running in this folder; wait for it to end") from None
@@ -44,36 +46,36 @@ def open_repo(*, wait: bool = False) -> Iterator[Repo]:
         raise RunError(f"repro: DVC: {' '.join(str(error).split())}") from None
 
 
-def is_current(target: str) -> bool:
-    """Return whether neither `target` nor any stage that it needs is stale."""
+def is_up_to_date(stage_name: str) -> bool:
+    """Return True if neither the stage nor any stage that it needs is stale."""
     with open_repo() as repo:
-        plan = plan_repro(get_active_graph(repo.index.graph), [_stages(repo)[target]])
+        plan = plan_repro(get_active_graph(repo.index.graph), [_stages_by_name(repo)[stage_name]])
         return not any(stage.status() for stage in plan)
 
 
-def stale_stages(*chains: Sequence[str]) -> list[StaleStages]:
-    """Return the stages of each chain that must run; all stages of a chain depend on its first one.
+def prepare_stale_stages(*chains: Sequence[str]) -> list[StaleStages]:
+    """Restore stale stages from DVC's run cache, and return those of each chain that are not cached and must run.
 
-    Results that are in the run cache are restored. The outputs of stages that must run are removed, as DVC does.
+    A chain is a list of stages that all depend on the first one. Outputs of stages that must run are removed.
     """
     with open_repo() as repo:
-        stages = _stages(repo)
-        stale = [_stale(repo, [stages[name] for name in chain]) for chain in chains]
-        return [StaleStages([stage.addressing for stage in chain], _inputs(chain)) for chain in stale]
+        stages = _stages_by_name(repo)
+        stale = [_prepare_chain(repo, [stages[name] for name in chain]) for chain in chains]
+        return [StaleStages([stage.addressing for stage in chain], _read_inputs(chain)) for chain in stale]
 
 
-def _stale(repo: Repo, chain: Sequence[PipelineStage]) -> list[PipelineStage]:
+def _prepare_chain(repo: Repo, chain: Sequence[PipelineStage]) -> list[PipelineStage]:
     stale: list[PipelineStage] = []
     for stage in chain:
         if chain[0] in stale or stage.status():
             stage.remove_outs(ignore_remove=False, force=False)
-            if chain[0] in stale or not _restore(repo, stage):
+            if chain[0] in stale or not _restore_outputs(repo, stage):
                 stale.append(stage)
     return stale
 
 
-def _restore(repo: Repo, stage: PipelineStage) -> bool:
-    """Restore the stage's outputs from the run cache, and return whether it had any.
+def _restore_outputs(repo: Repo, stage: PipelineStage) -> bool:
+    """Restore the stage's outputs from the run cache, and return True if they were cached.
 
     The outputs that dvc.lock lists are preferred to others of the same inputs.
     """
@@ -86,25 +88,25 @@ def _restore(repo: Repo, stage: PipelineStage) -> bool:
 
 
 def _drop_output_digests(stage: PipelineStage) -> None:
-    """Let DVC accept any results of the stage's inputs, not only those with the digests in dvc.lock.
+    """Let DVC accept any outputs of the stage, not only outputs with the digests in dvc.lock.
 
-    Those may come from another kind of processor, or a GPU, on which the same inputs give other bytes.
+    The digests in dvc.lock may come from a GPU or another kind of processor, where the same inputs give other bytes.
     """
     for out in stage.outs:
         out.hash_info = HashInfo()
 
 
 def save_results(stale: StaleStages) -> list[str]:
-    """Save the stages' results in DVC's cache, unless inputs have changed since, and return the changed inputs.
+    """Save the results of the stages in DVC's cache, unless inputs changed meanwhile; return the changed inputs.
 
-    Waits for another DVC in this folder.
+    Waits while another DVC process runs in this folder.
     """
-    with open_repo(wait=True) as repo:
-        stages_by_name = _stages(repo)
-        if removed := [name for name in stale.names if name not in stages_by_name]:
+    with open_repo(wait_for_lock=True) as repo:
+        stages_by_name = _stages_by_name(repo)
+        if removed := [name for name in stale.stage_names if name not in stages_by_name]:
             return removed
-        stages = [stages_by_name[name] for name in stale.names]
-        now, before = _inputs(stages), stale.inputs
+        stages = [stages_by_name[name] for name in stale.stage_names]
+        now, before = _read_inputs(stages), stale.inputs
         if changed := sorted(name for name in now | before if now.get(name) != before.get(name)):
             return changed
         for stage in stages:
@@ -113,13 +115,13 @@ def save_results(stale: StaleStages) -> list[str]:
     return []
 
 
-def write_lock_file(target: str) -> None:
-    """Write the cached results of all stages that `target` needs into dvc.lock.
+def write_lock_file(stage_name: str) -> None:
+    """Write the digests of the cached results of all stages that the stage needs into dvc.lock.
 
-    `dvc repro` does so too, but writes the whole file after each stage, which takes quadratic time.
+    `dvc repro` would write the whole file after each stage, which takes quadratic time.
     """
-    with open_repo(wait=True) as repo:
-        goal = _stages(repo)[target]
+    with open_repo(wait_for_lock=True) as repo:
+        goal = _stages_by_name(repo)[stage_name]
         needed = [stage for stage in plan_repro(get_active_graph(repo.index.graph), [goal]) if stage != goal]
         changed = [stage for stage in needed if stage.changed()]
         for stage in changed:
@@ -128,10 +130,10 @@ def write_lock_file(target: str) -> None:
         goal.dvcfile.dump_stages(changed, update_pipeline=False)
 
 
-def _inputs(stages: Sequence[PipelineStage]) -> Inputs:
-    """Return the commands and dependencies of the stages, without files that the stages write themselves."""
+def _read_inputs(stages: Sequence[PipelineStage]) -> StageInputs:
+    """Return the inputs of the stages, without files that one of the stages writes."""
     outputs = {out.def_path for stage in stages for out in stage.outs}
-    inputs: Inputs = {f"the command of {stage.addressing}": stage.cmd for stage in stages}
+    inputs: StageInputs = {f"the command of {stage.addressing}": stage.cmd for stage in stages}
     for dependency in (dependency for stage in stages for dependency in stage.deps):
         if dependency.def_path in outputs:
             continue
@@ -144,6 +146,6 @@ def _inputs(stages: Sequence[PipelineStage]) -> Inputs:
     return inputs
 
 
-def _stages(repo: Repo) -> dict[str, PipelineStage]:
-    """Return all stages by name. Call this once for each open repository, because reading dvc.lock takes a second."""
+def _stages_by_name(repo: Repo) -> dict[str, PipelineStage]:
+    """Return all stages of the experiment by name. Call once per open repository: reading dvc.lock takes a second."""
     return {stage.addressing: stage for stage in repo.index.stages}

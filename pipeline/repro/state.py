@@ -1,4 +1,4 @@
-"""Jobs and their states: a small file that the job writes and `repro` reads."""
+"""Jobs of `repro`, and the files of a job: the state, which the job writes and `repro` reads, and the log."""
 
 import json
 import os
@@ -13,21 +13,21 @@ from filelock import FileLock, Timeout
 from pipeline import files
 from pipeline.errors import UserError
 
-FOLDER = Path(".repro")
-"""For states and logs of the last `repro` in this folder."""
+STATE_FOLDER = Path(".repro")
+"""Folder for the states and logs of the jobs of the last `repro`."""
 
 
 @contextmanager
-def exclusive_access() -> Iterator[None]:
-    """Let one `repro` at a time run in this folder. The system releases the lock when the process ends.
+def lock_experiment() -> Iterator[None]:
+    """Lock the current folder, so that one `repro` at a time runs there; the lock ends with the process.
 
     Raises:
         UserError: another `repro` is running.
     """
-    owner = FOLDER / "process"
-    FOLDER.mkdir(exist_ok=True)
+    owner = STATE_FOLDER / "process"
+    STATE_FOLDER.mkdir(exist_ok=True)
     try:
-        with FileLock(FOLDER / "lock", blocking=False):
+        with FileLock(STATE_FOLDER / "lock", blocking=False):
             files.write_text(owner, f"{os.getpid()}\n")
             yield
     except Timeout:
@@ -36,47 +36,48 @@ def exclusive_access() -> Iterator[None]:
 
 
 class Job(NamedTuple):
-    """Stages that one process runs."""
+    """A job of `repro`: stages that one process runs, one after the other."""
 
-    stages: Sequence[str]
-    """Names in dvc.yaml, in the order in which they run."""
+    stage_names: Sequence[str]
+    """Names of the job's stages in dvc.yaml, in the order in which the stages run."""
     cost: float
-    """Estimated duration, in an arbitrary unit."""
+    """Estimated duration of the job, in an arbitrary unit: used to order jobs and to estimate the time left."""
 
 
 @dataclass(frozen=True)
 class JobState:
-    """The current stage of a job and its progress."""
+    """State of a running job: the current stage, and the progress of the training."""
 
-    stage: str
-    """Name in dvc.yaml."""
-    stages_done: int
-    """Number of the job's stages that have ended."""
+    stage_name: str
+    """Name in dvc.yaml of the stage that the job is running."""
+    finished_stage_count: int
+    """Number of stages that the job has finished."""
     step: int = 0
-    steps: int = 0
-    """Current step, and budget of the training; both 0 in other stages."""
-    converged: str = ""
-    """Number of runs that have converged, in words."""
+    """Current step of the training; 0 in other stages."""
+    max_steps: int = 0
+    """Largest number of steps of the training; 0 in other stages."""
+    converged_text: str = ""
+    """Number of runs of the training that have converged, in words."""
 
-    def write(self, job: str) -> None:
-        """Write the job's state atomically."""
-        files.write_json(FOLDER / f"{job}.json", asdict(self))
+    def write(self, job_name: str) -> None:
+        """Write this state to the job's state file, atomically."""
+        files.write_json(STATE_FOLDER / f"{job_name}.json", asdict(self))
 
     @classmethod
-    def read(cls, job: str) -> "JobState | None":
-        """Return the job's last state, or None before its first report."""
+    def read(cls, job_name: str) -> "JobState | None":
+        """Return the job's last state, or None if the job has not written any."""
         try:
-            return cls(**json.loads((FOLDER / f"{job}.json").read_text()))
+            return cls(**json.loads((STATE_FOLDER / f"{job_name}.json").read_text()))
         except FileNotFoundError:
             return None
 
 
-def log_path(job: str) -> Path:
-    """Return the file for the job's output."""
-    return FOLDER / f"{job}.log"
+def log_file_path(job_name: str) -> Path:
+    """Return the path of the file with the job's output."""
+    return STATE_FOLDER / f"{job_name}.log"
 
 
-def clear(job: str) -> None:
-    """Remove the job's state and log."""
-    for path in (FOLDER / f"{job}.json", log_path(job)):
+def delete_job_files(job_name: str) -> None:
+    """Delete the state file and the log file of the job."""
+    for path in (STATE_FOLDER / f"{job_name}.json", log_file_path(job_name)):
         path.unlink(missing_ok=True)

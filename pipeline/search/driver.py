@@ -45,7 +45,7 @@ class Driver:
 
         def start(arguments: Sequence[Sequence[str]]) -> None:
             commands = [Command.pipeline_command("search", *options, environment=storage) for options in arguments]
-            ENGINES[engine].run(commands, workers=workers, gpus=gpus)
+            ENGINES[engine].run(commands, max_workers=workers, gpus_per_command=gpus)
 
         if not self.is_complete:
             if in_process:

@@ -41,7 +41,7 @@ def run(params: Params, *, workers: int | None, engine: EngineName, gpus: float 
     shown_url = url.render_as_string(hide_password=True)
     print(f"study {study.study_name}: {completed_trials(study)} of {trials_required(params)} trials, in {shown_url}")
     with report_storage_failure(url):
-        driver.run(workers=workers or machine.capacity(gpus), engine=engine, gpus=gpus)
+        driver.run(workers=workers or machine.command_capacity(gpus), engine=engine, gpus=gpus)
         results = replace(read_results(params, study), importances=table.importances(study))
         _write(results)
         driver.finish(results)

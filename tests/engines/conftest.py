@@ -1,4 +1,4 @@
-"""Fixtures of the clusters, and a fork server for each module of tests."""
+"""Fixtures: clusters for the engines `ray` and `slurm`, and a new fork server for each test file."""
 
 from collections.abc import Iterator
 from multiprocessing.forkserver import _forkserver
@@ -13,9 +13,9 @@ __all__ = ["ray_address", "ray_cluster", "slurm", "slurm_configuration"]
 
 @pytest.fixture(autouse=True, scope="module")
 def fork_server() -> Iterator[None]:
-    """A fork server that starts with the module's first command and imports torch alone."""
+    """Replace the fork server by a new one for each test file, which imports torch only."""
     _forkserver._stop()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "SLOW_IMPORTS", ["torch"])
+        patch.setattr(processes, "PRELOADED_MODULES", ["torch"])
         yield
     _forkserver._stop()

@@ -1,4 +1,4 @@
-"""No resource is given out twice."""
+"""Workers share the cores of the machine, and take the GPUs in turn."""
 
 import pytest
 
@@ -18,4 +18,4 @@ def test_workers_share_the_cores_and_take_gpus_in_turn(
     turns = [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments]
     assert {turns.count(gpu) for gpu in gpus} <= {count // max(1, len(gpus)), -(-count // max(1, len(gpus)))}
     assert set(turns) <= set(gpus or [None])
-    assert machine.capacity() == (len(gpus) or 8)
+    assert machine.command_capacity() == (len(gpus) or 8)

@@ -1,4 +1,4 @@
-"""A fork of the server cannot be told from a command that was started by itself."""
+"""A command that runs as a fork of the server behaves like a Python process that was started directly."""
 
 import json
 import os
@@ -36,21 +36,21 @@ json.dump(description, open(sys.argv[1], "w"))
 thread = threading.Thread(target=lambda: print("from a thread"))
 thread.start()
 """
-ENDS = {
+EXITING_MODULES = {
     "good": ("", 0),
     "exit": ("raise SystemExit(5)", 5),
     "words": ("raise SystemExit('last words')", 1),
     "error": ("raise LookupError('lost')", 1),
     "killed": ("import os; os.kill(os.getpid(), 9)", -9),
 }
-"""Module -> its code and exit code."""
+"""Name of a test module -> the module's source code, and the exit code of running it."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with the module `describe` and those of `ENDS`."""
+    """The current folder, which contains the module `describe` and the modules of `EXITING_MODULES`."""
     (tmp_path / "describe.py").write_text(DESCRIBE)
-    for name, (code, _) in ENDS.items():
+    for name, (code, _) in EXITING_MODULES.items():
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
@@ -64,15 +64,17 @@ def test_a_fork_starts_and_ends_as_any_python_does(folder: Path, capfd: pytest.C
 
     _forkserver._stop()  # the next one has this test's output and threads
     command = module("describe", "forked", "--option", log=Path("log"), MINE="yes")
-    other = module("describe", "other", log=Path("other.log"), **dict.fromkeys(machine.THREADS, "1"))
-    codes = ENGINES["processes"].run([command, other, *map(module, ENDS)], workers=1, gpus=None)
-    assert codes == [0, 0, *(code for _, code in ENDS.values())]
+    other = module("describe", "other", log=Path("other.log"), **dict.fromkeys(machine.THREAD_VARIABLES, "1"))
+    codes = ENGINES["processes"].run(
+        [command, other, *map(module, EXITING_MODULES)], max_workers=1, gpus_per_command=None
+    )
+    assert codes == [0, 0, *(code for _, code in EXITING_MODULES.values())]
     errors = capfd.readouterr().err  # without a log, the engine's
     assert "last words" in errors
     assert "LookupError: lost" in errors
 
     forked, log = json.loads(Path("forked").read_text()), Path("log").read_text()
-    environment = {**os.environ, **machine.thread_variables(1), "MINE": "yes"}
+    environment = {**os.environ, **machine.thread_environment(1), "MINE": "yes"}
     fresh = subprocess.run(command.arguments, env=environment, capture_output=True, text=True, start_new_session=True)
     assert forked == json.loads(Path("forked").read_text())
     assert all("from a thread" in output and "at exit" in output for output in (log, fresh.stdout))

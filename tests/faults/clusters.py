@@ -47,7 +47,7 @@ def slurm(slurm_configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SLURM_CONF", str(slurm_configuration))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     monkeypatch.chdir(tmp_path)
-    for name, seconds in {"QUEUE_SECONDS": 1.0, "POLL_SECONDS": 0.2}.items():
+    for name, seconds in {"SQUEUE_INTERVAL_SECONDS": 1.0, "POLL_INTERVAL_SECONDS": 0.2}.items():
         monkeypatch.setattr(f"pipeline.engines.slurm.{name}", seconds)
 
 

@@ -24,18 +24,18 @@ def forks(folder: Path, module: str = "pipeline") -> Iterator[Run]:
 
     It returns the exit code and the output. The command is killed `seconds` after its output contains `after`.
     """
-    log, threads = folder / "log", machine.thread_variables(1)
+    log, threads = folder / "log", machine.thread_environment(1)
 
     def run(*arguments: str, after: str = "", seconds: float = PATIENCE) -> tuple[int, str]:
         log.unlink(missing_ok=True)
-        process = processes.start(Command((sys.executable, "-m", module, *arguments), log=log), threads)
+        process = processes.start_process(Command((sys.executable, "-m", module, *arguments), log_file=log), threads)
         while process.is_alive() and not (log.exists() and after in log.read_text()):
             time.sleep(0.01)
         process.join(seconds)
         process.kill()
         process.join()
-        return processes.exit_code(process), log.read_text()
+        return processes.get_exit_code(process), log.read_text()
 
     with chdir(folder):
-        processes.start_server(threads)
+        processes.start_fork_server(threads)
         yield run

@@ -26,7 +26,7 @@ def python(code: str, *arguments: object) -> Command:
 
 
 def run(engine: str, *commands: Command, gpus: float | None = 0.0) -> list[int]:
-    return ENGINES[engine].run(commands, workers=2, gpus=gpus)
+    return ENGINES[engine].run(commands, max_workers=2, gpus_per_command=gpus)
 
 
 def refusal(engine: str, gpus: float | None = 0.0) -> str:
@@ -56,17 +56,17 @@ def test_kill_9_leaves_no_process_behind(tmp_path: Path, killed: str, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     (tmp_path / "endless.py").write_text(
         "import os, pathlib, sys, time\n"
-        "from pipeline.engines.command import end_with_parent\n"
-        "end_with_parent()\n"
+        "from pipeline.engines.command import exit_when_parent_exits\n"
+        "exit_when_parent_exits()\n"
         "pathlib.Path(sys.argv[1]).write_text(str(os.getppid()))\n"
         "time.sleep(100)\n"
     )
     script = (
         "import sys\n"
         "from pipeline.engines import ENGINES, Command, processes\n"
-        "processes.SLOW_IMPORTS = []\n"
+        "processes.PRELOADED_MODULES = []\n"
         "commands = [Command((sys.executable, '-m', 'endless', name)) for name in ('started-1', 'started-2')]\n"
-        "ENGINES['processes'].run(commands, workers=2, gpus=None)\n"
+        "ENGINES['processes'].run(commands, max_workers=2, gpus_per_command=None)\n"
     )
     started = [tmp_path / "started-1", tmp_path / "started-2"]
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as caller:
@@ -131,7 +131,7 @@ def test_a_slurm_job_whose_node_is_lost_is_run_on_another(
 def test_a_slurm_job_that_is_lost_too_often_is_an_error_of_one_line_that_names_its_log(
     slurm: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.engines.slurm.RETRIES", 1)
+    monkeypatch.setattr("pipeline.engines.slurm.MAX_RETRIES", 1)
     with pytest.raises(RunError, match=r"1 of 2 .* 2 times") as failed:
         run("slurm", python("os.kill(os.getppid(), 9)"), python(""))
     assert "\n" not in str(failed.value)

@@ -122,7 +122,7 @@ def test_a_killed_worker_on_a_cluster_changes_no_byte(
     killer = threading.Thread(target=kill_worker, args=("one", project, killed), daemon=True)
     killer.start()
     with chdir(project):
-        driver.run(read_params(), engine=engine, jobs=2, gpus=0.0)
+        driver.update_report(read_params(), engine=engine, max_jobs=2, gpus_per_job=0.0)
     killer.join(timeout=1)
     assert not killer.is_alive()
     assert len(killed) == 1
@@ -137,18 +137,18 @@ def test_a_job_that_ends_while_dvc_runs_waits_for_it(project: Path, monkeypatch:
         assert other.stdout
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(UserError, match="DVC"):
-            dvc_stages.stale_stages(["generate@addition"])
+            dvc_stages.prepare_stale_stages(["generate@addition"])
         threading.Timer(5.0, other.stdin.close).start()  # longer than DVC itself tries
         assert dvc_stages.save_results(dvc_stages.StaleStages([], {})) == []
 
 
 def test_a_failed_job_is_named_and_the_results_of_the_others_are_saved(project: Path) -> None:
     ablations = YAML(typ="safe").load(project / "params.yaml")["ablations"]
-    change(project, "ablations", two={"task": "addition", "training": {"accelerator": "tpu"}})
+    change(project, "ablations", two={"task": "addition", "training": {"accelerator": "mps"}})
     output = run(project, *REPRO, code=1)
     assert finished_jobs(output) == {"generate-addition", "one"}
     last = output.splitlines()[-1]
-    assert last.startswith("error: repro: 1 of 2 jobs failed: two (exit code 2: training.accelerator: 'tpu'")
+    assert last.startswith("error: repro: 1 of 2 jobs failed: two (exit code 2: training.accelerator: 'mps'")
     assert ".repro/two.log" in last
     assert not (project / "reports" / "summary.md").exists()
     change(project, "ablations", two=ablations["two"])
@@ -185,8 +185,8 @@ def test_results_are_not_saved_if_their_parameters_changed_meanwhile(project: Pa
     assert "one (params.yaml: ablations.one changed" in output.splitlines()[-1]
     assert finished_jobs(output) == {"generate-addition", "two"}
     with chdir(project):
-        one, two = dvc_stages.stale_stages(["train@one"], ["train@two", "evaluate@two", "analyze@two"])
-    assert (one.names, two.names) == (["train@one"], [])
+        one, two = dvc_stages.prepare_stale_stages(["train@one"], ["train@two", "evaluate@two", "analyze@two"])
+    assert (one.stage_names, two.stage_names) == (["train@one"], [])
 
 
 def living_in(folder: Path) -> Iterator[Path]:
