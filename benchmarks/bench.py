@@ -34,7 +34,7 @@ from pipeline.tasks.registry import read_params
 from pipeline.training.data import PopulationData
 from pipeline.training.module import member_losses
 from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms
-from pipeline.training.population import Population, initial_model
+from pipeline.training.population import Population, build_initial_model
 
 PROJECT = Path(__file__).parent.parent
 RUNS = (1, 2, 4, 8, 16, 32, 64)
@@ -86,10 +86,12 @@ def generate_dataset(ablation: Ablation) -> dataset.Dataset:
 def population_step(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
     """A function that trains all runs of an ablation for one step, without Lightning."""
     training = ablation.training
-    population = Population(ablation.model, training.seeds, compiled=training.compiled, **data.inputs).to(device)
+    population = Population(
+        ablation.model, training.seeds, compiled=training.compiled, **data.transformer_arguments
+    ).to(device)
     module = PopulationData(data, training)
     optimizer = build_optimizer(population, training)
-    order, examples = iter(module.order), module.training.to(torch.device(device))
+    order, examples = iter(module.batch_order), module.training_examples.to(torch.device(device))
 
     def step() -> None:
         optimizer.zero_grad()
@@ -105,9 +107,9 @@ def population_step(ablation: Ablation, data: dataset.Dataset, device: str = "cp
 
 def plain_step(ablation: Ablation, data: dataset.Dataset, device: str = "cpu") -> Callable[[], object]:
     """A function that trains one run for one step in the plain loop."""
-    plain = PlainTraining.create(ablation, len(data.vocabulary), data.length, device)
+    plain = PlainTraining.create(ablation, len(data.vocabulary), data.input_length, device)
     module = PopulationData(data, ablation.training)
-    order, examples = iter(module.order), module.training.to(torch.device(device))
+    order, examples = iter(module.batch_order), module.training_examples.to(torch.device(device))
     clip = ablation.training.gradient_clip or 1.0
     return lambda: plain.step(examples[next(order)[0].to(device)], clip, mixed_precision(ablation, device))
 
@@ -131,8 +133,8 @@ def step(rounds: int = 15) -> None:
     functions["products"] = lambda: [a @ b for _ in range(PRODUCTS)]
     times = median_seconds(functions, rounds)
     products_per_second = PRODUCTS * 2 * rows * inner * columns / times["products"]
-    model = initial_model(ablation.model, seed=0, **data.inputs)
-    random = draw_random_tokens(1, data.length, len(data.vocabulary))
+    model = build_initial_model(ablation.model, seed=0, **data.transformer_arguments)
+    random = draw_random_tokens(1, data.input_length, len(data.vocabulary))
     subject = MeasurementInput(model, ablation, data.examples["validation"], random)
     operations = float(cost(subject)["flops_per_step"].item())
     print_row("plain loop, a step of one run", f"{1e3 * times['plain']:.1f} ms", "step")

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline import files
-from pipeline.dataset import DONOR_EXAMPLES, Examples, encode
+from pipeline.dataset import DONOR_COUNT, Examples, encode_table
 from pipeline.errors import UserError
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.common.activation_cache import run_with_cache
@@ -29,19 +29,19 @@ from pipeline.params import Ablation
 from pipeline.params.config import shorten, suggest
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import MODELS
-from pipeline.stages.analyze import RANDOM_INPUTS
+from pipeline.stages.analyze import RANDOM_SEQUENCE_COUNT
 from pipeline.tasks.registry import parse_task
-from pipeline.training.artifact import CONFIG, Artifact
+from pipeline.training.artifact import CONFIG_FILE, Artifact
 from pipeline.transformer.model import Transformer
 
-PACKAGE = Path(__file__).parent
-SHIPPED = PACKAGE / "shipped"
+PACKAGE_FOLDER = Path(__file__).parent
+SHIPPED_MODELS_FOLDER = PACKAGE_FOLDER / "shipped"
 """Trained models that come with the project, so that they can be tried before anything is trained."""
-MODEL_FOLDERS = (MODELS, PACKAGE.parent / MODELS, SHIPPED)
+MODEL_FOLDERS = (MODELS, PACKAGE_FOLDER.parent / MODELS, SHIPPED_MODELS_FOLDER)
 """Where `load` looks for a name: in the current folder, in the project, among the shipped models."""
-MAX_ORDERS = 5040
+MAX_ORDER_COUNT = 5040
 """Most orders that `predict_all_orders` tries: all 7! orders of `ENUMERATED_LENGTH` tokens, a random choice of more."""
-ENUMERATED_LENGTH = 7
+MAX_ENUMERATED_LENGTH = 7
 
 
 class Answer(NamedTuple):
@@ -61,7 +61,7 @@ class TrainedModel:
 
     artifact: Artifact
     seed: int
-    module: Transformer
+    network: Transformer
     """The network, in evaluation mode, on the CPU, float32."""
 
     @property
@@ -75,11 +75,11 @@ class TrainedModel:
         return self.artifact.vocabulary
 
     @property
-    def length(self) -> int:
+    def input_length(self) -> int:
         """Longest input, in tokens."""
-        return self.artifact.length
+        return self.artifact.input_length
 
-    def tokens(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
+    def encode(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
         """Encode prompts as tokens.
 
         Raises:
@@ -94,8 +94,10 @@ class TrainedModel:
                     f"prompt {shorten(prompt)}: {self.ablation.name} does not know the character {unknown[0]!r} "
                     f"(allowed: {''.join(self.vocabulary)!r})"
                 )
-            if not 0 < len(prompt) <= self.length:
-                raise UserError(f"prompt {shorten(prompt)}: must have 1 to {self.length} characters, not {len(prompt)}")
+            if not 0 < len(prompt) <= self.input_length:
+                raise UserError(
+                    f"prompt {shorten(prompt)}: must have 1 to {self.input_length} characters, not {len(prompt)}"
+                )
             if len(prompt) != len(prompts[0]):
                 raise UserError(f"prompt {shorten(prompt)}: must be as long as the first, {shorten(prompts[0])}")
         token_of = {character: token for token, character in enumerate(self.vocabulary)}
@@ -111,20 +113,20 @@ class TrainedModel:
         by_length = sorted(range(len(_check_is_list(prompts))), key=lambda index: len(prompts[index]))
         for _, group in groupby(by_length, key=lambda index: len(prompts[index])):
             indices = list(group)
-            answers |= zip(indices, self._decode([prompts[index] for index in indices]), strict=True)
+            answers |= zip(indices, self._decode_greedily([prompts[index] for index in indices]), strict=True)
         return [answers[index] for index in range(len(prompts))]
 
     @torch.no_grad()
-    def _decode(self, prompts: Sequence[str]) -> list[Answer]:
+    def _decode_greedily(self, prompts: Sequence[str]) -> list[Answer]:
         """Answer prompts of equal length."""
-        tokens, task = self.tokens(prompts), self.ablation.task
-        longest, room = len(task.answer_positions), 1 + self.length - tokens.shape[1]
+        tokens, task = self.encode(prompts), self.ablation.task
+        longest, room = len(task.answer_positions), 1 + self.input_length - tokens.shape[1]
         if room < longest and not task.end:  # an answer without an end token has a fixed length
             raise UserError(f"prompt {shorten(prompts[0])}: leaves room for {room} of an answer's {longest} characters")
         probabilities: list[Tensor] = []
         for _ in range(min(longest, room)):
             last = torch.full((len(tokens), 1), tokens.shape[1] - 1)
-            probability, token = self.module(tokens, last)[:, 0].softmax(-1).max(-1)
+            probability, token = self.network(tokens, last)[:, 0].softmax(-1).max(-1)
             tokens, probabilities = torch.cat((tokens, token[:, None]), dim=1), [*probabilities, probability]
         answers = []
         for answer, per_token in zip(tokens[:, len(prompts[0]) :], torch.stack(probabilities, dim=1), strict=True):
@@ -139,7 +141,7 @@ class TrainedModel:
         Returns:
             One row per answer, the most frequent first: `answer`, `orders` (how many give it), `example` (the first).
         """
-        prompts = all_orders(prompt)
+        prompts = list_orders(prompt)
         table = pd.DataFrame({"answer": [answer.text for answer in self.predict(prompts)], "example": prompts})
         counts = table.groupby("answer", sort=False)["example"].agg(orders="size", example="first").reset_index()
         return counts.sort_values("orders", ascending=False, kind="stable", ignore_index=True)
@@ -147,24 +149,24 @@ class TrainedModel:
     def logits(self, prompts: Sequence[str]) -> xarray.DataArray:
         """Logits of the token after each prompt: `prompt, token`."""
         logits, _ = self.run_with_cache(prompts)
-        return _with_axes(logits, prompt=list(prompts), token=self.vocabulary)
+        return _label_axes(logits, prompt=list(prompts), token=self.vocabulary)
 
     def residual_stream(self, prompts: Sequence[str]) -> xarray.DataArray:
         """Residual stream at each depth (0: the embeddings): `depth, prompt, position, unit`."""
         _, cache = self.run_with_cache(prompts)
         after_layers = [cache[f"blocks.{layer}.hook_resid_post"] for layer in range(self.ablation.model.layers)]
         states = torch.stack([cache["blocks.0.hook_resid_pre"], *after_layers])
-        return _with_axes(states, depth=None, prompt=list(prompts), position=None, unit=None)
+        return _label_axes(states, depth=None, prompt=list(prompts), position=None, unit=None)
 
     def attention(self, prompts: Sequence[str]) -> xarray.DataArray:
         """Attention weights: `layer, prompt, head, query, key`."""
         _, cache = self.run_with_cache(prompts)
         patterns = [cache[f"blocks.{layer}.attn.hook_pattern"] for layer in range(self.ablation.model.layers)]
-        return _with_axes(torch.stack(patterns), layer=None, prompt=list(prompts), head=None, query=None, key=None)
+        return _label_axes(torch.stack(patterns), layer=None, prompt=list(prompts), head=None, query=None, key=None)
 
     def run_with_cache(self, prompts: Sequence[str]) -> tuple[Float[Tensor, "prompts vocabulary"], dict[str, Tensor]]:
         """Logits and all activations, under the names of TransformerLens such as `blocks.0.hook_resid_post`."""
-        return run_with_cache(self.module, self.tokens(prompts))
+        return run_with_cache(self.network, self.encode(prompts))
 
     def measure(self, name: str) -> pd.DataFrame:
         """Take a measurement of the report on this model: its keys and values, without those of the run.
@@ -178,9 +180,11 @@ class TrainedModel:
         measurement = measurements()[name]
         if measurement.needs_answers and self.ablation.task.score != EXACT_MATCH:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
-        random = draw_random_tokens(RANDOM_INPUTS, self.length, len(self.vocabulary))
-        validation = _draw_again("validation", self.artifact)
-        return measurement.function(MeasurementInput(deepcopy(self.module).double(), self.ablation, validation, random))
+        random = draw_random_tokens(RANDOM_SEQUENCE_COUNT, self.input_length, len(self.vocabulary))
+        validation = _redraw_split("validation", self.artifact)
+        return measurement.function(
+            MeasurementInput(deepcopy(self.network).double(), self.ablation, validation, random)
+        )
 
 
 def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:
@@ -190,7 +194,7 @@ def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:
     return prompts
 
 
-def _draw_again(split: str, artifact: Artifact) -> Examples:
+def _redraw_split(split: str, artifact: Artifact) -> Examples:
     """Draw again a split of the dataset that the artifact was trained on.
 
     Raises:
@@ -198,29 +202,29 @@ def _draw_again(split: str, artifact: Artifact) -> Examples:
     """
     task = artifact.ablation.task
     table = task.splits()[split]
-    if files.digest(files.as_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
+    if files.digest(files.format_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
         raise UserError(
             f"{split}.csv of {task.name}: drawn again, it differs from what the model was trained on; the file or "
             f"package that it comes from has changed"
         )
-    return encode(table, artifact.vocabulary, task.end, length=artifact.length + 1)
+    return encode_table(table, artifact.vocabulary, task.end, length=artifact.input_length + 1)
 
 
-def all_orders(prompt: str) -> list[str]:
+def list_orders(prompt: str) -> list[str]:
     """Return the prompt, then the others that differ in the order of the tokens before the last one.
 
     If there are more than `MAX_ORDERS`, a fixed random choice of them.
     """
     earlier, last = prompt[:-1], prompt[-1:]
-    if len(earlier) <= ENUMERATED_LENGTH:
+    if len(earlier) <= MAX_ENUMERATED_LENGTH:
         others = sorted({"".join(order) for order in permutations(earlier)} - {earlier})
     else:
         generator = np.random.default_rng(0)
-        others = ["".join(generator.permutation(list(earlier))) for _ in range(MAX_ORDERS - 1)]
+        others = ["".join(generator.permutation(list(earlier))) for _ in range(MAX_ORDER_COUNT - 1)]
     return list(dict.fromkeys([prompt, *(other + last for other in others)]))
 
 
-def _with_axes(values: Tensor, **axes: Sequence[str] | None) -> xarray.DataArray:
+def _label_axes(values: Tensor, **axes: Sequence[str] | None) -> xarray.DataArray:
     """Name the axes of a tensor and label their entries; None numbers them."""
     labels = {
         axis: range(size) if names is None else list(names)
@@ -229,7 +233,7 @@ def _with_axes(values: Tensor, **axes: Sequence[str] | None) -> xarray.DataArray
     return xarray.DataArray(values.detach().numpy(), coords=labels, dims=list(axes))
 
 
-def load(where: str | Path, *, seed: int | None = None) -> TrainedModel:
+def load(name_or_folder: str | Path, *, seed: int | None = None) -> TrainedModel:
     """Load a trained model.
 
     Args:
@@ -239,43 +243,42 @@ def load(where: str | Path, *, seed: int | None = None) -> TrainedModel:
     Raises:
         UserError: there is no such ablation or seed, or one of its files is missing or altered.
     """
-    folder = _find(Path(where))
-    shipped = folder.parent == SHIPPED
-    artifact = Artifact.read(folder, parse_task, made_by=f"git checkout {folder}" if shipped else "")
+    folder = _find_artifact_folder(Path(name_or_folder))
+    shipped = folder.parent == SHIPPED_MODELS_FOLDER
+    artifact = Artifact.read(folder, parse_task, creating_command=f"git checkout {folder}" if shipped else "")
     seeds = list(artifact.weights)
     if seed is None and seeds:
         seed = seeds[0]
     if seed not in seeds:
         raise UserError(f"{folder}: has no seed {seed} (allowed: {', '.join(map(str, seeds)) or 'none'})")
-    inputs: dict[str, Any] = {"vocabulary": len(artifact.vocabulary), "length": artifact.length}
+    inputs: dict[str, Any] = {"vocabulary": len(artifact.vocabulary), "length": artifact.input_length}
     if artifact.ablation.model.uses_donors:
-        inputs["donors"] = _draw_again("train", artifact).tokens[:DONOR_EXAMPLES]
-    return TrainedModel(artifact, seed, artifact.model(seed, inputs))
+        inputs["donors"] = _redraw_split("train", artifact).tokens[:DONOR_COUNT]
+    return TrainedModel(artifact, seed, artifact.load_model(seed, inputs))
 
 
 def trained_ablations() -> list[str]:
     """Names of all ablations that `load` finds in the current folder, the project and among the shipped models."""
-    return sorted({path.parent.name for folder in MODEL_FOLDERS for path in folder.glob(f"*/{CONFIG}")})
+    return sorted({path.parent.name for folder in MODEL_FOLDERS for path in folder.glob(f"*/{CONFIG_FILE}")})
 
 
-def ship(where: str | Path, *, seed: int | None = None) -> Path:
+def add_shipped_model(name_or_folder: str | Path, *, seed: int | None = None) -> Path:
     """Copy a trained model to the shipped models, and return its folder there."""
-    model = load(where, seed=seed)
-    folder = SHIPPED / model.ablation.name
+    model = load(name_or_folder, seed=seed)
+    folder = SHIPPED_MODELS_FOLDER / model.ablation.name
     weights = {model.seed: model.artifact.weights[model.seed]}
     replace(model.artifact, history=model.artifact.history.iloc[:0], weights=weights, snapshots={}).write(folder)
     return folder
 
 
-def _find(where: Path) -> Path:
+def _find_artifact_folder(name_or_folder: Path) -> Path:
     """Return the folder `where`, or the first in `MODEL_FOLDERS` of that name, that holds an artifact."""
-    is_name = where.parts == (where.name,)
-    for folder in (where, *(parent / where for parent in MODEL_FOLDERS if is_name)):
-        if (folder / CONFIG).exists():
+    is_name = name_or_folder.parts == (name_or_folder.name,)
+    for folder in (name_or_folder, *(parent / name_or_folder for parent in MODEL_FOLDERS if is_name)):
+        if (folder / CONFIG_FILE).exists():
             return folder
-    raise UserError(
-        f"ablation {shorten(str(where))}: there is no trained one{suggest(where.name, trained_ablations())}"
-    )
+    hint = suggest(name_or_folder.name, trained_ablations())
+    raise UserError(f"ablation {shorten(str(name_or_folder))}: there is no trained one{hint}")
 
 
 class _PyfuncModel:

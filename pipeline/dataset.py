@@ -17,16 +17,16 @@ from pipeline import files
 from pipeline.errors import UserError
 from pipeline.params.task import SPLITS, Task
 
-DESCRIPTION = "dataset.json"
-IGNORED = -100
+DESCRIPTION_FILE = "dataset.json"
+IGNORED_TARGET = -100
 """A target that does not count (the default of torch's cross-entropy)."""
-DONOR_EXAMPLES = 64
+DONOR_COUNT = 64
 """Training examples that lend their states to substitutes: enough for a mean, few beside the evaluated examples."""
 
 
 def is_correct(predicted: Int[Tensor, "*#shape"], targets: Int[Tensor, "*#shape"]) -> Bool[Tensor, "..."]:
     """Return True for each predicted token that equals its target, and where the target is `IGNORED`."""
-    return (predicted == targets) | (targets == IGNORED)
+    return (predicted == targets) | (targets == IGNORED_TARGET)
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class Examples:
     @property
     def lengths(self) -> Int[Tensor, " examples"]:
         """Tokens of each sequence, the last one included and padding excluded."""
-        return 1 + (self.positions + (self.targets != IGNORED)).amax(1)
+        return 1 + (self.positions + (self.targets != IGNORED_TARGET)).amax(1)
 
-    def at_all_positions(self) -> "Examples":
+    def with_all_targets(self) -> "Examples":
         """The same sequences with every token after the first as a target, where `targets` were those of the answer."""
         positions = torch.arange(self.tokens.shape[1]).expand_as(self.tokens)
         targets = torch.cat((self.tokens[:, 1:], torch.zeros_like(self.tokens[:, :1])), dim=1)
-        counts = self.targets != IGNORED
+        counts = self.targets != IGNORED_TARGET
         targets[counts.nonzero()[:, 0], self.positions[counts]] = self.targets[counts]  # the last token is no input
-        return Examples(self.tokens, positions, targets.where(positions < self.lengths[:, None] - 1, IGNORED))
+        return Examples(self.tokens, positions, targets.where(positions < self.lengths[:, None] - 1, IGNORED_TARGET))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Dataset:
     task: Task
     vocabulary: list[str]
     """The character of each token."""
-    end: str
+    end_token: str
     tables: dict[str, pd.DataFrame]
     """Split -> its table, a row per example."""
     examples: dict[str, Examples]
@@ -90,16 +90,16 @@ class Dataset:
     """File name of each table -> SHA-256."""
 
     @property
-    def length(self) -> int:
+    def input_length(self) -> int:
         """Tokens that a model reads of an example."""
         return self.examples["train"].tokens.shape[1]
 
     @property
-    def inputs(self) -> dict[str, Any]:
+    def transformer_arguments(self) -> dict[str, Any]:
         """Arguments of `Transformer` that depend on the data: `vocabulary`, the number of different tokens; `length`;
         `donors`, the examples whose states substitutes use."""
-        donors = self.examples["train"].tokens[:DONOR_EXAMPLES]
-        return {"vocabulary": len(self.vocabulary), "length": self.length, "donors": donors}
+        donors = self.examples["train"].tokens[:DONOR_COUNT]
+        return {"vocabulary": len(self.vocabulary), "length": self.input_length, "donors": donors}
 
 
 def write(folder: Path, task: Task) -> None:
@@ -116,10 +116,10 @@ def write(folder: Path, task: Task) -> None:
         "score": task.score.name,
         "counts": {split: len(table) for split, table in tables.items()},
     }
-    with files.replacing_folder(folder, subject=task.name) as new:
+    with files.replace_folder(folder, subject=task.name) as new:
         for split, table in tables.items():
             files.write_csv(new / f"{split}.csv", table)
-        files.write_json(new / DESCRIPTION, description)
+        files.write_json(new / DESCRIPTION_FILE, description)
 
 
 def read(folder: Path, task: Task) -> Dataset:
@@ -129,8 +129,8 @@ def read(folder: Path, task: Task) -> Dataset:
         UserError: it is not.
     """
     made_by = f"python -m pipeline generate {folder.name}"
-    written = files.open_verified(folder, made_by=made_by, subject=task.name)
-    description = written.json(DESCRIPTION)
+    written = files.open_verified(folder, creating_command=made_by, subject=task.name)
+    description = written.json(DESCRIPTION_FILE)
     for key, wanted in task.model_dump(mode="json").items():
         if (given := description["task"].get(key)) != wanted:
             raise UserError(
@@ -139,12 +139,12 @@ def read(folder: Path, task: Task) -> Dataset:
     vocabulary, end = description["vocabulary"], description["end"]
     tables = {split: written.csv(f"{split}.csv", text_columns=("prompt", "answer")) for split in SPLITS}
     longest = max(int((table["prompt"] + table["answer"]).str.len().max()) for table in tables.values()) + len(end)
-    examples = {split: encode(table, vocabulary, end, length=longest) for split, table in tables.items()}
+    examples = {split: encode_table(table, vocabulary, end, length=longest) for split, table in tables.items()}
     digests = {name: written.digests[name] for name in (f"{split}.csv" for split in SPLITS)}
     return Dataset(task, vocabulary, end, tables, examples, digests)
 
 
-def encode(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int | None = None) -> Examples:
+def encode_table(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int | None = None) -> Examples:
     """The sequences `prompt + answer + end` as tokens, padded to `length` tokens (default: the longest sequence).
 
     Raises:
@@ -156,14 +156,14 @@ def encode(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int 
     answer_length = np.array([len(answer) for answer in answers])[:, None]
     length = length or max(map(len, texts))
     characters = np.array([text.ljust(length, vocabulary[0]) for text in texts], dtype=f"<U{length}")
-    tokens = _tokens(characters.view(np.uint32).reshape(len(texts), length), vocabulary)
+    tokens = _encode_characters(characters.view(np.uint32).reshape(len(texts), length), vocabulary)
     index = np.arange(answer_length.max())
     positions = prompt_length - 1 + np.minimum(index, answer_length - 1)
-    targets = np.where(index < answer_length, np.take_along_axis(tokens, positions + 1, axis=1), IGNORED)
+    targets = np.where(index < answer_length, np.take_along_axis(tokens, positions + 1, axis=1), IGNORED_TARGET)
     return Examples(*map(torch.from_numpy, (tokens[:, :-1], positions, targets)))
 
 
-def _tokens(code_points: np.ndarray, vocabulary: list[str]) -> Int[np.ndarray, "examples length"]:
+def _encode_characters(code_points: np.ndarray, vocabulary: list[str]) -> Int[np.ndarray, "examples length"]:
     token_of = np.full(0x110000, -1)
     token_of[[ord(character) for character in vocabulary]] = np.arange(len(vocabulary))
     tokens = token_of[code_points]

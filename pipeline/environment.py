@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-GARBAGE_THRESHOLD = 100_000
+GARBAGE_COLLECTION_THRESHOLD = 100_000
 """New objects after which Python looks for garbage; its own default, 700 or 2,000, makes every import slower."""
-WITHOUT_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+AVX2_VARIABLES = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 """Environment variables that torch and oneDNN read before their first computation."""
-CPUINFO = Path("/proc/cpuinfo")
+CPU_INFO_FILE = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers of two settings of `mallopt`, from glibc's malloc.h."""
-LIGHTNING_WARNINGS = (
+HIDDEN_LIGHTNING_WARNINGS = (
     ".*does not have many workers.*",
     ".*LeafSpec.*",  # a deprecated function of torch that Lightning uses
     ".*GPU available but not used.*",
@@ -37,7 +37,7 @@ def speed_up_start_and_exit() -> None:
     Imported modules stay until the process ends, so looking for garbage among them is wasted: it took a quarter of the
     time of a command that does nothing.
     """
-    gc.set_threshold(GARBAGE_THRESHOLD)
+    gc.set_threshold(GARBAGE_COLLECTION_THRESHOLD)
     atexit.register(gc.freeze)
 
 
@@ -48,22 +48,22 @@ def disable_avx512() -> None:
     on AMD anyway. On Intel processors MKL uses AVX-512, so their last digits differ.
     """
     try:
-        with CPUINFO.open() as processors:
+        with CPU_INFO_FILE.open() as processors:
             flags = processors.read(4096).split()
     except OSError:  # not Linux
         return
     if "avx512f" in flags:
-        for name, value in WITHOUT_AVX512.items():
+        for name, value in AVX2_VARIABLES.items():
             os.environ.setdefault(name, value)
 
 
 @contextmanager
-def limit_threads(count: int) -> Iterator[None]:
+def limit_threads(thread_count: int) -> Iterator[None]:
     """Let torch compute with `count` threads inside the context, because the last digits of a result depend on it."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(thread_count)
     try:
         yield
     finally:
@@ -85,5 +85,5 @@ def keep_freed_memory() -> None:
 def silence_lightning() -> None:
     """Hide Lightning's log of devices, and its advice on data loaders: here batches are only indices."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in LIGHTNING_WARNINGS:
+    for message in HIDDEN_LIGHTNING_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

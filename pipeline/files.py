@@ -20,7 +20,7 @@ import pandas as pd
 
 from pipeline.errors import UserError
 
-MANIFEST = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -30,7 +30,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: there is no room, or no permission; the message has the path and the number of bytes. An old file of
             that name stays as it was.
     """
-    with _name_in_errors(path, f"; {len(content):,} bytes to write"):
+    with _report_path_in_errors(path, f"; {len(content):,} bytes to write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -46,7 +46,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _name_in_errors(path: Path, details: str = "") -> Iterator[None]:
+def _report_path_in_errors(path: Path, details: str = "") -> Iterator[None]:
     """Replace the name of a temporary file in errors of the system by `path`, and add details."""
     try:
         yield
@@ -65,24 +65,24 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a number is NaN or infinite, which JSON does not have.
     """
-    write_bytes(path, _as_json(content))
+    write_bytes(path, _format_json(content))
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV file atomically, without the index; floats have seven significant digits, as many as a float32."""
-    write_bytes(path, as_csv(table))
+    write_bytes(path, format_csv(table))
 
 
-def as_csv(table: pd.DataFrame) -> bytes:
+def format_csv(table: pd.DataFrame) -> bytes:
     """The content of the file that `write_csv` writes."""
     return table.to_csv(index=False, float_format="%.7g", lineterminator="\n").encode()
 
 
-def _as_json(content: Mapping[str, Any]) -> bytes:
+def _format_json(content: Mapping[str, Any]) -> bytes:
     return f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode()
 
 
-def read_bytes(path: Path, *, made_by: str) -> bytes:
+def read_bytes(path: Path, *, creating_command: str) -> bytes:
     """Read a file.
 
     Raises:
@@ -91,27 +91,27 @@ def read_bytes(path: Path, *, made_by: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `{made_by}` makes it") from None
+        raise UserError(f"{path}: no such file; `{creating_command}` makes it") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
+def read_json(path: Path, *, creating_command: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
         UserError: the file is missing, or holds no JSON object.
     """
-    return _parse_json(path, read_bytes(path, made_by=made_by), made_by)
+    return _parse_json(path, read_bytes(path, creating_command=creating_command), creating_command)
 
 
-def _parse_json(path: Path, content: bytes, made_by: str) -> dict[str, Any]:
+def _parse_json(path: Path, content: bytes, creating_command: str) -> dict[str, Any]:
     try:
         parsed = json.loads(content)
     except ValueError:
         parsed = None
     if not isinstance(parsed, dict):
-        raise UserError(f"{path}: damaged (no JSON object); make it again with `{made_by}`")
+        raise UserError(f"{path}: damaged (no JSON object); make it again with `{creating_command}`")
     return parsed
 
 
@@ -125,17 +125,17 @@ def digest_values(values: object) -> str:
     return digest(json.dumps(values, sort_keys=True).encode())
 
 
-def read_verified(path: Path, expected: str, *, made_by: str) -> bytes:
+def read_verified(path: Path, expected: str, *, creating_command: str) -> bytes:
     """Read a file and compare it with its recorded digest: torch and safetensors would load a flipped bit silently.
 
     Raises:
         UserError: the file is missing, truncated or altered.
     """
-    content = read_bytes(path, made_by=made_by)
+    content = read_bytes(path, creating_command=creating_command)
     if (actual := digest(content)) != expected:
         raise UserError(
             f"{path}: altered or truncated ({len(content)} bytes, SHA-256 {actual[:12]}..., "
-            f"recorded {expected[:12]}...); make it again with `{made_by}`"
+            f"recorded {expected[:12]}...); make it again with `{creating_command}`"
         )
     return content
 
@@ -145,7 +145,7 @@ class VerifiedFolder:
     """A folder with a manifest. Each file is verified when it is read."""
 
     folder: Path
-    made_by: str
+    creating_command: str
     """The command that makes the folder."""
     subject: str
     """The name of the ablation or task, or the digest, that the files belong to."""
@@ -162,12 +162,12 @@ class VerifiedFolder:
         """
         path = self.folder / name
         if name not in self.digests:
-            raise UserError(f"{path}: no such file in {MANIFEST}; `{self.made_by}` makes it")
-        return read_verified(path, self.digests[name], made_by=self.made_by)
+            raise UserError(f"{path}: no such file in {MANIFEST_FILE}; `{self.creating_command}` makes it")
+        return read_verified(path, self.digests[name], creating_command=self.creating_command)
 
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object in a file; raises as `bytes`."""
-        return _parse_json(self.folder / name, self.bytes(name), self.made_by)
+        return _parse_json(self.folder / name, self.bytes(name), self.creating_command)
 
     def csv(self, name: str, *, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
         """The table in a CSV file; raises as `bytes`. `text_columns` are read as text, even `007` and `nan`."""
@@ -175,23 +175,25 @@ class VerifiedFolder:
         try:
             return pd.read_csv(content, converters=dict.fromkeys(text_columns, str))
         except (ValueError, pd.errors.ParserError):
-            raise UserError(f"{self.folder / name}: not a CSV table; make it again with `{self.made_by}`") from None
+            raise UserError(
+                f"{self.folder / name}: not a CSV table; make it again with `{self.creating_command}`"
+            ) from None
 
 
 def write_manifest(folder: Path, *, subject: str) -> None:
     """Write the manifest of a folder, after all its files."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_FILE)
     digests = {path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in paths}
-    write_json(folder / MANIFEST, _manifest(subject, digests))
+    write_json(folder / MANIFEST_FILE, _build_manifest(subject, digests))
 
 
-def _manifest(subject: str, digests: Mapping[str, Any]) -> dict[str, Any]:
+def _build_manifest(subject: str, digests: Mapping[str, Any]) -> dict[str, Any]:
     whole = digest(json.dumps([subject, digests]).encode())
     return {"subject": subject, "files": dict(digests), "digest": whole}
 
 
 @contextmanager
-def replacing_folder(folder: Path, *, subject: str) -> Iterator[Path]:
+def replace_folder(folder: Path, *, subject: str) -> Iterator[Path]:
     """Yield a new folder to write to, which gets a manifest and replaces `folder` when the block ends.
 
     If the block fails, `folder` stays as it was.
@@ -199,7 +201,7 @@ def replacing_folder(folder: Path, *, subject: str) -> Iterator[Path]:
     Raises:
         OSError: there is no room, or no permission.
     """
-    with _name_in_errors(folder):
+    with _report_path_in_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             new = Path(temporary) / folder.name
@@ -210,18 +212,22 @@ def replacing_folder(folder: Path, *, subject: str) -> Iterator[Path]:
             new.rename(folder)
 
 
-def open_verified(folder: Path, *, made_by: str, subject: str | None = None) -> VerifiedFolder:
+def open_verified(folder: Path, *, creating_command: str, subject: str | None = None) -> VerifiedFolder:
     """Open a folder with a manifest. `subject`: what its files must belong to.
 
     Raises:
         UserError: the manifest is missing, altered, or of another subject.
     """
-    path = folder / MANIFEST
-    content = read_bytes(path, made_by=made_by)
-    manifest = _parse_json(path, content, made_by)
+    path = folder / MANIFEST_FILE
+    content = read_bytes(path, creating_command=creating_command)
+    manifest = _parse_json(path, content, creating_command)
     digests, actual = manifest.get("files"), manifest.get("subject")
-    if not isinstance(digests, dict) or not isinstance(actual, str) or content != _as_json(_manifest(actual, digests)):
-        raise UserError(f"{path}: altered, or of an earlier version; make it again with `{made_by}`")
+    if (
+        not isinstance(digests, dict)
+        or not isinstance(actual, str)
+        or content != _format_json(_build_manifest(actual, digests))
+    ):
+        raise UserError(f"{path}: altered, or of an earlier version; make it again with `{creating_command}`")
     if subject not in (None, actual):
-        raise UserError(f"{folder}: belongs to {actual}, not to {subject}; make it again with `{made_by}`")
-    return VerifiedFolder(folder, made_by, actual, digests, manifest["digest"])
+        raise UserError(f"{folder}: belongs to {actual}, not to {subject}; make it again with `{creating_command}`")
+    return VerifiedFolder(folder, creating_command, actual, digests, manifest["digest"])

@@ -13,10 +13,10 @@ from pipeline.params import Ablation, Model, Sublayers, Training
 
 Columns = dict[str, int | str]
 
-GROUPS = ("Positional encoding and mask", "Size", "Residual connections", "Optimizer")
+SWITCH_GROUPS = ("Positional encoding and mask", "Size", "Residual connections", "Optimizer")
 """The groups of switches, in the order in which ablations are shown. An ablation belongs to the last group in which it
 varies."""
-ENCODING, SIZE, RESIDUAL, OPTIMIZER = GROUPS
+ENCODING_GROUP, SIZE_GROUP, RESIDUAL_GROUP, OPTIMIZER_GROUP = SWITCH_GROUPS
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Switch:
     section: Literal["model", "training"]
     field: str
     group: str
-    words: Callable[[Any], str]
+    describe_value: Callable[[Any], str]
     """A value in words; an empty text where there is nothing to say."""
-    default: Any = None
+    unmentioned_value: Any = None
     """The value that is not mentioned. None: the value that most ablations of the experiment have."""
-    always_shown: bool = False
+    is_always_mentioned: bool = False
     """True if the value of every ablation is mentioned, also a common one."""
 
     def value_of(self, ablation: Ablation) -> Any:
         """The ablation's value of the field."""
         return getattr(getattr(ablation, self.section), self.field)
 
-    def columns(self, ablation: Ablation) -> Columns:
+    def value_columns(self, ablation: Ablation) -> Columns:
         """The value as columns of a table: a flag as 1 or 0, sublayers as a column each of layers, such as `0 2`."""
         value = self.value_of(ablation)
         if isinstance(value, Sublayers):
@@ -73,7 +73,7 @@ def both_sublayers(layer: int) -> Sublayers:
     return Sublayers(attention=(layer,), mlp=(layer,))
 
 
-def ordinal(layer: int, layers: int) -> str:
+def layer_ordinal(layer: int, layers: int) -> str:
     """The place of a layer among `layers` layers: `first`, `second`, ..., `last`."""
     names = ["first", "second", "third", "fourth", "fifth"]
     if layer == layers - 1:
@@ -81,7 +81,7 @@ def ordinal(layer: int, layers: int) -> str:
     return names[layer] if layer < len(names) else f"{layer + 1}th"
 
 
-def positional_in_words(positional: str) -> str:
+def positional_encoding_in_words(positional: str) -> str:
     """A positional encoding in words: `no PE`, `learned PE`."""
     return {"none": "no PE", "alibi": "ALiBi"}.get(positional, f"{positional} PE")
 
@@ -91,36 +91,36 @@ def optimizer_in_words(name: str) -> str:
     return {"adamw": "AdamW", "muon": "Muon"}.get(name, name)
 
 
-def substitute_in_words(name: str) -> str:
+def residual_substitute_in_words(name: str) -> str:
     """A substitute for residual connections in words: `noise instead`; empty for none."""
     return "" if name == "none" else f"{name} instead"
 
 
 SWITCHES = (
-    Switch("model", "positional", ENCODING, positional_in_words, always_shown=True),
-    Switch("model", "attention", ENCODING, str, always_shown=True),
-    Switch("model", "layers", SIZE, lambda count: count_in_words(count, "layer")),
-    Switch("model", "heads", SIZE, lambda count: count_in_words(count, "head")),
-    Switch("model", "width", SIZE, lambda width: f"width {width}"),
-    Switch("model", "residual_free", RESIDUAL, missing_residuals_in_words, default=Sublayers()),
-    Switch("model", "residual_substitute", RESIDUAL, substitute_in_words, default="none"),
-    Switch("training", "optimizer", OPTIMIZER, optimizer_in_words),
+    Switch("model", "positional", ENCODING_GROUP, positional_encoding_in_words, is_always_mentioned=True),
+    Switch("model", "attention", ENCODING_GROUP, str, is_always_mentioned=True),
+    Switch("model", "layers", SIZE_GROUP, lambda count: count_in_words(count, "layer")),
+    Switch("model", "heads", SIZE_GROUP, lambda count: count_in_words(count, "head")),
+    Switch("model", "width", SIZE_GROUP, lambda width: f"width {width}"),
+    Switch("model", "residual_free", RESIDUAL_GROUP, missing_residuals_in_words, unmentioned_value=Sublayers()),
+    Switch("model", "residual_substitute", RESIDUAL_GROUP, residual_substitute_in_words, unmentioned_value="none"),
+    Switch("training", "optimizer", OPTIMIZER_GROUP, optimizer_in_words),
 )
 """All switches, in the order of the columns and of the words."""
 
 
-def columns(ablation: Ablation) -> Columns:
+def switch_columns(ablation: Ablation) -> Columns:
     """The ablation's switches as columns of a table."""
-    return {name: value for switch in SWITCHES for name, value in switch.columns(ablation).items()}
+    return {name: value for switch in SWITCHES for name, value in switch.value_columns(ablation).items()}
 
 
-def tags(ablation: Ablation) -> dict[str, str]:
+def switch_tags(ablation: Ablation) -> dict[str, str]:
     """The ablation's switches as tags of a run: the columns as text, with `none` for an empty one."""
-    return {name: str(value) if value != "" else "none" for name, value in columns(ablation).items()}
+    return {name: str(value) if value != "" else "none" for name, value in switch_columns(ablation).items()}
 
 
-COLUMNS = tuple(
-    columns(
+SWITCH_COLUMNS = tuple(
+    switch_columns(
         Ablation.model_construct(
             model=Model(layers=1, heads=1, width=1), training=Training.model_construct(optimizer="muon")
         )
@@ -134,27 +134,27 @@ def common_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
 
     The commonest combination of values is taken; among equally common ones, the first.
     """
-    common = {switch.field: switch.default for switch in SWITCHES if switch.default is not None}
-    varying = [switch for switch in SWITCHES if switch.default is None and not switch.always_shown]
+    common = {switch.field: switch.unmentioned_value for switch in SWITCHES if switch.unmentioned_value is not None}
+    varying = [switch for switch in SWITCHES if switch.unmentioned_value is None and not switch.is_always_mentioned]
     combinations = Counter(tuple(switch.value_of(ablation) for switch in varying) for ablation in ablations)
     ((commonest, _),) = combinations.most_common(1)
     return common | {switch.field: value for switch, value in zip(varying, commonest, strict=True)}
 
 
-def describe(ablation: Ablation, unmentioned: Mapping[str, Any]) -> str:
+def describe_ablation(ablation: Ablation, unmentioned: Mapping[str, Any]) -> str:
     """The ablation in words: `no PE, causal, AdamW, no residual at layer 1 (attention)`.
 
     Values that are as in `unmentioned` (see `common_values`) are left out.
     """
     words = (
-        switch.words(switch.value_of(ablation))
+        switch.describe_value(switch.value_of(ablation))
         for switch in SWITCHES
         if switch.value_of(ablation) != unmentioned.get(switch.field)
     )
     return ", ".join(filter(None, words))
 
 
-def grouped(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablation]]]:
+def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablation]]]:
     """The ablations by the group in which they vary, in their order within a group; without empty groups."""
     common = common_values(ablations)
 
@@ -162,15 +162,15 @@ def grouped(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablation]]]:
         varied = [
             switch.group
             for switch in SWITCHES
-            if not switch.always_shown and switch.value_of(ablation) != common[switch.field]
+            if not switch.is_always_mentioned and switch.value_of(ablation) != common[switch.field]
         ]
-        return max(varied, key=GROUPS.index, default=GROUPS[0])
+        return max(varied, key=SWITCH_GROUPS.index, default=SWITCH_GROUPS[0])
 
-    by_group = {group: [ablation for ablation in ablations if group_of(ablation) == group] for group in GROUPS}
+    by_group = {group: [ablation for ablation in ablations if group_of(ablation) == group] for group in SWITCH_GROUPS}
     return [(group, members) for group, members in by_group.items() if members]
 
 
-def ablations_with(ablations: Iterable[Ablation], **values: object) -> list[Ablation]:
+def select_ablations(ablations: Iterable[Ablation], **values: object) -> list[Ablation]:
     """The ablations whose switches have these values, in their order."""
     switches = {switch.field: switch for switch in SWITCHES}
     return [
@@ -180,7 +180,7 @@ def ablations_with(ablations: Iterable[Ablation], **values: object) -> list[Abla
     ]
 
 
-def ablations_like(ablations: Iterable[Ablation], ablation: Ablation, **changes: object) -> list[Ablation]:
+def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **changes: object) -> list[Ablation]:
     """The ablations that differ from `ablation` in nothing but these `changes` of switches.
 
     They have the same task and the same settings; seeds, steps, evaluations and snapshots may differ. With another
@@ -189,18 +189,20 @@ def ablations_like(ablations: Iterable[Ablation], ablation: Ablation, **changes:
     values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | changes
     candidates = [other for other in ablations if other.dataset == ablation.dataset]
     if "optimizer" not in changes:
-        candidates = [other for other in candidates if _other_settings(other) == _other_settings(ablation)]
-    return ablations_with(candidates, **values)
+        candidates = [
+            other for other in candidates if _settings_besides_switches(other) == _settings_besides_switches(ablation)
+        ]
+    return select_ablations(candidates, **values)
 
 
-def _other_settings(ablation: Ablation) -> tuple[Any, ...]:
+def _settings_besides_switches(ablation: Ablation) -> tuple[Any, ...]:
     """All settings of model and training except switches, seeds, steps, evaluations and snapshots."""
     observed = {"seeds", "steps", "evaluate_every", "snapshots"}
     switches = {switch.field for switch in SWITCHES}
     return ablation.model.model_dump(exclude=switches), ablation.training.model_dump(exclude=observed | switches)
 
 
-INTACT: dict[str, Any] = {"residual_free": Sublayers(), "residual_substitute": "none"}
+INTACT_SWITCHES: dict[str, Any] = {"residual_free": Sublayers(), "residual_substitute": "none"}
 """The switches of an ablation with all residual connections."""
 
 
@@ -214,6 +216,6 @@ def lacks_residuals(ablation: Ablation) -> bool:
     return not is_intact(ablation) and ablation.model.residual_substitute == "none"
 
 
-def intact_counterpart(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
+def find_intact_counterpart(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
     """The same ablation with all residual connections, or None if it is not among `ablations`."""
-    return next(iter(ablations_like(ablations, ablation, **INTACT)), None)
+    return next(iter(select_variants(ablations, ablation, **INTACT_SWITCHES)), None)

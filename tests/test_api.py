@@ -17,7 +17,7 @@ from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.measurement.token_probe import token_probe
 from pipeline.params import Ablation
 from pipeline.tasks.registry import parse_task
-from pipeline.training.artifact import read_trained_on
+from pipeline.training.artifact import read_artifact_trained_on
 from pipeline.training.fit import fit
 from tests.conftest import ablation, easy, task
 
@@ -63,10 +63,10 @@ def test_load_finds_a_model_by_name_or_folder_and_takes_the_first_seed(
 
 
 def test_answers_are_those_of_the_evaluation(model: api.TrainedModel, data: dataset.Dataset) -> None:
-    produced = decode_greedily(model.module, data.examples["test"])
+    produced = decode_greedily(model.network, data.examples["test"])
     texts = ["".join(model.vocabulary[token] for token in row) for row in produced]
     answers = [answer.text for answer in model.predict(prompts(data))]
-    assert answers == [text.partition(data.end or "\0")[0] for text in texts]
+    assert answers == [text.partition(data.end_token or "\0")[0] for text in texts]
     assert [answer.text for answer in model.predict(prompts(data)[:1])] == answers[:1]
 
 
@@ -102,17 +102,17 @@ def test_logits_states_and_attention_are_labelled_and_consistent(
     np.testing.assert_allclose(attention.sum("key"), 1.0, atol=1e-5)
     assert not attention.sel(query=0, key=1).any()
     last = torch.tensor(states.isel(depth=-1, position=-1).values)
-    np.testing.assert_allclose(model.module.logits(last[:, None])[:, 0].detach(), logits, atol=1e-5)
+    np.testing.assert_allclose(model.network.logits(last[:, None])[:, 0].detach(), logits, atol=1e-5)
     with_cache, cache = model.run_with_cache(five)
     np.testing.assert_array_equal(with_cache, logits)
     np.testing.assert_array_equal(cache["blocks.0.hook_resid_pre"], states.sel(depth=0))
 
 
 def test_a_measurement_is_that_of_the_stage_analyze(model: api.TrainedModel, data: dataset.Dataset) -> None:
-    random = draw_random_tokens(api.RANDOM_INPUTS, data.length, len(data.vocabulary))
-    subject = MeasurementInput(pipeline.load("easy").module.double(), easy(), data.examples["validation"], random)
+    random = draw_random_tokens(api.RANDOM_SEQUENCE_COUNT, data.input_length, len(data.vocabulary))
+    subject = MeasurementInput(pipeline.load("easy").network.double(), easy(), data.examples["validation"], random)
     assert model.measure("token_probe").equals(token_probe(subject))
-    assert next(model.module.parameters()).dtype == torch.float32
+    assert next(model.network.parameters()).dtype == torch.float32
 
 
 def test_a_blind_model_gives_one_answer_to_all_orders(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_a_blind_model_gives_one_answer_to_all_orders(tmp_path: Path) -> None:
     train(tmp_path, blind)
     table = pipeline.load(tmp_path / "models" / "blind").predict_all_orders("12+34=")
     assert table["orders"].tolist() == [120]
-    assert len(api.all_orders("11+11=")) == 5
-    assert 4900 < len(set(api.all_orders("123456789="))) <= 5040
+    assert len(api.list_orders("11+11=")) == 5
+    assert 4900 < len(set(api.list_orders("123456789="))) <= 5040
 
 
 def test_donors_are_drawn_again(tmp_path: Path) -> None:
@@ -129,7 +129,9 @@ def test_donors_are_drawn_again(tmp_path: Path) -> None:
         "substituted", model_={"residual_free": [0], "residual_substitute": "other-row"}, steps=4, seeds=[1]
     )
     data = train(tmp_path, chosen)
-    read = read_trained_on(tmp_path / "models" / "substituted", chosen, data).model(1, data.inputs)
+    read = read_artifact_trained_on(tmp_path / "models" / "substituted", chosen, data).load_model(
+        1, data.transformer_arguments
+    )
     test = data.examples["test"]
     assert pipeline.load(tmp_path / "models" / "substituted").module.donors.equal(read.donors)
     assert decode_greedily(pipeline.load(tmp_path / "models" / "substituted").module, test).equal(
@@ -183,12 +185,12 @@ def test_shipped_models_load_from_any_folder(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     models = {name: pipeline.load(name) for name in ("nope-causal", "learned-causal", "nope-full")}
     assert {models[name].predict(["123+456="])[0].text for name in ("nope-causal", "learned-causal")} == {"9750"}
-    assert sum(path.stat().st_size for path in api.SHIPPED.rglob("*") if path.is_file()) < 1_200_000
+    assert sum(path.stat().st_size for path in api.SHIPPED_MODELS_FOLDER.rglob("*") if path.is_file()) < 1_200_000
 
 
 @pytest.mark.parametrize("name", ["learned-causal", "nope-causal", "nope-full"])
 def test_shipped_models_answer_new_examples(name: str) -> None:
-    model = pipeline.load(api.SHIPPED / name)
+    model = pipeline.load(api.SHIPPED_MODELS_FOLDER / name)
     fresh = task(name="addition", digits=3, train_size=10, validation_size=10, test_size=300, seed=5)
     table = fresh.splits()["test"]
     answers = model.predict(table["prompt"].tolist())
@@ -198,7 +200,7 @@ def test_shipped_models_answer_new_examples(name: str) -> None:
 
 def test_the_examples_of_docs_api_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    results = doctest.testfile(str(api.PACKAGE.parent / "docs" / "api.md"), module_relative=False)
+    results = doctest.testfile(str(api.PACKAGE_FOLDER.parent / "docs" / "api.md"), module_relative=False)
     assert results.attempted > 10
     assert results.failed == 0
 
@@ -209,9 +211,9 @@ def test_nnsight_can_intervene_in_the_module() -> None:
     nnsight = pytest.importorskip("nnsight", reason="not installed: pip install -e '.[nnsight]'")
 
     model = pipeline.load("nope-causal")
-    tokens, last = model.tokens(["123+456=", "321+456="]), torch.tensor([[7], [7]])
-    expected = model.module(tokens, last)
-    seen: Any = nnsight.NNsight(model.module)
+    tokens, last = model.encode(["123+456=", "321+456="]), torch.tensor([[7], [7]])
+    expected = model.network(tokens, last)
+    seen: Any = nnsight.NNsight(model.network)
     with seen.trace(tokens, last):
         seen.blocks[0].mlp.output[0] = seen.blocks[0].mlp.output[1]
         logits = seen.output.save()

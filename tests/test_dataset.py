@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import dataset, files
-from pipeline.dataset import IGNORED, encode
+from pipeline.dataset import IGNORED_TARGET, encode_table
 from pipeline.errors import UserError
 from pipeline.tasks.registry import parse_task
 from tests.conftest import task
@@ -23,24 +23,24 @@ ends = st.sampled_from(["", "$"])
 
 
 def text(tokens: torch.Tensor) -> str:
-    return "".join(VOCABULARY[token] for token in tokens[tokens != IGNORED])
+    return "".join(VOCABULARY[token] for token in tokens[tokens != IGNORED_TARGET])
 
 
 def test_an_example_by_hand() -> None:
-    examples = encode(pd.DataFrame({"prompt": ["ab=", "b="], "answer": ["ca", "c"]}), VOCABULARY, "$")
+    examples = encode_table(pd.DataFrame({"prompt": ["ab=", "b="], "answer": ["ca", "c"]}), VOCABULARY, "$")
     assert examples.tokens.tolist() == [[3, 4, 2, 5, 3], [4, 2, 5, 0, 0]]
     assert examples.positions.tolist() == [[2, 3, 4], [1, 2, 2]]
-    assert examples.targets.tolist() == [[5, 3, 0], [5, 0, IGNORED]]
-    everywhere = examples.at_all_positions()
+    assert examples.targets.tolist() == [[5, 3, 0], [5, 0, IGNORED_TARGET]]
+    everywhere = examples.with_all_targets()
     assert everywhere.positions.tolist() == [[0, 1, 2, 3, 4]] * 2
-    assert everywhere.targets.tolist() == [[4, 2, 5, 3, 0], [2, 5, 0, IGNORED, IGNORED]]
+    assert everywhere.targets.tolist() == [[4, 2, 5, 3, 0], [2, 5, 0, IGNORED_TARGET, IGNORED_TARGET]]
     assert examples.prompt_lengths.tolist() == [3, 2]
 
 
 @given(table=tables, end=ends)
 def test_examples_are_the_text(table: pd.DataFrame, end: str) -> None:
-    examples = encode(table, VOCABULARY, end)
-    everywhere = examples.at_all_positions()
+    examples = encode_table(table, VOCABULARY, end)
+    everywhere = examples.with_all_targets()
     for number, (prompt, answer) in enumerate(table.to_numpy().tolist()):
         whole = prompt + answer + end
         assert text(examples.tokens[number, : len(whole) - 1]) == whole[: examples.tokens.shape[1]][: len(whole) - 1]
@@ -52,30 +52,30 @@ def test_examples_are_the_text(table: pd.DataFrame, end: str) -> None:
 
 @given(table=tables, end=ends, more=st.integers(0, 5))
 def test_padding_changes_neither_positions_nor_targets(table: pd.DataFrame, end: str, more: int) -> None:
-    examples = encode(table, VOCABULARY, end)
+    examples = encode_table(table, VOCABULARY, end)
     length = examples.tokens.shape[1]
-    longer = encode(table, VOCABULARY, end, length=length + 1 + more)
+    longer = encode_table(table, VOCABULARY, end, length=length + 1 + more)
     padding = torch.arange(length) >= examples.lengths[:, None]
     assert longer.tokens[:, :length][~padding].equal(examples.tokens[~padding])
     assert (longer.tokens[:, length + 1 :] == 0).all()
     assert longer.positions.equal(examples.positions)
     assert longer.targets.equal(examples.targets)
-    assert longer.at_all_positions().targets[:, :length].equal(examples.at_all_positions().targets)
-    assert (longer.at_all_positions().targets[:, length:] == IGNORED).all()
+    assert longer.with_all_targets().targets[:, :length].equal(examples.with_all_targets().targets)
+    assert (longer.with_all_targets().targets[:, length:] == IGNORED_TARGET).all()
 
 
 @given(table=tables, end=ends)
 def test_targets_of_answers_are_those_of_all_positions_read_at_the_answer(table: pd.DataFrame, end: str) -> None:
-    examples = encode(table, VOCABULARY, end)
-    counts = examples.targets != IGNORED
-    assert examples.at_all_positions().targets.gather(1, examples.positions)[counts].equal(examples.targets[counts])
+    examples = encode_table(table, VOCABULARY, end)
+    counts = examples.targets != IGNORED_TARGET
+    assert examples.with_all_targets().targets.gather(1, examples.positions)[counts].equal(examples.targets[counts])
     last = examples.positions.amax(1, keepdim=True)
     assert (examples.positions == last)[~counts].all()  # a shorter answer repeats its last position
 
 
 def test_a_character_that_is_not_in_the_vocabulary_is_refused() -> None:
     with pytest.raises(UserError, match="'z'"):
-        encode(pd.DataFrame({"prompt": ["a"], "answer": ["z"]}), VOCABULARY, "")
+        encode_table(pd.DataFrame({"prompt": ["a"], "answer": ["z"]}), VOCABULARY, "")
 
 
 @pytest.mark.parametrize("chosen", [{}, {"zero_pad": False}, {"zero_pad": False, "delimiters": True, "reverse": False}])
@@ -84,7 +84,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, chosen: dict[str, objec
     dataset.write(tmp_path, wanted)
     data = dataset.read(tmp_path, wanted)
     assert {name: len(table) for name, table in data.tables.items()} == {"train": 200, "validation": 50, "test": 50}
-    assert {examples.tokens.shape[1] for examples in data.examples.values()} == {data.length}
+    assert {examples.tokens.shape[1] for examples in data.examples.values()} == {data.input_length}
     table = data.tables["test"]
     assert (table["a"] + table["b"] == table["sum"]).all()
     assert torch.isin(data.examples["test"].tokens, torch.arange(len(data.vocabulary))).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import environment
-from pipeline.environment import WITHOUT_AVX512
+from pipeline.environment import AVX2_VARIABLES
 
 AVX512 = "fpu avx avx2 avx512f avx512dq"
 
@@ -14,8 +14,8 @@ AVX512 = "fpu avx avx2 avx512f avx512dq"
 @pytest.mark.parametrize(
     ("flags", "variables", "expected"),
     [
-        (AVX512, {}, WITHOUT_AVX512),
-        (AVX512, {"ATEN_CPU_CAPABILITY": "avx512"}, WITHOUT_AVX512 | {"ATEN_CPU_CAPABILITY": "avx512"}),
+        (AVX512, {}, AVX2_VARIABLES),
+        (AVX512, {"ATEN_CPU_CAPABILITY": "avx512"}, AVX2_VARIABLES | {"ATEN_CPU_CAPABILITY": "avx512"}),
         ("fpu avx avx2", {}, {}),
         (None, {}, {}),
     ],
@@ -28,7 +28,7 @@ def test_avx512_is_used_only_where_the_user_requests_it(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(environment, "CPU_INFO_FILE", tmp_path / "cpuinfo")
     monkeypatch.setattr(os, "environ", dict(variables))
     if flags is not None:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbogomips\t: 5200\n\n")

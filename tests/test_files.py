@@ -37,26 +37,26 @@ def test_any_altered_bit_and_any_cut_is_noticed(
     for wrong in (bytes(altered), content[: data.draw(st.integers(0, len(content) - 1))]):
         files.write_bytes(path, wrong)
         with pytest.raises(UserError, match="weights"):
-            files.read_verified(path, files.digest(content), made_by="make it")
+            files.read_verified(path, files.digest(content), creating_command="make it")
     files.write_bytes(path, content)
-    assert files.read_verified(path, files.digest(content), made_by="make it") == content
+    assert files.read_verified(path, files.digest(content), creating_command="make it") == content
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent\.json.*`cook dinner`"):
-        files.read_json(tmp_path / "absent.json", made_by="cook dinner")
+        files.read_json(tmp_path / "absent.json", creating_command="cook dinner")
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\x00"])
 def test_damaged_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json.*`cook dinner`"):
-        files.read_json(tmp_path / "config.json", made_by="cook dinner")
+        files.read_json(tmp_path / "config.json", creating_command="cook dinner")
 
 
 def read_all(folder: Path) -> list[bytes]:
     """The content of all files of a folder with a manifest."""
-    verified = files.open_verified(folder, made_by="cook dinner", subject="dinner")
+    verified = files.open_verified(folder, creating_command="cook dinner", subject="dinner")
     return [verified.bytes(name) for name in verified.digests]
 
 
@@ -76,7 +76,7 @@ def test_no_bit_of_a_folder_with_a_manifest_can_change(
 ) -> None:
     folder = with_manifest(tmp_path_factory.mktemp("table"))
     assert sorted(read_all(folder)) == sorted(CONTENTS.values())
-    path = folder / data.draw(st.sampled_from([*CONTENTS, files.MANIFEST]))
+    path = folder / data.draw(st.sampled_from([*CONTENTS, files.MANIFEST_FILE]))
     content = path.read_bytes()
     bit = data.draw(st.integers(0, 8 * len(content) - 1))
     flipped = bytearray(content)
@@ -96,25 +96,25 @@ def test_a_folder_of_another_subject_and_an_unfinished_one_are_refused(tmp_path:
     (dinner / "soup.csv").write_bytes((lunch / "soup.csv").read_bytes())
     with pytest.raises(UserError, match=r"soup\.csv"):
         read_all(dinner)
-    (dinner / files.MANIFEST).unlink()
+    (dinner / files.MANIFEST_FILE).unlink()
     with pytest.raises(UserError, match=r"manifest\.json.*`cook dinner`"):
         read_all(dinner)
     with pytest.raises(UserError, match=r"bread\.csv.*manifest\.json"):
-        files.open_verified(lunch, made_by="cook dinner").csv("bread.csv")
+        files.open_verified(lunch, creating_command="cook dinner").csv("bread.csv")
 
 
 def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = with_manifest(tmp_path / "table")
 
     def fail() -> None:
-        with files.replacing_folder(folder, subject="dinner") as new:
+        with files.replace_folder(folder, subject="dinner") as new:
             files.write_bytes(new / "soup.csv", b"cold\n")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert sorted(read_all(folder)) == sorted(CONTENTS.values())
-    with files.replacing_folder(folder, subject="dinner") as new:
+    with files.replace_folder(folder, subject="dinner") as new:
         files.write_bytes(new / "bread.csv", b"slices\n3\n")
     assert read_all(folder) == [b"slices\n3\n"]
     assert list(tmp_path.iterdir()) == [folder]
@@ -123,5 +123,5 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_folders_have_the_same_digest_if_and_only_if_they_hold_the_same(tmp_path: Path) -> None:
     contents = {"first": CONTENTS, "second": CONTENTS, "other": {"soup.csv": b"2\n"}}
     folders = [with_manifest(tmp_path / name, content) for name, content in contents.items()]
-    digests = [files.open_verified(folder, made_by="").digest for folder in folders]
+    digests = [files.open_verified(folder, creating_command="").digest for folder in folders]
     assert digests[0] == digests[1] != digests[2]

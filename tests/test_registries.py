@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.params.model import AttentionName, PositionalName, SubstituteName
 from pipeline.params.training import OptimizerName
-from pipeline.training.optimizers import OPTIMIZERS
+from pipeline.training.optimizers import OPTIMIZER_BUILDERS
 from pipeline.transformer.attention import ATTENTION_PATTERNS
 from pipeline.transformer.positional import POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES
@@ -23,7 +23,7 @@ from pipeline.transformer.substitutes import SUBSTITUTES
         (PositionalName, POSITIONAL_ENCODINGS),
         (AttentionName, ATTENTION_PATTERNS),
         (SubstituteName, SUBSTITUTES),
-        (OptimizerName, OPTIMIZERS),
+        (OptimizerName, OPTIMIZER_BUILDERS),
     ],
     ids=["positional", "attention", "residual_substitute", "optimizer"],
 )

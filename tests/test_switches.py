@@ -11,7 +11,7 @@ from pipeline import switches
 from pipeline.params import Ablation, Sublayers
 from pipeline.params.model import AttentionName, PositionalName, SubstituteName
 from pipeline.params.training import OptimizerName
-from pipeline.switches import GROUPS, SWITCHES
+from pipeline.switches import SWITCH_GROUPS, SWITCHES
 from tests.conftest import ablation as small_ablation
 
 
@@ -41,51 +41,51 @@ def values_of(ablation: Ablation) -> tuple[Any, ...]:
 
 def test_a_switch_is_a_column_or_a_column_per_sublayer() -> None:
     """And a new switch is drawn by `any_ablation`, or the tests below say nothing about it."""
-    sublayers = {switch.field for switch in SWITCHES if isinstance(switch.default, Sublayers)}
+    sublayers = {switch.field for switch in SWITCHES if isinstance(switch.unmentioned_value, Sublayers)}
     expected = [
         [f"{switch.field}_attention", f"{switch.field}_mlp"] if switch.field in sublayers else [switch.field]
         for switch in SWITCHES
     ]
-    assert list(switches.COLUMNS) == list(chain(*expected))
+    assert list(switches.SWITCH_COLUMNS) == list(chain(*expected))
 
 
 @given(any_ablation())
 def test_columns_and_tags_are_the_same_except_for_an_empty_value(ablation: Ablation) -> None:
-    columns, tags = switches.columns(ablation), switches.tags(ablation)
-    assert tuple(columns) == tuple(tags) == switches.COLUMNS
+    columns, tags = switches.switch_columns(ablation), switches.switch_tags(ablation)
+    assert tuple(columns) == tuple(tags) == switches.SWITCH_COLUMNS
     assert {name: str(value) or "none" for name, value in columns.items()} == tags
 
 
 @given(any_ablation(), any_ablation())
 def test_columns_differ_where_a_switch_differs_and_only_there(first: Ablation, second: Ablation) -> None:
     for switch in SWITCHES:
-        same_columns = switch.columns(first) == switch.columns(second)
+        same_columns = switch.value_columns(first) == switch.value_columns(second)
         assert same_columns == (switch.value_of(first) == switch.value_of(second))
 
 
 @given(experiments)
 def test_different_ablations_of_an_experiment_have_different_words(ablations: list[Ablation]) -> None:
     unmentioned = switches.common_values(ablations)
-    words = {values_of(ablation): switches.describe(ablation, unmentioned) for ablation in ablations}
+    words = {values_of(ablation): switches.describe_ablation(ablation, unmentioned) for ablation in ablations}
     assert len(set(words.values())) == len(words)
 
 
 @given(experiments)
 def test_what_all_ablations_share_is_not_mentioned_unless_it_always_is(ablations: list[Ablation]) -> None:
     unmentioned = switches.common_values(ablations)
-    words = [part for ablation in ablations for part in switches.describe(ablation, unmentioned).split(", ")]
+    words = [part for ablation in ablations for part in switches.describe_ablation(ablation, unmentioned).split(", ")]
     for switch in SWITCHES:
         values = {switch.value_of(ablation) for ablation in ablations}
-        if switch.always_shown:
-            assert all(switch.words(value) in words for value in values)
-        elif len(values) == 1 and switch.default is None:
-            assert switch.words(values.pop()) not in words
+        if switch.is_always_mentioned:
+            assert all(switch.describe_value(value) in words for value in values)
+        elif len(values) == 1 and switch.unmentioned_value is None:
+            assert switch.describe_value(values.pop()) not in words
 
 
 @given(experiments)
 def test_every_ablation_is_in_one_group_in_the_order_of_the_experiment(ablations: list[Ablation]) -> None:
-    grouped = switches.grouped(ablations)
-    assert [name for name, _ in grouped] == [name for name in GROUPS if name in dict(grouped)]
+    grouped = switches.group_ablations(ablations)
+    assert [name for name, _ in grouped] == [name for name in SWITCH_GROUPS if name in dict(grouped)]
     index = {id(ablation): number for number, ablation in enumerate(ablations)}
     indices = [[index[id(ablation)] for ablation in members] for _, members in grouped]
     assert all(members and members == sorted(members) for members in indices)
@@ -95,19 +95,21 @@ def test_every_ablation_is_in_one_group_in_the_order_of_the_experiment(ablations
 @given(experiments)
 def test_an_ablation_is_found_by_its_switches(ablations: list[Ablation]) -> None:
     for ablation in ablations:
-        results = switches.ablations_with(ablations, **{switch.field: switch.value_of(ablation) for switch in SWITCHES})
+        results = switches.select_ablations(
+            ablations, **{switch.field: switch.value_of(ablation) for switch in SWITCHES}
+        )
         assert ablation in results
         assert {values_of(result) for result in results} == {values_of(ablation)}
-        assert switches.ablations_like(ablations, ablation) == results
-    assert switches.ablations_with(ablations) == ablations
+        assert switches.select_variants(ablations, ablation) == results
+    assert switches.select_ablations(ablations) == ablations
 
 
 @given(experiments)
 def test_the_intact_counterpart_differs_in_residual_connections_only(ablations: list[Ablation]) -> None:
     for ablation in ablations:
-        wanted = ablation.model.model_copy(update=switches.INTACT)
+        wanted = ablation.model.model_copy(update=switches.INTACT_SWITCHES)
         expected = [other for other in ablations if (other.model, other.training) == (wanted, ablation.training)]
-        counterpart = switches.intact_counterpart(ablations, ablation)
+        counterpart = switches.find_intact_counterpart(ablations, ablation)
         assert counterpart == next(iter(expected), None)
         assert counterpart is None or switches.is_intact(counterpart)
 
@@ -126,7 +128,7 @@ def test_a_counterpart_has_the_same_task_and_settings_but_may_have_other_seeds_a
 ) -> None:
     ablation = small_ablation("free", model_={"residual_free": [0]})
     intact = small_ablation("intact", **settings).model_copy(update={"dataset": dataset})
-    assert switches.intact_counterpart([intact], ablation) == (intact if alike else None)
+    assert switches.find_intact_counterpart([intact], ablation) == (intact if alike else None)
 
 
 @pytest.mark.parametrize(
@@ -139,4 +141,4 @@ def test_a_counterpart_has_the_same_task_and_settings_but_may_have_other_seeds_a
 )
 def test_missing_residual_connections_in_words(free: Any, words: str) -> None:
     ablation = small_ablation(model_={"residual_free": free})
-    assert switches.describe(ablation, switches.common_values([ablation])) == f"no PE, causal, {words}"
+    assert switches.describe_ablation(ablation, switches.common_values([ablation])) == f"no PE, causal, {words}"

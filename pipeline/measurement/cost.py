@@ -11,7 +11,7 @@ def cost(inputs: MeasurementInput) -> pd.DataFrame:
     """Floating-point operations of one run's training step, forward and backward, in matrix products (a multiplication
     and an addition are two)."""
     training, example = inputs.ablation.training, inputs.examples[:1]
-    example = example if training.loss_on == "answer" else example.at_all_positions()
+    example = example if training.loss_on == "answer" else example.with_all_targets()
     counter = FlopCounterMode(display=False)
     inputs.model.train()  # an evaluation would count the fixed donors too
     with counter:  # one example suffices: the count is proportional to the examples and independent of the tokens

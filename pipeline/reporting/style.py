@@ -98,7 +98,7 @@ def encoding_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D
     """Return a legend handle for each positional encoding among the ablations."""
     first = {ablation.model.positional: ablation for ablation in reversed(ablations)}
     return [
-        Line2D([], [], color=color(first[name]), label=switches.positional_in_words(name), **style)
+        Line2D([], [], color=color(first[name]), label=switches.positional_encoding_in_words(name), **style)
         for name in get_args(PositionalName)
         if name in first
     ]

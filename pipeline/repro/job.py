@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pipeline.params import Params
 from pipeline.repro.state import JobState
 from pipeline.stages import analyze, evaluate, generate, train
-from pipeline.stages.progress import describe_converged
+from pipeline.stages.progress import describe_converged_runs
 
 REPORT_INTERVAL_SECONDS = 1.0
 """Seconds between two reports that a job writes while it trains."""
@@ -38,5 +38,5 @@ class ProgressReporter(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         if (now := time.monotonic()) - self.last_report_time > REPORT_INTERVAL_SECONDS:
             self.last_report_time = now
-            progress = trainer.global_step, trainer.max_steps, describe_converged(module)
+            progress = trainer.global_step, trainer.max_steps, describe_converged_runs(module)
             JobState(self.stage_name, self.finished_stage_count, *progress).write(self.job_name)

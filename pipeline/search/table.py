@@ -98,8 +98,8 @@ def first_attempt(trial: FrozenTrial) -> int:
 
 def _configuration(params: Params, ablation: Ablation) -> dict[str, Any]:
     fields = dict(ablation.model) | dict(ablation.training)
-    others = [name for name in params.search.value_lists if name not in switches.COLUMNS]
-    return switches.columns(ablation) | {name: fields[name] for name in others}
+    others = [name for name in params.search.value_lists if name not in switches.SWITCH_COLUMNS]
+    return switches.switch_columns(ablation) | {name: fields[name] for name in others}
 
 
 def _outcome(result: Result) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Ablation, Search
 from pipeline.search.table import Records, Result
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.convergence import Convergence, mean_curve, run_outcomes
+from pipeline.training.convergence import Convergence, mean_learning_curve, run_outcomes
 from pipeline.training.fit import fit
-from pipeline.training.population import initial_model
+from pipeline.training.population import build_initial_model
 
 
 class GiveUp(Callback):
@@ -53,21 +53,21 @@ def train(
     with _resuming(checkpoints, ablation, data) as kept:
         trained = fit(ablation, data, callbacks=[rule], checkpoints=kept)
     history = trained.history
-    convergence = Convergence.of(ablation)
+    convergence = Convergence.for_ablation(ablation)
     runs = run_outcomes(history, convergence)
     free = ablation.model.residual_free
     result = Result(
         runs=len(runs),
         converged=int(runs["converged"].sum()),
-        score=float(convergence.score.share(runs[convergence.column]).mean()),
+        score=float(convergence.score.share(runs[convergence.score_column]).mean()),
         residuals_kept=2 * ablation.model.layers - len(free.attention) - len(free.mlp),
-        parameters=trained.parameters,
+        parameters=trained.parameter_count,
         flops=_flops_per_step(ablation, data) * float(runs["steps"].sum()),
         steps=float(runs["steps"].mean()),
         given_up=int(rule.gave_up),
         diverged=int(runs["diverged"].sum()),
     )
-    return result, _records(mean_curve(history, convergence))
+    return result, _records(mean_learning_curve(history, convergence))
 
 
 def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoints: Path | None = None) -> Records:
@@ -76,9 +76,9 @@ def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoi
     reseeded = ablation.model_copy(update={"training": training})
     with _resuming(checkpoints, reseeded, data) as kept:
         trained = fit(reseeded, data, checkpoints=kept)
-    convergence = Convergence.of(reseeded)
+    convergence = Convergence.for_ablation(reseeded)
     runs = run_outcomes(trained.history, convergence).astype(object)
-    runs["score"] = convergence.score.share(runs.pop(convergence.column))
+    runs["score"] = convergence.score.share(runs.pop(convergence.score_column))
     return _records(runs.where(runs.notna(), None))
 
 
@@ -91,8 +91,8 @@ def _resuming(folder: Path | None, ablation: Ablation, data: Dataset) -> Abstrac
 
 
 def _flops_per_step(ablation: Ablation, data: Dataset) -> float:
-    model = initial_model(ablation.model, seed=ablation.training.seeds[0], **data.inputs)
+    model = build_initial_model(ablation.model, seed=ablation.training.seeds[0], **data.transformer_arguments)
     subject = MeasurementInput(
-        model, ablation, data.examples["validation"], draw_random_tokens(0, data.length, len(data.vocabulary))
+        model, ablation, data.examples["validation"], draw_random_tokens(0, data.input_length, len(data.vocabulary))
     )
     return float(cost(subject)["flops_per_step"].item())

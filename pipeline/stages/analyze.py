@@ -14,12 +14,12 @@ from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Params
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import ANALYSIS, DATA, MODELS
-from pipeline.training.artifact import Artifact, read_trained_on
+from pipeline.training.artifact import Artifact, read_artifact_trained_on
 from pipeline.training.convergence import Convergence, steps_of_kept_weights
-from pipeline.training.population import initial_model
+from pipeline.training.population import build_initial_model
 from pipeline.transformer.model import Transformer
 
-RANDOM_INPUTS = 1000
+RANDOM_SEQUENCE_COUNT = 1000
 """Number of random token sequences to measure on."""
 
 
@@ -32,7 +32,7 @@ class TrainingPoint(NamedTuple):
     """1 for the weights that training kept, 0 for earlier ones."""
 
 
-def run(params: Params, name: str) -> None:
+def run(params: Params, ablation_name: str) -> None:
     """Write `reports/analysis/<ablation>/<measurement>.csv`: `ablation, seed, step, trained`, then the columns of the
     measurement. A model with weights that are not finite is left out.
 
@@ -40,34 +40,36 @@ def run(params: Params, name: str) -> None:
         UserError: no such ablation, or its dataset or artifact is missing, altered or of something else.
         SymmetryError: a model is not as blind to order as its architecture predicts.
     """
-    ablation = params.ablation(name)
+    ablation = params.ablation(ablation_name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
-    artifact = read_trained_on(MODELS / name, ablation, data)
-    random_tokens = draw_random_tokens(RANDOM_INPUTS, data.length, len(data.vocabulary))
+    artifact = read_artifact_trained_on(MODELS / ablation_name, ablation, data)
+    random_tokens = draw_random_tokens(RANDOM_SEQUENCE_COUNT, data.input_length, len(data.vocabulary))
     has_answers = ablation.task.score == EXACT_MATCH
     tables = defaultdict[str, list[pd.DataFrame]](list)
-    for point, model in _models(artifact, data.inputs):
+    for point, model in _load_models_along_training(artifact, data.transformer_arguments):
         if not all(weight.isfinite().all() for weight in model.parameters()):
-            print(f"{name}: seed {point.seed} diverged, so there is nothing to measure", file=sys.stderr)
+            print(f"{ablation_name}: seed {point.seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
         measured = MeasurementInput(model.double(), artifact.ablation, data.examples["validation"], random_tokens)
-        labels = {"ablation": name, **point._asdict()}
+        labels = {"ablation": ablation_name, **point._asdict()}
         for title, measurement in measurements().items():
             applies = has_answers or not measurement.needs_answers
             if applies and (measurement.includes_snapshots or point.trained or point.step == 0):
                 table = round_measured_values(measurement.function(measured))
                 tables[title].append(table.assign(**labels)[[*labels, *table.columns]])
-    with files.replacing_folder(ANALYSIS / name, subject=artifact.digest) as new:
+    with files.replace_folder(ANALYSIS / ablation_name, subject=artifact.digest) as new:
         for title, parts in tables.items():
             files.write_csv(new / f"{title}.csv", pd.concat(parts, ignore_index=True))
 
 
-def _models(artifact: Artifact, inputs: dict[str, Any]) -> Iterator[tuple[TrainingPoint, Transformer]]:
+def _load_models_along_training(
+    artifact: Artifact, transformer_arguments: dict[str, Any]
+) -> Iterator[tuple[TrainingPoint, Transformer]]:
     """Models of every seed in the order of training: initial, snapshots, trained."""
-    trained_steps = steps_of_kept_weights(artifact.history, Convergence.of(artifact.ablation))
+    trained_steps = steps_of_kept_weights(artifact.history, Convergence.for_ablation(artifact.ablation))
     for seed in artifact.weights:
-        initial = initial_model(artifact.ablation.model, seed=seed, **inputs)
+        initial = build_initial_model(artifact.ablation.model, seed=seed, **transformer_arguments)
         yield TrainingPoint(seed, 0, 0), initial.eval()
         for step in sorted(step for snapshot_seed, step in artifact.snapshots if snapshot_seed == seed):
-            yield TrainingPoint(seed, step, 0), artifact.model(seed, inputs, step=step)
-        yield TrainingPoint(seed, trained_steps[seed], 1), artifact.model(seed, inputs)
+            yield TrainingPoint(seed, step, 0), artifact.load_model(seed, transformer_arguments, step=step)
+        yield TrainingPoint(seed, trained_steps[seed], 1), artifact.load_model(seed, transformer_arguments)

@@ -13,7 +13,7 @@ from pipeline.params import Params
 from pipeline.params.score import BITS, EXACT_MATCH, Score
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
 from pipeline.tracking.ablations import sync_or_warn
-from pipeline.training.artifact import read_trained_on
+from pipeline.training.artifact import read_artifact_trained_on
 from pipeline.training.convergence import Convergence, run_outcomes
 from pipeline.transformer.model import Transformer
 
@@ -38,29 +38,29 @@ SCORE_FUNCTIONS: dict[Score, Callable[[Transformer, Dataset], dict[str, float]]]
 """Score of a task -> function that computes the columns of test scores in `runs.csv`."""
 
 
-def run(params: Params, name: str) -> None:
+def run(params: Params, ablation_name: str) -> None:
     """Write `reports/evaluation/<ablation>/evaluation.csv`, one row per seed.
 
     Raises:
         UserError: no such ablation, or its dataset or artifact is missing, altered or of something else.
     """
-    ablation = params.ablation(name)
+    ablation = params.ablation(ablation_name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
-    artifact = read_trained_on(MODELS / name, ablation, data)
+    artifact = read_artifact_trained_on(MODELS / ablation_name, ablation, data)
     trained = artifact.ablation
-    outcomes = run_outcomes(artifact.history, Convergence.of(trained)).set_index("seed")
+    outcomes = run_outcomes(artifact.history, Convergence.for_ablation(trained)).set_index("seed")
     rows = []
     for seed in artifact.weights:
-        model = artifact.model(seed, data.inputs)
+        model = artifact.load_model(seed, data.transformer_arguments)
         with torch.inference_mode(), limit_threads(trained.training.threads):
             scores = SCORE_FUNCTIONS[trained.task.score](model, data)
         rows.append(
-            {"ablation": name, "seed": seed, "task": trained.dataset, **switches.columns(trained)}
-            | {"parameters": artifact.parameters}
+            {"ablation": ablation_name, "seed": seed, "task": trained.dataset, **switches.switch_columns(trained)}
+            | {"parameters": artifact.parameter_count}
             | outcomes.loc[[seed]].to_dict("records")[0]
             | scores
         )
-    folder = EVALUATION / name
-    with files.replacing_folder(folder, subject=artifact.digest) as new:
+    folder = EVALUATION / ablation_name
+    with files.replace_folder(folder, subject=artifact.digest) as new:
         files.write_csv(new / TESTED, pd.DataFrame(rows))
-    sync_or_warn(params.tracking, ablation, MODELS / name, folder / TESTED)
+    sync_or_warn(params.tracking, ablation, MODELS / ablation_name, folder / TESTED)

@@ -5,10 +5,10 @@ from pipeline.params import Params
 from pipeline.stages import DATA
 
 
-def run(params: Params, task: str) -> None:
+def run(params: Params, task_name: str) -> None:
     """Write `data/<task>/`.
 
     Raises:
         UserError: no such task, or it has fewer examples than requested.
     """
-    dataset.write(DATA / task, params.task(task))
+    dataset.write(DATA / task_name, params.task(task_name))

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.training.convergence import run_outcomes
 from pipeline.training.module import PopulationModule
 
-STEPS_PER_UPDATE = 10
+STEPS_PER_BAR_UPDATE = 10
 
 
 class ShowProgress(Callback):
@@ -22,34 +22,36 @@ class ShowProgress(Callback):
         console = Console(stderr=True)
         left, right = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
         columns = (left, BarColumn(), MofNCompleteColumn(), right, TimeRemainingColumn())
-        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.progress_bar = Progress(*columns, console=console, disable=not console.is_terminal)
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.started = time.monotonic()
-        self.bar.start()
-        self.task = self.bar.add_task(population(module).ablation.name, total=trainer.max_steps, state="")
+        self.start_time = time.monotonic()
+        self.progress_bar.start()
+        self.bar_task = self.progress_bar.add_task(
+            as_population_module(module).ablation.name, total=trainer.max_steps, state=""
+        )
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        if trainer.global_step % STEPS_PER_UPDATE == 0:
-            self.bar.update(self.task, completed=trainer.global_step)
+        if trainer.global_step % STEPS_PER_BAR_UPDATE == 0:
+            self.progress_bar.update(self.bar_task, completed=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         step, steps = trainer.global_step, trainer.max_steps
-        state = describe_last_evaluation(population(module))
-        self.bar.update(self.task, completed=step, state=state)
-        if self.bar.disable:
-            left = (time.monotonic() - self.started) * (steps - step) / max(1, step)
-            name = population(module).ablation.name
+        state = describe_last_evaluation(as_population_module(module))
+        self.progress_bar.update(self.bar_task, completed=step, state=state)
+        if self.progress_bar.disable:
+            left = (time.monotonic() - self.start_time) * (steps - step) / max(1, step)
+            name = as_population_module(module).ablation.name
             print(f"{name}: step {step}/{steps}, {state}, at most {left:.0f} s left", file=sys.stderr)
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.bar.stop()
+        self.progress_bar.stop()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        self.bar.stop()
+        self.progress_bar.stop()
 
 
-def population(module: LightningModule) -> PopulationModule:
+def as_population_module(module: LightningModule) -> PopulationModule:
     """Return the module with its own type, which Lightning's callbacks do not declare."""
     assert isinstance(module, PopulationModule)
     return module
@@ -59,13 +61,13 @@ def describe_last_evaluation(module: PopulationModule) -> str:
     """Mean loss and score of all runs, each at its last evaluation, and how many have converged."""
     last = pd.DataFrame(module.history).drop_duplicates("seed", keep="last")
     rule = module.convergence
-    parts = [f"loss {last['validation_loss'].mean():.3f}", f"{rule.score.words} {last[rule.column].mean():.3f}"]
-    return ", ".join([*parts, *filter(None, [describe_converged(module)])])
+    parts = [f"loss {last['validation_loss'].mean():.3f}", f"{rule.score.words} {last[rule.score_column].mean():.3f}"]
+    return ", ".join([*parts, *filter(None, [describe_converged_runs(module)])])
 
 
-def describe_converged(module: LightningModule) -> str:
+def describe_converged_runs(module: LightningModule) -> str:
     """Number of converged runs of all runs, such as `converged 3/8`; empty if no score is enough to converge."""
-    trained, converged = population(module), 0
+    trained, converged = as_population_module(module), 0
     if trained.convergence.threshold is None:
         return ""
     if trained.history:

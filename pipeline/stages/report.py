@@ -126,33 +126,33 @@ def _tables(
 
 def _shown(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
     """Return the ablations of a task, in the order in which they are shown."""
-    groups = switches.grouped([ablation for ablation in ablations if ablation.dataset == task])
+    groups = switches.group_ablations([ablation for ablation in ablations if ablation.dataset == task])
     return [ablation for _, members in groups for ablation in members]
 
 
 def _model(ablation: Ablation) -> files.VerifiedFolder:
     """Open the artifact of an ablation. Its evaluation and measurements must belong to the same training."""
     return files.open_verified(
-        MODELS / ablation.name, made_by=f"python -m pipeline train {ablation.name}", subject=ablation.name
+        MODELS / ablation.name, creating_command=f"python -m pipeline train {ablation.name}", subject=ablation.name
     )
 
 
 def _evaluation(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
     command = f"python -m pipeline evaluate {ablation.name}"
-    table = files.open_verified(EVALUATION / ablation.name, made_by=command, subject=model.digest).csv(TESTED)
+    table = files.open_verified(EVALUATION / ablation.name, creating_command=command, subject=model.digest).csv(TESTED)
     scores = [ablation.task.score.column(split) for split in ("validation", "test")]
     if missing := [column for column in (*tables.REQUIRED, *scores) if column not in table]:
         raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
     _check_seeds(table, ablation, str(EVALUATION / ablation.name))
     # take the name from params.yaml: in the file, a name such as `null` would be read as a missing value
-    return table.assign(ablation=ablation.name, task=ablation.dataset, **switches.columns(ablation))
+    return table.assign(ablation=ablation.name, task=ablation.dataset, **switches.switch_columns(ablation))
 
 
 def _measurements(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
     """Return each measurement's table over all ablations. An ablation whose runs all diverged has no rows."""
     analyses = {
         ablation: files.open_verified(
-            ANALYSIS / ablation, made_by=f"python -m pipeline analyze {ablation}", subject=model.digest
+            ANALYSIS / ablation, creating_command=f"python -m pipeline analyze {ablation}", subject=model.digest
         )
         for ablation, model in models.items()
     }

@@ -5,7 +5,7 @@ from pipeline.stages import EVALUATION, MODELS, TESTED
 from pipeline.tracking.ablations import mark_killed_runs, sync
 from pipeline.tracking.failures import raise_unreachable
 from pipeline.tracking.store import STORE_ERRORS, connect
-from pipeline.training.artifact import CONFIG
+from pipeline.training.artifact import CONFIG_FILE
 
 
 def run(params: Params) -> None:
@@ -21,7 +21,7 @@ def run(params: Params) -> None:
         mark_killed_runs(store)
         for ablation in params.all_ablations():
             folder = MODELS / ablation.name
-            if (folder / CONFIG).exists():
+            if (folder / CONFIG_FILE).exists():
                 result = sync(store, ablation, folder, EVALUATION / ablation.name / TESTED)
             else:
                 result = "not trained yet"

@@ -13,16 +13,16 @@ from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.fit import fit
 
 
-def run(params: Params, name: str, callbacks: Sequence[Callback] = ()) -> None:
+def run(params: Params, ablation_name: str, callbacks: Sequence[Callback] = ()) -> None:
     """Train all seeds of an ablation, with further `callbacks` of Lightning, and write `models/<ablation>/`.
 
     Raises:
         UserError: no such ablation, its dataset is missing or another than in params.yaml, or no such accelerator.
     """
-    ablation = params.ablation(name)
+    ablation = params.ablation(ablation_name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     with LiveRuns(params.tracking, ablation, data.digests) as live:
-        with Checkpoints(CHECKPOINTS / name, ablation, data.digests) as checkpoints:
+        with Checkpoints(CHECKPOINTS / ablation_name, ablation, data.digests) as checkpoints:
             artifact = fit(
                 ablation,
                 data,
@@ -30,5 +30,5 @@ def run(params: Params, name: str, callbacks: Sequence[Callback] = ()) -> None:
                 callbacks=[ShowProgress(), *callbacks],
                 checkpoints=checkpoints,
             )
-            artifact.write(MODELS / name)
-        live.complete(MODELS / name)
+            artifact.write(MODELS / ablation_name)
+        live.complete(MODELS / ablation_name)

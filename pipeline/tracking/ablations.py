@@ -23,7 +23,7 @@ from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.machine import has_exited, machine_tags
 from pipeline.tracking.store import MlflowStore, Run, connect
 from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import Convergence, History, mean_curve
+from pipeline.training.convergence import Convergence, History, mean_learning_curve
 
 TRAINED_TAG, EVALUATED_TAG = "trained", "evaluated"
 """Tags of a complete run: digests of the artifact and of the evaluation that it shows."""
@@ -75,7 +75,7 @@ class LiveRuns(BestEffortWriter):
             for row in evaluation:
                 curve = pd.DataFrame([row])[["step", *curve_columns(self.ablation)]]
                 self.store.log_curve(self.runs[row["seed"]].info.run_id, curve)
-            mean = mean_curve(pd.DataFrame(self.history), Convergence.of(self.ablation))
+            mean = mean_learning_curve(pd.DataFrame(self.history), Convergence.for_ablation(self.ablation))
             self.store.log_curve(self.runs[None].info.run_id, mean.tail(1))
 
     def complete(self, folder: Path) -> None:
@@ -120,10 +120,12 @@ def sync(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: Path 
         UserError: the ablation's files are missing or damaged.
     """
     artifact = read_complete_artifact(folder, ablation.name)
-    ablation, score = artifact.ablation, Convergence.of(artifact.ablation).column
+    ablation, score = artifact.ablation, Convergence.for_ablation(artifact.ablation).score_column
     digests, table = {TRAINED_TAG: artifact.digest}, None
     if evaluation and evaluation.exists():
-        evaluated = files.open_verified(evaluation.parent, made_by=f"python -m pipeline evaluate {ablation.name}")
+        evaluated = files.open_verified(
+            evaluation.parent, creating_command=f"python -m pipeline evaluate {ablation.name}"
+        )
         if evaluated.subject == artifact.digest:
             digests[EVALUATED_TAG], table = evaluated.digest, evaluated.csv(evaluation.name)
     contents = run_contents(artifact, table)
@@ -192,7 +194,7 @@ def _create_runs(
         "result_digest": result_digest(ablation, digests),
         "ablation": ablation.name,
         "task": ablation.dataset,
-        **switches.tags(ablation),
+        **switches.switch_tags(ablation),
         "order_blind": str(is_order_blind(ablation.model)).lower(),
         **extra_tags,
     }

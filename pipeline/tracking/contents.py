@@ -10,7 +10,7 @@ from pipeline.params import Ablation
 from pipeline.params.score import SCORES
 from pipeline.reporting.intervals import exact_interval
 from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import Convergence, history_columns, mean_curve, run_outcomes
+from pipeline.training.convergence import Convergence, history_columns, mean_learning_curve, run_outcomes
 
 TEST_SCORES = [score.column("test") for score in SCORES]
 SEED_METRICS = ["converged", "diverged", "steps", "steps_to_converge", *TEST_SCORES]
@@ -30,10 +30,10 @@ class RunContent:
 def run_contents(artifact: Artifact, evaluation: pd.DataFrame | None) -> dict[int | None, RunContent]:
     """Return the content of each seed's run and, under None, of the parent run. `evaluation` is evaluation.csv."""
     ablation, history = artifact.ablation, artifact.history
-    rule = Convergence.of(ablation)
+    rule = Convergence.for_ablation(ablation)
     outcomes = run_outcomes(history, rule) if evaluation is None else evaluation
     note = describe_outcomes(ablation, outcomes)
-    parent = RunContent(mean_curve(history, rule), ablation_metrics(outcomes), note)
+    parent = RunContent(mean_learning_curve(history, rule), ablation_metrics(outcomes), note)
     contents: dict[int | None, RunContent] = {None: parent}
     for seed in ablation.training.seeds:
         curve = history.loc[history["seed"] == seed, ["step", *curve_columns(ablation)]]
@@ -82,7 +82,7 @@ def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
 
 def describe_outcomes(ablation: Ablation, outcomes: pd.DataFrame) -> str:
     """Describe in Markdown how many seeds converged, their test scores, and the ablation."""
-    rule, sentences = Convergence.of(ablation), []
+    rule, sentences = Convergence.for_ablation(ablation), []
     bound = "at least" if rule.score.higher_is_better else "at most"
     if rule.threshold is not None:
         sentences.append(
@@ -92,4 +92,4 @@ def describe_outcomes(ablation: Ablation, outcomes: pd.DataFrame) -> str:
     if rule.score.column("test") in outcomes:
         test = outcomes[rule.score.column("test")]
         sentences.append(f"Test {rule.score.words}: {test.min():.3f} to {test.max():.3f}, median {test.median():.3f}.")
-    return f"{' '.join(sentences)}\n\n{ablation.dataset}: {switches.describe(ablation, {})}."
+    return f"{' '.join(sentences)}\n\n{ablation.dataset}: {switches.describe_ablation(ablation, {})}."

@@ -52,7 +52,7 @@ class TrialRuns(BestEffortWriter):
                 "role": "trial",
                 "trial": str(number),
                 "task": ablation.dataset,
-                **switches.tags(ablation),
+                **switches.switch_tags(ablation),
                 **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
             }
             run = self.store.create(f"trial-{number} {self.study}", tags, parent=self.parent).info.run_id

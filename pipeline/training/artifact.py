@@ -20,13 +20,13 @@ from pipeline.params import Ablation, Model, Task, Training, parse
 from pipeline.training.convergence import history_columns
 from pipeline.transformer.model import Transformer
 
-CONFIG, HISTORY = "config.json", "history.csv"
-SNAPSHOTS = "snapshots"
+CONFIG_FILE, HISTORY_FILE = "config.json", "history.csv"
+SNAPSHOT_FOLDER = "snapshots"
 """Folder of the weights along training, inside the artifact's."""
 
 Weights = dict[str, Tensor]
 """Parameter name -> tensor, as in the state dict of a `Transformer`."""
-ParseTask = Callable[[Any, str], Task]
+TaskParser = Callable[[Any, str], Task]
 """Parser of a task: takes its plain values, and the key to name in an error."""
 Key = TypeVar("Key")
 
@@ -38,23 +38,22 @@ class StoredWeights(Mapping[Key, Weights]):
         UserError: the accessed file is missing, truncated or altered.
     """
 
-    def __init__(self, folder: files.VerifiedFolder, names: dict[Key, str]) -> None:
-        self.folder, self.names = folder, names
+    def __init__(self, folder: files.VerifiedFolder, file_names: dict[Key, str]) -> None:
+        self.folder, self.file_names = folder, file_names
 
     def __getitem__(self, key: Key) -> Weights:
-        name = self.names[key]
+        name = self.file_names[key]
         try:
             return safetensors.torch.load(self.folder.bytes(name))
         except SafetensorError:
-            raise UserError(
-                f"{self.folder.folder / name}: not a safetensors file; make it again with `{self.folder.made_by}`"
-            ) from None
+            path, command = self.folder.folder / name, self.folder.creating_command
+            raise UserError(f"{path}: not a safetensors file; make it again with `{command}`") from None
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self.names)
+        return iter(self.file_names)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.file_names)
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,9 @@ class Artifact:
     ablation: Ablation
     """The ablation as it was trained."""
     vocabulary: list[str]
-    length: int
+    input_length: int
     """Longest input, in tokens."""
-    parameters: int
+    parameter_count: int
     """Number of trained numbers per seed."""
     dataset_digests: Mapping[str, str]
     """File name -> SHA-256 of each file it was trained on."""
@@ -85,7 +84,9 @@ class Artifact:
         """Digest of all files it was read from; empty if it was not read."""
         return self.folder.digest if self.folder else ""
 
-    def model(self, seed: int, inputs: Mapping[str, Any], *, step: int | None = None) -> Transformer:
+    def load_model(
+        self, seed: int, transformer_arguments: Mapping[str, Any], *, step: int | None = None
+    ) -> Transformer:
         """Trained model of `seed`, or its snapshot at `step`, in evaluation mode on the CPU.
 
         `inputs` are the other arguments of `Transformer`, such as `Dataset.inputs`. Snapshots are rounded to bfloat16.
@@ -93,12 +94,12 @@ class Artifact:
         Raises:
             UserError: its weights are missing, altered, or those of another configuration.
         """
-        transformer = Transformer(self.ablation.model, **inputs)
+        transformer = Transformer(self.ablation.model, **transformer_arguments)
         try:
             transformer.load_state_dict(self.weights[seed] if step is None else self.snapshots[seed, step])
         except RuntimeError:
             where = self.folder.folder if self.folder else self.ablation.name
-            raise UserError(f"{where}: the weights of seed {seed} do not fit {CONFIG}; train it again") from None
+            raise UserError(f"{where}: the weights of seed {seed} do not fit {CONFIG_FILE}; train it again") from None
         return transformer.eval()
 
     def write(self, folder: Path) -> None:
@@ -113,21 +114,23 @@ class Artifact:
             "model": self.ablation.model.model_dump(mode="json"),
             "training": self.ablation.training.model_dump(mode="json"),
             "vocabulary": self.vocabulary,
-            "length": self.length,
-            "parameters": self.parameters,
+            "length": self.input_length,
+            "parameters": self.parameter_count,
             "dataset": {"name": self.ablation.dataset, "digests": self.dataset_digests},
         }
-        with files.replacing_folder(folder, subject=self.ablation.name) as new:
+        with files.replace_folder(folder, subject=self.ablation.name) as new:
             for seed, weights in self.weights.items():
                 files.write_bytes(new / weights_file(seed), safetensors.torch.save(weights))
             for (seed, step), weights in self.snapshots.items():
                 files.write_bytes(new / snapshot_file(seed, step), safetensors.torch.save(weights))
             if len(self.history):
-                files.write_csv(new / HISTORY, self.history)
-            files.write_json(new / CONFIG, config)
+                files.write_csv(new / HISTORY_FILE, self.history)
+            files.write_json(new / CONFIG_FILE, config)
 
     @classmethod
-    def read(cls, folder: Path, parse_task: ParseTask, *, name: str | None = None, made_by: str = "") -> "Artifact":
+    def read(
+        cls, folder: Path, parse_task: TaskParser, *, name: str | None = None, creating_command: str = ""
+    ) -> "Artifact":
         """Read the artifact in `folder`, its weights only when they are accessed.
 
         Args:
@@ -140,9 +143,9 @@ class Artifact:
             UserError: the folder is missing, incomplete, altered, of another ablation or of an earlier version.
         """
         verified = files.open_verified(
-            folder, made_by=made_by or f"python -m pipeline train {folder.name}", subject=name
+            folder, creating_command=creating_command or f"python -m pipeline train {folder.name}", subject=name
         )
-        config, where = verified.json(CONFIG), str(folder / CONFIG)
+        config, where = verified.json(CONFIG_FILE), str(folder / CONFIG_FILE)
         try:
             ablation = Ablation(
                 name=verified.subject,
@@ -154,16 +157,22 @@ class Artifact:
             vocabulary, length, parameters = config["vocabulary"], config["length"], config["parameters"]
             dataset_digests = config["dataset"]["digests"]
         except (KeyError, TypeError) as error:
-            raise UserError(f"{where}: of another version ({error}); make it again with `{verified.made_by}`") from None
-        history = verified.csv(HISTORY) if HISTORY in verified.digests else pd.DataFrame(columns=history_columns())
+            raise UserError(
+                f"{where}: of another version ({error}); make it again with `{verified.creating_command}`"
+            ) from None
+        history = (
+            verified.csv(HISTORY_FILE) if HISTORY_FILE in verified.digests else pd.DataFrame(columns=history_columns())
+        )
         seeds = {seed: weights_file(seed) for seed in ablation.training.seeds}
         seeds = {seed: file for seed, file in seeds.items() if file in verified.digests}
-        steps = {_seed_and_step(file): file for file in verified.digests if file.startswith(f"{SNAPSHOTS}/")}
+        steps = {
+            _parse_snapshot_file(file): file for file in verified.digests if file.startswith(f"{SNAPSHOT_FOLDER}/")
+        }
         weights, snapshots = StoredWeights(verified, seeds), StoredWeights(verified, dict(sorted(steps.items())))
         return cls(ablation, vocabulary, length, parameters, dataset_digests, history, weights, snapshots, verified)
 
 
-def read_trained_on(folder: Path, ablation: Ablation, dataset: Dataset) -> Artifact:
+def read_artifact_trained_on(folder: Path, ablation: Ablation, dataset: Dataset) -> Artifact:
     """Read the artifact of `ablation`, which must have been trained on `dataset`, so that its task is the dataset's.
 
     Raises:
@@ -184,9 +193,9 @@ def weights_file(seed: int) -> str:
 
 def snapshot_file(seed: int, step: int) -> str:
     """Name, below the artifact's folder, of the file with the weights of a seed after `step`."""
-    return f"{SNAPSHOTS}/seed-{seed}-step-{step}.safetensors"
+    return f"{SNAPSHOT_FOLDER}/seed-{seed}-step-{step}.safetensors"
 
 
-def _seed_and_step(name: str) -> tuple[int, int]:
+def _parse_snapshot_file(name: str) -> tuple[int, int]:
     _, seed, _, step = Path(name).stem.split("-")
     return int(seed), int(step)

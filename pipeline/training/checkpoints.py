@@ -26,18 +26,29 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pipeline import files
 from pipeline.params import Ablation
 
-TIME_SHARE = 0.02
+MAX_TIME_SHARE = 0.02
 """Largest share of the training time that goes into writing checkpoints."""
-KEPT = 2
+KEPT_CHECKPOINT_COUNT = 2
 """Number of checkpoints kept: if the newest is damaged, training resumes from the one before."""
-CODE = Path(__file__).parents[1]
-TRAINING_CODE = ("training/*.py", "transformer/*.py", "params/*.py", "tasks/*.py", "dataset.py", "environment.py")
+PACKAGE_FOLDER = Path(__file__).parents[1]
+TRAINING_CODE_PATTERNS = (
+    "training/*.py",
+    "transformer/*.py",
+    "params/*.py",
+    "tasks/*.py",
+    "dataset.py",
+    "environment.py",
+)
 """Files below `pipeline/` that decide the result of a training."""
 
 
-def training_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> str:
+def compute_training_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> str:
     """Digest of all that decides the result of a training: ablation, dataset, code and version of torch."""
-    code = [files.digest(path.read_bytes()) for pattern in TRAINING_CODE for path in sorted(CODE.glob(pattern))]
+    code = [
+        files.digest(path.read_bytes())
+        for pattern in TRAINING_CODE_PATTERNS
+        for path in sorted(PACKAGE_FOLDER.glob(pattern))
+    ]
     inputs = [ablation.model_dump(mode="json"), dict(dataset_digests), code, torch.__version__]
     return files.digest_values(inputs)[:16]
 
@@ -54,20 +65,20 @@ class Checkpoints(Callback):
     """
 
     def __init__(self, folder: Path, ablation: Ablation, dataset_digests: Mapping[str, str]) -> None:
-        name = training_digest(ablation, dataset_digests)
+        name = compute_training_digest(ablation, dataset_digests)
         self.folder = folder / name
         self.lock = FileLock(folder / f"{name}.lock")
-        self.next_at = math.inf
+        self.next_checkpoint_time = math.inf
         """When the next checkpoint may be written, in seconds of `time.monotonic`."""
 
     def __enter__(self) -> "Checkpoints":
         try:
             self.lock.acquire(blocking=False)
-            self.next_at = time.monotonic()
+            self.next_checkpoint_time = time.monotonic()
         except Timeout:
             pass  # another process runs the same training
         except OSError as error:
-            self._disable(error)
+            self._stop_writing(error)
         return self
 
     def __exit__(
@@ -79,37 +90,39 @@ class Checkpoints(Callback):
             self.lock.release()
 
     @property
-    def newest(self) -> Path | None:
+    def newest_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole and unaltered; None without one, or if another process writes them."""
-        return next(filter(_is_intact, reversed(self._all())), None) if self.lock.is_locked else None
+        return (
+            next(filter(_has_correct_digest, reversed(self._list_checkpoints())), None) if self.lock.is_locked else None
+        )
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Write a checkpoint if it is time, unless an evaluation or a snapshot follows this step."""
         population: Any = module
         step, started = trainer.global_step, time.monotonic()
         followed = step % population.ablation.training.evaluate_every == 0 or step in population.snapshot_steps
-        if started < self.next_at or followed:
+        if started < self.next_checkpoint_time or followed:
             return
         try:
-            trainer.save_checkpoint(self.path(step))
-            for old in self._all()[:-KEPT]:
+            trainer.save_checkpoint(self.checkpoint_path(step))
+            for old in self._list_checkpoints()[:-KEPT_CHECKPOINT_COUNT]:
                 _digest_file(old).unlink(missing_ok=True)
                 old.unlink(missing_ok=True)
         except OSError as error:
-            self._disable(error)
+            self._stop_writing(error)
         else:
             ended = time.monotonic()
-            self.next_at = ended + (ended - started) / TIME_SHARE
+            self.next_checkpoint_time = ended + (ended - started) / MAX_TIME_SHARE
 
-    def path(self, step: int) -> Path:
+    def checkpoint_path(self, step: int) -> Path:
         """File of the checkpoint after `step` steps."""
         return self.folder / f"step-{step:09d}.ckpt"
 
-    def _all(self) -> list[Path]:
+    def _list_checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.ckpt"))
 
-    def _disable(self, error: OSError) -> None:
-        self.next_at = math.inf
+    def _stop_writing(self, error: OSError) -> None:
+        self.next_checkpoint_time = math.inf
         where = self.folder.parent
         print(f"warning: no checkpoint can be kept in {where} ({error.strerror}); training goes on", file=sys.stderr)
 
@@ -118,14 +131,14 @@ def _digest_file(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".sha256")
 
 
-def _is_intact(checkpoint: Path) -> bool:
+def _has_correct_digest(checkpoint: Path) -> bool:
     try:
         return _digest_file(checkpoint).read_text() == files.digest(checkpoint.read_bytes())
     except OSError:
         return False
 
 
-class DurableIO(CheckpointIO):
+class AtomicCheckpointIO(CheckpointIO):
     """Writes each of Lightning's checkpoints as a whole or not at all, and then a file with its digest.
 
     Lightning's own writer replaces a good checkpoint by a truncated one when the disk is full.
@@ -138,7 +151,9 @@ class DurableIO(CheckpointIO):
         files.write_text(_digest_file(Path(path)), files.digest(buffer.getvalue()))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        content = io.BytesIO(files.read_verified(Path(path), _digest_file(Path(path)).read_text(), made_by="train"))
+        content = io.BytesIO(
+            files.read_verified(Path(path), _digest_file(Path(path)).read_text(), creating_command="train")
+        )
         loaded: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
         return loaded
 

@@ -26,30 +26,30 @@ class Convergence:
 
     threshold: float | None
     """Score to reach; None if no score is enough, so that no run ever converges."""
-    examples: int
+    example_count: int
     """Number of validation examples behind a score."""
-    in_a_row: int = 1
+    evaluations_in_a_row: int = 1
     """Number of evaluations in a row that must reach the threshold."""
     score: Score = EXACT_MATCH
 
     @classmethod
-    def of(cls, ablation: Ablation) -> "Convergence":
+    def for_ablation(cls, ablation: Ablation) -> "Convergence":
         """Return the rule of an ablation."""
         task = ablation.task
         return cls(ablation.converged_at, task.validation_size, ablation.training.converged_for, task.score)
 
     @property
-    def column(self) -> str:
+    def score_column(self) -> str:
         """The column of the history that holds the score."""
         return self.score.column("validation")
 
-    def converged(self, scores: Any) -> Bool[np.ndarray, "evaluations ..."]:
+    def has_converged(self, scores: Any) -> Bool[np.ndarray, "evaluations ..."]:
         """Compute for each evaluation whether each run has converged by then, from scores `[evaluations, ...]`."""
-        reached = self.score.reached(scores, self.threshold, self.examples)
+        reached = self.score.reached(scores, self.threshold, self.example_count)
         streak, long_enough = np.zeros(reached.shape[1:], int), np.zeros_like(reached)
         for evaluation, counts in enumerate(reached):
             streak = np.where(counts, streak + 1, 0)
-            long_enough[evaluation] = streak >= self.in_a_row
+            long_enough[evaluation] = streak >= self.evaluations_in_a_row
         return np.logical_or.accumulate(long_enough)
 
 
@@ -61,10 +61,10 @@ def run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFram
         evaluation, or of the best one if the task is scored in bits. `steps_to_converge` is the first of the
         evaluations in a row that reached the threshold, whatever comes later.
     """
-    column, rows = convergence.column, []
+    column, rows = convergence.score_column, []
     for seed, run in history.groupby("seed", sort=False):
-        converged = convergence.converged(run[column])
-        first = converged.argmax() + 1 - convergence.in_a_row
+        converged = convergence.has_converged(run[column])
+        first = converged.argmax() + 1 - convergence.evaluations_in_a_row
         last = run.iloc[-1]
         rows.append(
             {
@@ -85,19 +85,19 @@ def steps_of_kept_weights(history: pd.DataFrame, convergence: Convergence) -> di
     score (the last, if every score is NaN)."""
     kept = history.drop_duplicates("seed", keep="last")
     if not convergence.score.higher_is_better:
-        best = history.dropna(subset=[convergence.column]).sort_values(convergence.column, kind="stable")
+        best = history.dropna(subset=[convergence.score_column]).sort_values(convergence.score_column, kind="stable")
         kept = pd.concat([best, kept]).drop_duplicates("seed")
     return dict(zip(kept["seed"], kept["step"].astype(int), strict=True))
 
 
-def mean_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
+def mean_learning_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """Compute the mean learning curve of an ablation: `step, runs_converged` and the mean validation score.
 
     A run that has stopped keeps its last score. Without a threshold there is no column `runs_converged`.
     """
-    scores = history.pivot(index="step", columns="seed", values=convergence.column).ffill()
+    scores = history.pivot(index="step", columns="seed", values=convergence.score_column).ffill()
     curve = pd.DataFrame({"step": scores.index})
     if convergence.threshold is not None:
-        curve["runs_converged"] = convergence.converged(scores).sum(axis=1)
-    curve[convergence.column] = scores.mean(axis=1).to_numpy()
+        curve["runs_converged"] = convergence.has_converged(scores).sum(axis=1)
+    curve[convergence.score_column] = scores.mean(axis=1).to_numpy()
     return curve

@@ -13,7 +13,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.params import Training
 
-VALIDATION_BATCH = 1024
+VALIDATION_BATCH_SIZE = 1024
 """Examples in a validation batch; bounds the memory of an evaluation."""
 
 
@@ -23,32 +23,32 @@ class BatchOrder:
     The last examples of an epoch are left out if they do not fill a batch.
     """
 
-    def __init__(self, examples: int, batch_size: int, seeds: list[int]) -> None:
-        if batch_size > examples:
-            raise UserError(f"training.batch_size: {batch_size} is more than the {examples} training examples")
-        self.examples, self.batch_size, self.seeds = examples, batch_size, seeds
-        self.start = 0
+    def __init__(self, example_count: int, batch_size: int, seeds: list[int]) -> None:
+        if batch_size > example_count:
+            raise UserError(f"training.batch_size: {batch_size} is more than the {example_count} training examples")
+        self.example_count, self.batch_size, self.seeds = example_count, batch_size, seeds
+        self.batches_to_skip = 0
         """Number of batches to skip; not 0 when a training resumes."""
 
     def __iter__(self) -> Iterator[Int[Tensor, "member batch"]]:
-        return itertools.islice(self._batches(), self.start, None)
+        return itertools.islice(self._generate_batches(), self.batches_to_skip, None)
 
-    def _batches(self) -> Iterator[Int[Tensor, "member batch"]]:
+    def _generate_batches(self) -> Iterator[Int[Tensor, "member batch"]]:
         generators = [np.random.default_rng(seed) for seed in self.seeds]
         while True:
-            epoch = torch.from_numpy(np.stack([generator.permutation(self.examples) for generator in generators]))
-            for start in range(0, self.examples - self.batch_size + 1, self.batch_size):
+            epoch = torch.from_numpy(np.stack([generator.permutation(self.example_count) for generator in generators]))
+            for start in range(0, self.example_count - self.batch_size + 1, self.batch_size):
                 yield epoch[:, start : start + self.batch_size]
 
 
 class ValidationBatches:
     """Indices of all examples, in batches of `VALIDATION_BATCH`. (Lightning would take a list for several loaders.)"""
 
-    def __init__(self, examples: int) -> None:
-        self.examples = examples
+    def __init__(self, example_count: int) -> None:
+        self.example_count = example_count
 
     def __iter__(self) -> Iterator[Int[Tensor, " batch"]]:
-        return iter(torch.arange(self.examples).split(VALIDATION_BATCH))
+        return iter(torch.arange(self.example_count).split(VALIDATION_BATCH_SIZE))
 
 
 class PopulationData(LightningDataModule):
@@ -57,12 +57,12 @@ class PopulationData(LightningDataModule):
     def __init__(self, dataset: Dataset, training: Training) -> None:
         super().__init__()
         train = dataset.examples["train"]
-        self.training = train if training.loss_on == "answer" else train.at_all_positions()
-        self.validation = dataset.examples["validation"]
-        self.order = BatchOrder(len(train), training.batch_size, training.seeds)
+        self.training_examples = train if training.loss_on == "answer" else train.with_all_targets()
+        self.validation_examples = dataset.examples["validation"]
+        self.batch_order = BatchOrder(len(train), training.batch_size, training.seeds)
 
     def train_dataloader(self) -> BatchOrder:
-        return self.order
+        return self.batch_order
 
     def val_dataloader(self) -> ValidationBatches:
-        return ValidationBatches(len(self.validation))
+        return ValidationBatches(len(self.validation_examples))

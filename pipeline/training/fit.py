@@ -12,7 +12,7 @@ from pipeline.environment import keep_freed_memory, limit_threads, silence_light
 from pipeline.errors import UserError
 from pipeline.params import Ablation
 from pipeline.training.artifact import Artifact
-from pipeline.training.checkpoints import Checkpoints, DurableIO
+from pipeline.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from pipeline.training.convergence import History, history_columns
 from pipeline.training.data import PopulationData
 from pipeline.training.module import PopulationModule
@@ -40,7 +40,9 @@ def fit(
     """
     training = ablation.training
     data = PopulationData(dataset, training)
-    module = PopulationModule(ablation, data, inputs=dataset.inputs, on_evaluation=on_evaluation)
+    module = PopulationModule(
+        ablation, data, transformer_arguments=dataset.transformer_arguments, on_evaluation=on_evaluation
+    )
     silence_lightning()
     keep_freed_memory()
     try:
@@ -55,7 +57,7 @@ def fit(
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             callbacks=[*callbacks, *([checkpoints] if checkpoints else [])],
-            plugins=[DurableIO()],
+            plugins=[AtomicCheckpointIO()],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -63,7 +65,7 @@ def fit(
         )
     except (MisconfigurationException, ModuleNotFoundError):  # the latter if a package for the accelerator is missing
         raise UserError(f"training.accelerator: {training.accelerator!r} is not on this machine") from None
-    newest = checkpoints.newest if checkpoints else None
+    newest = checkpoints.newest_checkpoint if checkpoints else None
     if newest:
         print(f"{ablation.name}: resumes at step {int(newest.stem.removeprefix('step-'))}", file=sys.stderr)
     try:
@@ -77,8 +79,8 @@ def fit(
     return Artifact(
         ablation,
         dataset.vocabulary,
-        dataset.length,
-        module.parameters_per_member,
+        dataset.input_length,
+        module.parameter_count,
         dataset.digests,
         pd.DataFrame(module.history, columns=history_columns(ablation.task.score)),
         module.final_weights(),

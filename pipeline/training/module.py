@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from pipeline.dataset import IGNORED, is_correct
+from pipeline.dataset import IGNORED_TARGET, is_correct
 from pipeline.params import Ablation
 from pipeline.params.score import EXACT_MATCH
 from pipeline.training.artifact import Weights
@@ -20,7 +20,16 @@ from pipeline.training.data import PopulationData
 from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms, learning_rate_factor
 from pipeline.training.population import Population
 
-CHECKPOINTED = ("active", "history", "finished", "best", "snapshots", "loss_sum", "norm_sum", "steps_since_evaluation")
+CHECKPOINTED_ATTRIBUTES = (
+    "active_members",
+    "history",
+    "stopped_weights",
+    "best_weights",
+    "snapshots",
+    "loss_sum",
+    "gradient_norm_sum",
+    "steps_since_evaluation",
+)
 """Attributes of the module that a checkpoint stores, beside those that Lightning stores."""
 
 
@@ -30,10 +39,10 @@ def member_losses(
     """Mean cross-entropy of each member, in nats per predicted token; targets of `IGNORED` do not count."""
     targets = targets.expand(logits.shape[:-1])
     losses = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), reduction="none")
-    return losses.view(len(logits), -1).sum(1) / (targets != IGNORED).flatten(1).sum(1)
+    return losses.view(len(logits), -1).sum(1) / (targets != IGNORED_TARGET).flatten(1).sum(1)
 
 
-def answers_correct(
+def has_correct_answer(
     logits: Float[Tensor, "member batch reads vocabulary"], targets: Int[Tensor, "batch reads"]
 ) -> Bool[Tensor, "member batch"]:
     """Compute whether greedy decoding gives the right answer to each example.
@@ -49,7 +58,7 @@ def round_as_in_history(values: Float[Tensor, " member"]) -> Float[Tensor, " mem
     return torch.tensor([float(f"{value:.7g}") for value in values.tolist()], dtype=torch.float64)
 
 
-def snapshot_steps(steps: int, count: int) -> frozenset[int]:
+def choose_snapshot_steps(steps: int, count: int) -> frozenset[int]:
     """Return at most `count` steps between the first and the last, logarithmically spaced."""
     between = np.geomspace(1, steps, count + 2)[1:-1]
     return frozenset(int(step) for step in between.round()) - {steps}
@@ -70,34 +79,36 @@ class PopulationModule(LightningModule):
     """
 
     loss_sum: Tensor
-    norm_sum: Tensor
+    gradient_norm_sum: Tensor
 
     def __init__(
         self,
         ablation: Ablation,
         data: PopulationData,
         *,
-        inputs: dict[str, Any],
+        transformer_arguments: dict[str, Any],
         on_evaluation: Callable[[History], None] = lambda rows: None,
     ) -> None:
         super().__init__()
         self.ablation = ablation
         self.data = data
         self.on_evaluation = on_evaluation
-        self.convergence = Convergence.of(ablation)
+        self.convergence = Convergence.for_ablation(ablation)
         training = ablation.training
-        self.population = Population(ablation.model, training.seeds, compiled=training.compiled, **inputs)
-        self.parameters_per_member = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
-        self.active = list(range(len(training.seeds)))
+        self.population = Population(
+            ablation.model, training.seeds, compiled=training.compiled, **transformer_arguments
+        )
+        self.parameter_count = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
+        self.active_members = list(range(len(training.seeds)))
         """Indices into `seeds` of the members that still train."""
-        self.scores: list[Float[np.ndarray, " seed"]] = []
+        self.validation_scores: list[Float[np.ndarray, " seed"]] = []
         """Validation scores at each evaluation; NaN for members that had stopped before."""
         self.history: History = []
-        self.finished: dict[int, Weights] = {}
+        self.stopped_weights: dict[int, Weights] = {}
         """Index of a member that has stopped -> its weights."""
-        self.best: dict[int, Weights] = {}
+        self.best_weights: dict[int, Weights] = {}
         """Index of a member -> weights at its best evaluation; only for a task scored in bits."""
-        self.snapshot_steps = snapshot_steps(training.steps, training.snapshots)
+        self.snapshot_steps = choose_snapshot_steps(training.steps, training.snapshots)
         self.snapshots: dict[tuple[int, int], Weights] = {}
         """(Seed, step) -> weights in bfloat16."""
         self._reset_sums()
@@ -110,30 +121,30 @@ class PopulationModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        self.training_examples = self.data.training.to(self.device)
-        self.validation_examples = self.data.validation.to(self.device)
-        self.loss_sum, self.norm_sum = self.loss_sum.to(self.device), self.norm_sum.to(self.device)
+        self.training_examples = self.data.training_examples.to(self.device)
+        self.validation_examples = self.data.validation_examples.to(self.device)
+        self.loss_sum, self.gradient_norm_sum = self.loss_sum.to(self.device), self.gradient_norm_sum.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = {name: getattr(self, name) for name in CHECKPOINTED}
-        checkpoint["population"] = state | {"scores": [torch.from_numpy(scores) for scores in self.scores]}
+        state = {name: getattr(self, name) for name in CHECKPOINTED_ATTRIBUTES}
+        checkpoint["population"] = state | {"scores": [torch.from_numpy(scores) for scores in self.validation_scores]}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the state, and drop stopped members before Lightning loads the weights of the others."""
         state = checkpoint["population"]
-        for name in CHECKPOINTED:
+        for name in CHECKPOINTED_ATTRIBUTES:
             setattr(self, name, state[name])
-        self.scores = [scores.numpy() for scores in state["scores"]]
-        self.population.keep(torch.tensor(self.active))
-        self.data.order.start = checkpoint["global_step"]
+        self.validation_scores = [scores.numpy() for scores in state["scores"]]
+        self.population.keep_members(torch.tensor(self.active_members))
+        self.data.batch_order.batches_to_skip = checkpoint["global_step"]
 
     def _reset_sums(self) -> None:
-        self.loss_sum = torch.zeros(len(self.active), device=self.device)
-        self.norm_sum = torch.zeros(len(self.active), device=self.device)
+        self.loss_sum = torch.zeros(len(self.active_members), device=self.device)
+        self.gradient_norm_sum = torch.zeros(len(self.active_members), device=self.device)
         self.steps_since_evaluation = 0
 
     def training_step(self, batch: Int[Tensor, "member batch"], batch_index: int) -> Float[Tensor, ""]:
-        indices = batch if len(self.active) == len(batch) else batch[self.active]
+        indices = batch if len(self.active_members) == len(batch) else batch[self.active_members]
         examples = self.training_examples[indices]
         logits = self.population(examples.tokens, examples.positions, self.global_step, self.ablation.training.steps)
         losses = member_losses(logits, examples.targets)
@@ -143,48 +154,48 @@ class PopulationModule(LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         norms = gradient_norms(self.population)
-        self.norm_sum += norms
+        self.gradient_norm_sum += norms
         if self.ablation.training.gradient_clip is not None:
             clip_gradients(self.population, norms, self.ablation.training.gradient_clip)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         if self.global_step in self.snapshot_steps:
-            for index, member in enumerate(self.active):
-                weights = self.population.member_weights(index)
+            for index, member in enumerate(self.active_members):
+                weights = self.population.copy_member_weights(index)
                 rounded = {name: weight.bfloat16() for name, weight in weights.items()}
                 self.snapshots[self.ablation.training.seeds[member], self.global_step] = rounded
 
     def on_validation_epoch_start(self) -> None:
-        self.validation_loss = torch.zeros(len(self.active), device=self.device)
-        self.validation_correct = torch.zeros(len(self.active), device=self.device)
+        self.validation_loss = torch.zeros(len(self.active_members), device=self.device)
+        self.validation_correct = torch.zeros(len(self.active_members), device=self.device)
         self.validation_tokens = torch.zeros((), device=self.device)
 
     def validation_step(self, indices: Int[Tensor, " batch"], batch_index: int) -> None:
         examples = self.validation_examples[indices]
         logits, targets = self.population(examples.tokens, examples.positions), examples.targets
-        predicted_tokens = (targets != IGNORED).sum()
+        predicted_tokens = (targets != IGNORED_TARGET).sum()
         self.validation_loss += member_losses(logits, targets) * predicted_tokens
         self.validation_tokens += predicted_tokens
-        self.validation_correct += answers_correct(logits, targets).sum(1)
+        self.validation_correct += has_correct_answer(logits, targets).sum(1)
 
     def on_validation_epoch_end(self) -> None:
         optimizer = self.optimizers()
-        rows, score, diverged = self._evaluation(optimizer)
+        rows, score, diverged = self._compute_evaluation(optimizer)
         self.history += rows
-        self.scores.append(np.full(len(self.ablation.training.seeds), np.nan))
-        self.scores[-1][self.active] = score
+        self.validation_scores.append(np.full(len(self.ablation.training.seeds), np.nan))
+        self.validation_scores[-1][self.active_members] = score
         if not self.convergence.score.higher_is_better:
-            self._store_best()
-        converged = torch.from_numpy(self.convergence.converged(self.scores)[-1][self.active])
-        self._stop(diverged | (converged if self.ablation.training.stop_when_converged else False), optimizer)
+            self._store_best_weights()
+        converged = torch.from_numpy(self.convergence.has_converged(self.validation_scores)[-1][self.active_members])
+        self._stop_members(diverged | (converged if self.ablation.training.stop_when_converged else False), optimizer)
         self._reset_sums()
         self.on_evaluation(rows)
 
-    def _evaluation(self, optimizer: Any) -> tuple[History, Float[Tensor, " member"], Bool[Tensor, " member"]]:
+    def _compute_evaluation(self, optimizer: Any) -> tuple[History, Float[Tensor, " member"], Bool[Tensor, " member"]]:
         """Return the rows of the history, the validation scores, and which members have diverged."""
         means = (
             self.loss_sum / self.steps_since_evaluation,
-            self.norm_sum / self.steps_since_evaluation,
+            self.gradient_norm_sum / self.steps_since_evaluation,
             self.validation_loss / self.validation_tokens,
             self.validation_correct / len(self.validation_examples),
         )
@@ -197,39 +208,39 @@ class PopulationModule(LightningModule):
                 "step": self.global_step,
                 "train_loss": train_loss[index].item(),
                 "validation_loss": loss[index].item(),
-                self.convergence.column: score[index].item(),
+                self.convergence.score_column: score[index].item(),
                 "gradient_norm": gradient_norm[index].item(),
                 "learning_rate": optimizer.param_groups[0]["lr"],
                 "diverged": int(diverged[index]),
             }
-            for index, member in enumerate(self.active)
+            for index, member in enumerate(self.active_members)
         ]
         for row in rows:
             if row["diverged"]:
                 row |= dict.fromkeys(("train_loss", "validation_loss", "gradient_norm"), float("nan"))
         return rows, score, diverged
 
-    def _store_best(self) -> None:
+    def _store_best_weights(self) -> None:
         """Store the weights of the members whose last evaluation was their best so far."""
-        *earlier, last = self.scores
+        *earlier, last = self.validation_scores
         lowest = np.fmin.reduce([np.full_like(last, np.inf), *earlier])
-        for index, member in enumerate(self.active):
+        for index, member in enumerate(self.active_members):
             if last[member] < lowest[member]:
-                self.best[member] = self.population.member_weights(index)
+                self.best_weights[member] = self.population.copy_member_weights(index)
 
-    def _stop(self, stopping: Bool[Tensor, " member"], optimizer: Any) -> None:
+    def _stop_members(self, stopping: Bool[Tensor, " member"], optimizer: Any) -> None:
         """Store the weights of the members that stop, and drop them from the population."""
         for index in stopping.nonzero().flatten().tolist():
-            self.finished[self.active[index]] = self.population.member_weights(index)
+            self.stopped_weights[self.active_members[index]] = self.population.copy_member_weights(index)
         remaining = (~stopping).nonzero().flatten()
-        self.active = [self.active[index] for index in remaining.tolist()]
-        if not self.active:
+        self.active_members = [self.active_members[index] for index in remaining.tolist()]
+        if not self.active_members:
             self.trainer.should_stop = True
         elif len(remaining) < len(stopping):
-            self.population.keep(remaining.to(self.device), optimizer.optimizer)
+            self.population.keep_members(remaining.to(self.device), optimizer.optimizer)
 
     def final_weights(self) -> dict[int, Weights]:
         """Return the weights to keep of every seed: at its best evaluation, when it stopped, or after the last step."""
-        last = {member: self.population.member_weights(index) for index, member in enumerate(self.active)}
-        kept = last | self.finished | self.best
+        last = {member: self.population.copy_member_weights(index) for index, member in enumerate(self.active_members)}
+        kept = last | self.stopped_weights | self.best_weights
         return {seed: kept[member] for member, seed in enumerate(self.ablation.training.seeds)}

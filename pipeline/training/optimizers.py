@@ -19,11 +19,11 @@ from pipeline.params.training import OptimizerName
 from pipeline.training.population import Population
 
 # Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024); the defaults of torch.optim.Muon.
-MOMENTUM = 0.95
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+MUON_MOMENTUM = 0.95
+NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
-SMALLEST_NORM = 1e-7
-PRECISION = {"cuda": torch.bfloat16}
+MIN_NORM = 1e-7
+NEWTON_SCHULZ_PRECISION = {"cuda": torch.bfloat16}
 """Device -> precision of the Newton-Schulz iteration; else float32, because many processors multiply in bfloat16 ten
 times slower."""
 
@@ -62,13 +62,15 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             gradient, momentum = parameter.grad, state["momentum"]
             assert gradient is not None
-            momentum.lerp_(gradient, 1 - MOMENTUM)
-            update = gradient.lerp(momentum, MOMENTUM).to(PRECISION.get(gradient.device.type, torch.float32))
+            momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
+            update = gradient.lerp(momentum, MUON_MOMENTUM).to(
+                NEWTON_SCHULZ_PRECISION.get(gradient.device.type, torch.float32)
+            )
             rows, columns = update.shape[-2:]
             wide = update.transpose(-2, -1) if rows > columns else update
             by_shape[tuple(wide.shape[-2:])].append((parameter, wide))
         for pairs in by_shape.values():
-            updates = orthogonalised(torch.cat([wide for _, wide in pairs]))
+            updates = orthogonalise_rows(torch.cat([wide for _, wide in pairs]))
             members = len(pairs[0][1])
             for (parameter, _), wide in zip(pairs, updates.split(members), strict=True):
                 rows, columns = parameter.shape[-2:]
@@ -103,15 +105,15 @@ class MuonAdamW(torch.optim.Optimizer):
         )
 
 
-def orthogonalised(
+def orthogonalise_rows(
     wide: Float[Tensor, "matrices rows columns"],
 ) -> Float[Tensor, "matrices rows columns"]:
     """Move each matrix (no taller than wide) towards the nearest one with orthonormal rows.
 
     Five quintic Newton-Schulz iterations leave its singular values between about 0.5 and 1.5.
     """
-    a, b, c = NEWTON_SCHULZ
-    x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=SMALLEST_NORM)
+    a, b, c = NEWTON_SCHULZ_COEFFICIENTS
+    x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=MIN_NORM)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.transpose(-2, -1)
         update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -122,30 +124,30 @@ def orthogonalised(
 class ParametersByKind(NamedTuple):
     """Parameters of a population, grouped by how they are optimized."""
 
-    hidden: list[nn.Parameter]
+    hidden_matrices: list[nn.Parameter]
     """Matrices inside the layers."""
-    embeddings: list[nn.Parameter]
+    embedding_matrices: list[nn.Parameter]
     """All other matrices."""
-    vectors: list[nn.Parameter]
+    norm_parameters: list[nn.Parameter]
     """Scales and shifts of the norms, which get no weight decay."""
 
 
-def parameters_by_kind(population: Population) -> ParametersByKind:
+def group_parameters(population: Population) -> ParametersByKind:
     """Group the parameters of a population."""
     groups = ParametersByKind([], [], [])
     for name, parameter in population.weights.items():
         if parameter.ndim < 3:
-            groups.vectors.append(parameter)
+            groups.norm_parameters.append(parameter)
         elif name.startswith("blocks."):
-            groups.hidden.append(parameter)
+            groups.hidden_matrices.append(parameter)
         else:
-            groups.embeddings.append(parameter)
+            groups.embedding_matrices.append(parameter)
     return groups
 
 
-def adamw_only(population: Population, training: Training) -> torch.optim.Optimizer:
+def build_adamw(population: Population, training: Training) -> torch.optim.Optimizer:
     """Build AdamW for all parameters."""
-    hidden, embeddings, vectors = parameters_by_kind(population)
+    hidden, embeddings, vectors = group_parameters(population)
     return torch.optim.AdamW(
         [
             {"params": hidden + embeddings, "weight_decay": training.weight_decay},
@@ -158,9 +160,9 @@ def adamw_only(population: Population, training: Training) -> torch.optim.Optimi
     )
 
 
-def muon_with_adamw(population: Population, training: Training) -> torch.optim.Optimizer:
+def build_muon_with_adamw(population: Population, training: Training) -> torch.optim.Optimizer:
     """Build Muon for the hidden matrices and AdamW for all other parameters."""
-    hidden, embeddings, vectors = parameters_by_kind(population)
+    hidden, embeddings, vectors = group_parameters(population)
     decay = training.weight_decay
     rest = {"algorithm": "adamw", "lr": training.adamw_learning_rate, "betas": training.betas}
     return MuonAdamW(
@@ -172,16 +174,16 @@ def muon_with_adamw(population: Population, training: Training) -> torch.optim.O
     )
 
 
-OPTIMIZERS: dict[OptimizerName, Callable[[Population, Training], torch.optim.Optimizer]] = {
-    "adamw": adamw_only,
-    "muon": muon_with_adamw,
+OPTIMIZER_BUILDERS: dict[OptimizerName, Callable[[Population, Training], torch.optim.Optimizer]] = {
+    "adamw": build_adamw,
+    "muon": build_muon_with_adamw,
 }
 """`training.optimizer` -> its builder. State that is stacked like its parameter leads with the member axis."""
 
 
 def build_optimizer(population: Population, training: Training) -> torch.optim.Optimizer:
     """Build the optimizer that `training` names."""
-    return OPTIMIZERS[training.optimizer](population, training)
+    return OPTIMIZER_BUILDERS[training.optimizer](population, training)
 
 
 def learning_rate_factor(step: int, training: Training) -> float:

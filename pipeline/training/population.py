@@ -17,11 +17,11 @@ from pipeline.transformer.dropout import hash64
 from pipeline.transformer.model import Transformer
 
 
-def initial_model(config: Model, *, seed: int, **inputs: Any) -> Transformer:
+def build_initial_model(config: Model, *, seed: int, **transformer_arguments: Any) -> Transformer:
     """Return the model of a seed before training. `inputs` are the other arguments of `Transformer`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Transformer(config, **inputs)
+        return Transformer(config, **transformer_arguments)
 
 
 class Population(nn.Module):
@@ -36,21 +36,25 @@ class Population(nn.Module):
 
     member_seeds: Tensor
 
-    def __init__(self, config: Model, seeds: Sequence[int], *, compiled: bool = False, **inputs: Any) -> None:
+    def __init__(
+        self, config: Model, seeds: Sequence[int], *, compiled: bool = False, **transformer_arguments: Any
+    ) -> None:
         super().__init__()
-        self.compiled = torch.compile(self._forward_all, mode="reduce-overhead", fullgraph=True) if compiled else None
-        members = [initial_model(config, seed=seed, **inputs) for seed in seeds]
+        self.compiled = (
+            torch.compile(self._forward_members, mode="reduce-overhead", fullgraph=True) if compiled else None
+        )
+        members = [build_initial_model(config, seed=seed, **transformer_arguments) for seed in seeds]
         # Only the code and the constant buffers of the skeleton are used, not its weights.
         self.skeleton = members[0].requires_grad_(False)
-        self.names = [name for name, _ in self.skeleton.named_parameters()]
+        self.parameter_names = [name for name, _ in self.skeleton.named_parameters()]
         self.stacked = nn.ParameterList(
-            torch.stack([member.get_parameter(name).detach() for member in members]) for name in self.names
+            torch.stack([member.get_parameter(name).detach() for member in members]) for name in self.parameter_names
         )
         buffers = [name for name, _ in self.skeleton.named_buffers()]
         random = ("substitute.key", "dropout.key") if config.dropout else "substitute.key"
-        self.keys = [name for name in buffers if name.endswith(random)]
+        self.key_buffers = [name for name in buffers if name.endswith(random)]
         """Names of the buffers with the keys of random numbers."""
-        self.fading = [name for name in buffers if name.endswith("substitute.faded")]
+        self.faded_buffers = [name for name in buffers if name.endswith("substitute.faded")]
         """Names of the buffers with the share by which residual connections have faded."""
         self.register_buffer("member_seeds", torch.tensor(list(seeds)), persistent=False)
 
@@ -60,7 +64,7 @@ class Population(nn.Module):
     @property
     def weights(self) -> dict[str, nn.Parameter]:
         """Parameter name in the transformer -> stacked parameter `[member, ...]`."""
-        return dict(zip(self.names, self.stacked, strict=True))
+        return dict(zip(self.parameter_names, self.stacked, strict=True))
 
     def forward(
         self,
@@ -74,21 +78,21 @@ class Population(nn.Module):
         `step` is the training step, of `steps`. Random numbers are a function of seed, step and buffer.
         """
         faded = torch.full_like(self.member_seeds, min(1.0, 2.0 * step / steps), dtype=torch.float32)
-        buffers = self._keys(step) | dict.fromkeys(self.fading, faded)
-        forward = self.compiled if self.compiled and self.training else self._forward_all
+        buffers = self._compute_random_keys(step) | dict.fromkeys(self.faded_buffers, faded)
+        forward = self.compiled if self.compiled and self.training else self._forward_members
         return forward(buffers, tokens, positions)
 
-    def _forward_all(
+    def _forward_members(
         self,
         buffers: dict[str, Tensor],
         tokens: Int[Tensor, "*member batch length"],
         positions: Int[Tensor, "*member batch reads"],
     ) -> Float[Tensor, "member batch reads vocabulary"]:
         member_axis = 0 if tokens.ndim == 3 else None
-        run = vmap(self._forward_one, in_dims=(0, member_axis, member_axis))
+        run = vmap(self._forward_member, in_dims=(0, member_axis, member_axis))
         return run(self.weights | buffers, tokens, positions)
 
-    def _forward_one(
+    def _forward_member(
         self,
         tensors: dict[str, Tensor],
         tokens: Int[Tensor, "batch length"],
@@ -96,24 +100,26 @@ class Population(nn.Module):
     ) -> Float[Tensor, "batch reads vocabulary"]:
         return functional_call(self.skeleton, tensors, (tokens, positions))
 
-    def _keys(self, step: int) -> dict[str, Tensor]:
-        stream = hash64(hash64(self.member_seeds) + step) if self.keys else self.member_seeds
-        return {name: hash64(stream + index) for index, name in enumerate(self.keys)}
+    def _compute_random_keys(self, step: int) -> dict[str, Tensor]:
+        stream = hash64(hash64(self.member_seeds) + step) if self.key_buffers else self.member_seeds
+        return {name: hash64(stream + index) for index, name in enumerate(self.key_buffers)}
 
     @torch.no_grad()
-    def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer | None = None) -> None:
+    def keep_members(
+        self, member_indices: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
         """Drop all members but those at the indices `members`, here and in the state of the optimizer, if given."""
         for parameter in self.stacked:
             state = optimizer.state[parameter] if optimizer else {}
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    state[name] = value[members]
-            parameter.data = parameter.data[members]
+                    state[name] = value[member_indices]
+            parameter.data = parameter.data[member_indices]
             parameter.grad = None
-        self.member_seeds = self.member_seeds[members]
+        self.member_seeds = self.member_seeds[member_indices]
         if self.compiled:
             torch.compiler.reset()  # the compiler gives up after a few shapes; drop those that are no longer needed
 
-    def member_weights(self, member: int) -> dict[str, Tensor]:
+    def copy_member_weights(self, member: int) -> dict[str, Tensor]:
         """Copy the weights of one member to the CPU, under their names in the transformer."""
         return {name: stacked[member].detach().cpu().clone() for name, stacked in self.weights.items()}

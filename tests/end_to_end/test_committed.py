@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.environment import CPUINFO
+from pipeline.environment import CPU_INFO_FILE
 from tests.projects import PROJECT, run
 
 ABLATION, STEPS = "nope-causal-1-layer", 50
@@ -28,7 +28,7 @@ files.write_csv(folder / "history.csv", fit(shorter, dataset.read(folder / "data
 
 
 def test_the_committed_learning_curve_is_reproduced_on_any_processor_it_was_made_on(tmp_path: Path) -> None:
-    if not CPUINFO.exists() or not {"AuthenticAMD", "avx2"} <= set(CPUINFO.read_text().split()):
+    if not CPU_INFO_FILE.exists() or not {"AuthenticAMD", "avx2"} <= set(CPU_INFO_FILE.read_text().split()):
         pytest.skip("the committed results are from AMD processors with AVX2")
     run(PROJECT, sys.executable, "-c", TRAIN, str(tmp_path))
     retrained = pd.read_csv(tmp_path / "history.csv")

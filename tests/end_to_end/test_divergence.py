@@ -37,7 +37,7 @@ def test_a_run_that_diverges_is_reported_and_changes_no_other(
     dataset.write(Path("data/addition"), params.task("addition"))
     data = dataset.read(Path("data/addition"), params.task("addition"))
     undisturbed = fit(params.ablation("one-of-two"), data).history
-    initial_model = population.initial_model
+    initial_model = population.build_initial_model
 
     def with_nan(config: Model, *, seed: int, **inputs: int) -> Transformer:
         model = initial_model(config, seed=seed, **inputs)
@@ -46,7 +46,7 @@ def test_a_run_that_diverges_is_reported_and_changes_no_other(
                 next(model.parameters()).fill_(torch.nan)
         return model
 
-    monkeypatch.setattr(population, "initial_model", with_nan)
+    monkeypatch.setattr(population, "build_initial_model", with_nan)
     history = fit(params.ablation("one-of-two"), data).history
     assert history["diverged"].tolist() == [1, 0, 0]
     assert history.iloc[1].equals(undisturbed.iloc[1])  # to the bit, until the other run is dropped

@@ -14,7 +14,7 @@ from pipeline.reporting.style import png
 from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.registry import TASKS, read_params
 from pipeline.tracking.store import connect
-from pipeline.training.optimizers import OPTIMIZERS
+from pipeline.training.optimizers import OPTIMIZER_BUILDERS
 from pipeline.transformer.attention import ATTENTION_PATTERNS
 from pipeline.transformer.positional import POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES
@@ -25,7 +25,7 @@ from tests.tasks.test_conformance import OPTIONS, task_of
 def every_name() -> Params:
     """The smoke preset with as few ablations as have every name, one layer deep and four steps long."""
     smoke = read_params(PRESETS / "smoke.yaml")
-    registries = (POSITIONAL_ENCODINGS, ATTENTION_PATTERNS, SUBSTITUTES, OPTIMIZERS, TASKS)
+    registries = (POSITIONAL_ENCODINGS, ATTENTION_PATTERNS, SUBSTITUTES, OPTIMIZER_BUILDERS, TASKS)
     most = max(map(len, registries))
     chosen = zip(*(islice(cycle(registry), most) for registry in registries), strict=True)
     ablations = {
@@ -72,7 +72,7 @@ def test_every_name_goes_through_the_whole_pipeline(
     assert set(runs["positional"]) == set(POSITIONAL_ENCODINGS)
     assert set(runs["attention"]) == set(ATTENTION_PATTERNS)
     assert set(runs["residual_substitute"]) == set(SUBSTITUTES)
-    assert set(runs["optimizer"]) == set(OPTIMIZERS)
+    assert set(runs["optimizer"]) == set(OPTIMIZER_BUILDERS)
     pages = "".join(path.read_text() for path in [Path("reports/summary.md"), *Path("reports/appendix").iterdir()])
     assert all(f"`{name}`" in pages for name in params.ablations)
     assert all(f"({name})" in pages for name in params.tasks)

@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.stages import evaluate, report, track
 from pipeline.tasks.registry import read_params
-from pipeline.training.artifact import read_trained_on
+from pipeline.training.artifact import read_artifact_trained_on
 from tests.conftest import output_files
 from tests.projects import ELSEWHERE, REPRO, create_project, differing_files, executed_stages, run
 
@@ -117,7 +117,9 @@ def read_dataset(params: Params, path: Path) -> None:
 
 def read_artifact(params: Params, path: Path) -> None:
     ablation = params.ablation(path.parts[1])
-    artifact = read_trained_on(Path(*path.parts[:2]), ablation, dataset.read(Path("data/addition"), ablation.task))
+    artifact = read_artifact_trained_on(
+        Path(*path.parts[:2]), ablation, dataset.read(Path("data/addition"), ablation.task)
+    )
     assert all([*artifact.weights.values(), *artifact.snapshots.values()])
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.dataset import Examples, encode
+from pipeline.dataset import Examples, encode_table
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
-from pipeline.training.population import initial_model
+from pipeline.training.population import build_initial_model
 from pipeline.transformer.model import Transformer
 from tests.conftest import ablation, model, task
 
@@ -17,7 +17,7 @@ VOCABULARY = 12
 def task_examples(count: int = 100) -> Examples:
     """Two-digit additions of `LENGTH` tokens."""
     addition = task(validation_size=count)
-    return encode(addition.splits()["validation"], addition.vocabulary, addition.end)
+    return encode_table(addition.splits()["validation"], addition.vocabulary, addition.end)
 
 
 def measurement_input(
@@ -36,13 +36,13 @@ def measurement_input(
 
 def unpermutable_examples() -> Examples:
     """Prompts of two tokens: there is nothing to permute before the last one."""
-    return encode(pd.DataFrame({"prompt": ["1=", "2="], "answer": "1"}), ["1", "2", "="], "")
+    return encode_table(pd.DataFrame({"prompt": ["1=", "2="], "answer": "1"}), ["1", "2", "="], "")
 
 
 def untrained(seed: int = 0, length: int = 16, **switches: object) -> Transformer:
     """A model before training."""
     inputs = {"vocabulary": VOCABULARY, "length": length, "donors": draw_random_tokens(6, length, VOCABULARY)}
-    return initial_model(model(**switches), seed=seed, **inputs).eval()
+    return build_initial_model(model(**switches), seed=seed, **inputs).eval()
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from pipeline.params import Params
 from pipeline.stages import analyze
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import history_columns
-from pipeline.training.population import initial_model
+from pipeline.training.population import build_initial_model
 from tests.measurement.hand_set import with_large_weights
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -54,10 +54,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Pat
     for ablation in experiment.all_ablations():
         dataset.write(folder / "data" / ablation.dataset, ablation.task)
         data = dataset.read(folder / "data" / ablation.dataset, ablation.task)
-        shape = {"vocabulary": len(data.vocabulary), "length": data.length}
-        weights = with_large_weights(initial_model(ablation.model, seed=0, **shape)).state_dict()
+        shape = {"vocabulary": len(data.vocabulary), "length": data.input_length}
+        weights = with_large_weights(build_initial_model(ablation.model, seed=0, **shape)).state_dict()
         history = pd.DataFrame([dict.fromkeys(history_columns(), 0) | {"seed": 1, "step": 100}])
-        description = (ablation, data.vocabulary, data.length, 1, data.digests)
+        description = (ablation, data.vocabulary, data.input_length, 1, data.digests)
         artifact = Artifact(*description, history, weights={1: weights}, snapshots={(1, 50): weights})
         artifact.write(folder / "models" / ablation.name)
     return folder

@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.dataset import Examples, encode
+from pipeline.dataset import Examples, encode_table
 from pipeline.measurement.common.scoring import NO_TOKEN, accuracy, decode_greedily
-from pipeline.training.module import answers_correct
+from pipeline.training.module import has_correct_answer
 from tests.measurement.hand_set import task_examples, untrained
 
 VOCABULARY = list("$=abc")
 
 
 def examples(*texts: tuple[str, str]) -> Examples:
-    return encode(pd.DataFrame(texts, columns=["prompt", "answer"]), VOCABULARY, "$")
+    return encode_table(pd.DataFrame(texts, columns=["prompt", "answer"]), VOCABULARY, "$")
 
 
 def decoded(answers: Tensor) -> list[str]:
@@ -70,7 +70,7 @@ def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str
         half = len(data) // 2
         targets = torch.cat((decode_greedily(transformer, data)[:half], data.targets[half:]))
         tokens = F.pad(data.tokens, (0, 1)).scatter(1, data.positions + 1, targets)[:, :-1]
-        forced = answers_correct(transformer(tokens, data.positions)[None], targets)[0]
+        forced = has_correct_answer(transformer(tokens, data.positions)[None], targets)[0]
         produced = (decode_greedily(transformer, Examples(tokens, data.positions, targets)) == targets).all(1)
     assert forced.tolist() == produced.tolist()
     assert forced[:half].all()

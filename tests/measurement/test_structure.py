@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.dataset import encode
+from pipeline.dataset import encode_table
 from pipeline.measurement.adjacency import adjacency, adjacency_score
 from pipeline.measurement.correlation import correlation, excess_correlation
 from pipeline.measurement.cost import cost
 from pipeline.measurement.effective_rank import matrix_effective_rank
 from pipeline.measurement.mask_removal import mask_removal
-from pipeline.training.population import initial_model
+from pipeline.training.population import build_initial_model
 from pipeline.transformer.positional import EMBEDDING_SCALE
 from tests.conftest import model, task
 from tests.measurement.hand_set import LENGTH, measurement_input, silent, uniform, untrained, values
@@ -69,7 +69,7 @@ def test_adjacency_before_training_depends_on_the_initialisation(
     tokens = torch.randint(0, 13, (100, 12), generator=torch.Generator().manual_seed(0))
     scores = []
     for seed in (1, 2):
-        transformer = initial_model(config, vocabulary=13, length=12, seed=seed)
+        transformer = build_initial_model(config, vocabulary=13, length=12, seed=seed)
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
             for module in transformer.modules() if linear == "torch" else ():
@@ -152,7 +152,7 @@ def test_flops_are_those_of_the_matrix_products() -> None:
 
 def test_task_tokens_contain_no_padding() -> None:
     sums = task(zero_pad=False, validation_size=100)
-    held_out = encode(sums.splits()["validation"], sums.vocabulary, sums.end)
+    held_out = encode_table(sums.splits()["validation"], sums.vocabulary, sums.end)
     inputs = measurement_input(untrained(), examples=held_out)
     padded = torch.arange(held_out.tokens.shape[1]) >= held_out.lengths[:, None]
     assert padded.any()

@@ -108,7 +108,7 @@ def _run(ablation: Ablation, seed: int, score: float) -> dict[str, object]:
         "ablation": ablation.name,
         "seed": seed,
         "task": ablation.dataset,
-        **switches.columns(ablation),
+        **switches.switch_columns(ablation),
         "parameters": 1000,
         "steps": steps,
         "converged": int(converged),

@@ -63,7 +63,7 @@ def evaluation(ablation: Ablation) -> pd.DataFrame:
     task, _, kind = ablation.name.rpartition("-")
     rows = []
     for index, seed in enumerate(SEEDS):
-        row = {"ablation": ablation.name, "seed": seed, "task": ablation.dataset, **switches.columns(ablation)}
+        row = {"ablation": ablation.name, "seed": seed, "task": ablation.dataset, **switches.switch_columns(ablation)}
         row |= {"parameters": 1000, "steps": 100, "diverged": 0, "test_examples": 20}
         if task in BITS:
             bits = BITS[task][kind] + 0.01 * index

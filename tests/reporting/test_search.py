@@ -36,7 +36,7 @@ def trial(
     ablation = PARAMS.trial_ablation({"positional": "none", "layers": layers, "residual_free": free, **fields})
     row = {
         "state": "complete",
-        **switches.columns(ablation),
+        **switches.switch_columns(ablation),
         "runs": RUNS,
         "converged": converged,
         "converged_share": converged / RUNS,

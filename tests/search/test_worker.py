@@ -161,7 +161,7 @@ def test_a_trial_that_was_stopped_resumes_and_gives_the_same_result(
         Worker(params, study, url, data, train=partial(train, checkpoints=tmp_path / name)).work()
         return study.trials[-1].user_attrs["result"] | {"curve": study.trials[-1].user_attrs["curve"]}
 
-    monkeypatch.setattr(checkpoints, "TIME_SHARE", float("inf"))  # a checkpoint after every step
+    monkeypatch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))  # a checkpoint after every step
     monkeypatch.setattr(trial, "GiveUp", Stopping)
     with pytest.raises(KeyboardInterrupt):
         result("stopped")

@@ -148,14 +148,14 @@ def test_more_examples_than_exist_are_refused_in_one_line(name: str, options: di
 def test_it_can_be_written_read_trained_and_scored(task: Task, tmp_path: Path, smoke: Params) -> None:
     dataset.write(tmp_path, task)
     data = dataset.read(tmp_path, task)
-    assert (data.task, data.vocabulary, data.end) == (task, task.vocabulary, task.end)
+    assert (data.task, data.vocabulary, data.end_token) == (task, task.vocabulary, task.end)
     for split, table in task.splits().items():
         pd.testing.assert_frame_equal(data.tables[split], table.reset_index(drop=True), check_dtype=False)
     short = training(seeds=[1], steps=2, evaluate_every=2)
     ablation = smoke.all_ablations()[0].model_copy(update={"task": task, "training": short})
     trained = fit(ablation, data)
     assert trained.history["diverged"].tolist() == [0]
-    transformer = Transformer(ablation.model, vocabulary=len(data.vocabulary), length=data.length)
+    transformer = Transformer(ablation.model, vocabulary=len(data.vocabulary), length=data.input_length)
     transformer.load_state_dict(trained.weights[1])
     columns = SCORE_FUNCTIONS[task.score](transformer.eval(), data)
     assert columns["test_examples"] == SIZES["test"]

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.measurement.common.scoring import bits_per_token
 from pipeline.params import Task
 from pipeline.tasks.registry import parse_task
-from pipeline.training.population import initial_model
+from pipeline.training.population import build_initial_model
 from tests.conftest import model
 
 SIZES = {"train_size": 40, "validation_size": 10, "test_size": 10}
@@ -58,7 +58,9 @@ def test_a_model_that_is_blind_to_order_predicts_shuffled_data_equally_well(
         chosen, folder = task(name, shuffled=shuffled), tmp_path / str(shuffled)
         dataset.write(folder, chosen)
         data = dataset.read(folder, chosen)
-        transformer = initial_model(model(layers=3, **switches), seed=1, **data.inputs).double().eval()
+        transformer = (
+            build_initial_model(model(layers=3, **switches), seed=1, **data.transformer_arguments).double().eval()
+        )
         with torch.inference_mode():
             scores.append(bits_per_token(transformer, data.examples["test"]))
     assert torch.allclose(*scores, rtol=0, atol=1e-12) == blind
@@ -66,7 +68,7 @@ def test_a_model_that_is_blind_to_order_predicts_shuffled_data_equally_well(
 
 def test_bits_are_those_of_the_distribution() -> None:
     """A model that says 1/4 for each of four tokens takes two bits a token, whatever they are."""
-    rows = dataset.encode(pd.DataFrame({"prompt": ["ab", "cd"], "answer": ["c", "a"]}), list("abcd"), "")
+    rows = dataset.encode_table(pd.DataFrame({"prompt": ["ab", "cd"], "answer": ["c", "a"]}), list("abcd"), "")
     uniform = bits_per_token(lambda tokens, at: torch.zeros(*at.shape, 4), rows)
     assert uniform.tolist() == pytest.approx([2.0, 2.0])
     right = bits_per_token(

@@ -35,8 +35,8 @@ def write_ablation(project: Path, *, weight: float = 0.0, history: History | Non
     artifact = Artifact(
         ABLATION,
         vocabulary=["0", "1", "+", "="],
-        length=9,
-        parameters=1,
+        input_length=9,
+        parameter_count=1,
         dataset_digests=DATA,
         history=pd.DataFrame(rows, columns=history_columns()),
         weights={seed: {"weight": torch.full((1,), weight)} for seed in SEEDS},
@@ -63,7 +63,7 @@ def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
     }
     path = folder.parents[1] / "reports" / "evaluation" / NAME / "evaluation.csv"
     files.write_csv(path, pd.DataFrame(columns))
-    files.write_manifest(path.parent, subject=of or files.open_verified(folder, made_by="").digest)
+    files.write_manifest(path.parent, subject=of or files.open_verified(folder, creating_command="").digest)
     return path
 
 

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import files
-from pipeline.api import SHIPPED, load
+from pipeline.api import SHIPPED_MODELS_FOLDER, load
 from pipeline.params import Tracking
 from pipeline.tracking.ablations import result_digest, sync
 from pipeline.tracking.store import connect
@@ -163,7 +163,10 @@ def test_the_run_of_an_mlflow_project_is_left_alone(
 def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
     store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, shipped = Path(shutil.copytree(SHIPPED / NAME, tmp_path / "models" / NAME)), load(SHIPPED / NAME).ablation
+    folder, shipped = (
+        Path(shutil.copytree(SHIPPED_MODELS_FOLDER / NAME, tmp_path / "models" / NAME)),
+        load(SHIPPED_MODELS_FOLDER / NAME).ablation,
+    )
     config = json.loads((folder / "config.json").read_text())
     (seed,) = config["training"]["seeds"] = shipped.training.seeds[:1]  # only one comes with the project
     files.write_json(folder / "config.json", config)

@@ -15,7 +15,13 @@ from pipeline.params.score import BITS
 from pipeline.tasks.registry import parse_task
 from pipeline.training import checkpoints
 from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import Convergence, history_columns, mean_curve, run_outcomes, steps_of_kept_weights
+from pipeline.training.convergence import (
+    Convergence,
+    history_columns,
+    mean_learning_curve,
+    run_outcomes,
+    steps_of_kept_weights,
+)
 from pipeline.training.fit import fit
 from pipeline.transformer.model import Transformer
 from tests.conftest import ablation
@@ -32,7 +38,7 @@ def overfitting(**settings: object) -> Ablation:
     return chosen.model_copy(update={"task": TASK})
 
 
-RULE = Convergence.of(overfitting())
+RULE = Convergence.for_ablation(overfitting())
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def test_every_run_keeps_the_weights_of_its_best_evaluation(data: Dataset, train
     outcomes = run_outcomes(history, RULE).set_index("seed")
     last = history.groupby("seed")["validation_bits"].last()
     for seed, weights in trained.weights.items():
-        model = Transformer(overfitting().model, **data.inputs)
+        model = Transformer(overfitting().model, **data.transformer_arguments)
         model.load_state_dict(weights)
         kept = bits_per_token(model.eval(), data.examples["validation"]).mean().item()
         assert kept == pytest.approx(outcomes.loc[seed, "validation_bits"], rel=1e-5)
@@ -67,7 +73,7 @@ def test_no_run_converges_without_a_threshold(trained: Artifact) -> None:
     outcomes = run_outcomes(trained.history, RULE)
     assert outcomes[["converged", "steps_to_converge"]].isna().all(axis=None)
     assert (outcomes["steps"] == 60).all()
-    assert list(mean_curve(trained.history, RULE)) == ["step", "validation_bits"]
+    assert list(mean_learning_curve(trained.history, RULE)) == ["step", "validation_bits"]
 
 
 def test_convergence_is_the_same_in_training_and_from_its_file(
@@ -79,7 +85,7 @@ def test_convergence_is_the_same_in_training_and_from_its_file(
     history = fit(chosen, data).history
     files.write_csv(tmp_path / "history.csv", history)
     for rows in (history, pd.read_csv(tmp_path / "history.csv")):
-        outcomes = run_outcomes(rows, Convergence.of(chosen)).set_index("seed")
+        outcomes = run_outcomes(rows, Convergence.for_ablation(chosen)).set_index("seed")
         assert outcomes.loc[best.idxmin(), "converged"] == 1
         assert outcomes.loc[best.idxmin(), "steps_to_converge"] == outcomes.loc[best.idxmin(), "steps"] < 60
         assert outcomes.loc[best.idxmax(), "converged"] == 0
@@ -88,7 +94,7 @@ def test_convergence_is_the_same_in_training_and_from_its_file(
 def test_the_best_weights_survive_a_kill(
     data: Dataset, trained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "TIME_SHARE", float("inf"))
+    monkeypatch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     kill(data, tmp_path, 48, overfitting())
     torch.manual_seed(7)

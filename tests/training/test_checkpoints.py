@@ -18,7 +18,7 @@ from pipeline.training import checkpoints
 from pipeline.training.artifact import Artifact
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.fit import fit
-from pipeline.training.module import snapshot_steps
+from pipeline.training.module import choose_snapshot_steps
 from tests.conftest import easy
 
 ABLATION = easy(optimizer="muon", snapshots=3)
@@ -26,7 +26,7 @@ ABLATION = easy(optimizer="muon", snapshots=3)
 TRAINING = ABLATION.training
 WITHOUT_CHECKPOINT = {
     *range(TRAINING.evaluate_every, TRAINING.steps + 1, TRAINING.evaluate_every),
-    *snapshot_steps(TRAINING.steps, TRAINING.snapshots),
+    *choose_snapshot_steps(TRAINING.steps, TRAINING.snapshots),
 }
 """Steps that an evaluation or a snapshot follows."""
 
@@ -69,7 +69,7 @@ def undisturbed(data: Dataset) -> Artifact:
 def _checkpoint_after_every_step() -> Iterator[None]:
     """Without waiting for the disk, because no test cuts its power."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "TIME_SHARE", float("inf"))
+        patch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
@@ -140,7 +140,7 @@ def test_altered_checkpoints_are_ignored(
 ) -> None:
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     kept = sorted(tmp_path.glob("*/*.ckpt"))
-    assert len(kept) == checkpoints.KEPT
+    assert len(kept) == checkpoints.KEPT_CHECKPOINT_COUNT
     for path in kept[len(kept) - altered :]:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
@@ -154,27 +154,27 @@ def test_a_checkpoint_without_its_digest_is_ignored(data: Dataset, killed: Path,
     """The digest is written last."""
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     with Checkpoints(tmp_path, ABLATION, data.digests) as kept:
-        assert kept.newest == kept.path(29)
-        kept.path(29).with_suffix(".sha256").unlink()
-        assert kept.newest == kept.path(28)
+        assert kept.newest_checkpoint == kept.checkpoint_path(29)
+        kept.checkpoint_path(29).with_suffix(".sha256").unlink()
+        assert kept.newest_checkpoint == kept.checkpoint_path(28)
 
 
 def test_another_ablation_dataset_or_code_has_other_checkpoints(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     others = [easy(optimizer="muon", snapshots=3, **other) for other in ({"steps": 80}, {"learning_rate": 0.01})]
-    digests = [checkpoints.training_digest(ablation, data.digests) for ablation in (ABLATION, *others)]
-    digests.append(checkpoints.training_digest(ABLATION, {**data.digests, "train.csv": "another"}))
-    for part in range(len(checkpoints.TRAINING_CODE)):
+    digests = [checkpoints.compute_training_digest(ablation, data.digests) for ablation in (ABLATION, *others)]
+    digests.append(checkpoints.compute_training_digest(ABLATION, {**data.digests, "train.csv": "another"}))
+    for part in range(len(checkpoints.TRAINING_CODE_PATTERNS)):
         with monkeypatch.context() as context:
-            code = checkpoints.TRAINING_CODE
-            context.setattr(checkpoints, "TRAINING_CODE", code[:part] + code[part + 1 :])
-            digests.append(checkpoints.training_digest(ABLATION, data.digests))
+            code = checkpoints.TRAINING_CODE_PATTERNS
+            context.setattr(checkpoints, "TRAINING_CODE_PATTERNS", code[:part] + code[part + 1 :])
+            digests.append(checkpoints.compute_training_digest(ABLATION, data.digests))
     assert len(set(digests)) == len(digests)
 
 
 def test_a_second_process_trains_without_checkpoints(data: Dataset, undisturbed: Artifact, tmp_path: Path) -> None:
     with Checkpoints(tmp_path, ABLATION, data.digests) as first:
         assert_same(train(data, tmp_path), undisturbed)
-        assert first.newest is None
+        assert first.newest_checkpoint is None
 
 
 def test_training_without_a_writable_folder_has_no_checkpoints(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import files
-from pipeline.training.convergence import Convergence, history_columns, mean_curve, run_outcomes
+from pipeline.training.convergence import Convergence, history_columns, mean_learning_curve, run_outcomes
 from pipeline.training.fit import fit
 from tests.conftest import easy
 
@@ -38,7 +38,7 @@ def test_a_run_converged_at_the_first_of_the_evaluations_in_a_row(in_a_row: int,
     """A later, worse evaluation does not undo it."""
     shares = {50: 0.99, 100: 0.98, 150: 0.99, 200: 1.0, 250: 0.99, 300: 0.5}
     table = run_outcomes(
-        history(*((1, step, share, 0) for step, share in shares.items())), replace(RULE, in_a_row=in_a_row)
+        history(*((1, step, share, 0) for step, share in shares.items())), replace(RULE, evaluations_in_a_row=in_a_row)
     )
     assert table["converged"].tolist() == [int(converged is not None)]
     assert table["steps_to_converge"].astype("string").fillna("").tolist() == [str(converged or "")]
@@ -47,9 +47,9 @@ def test_a_run_converged_at_the_first_of_the_evaluations_in_a_row(in_a_row: int,
 
 @given(runs=st.lists(st.lists(st.sampled_from([0.98, 0.99, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4))
 def test_convergence_of_several_runs_is_that_of_each(runs: list[list[float]]) -> None:
-    rule = replace(RULE, in_a_row=2)
-    converged = rule.converged(np.array(runs).T)
-    assert converged.T.tolist() == [rule.converged(run).tolist() for run in runs]
+    rule = replace(RULE, evaluations_in_a_row=2)
+    converged = rule.has_converged(np.array(runs).T)
+    assert converged.T.tolist() == [rule.has_converged(run).tolist() for run in runs]
     pairs = [np.convolve(np.array(run) >= 0.99, [1, 1])[:6] == 2 for run in runs]
     assert (np.diff(converged.astype(int), axis=0) >= 0).all()
     assert converged[-1].tolist() == [bool(pair.any()) for pair in pairs]
@@ -80,9 +80,9 @@ def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, make_dat
     chosen = easy(evaluate_every=10, converged_for=in_a_row, converged_at=round(max(before), 4))
     learned = fit(chosen, data).history
     files.write_csv(tmp_path / "history.csv", learned)
-    rule = Convergence.of(chosen)
+    rule = Convergence.for_ablation(chosen)
     for history in (learned, pd.read_csv(tmp_path / "history.csv")):
-        table, curve = run_outcomes(history, rule), mean_curve(history, rule)
+        table, curve = run_outcomes(history, rule), mean_learning_curve(history, rule)
         stopped = table["steps"] < 60  # training decided that these runs had converged
         assert table["steps"].min() == 30 + 10 * in_a_row < table["steps"].max()
         assert (table["steps_to_converge"] == table["steps"] - 10 * (in_a_row - 1))[stopped].all()

@@ -12,10 +12,10 @@ from pipeline.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.tasks.registry import read_params
 from pipeline.training import data as training_data
-from pipeline.training.artifact import Artifact, read_trained_on
+from pipeline.training.artifact import Artifact, read_artifact_trained_on
 from pipeline.training.convergence import history_columns
 from pipeline.training.fit import fit
-from pipeline.training.module import snapshot_steps
+from pipeline.training.module import choose_snapshot_steps
 from tests.conftest import PRESETS, ablation, easy, task
 
 GOLDEN = [2.3565, 2.3667, 2.2726, 2.2723]
@@ -124,8 +124,8 @@ def test_a_run_that_converged_keeps_the_weights_of_that_evaluation(make_dataset)
     last = stopped.history.groupby("seed")["step"].last().to_dict()
     assert last == {seed: 40 if seed == first else 60 for seed in scores}
     assert {seed for seed in scores if weights_equal(stopped, short, seed)} == {first}
-    assert any(step > 40 for step in snapshot_steps(60, 10))
-    expected = {(seed, step) for step in snapshot_steps(60, 10) for seed in scores if step <= last[seed]}
+    assert any(step > 40 for step in choose_snapshot_steps(60, 10))
+    expected = {(seed, step) for step in choose_snapshot_steps(60, 10) for seed in scores if step <= last[seed]}
     assert set(stopped.snapshots) == expected
 
 
@@ -136,7 +136,7 @@ def test_the_size_of_validation_batches_does_not_matter(make_dataset, monkeypatc
     assert len({*data.examples["validation"].lengths.tolist()}) > 1
     losses = []
     for batch in (7, 1024):
-        monkeypatch.setattr(training_data, "VALIDATION_BATCH", batch)
+        monkeypatch.setattr(training_data, "VALIDATION_BATCH_SIZE", batch)
         losses.append(fit(unpadded, data).history["validation_loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
@@ -162,14 +162,14 @@ def test_an_accelerator_that_does_not_exist_is_refused(data: Dataset) -> None:
 
 
 def test_an_artifact_is_read_as_it_was_written(data: Dataset, trained: Artifact, folder: Path) -> None:
-    read_back = read_trained_on(folder, ABLATION, data)
+    read_back = read_artifact_trained_on(folder, ABLATION, data)
     assert read_back.ablation == ABLATION
-    assert read_back.parameters == trained.parameters
+    assert read_back.parameter_count == trained.parameter_count
     assert len(read_back.history) == len(trained.history)
     assert set(read_back.snapshots) == set(trained.snapshots)
     expected = {(seed, None): weights for seed, weights in trained.weights.items()} | dict(trained.snapshots)
     for (seed, step), weights in expected.items():
-        for name, value in read_back.model(seed, data.inputs, step=step).named_parameters():
+        for name, value in read_back.load_model(seed, data.transformer_arguments, step=step).named_parameters():
             assert torch.equal(value, weights[name].float())
 
 
@@ -177,12 +177,12 @@ def test_snapshots_change_nothing(data: Dataset, trained: Artifact) -> None:
     without = fit(ablation(model_={"positional": "learned"}), data)
     assert without.snapshots == {}
     assert all(weights_equal(trained, without, seed) for seed in (1, 2))
-    assert set(trained.snapshots) == {(seed, step) for seed in (1, 2) for step in snapshot_steps(8, 2)}
+    assert set(trained.snapshots) == {(seed, step) for seed in (1, 2) for step in choose_snapshot_steps(8, 2)}
 
 
 @given(st.integers(1, 10_000), st.integers(0, 20))
 def test_snapshots_lie_between_the_first_and_the_last_step(steps: int, count: int) -> None:
-    chosen = sorted(snapshot_steps(steps, count))
+    chosen = sorted(choose_snapshot_steps(steps, count))
     assert len(chosen) <= count
     assert all(1 <= step < steps for step in chosen)
     assert len(chosen) == count or steps < 1000 or count > 10  # there are only so many whole steps
@@ -194,12 +194,12 @@ def test_altered_files_are_refused(data: Dataset, folder: Path, file: str) -> No
     content[-3] ^= 4
     (folder / file).write_bytes(bytes(content))
     with pytest.raises(UserError, match=file):
-        read_trained_on(folder, ABLATION, data).model(1, data.inputs)
+        read_artifact_trained_on(folder, ABLATION, data).load_model(1, data.transformer_arguments)
 
 
 def test_weights_of_another_dataset_are_refused(folder: Path, make_dataset) -> None:
     with pytest.raises(UserError, match=f"{folder}.*dataset"):
-        read_trained_on(folder, ABLATION, make_dataset(task(seed=2)))
+        read_artifact_trained_on(folder, ABLATION, make_dataset(task(seed=2)))
 
 
 def test_refactorings_do_not_change_the_losses(data: Dataset) -> None:

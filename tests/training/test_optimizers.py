@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.training.optimizers import (
-    OPTIMIZERS,
-    PRECISION,
+    NEWTON_SCHULZ_PRECISION,
+    OPTIMIZER_BUILDERS,
     MuonAdamW,
     build_optimizer,
     clip_gradients,
     gradient_norms,
     learning_rate_factor,
-    orthogonalised,
+    orthogonalise_rows,
 )
 from pipeline.training.population import Population
 from tests.conftest import model, training
@@ -28,7 +28,7 @@ MEMBERS = 3
 def test_muon_on_stacked_members_equals_torch_muon_on_each(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PRECISION, "cpu", torch.bfloat16)
+    monkeypatch.setitem(NEWTON_SCHULZ_PRECISION, "cpu", torch.bfloat16)
     generator = torch.Generator().manual_seed(0)
     stacked = nn.Parameter(torch.randn(MEMBERS, *shape, generator=generator))
     second = nn.Parameter(torch.randn(MEMBERS, *shape, generator=generator))  # a second layer of equal shape
@@ -49,7 +49,7 @@ def test_muon_on_stacked_members_equals_torch_muon_on_each(
 
 def test_the_iteration_is_exact_to_float32() -> None:
     wide = torch.randn(6, 8, 24, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(orthogonalised(wide), orthogonalised(wide.double()).float(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(orthogonalise_rows(wide), orthogonalise_rows(wide.double()).float(), rtol=0, atol=1e-5)
 
 
 @given(seed=st.integers(0, 2**16))
@@ -57,7 +57,7 @@ def test_orthogonalised_matrices_have_singular_values_near_one(seed: int) -> Non
     """Between about 0.5 and 1.5, unless a singular value is so small that five iterations do not bring it there."""
     rows, _ = torch.linalg.qr(torch.randn(24, 8, generator=torch.Generator().manual_seed(seed)))
     spread = torch.linspace(0.05, 1.0, 8)[:, None] * rows.T
-    values = torch.linalg.svdvals(orthogonalised(spread[None])[0])
+    values = torch.linalg.svdvals(orthogonalise_rows(spread[None])[0])
     assert 0.5 < values.min() <= values.max() < 1.5
 
 
@@ -77,7 +77,7 @@ def test_muon_trains_all_other_parameters_by_adamw() -> None:
     torch.testing.assert_close(embedding.detach(), reference.detach())
 
 
-@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
 def test_every_parameter_is_in_one_group_and_norms_do_not_decay(optimizer: str) -> None:
     population = Population(model(positional="learned"), [1], vocabulary=5, length=6)
     groups = build_optimizer(population, training(optimizer=optimizer)).param_groups

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.training.optimizers import OPTIMIZERS, build_optimizer, clip_gradients, gradient_norms
-from pipeline.training.population import Population, initial_model
+from pipeline.training.optimizers import OPTIMIZER_BUILDERS, build_optimizer, clip_gradients, gradient_norms
+from pipeline.training.population import Population, build_initial_model
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import model, training
 
@@ -32,7 +32,7 @@ def test_stacked_members_compute_what_each_computes_alone(attention: str, substi
     tokens, positions = (torch.stack(kind) for kind in zip(*(batch(seed) for seed in range(3)), strict=True))
     stacked, shared = population(tokens, positions), population(tokens[0], positions[0])
     for index, seed in enumerate((3, 1, 4)):
-        alone = initial_model(config, seed=seed, **SHAPE).train(population.training)
+        alone = build_initial_model(config, seed=seed, **SHAPE).train(population.training)
         torch.testing.assert_close(stacked[index], alone(tokens[index], positions[index]))
         torch.testing.assert_close(shared[index], alone(tokens[0], positions[0]))
 
@@ -54,7 +54,7 @@ def one_step(population: Population, optimizer: torch.optim.Optimizer, seeds: li
     optimizer.step()
 
 
-@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
 @pytest.mark.parametrize(("dropout", "substitute"), [(0.0, "none"), (0.3, "none"), (0.3, "noise"), (0.0, "fade")])
 def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float, substitute: str) -> None:
     config = model(dropout=dropout, residual_free=[] if substitute == "none" else [1], residual_substitute=substitute)
@@ -71,8 +71,8 @@ def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float, sub
     tolerance = 6 * settings.learning_rate * 2**-4 if optimizer == "muon" else 2e-4
     population = trained([5, 6, 7])
     for index, seed in enumerate((5, 6, 7)):
-        for name, weight in trained([seed]).member_weights(0).items():
-            torch.testing.assert_close(population.member_weights(index)[name], weight, rtol=0, atol=tolerance)
+        for name, weight in trained([seed]).copy_member_weights(0).items():
+            torch.testing.assert_close(population.copy_member_weights(index)[name], weight, rtol=0, atol=tolerance)
 
 
 def test_dropout_depends_on_the_seed() -> None:
@@ -87,7 +87,7 @@ def test_dropout_depends_on_the_seed() -> None:
     assert not torch.allclose(population(tokens, positions, 1)[0], first)
 
 
-@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
 def test_dropping_members_changes_nothing_for_the_others(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
     whole, reduced = (Population(model(), [1, 2, 3], **SHAPE) for _ in range(2))
@@ -95,18 +95,18 @@ def test_dropping_members_changes_nothing_for_the_others(optimizer: str) -> None
     for step in range(2):
         one_step(whole, whole_optimizer, [1, 2, 3], step)
         one_step(reduced, reduced_optimizer, [1, 2, 3], step)
-    reduced.keep(torch.tensor([0, 2]), reduced_optimizer)
+    reduced.keep_members(torch.tensor([0, 2]), reduced_optimizer)
     for step in range(2, 5):
         one_step(whole, whole_optimizer, [1, 2, 3], step)
         one_step(reduced, reduced_optimizer, [1, 3], step)
     assert len(reduced) == 2
     tolerance = 5 * settings.learning_rate * 2**-4 if optimizer == "muon" else 2e-4
     for index, member in enumerate((0, 2)):
-        for name, weight in whole.member_weights(member).items():
-            torch.testing.assert_close(reduced.member_weights(index)[name], weight, rtol=0, atol=tolerance)
+        for name, weight in whole.copy_member_weights(member).items():
+            torch.testing.assert_close(reduced.copy_member_weights(index)[name], weight, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
 def test_a_member_that_diverges_changes_no_bit_of_another(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
     diverging, healthy = (Population(model(), [1, 2], **SHAPE) for _ in range(2))
@@ -116,5 +116,5 @@ def test_a_member_that_diverges_changes_no_bit_of_another(optimizer: str) -> Non
     for step in range(3):
         one_step(diverging, diverging_optimizer, [1, 2], step)
         one_step(healthy, healthy_optimizer, [1, 2], step)
-    for name, weight in healthy.member_weights(1).items():
-        assert torch.equal(diverging.member_weights(1)[name], weight)
+    for name, weight in healthy.copy_member_weights(1).items():
+        assert torch.equal(diverging.copy_member_weights(1)[name], weight)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from pipeline.dataset import IGNORED, Examples, is_correct
+from pipeline.dataset import IGNORED_TARGET, Examples, is_correct
 from pipeline.transformer.attention import Samples, select_positions
 from pipeline.transformer.model import StreamEdit, Transformer, keep_states
 
@@ -30,7 +30,7 @@ def decode_greedily(predict: PredictLogits, examples: Examples) -> Int[Tensor, "
     The true answers are erased first.
     """
     tokens = F.pad(examples.tokens, (0, 1))  # room for the last token of an answer, which is never read
-    positions, in_answer = examples.positions, examples.targets != IGNORED
+    positions, in_answer = examples.positions, examples.targets != IGNORED_TARGET
     erased = torch.zeros_like(tokens).scatter_(1, positions + 1, 1).bool()
     tokens = tokens.masked_fill(erased, 0)
     answers = []
@@ -58,7 +58,7 @@ def accuracy(
         strata: possible values of some columns; each value is scored by itself (NaN without examples).
         character_name: the task's word for a character of the answer; each is scored by itself, in decoding order.
     """
-    counts = (examples.targets != IGNORED).numpy()
+    counts = (examples.targets != IGNORED_TARGET).numpy()
     is_right = is_correct(answers, examples.targets)
     correct: np.ndarray = is_right.numpy()
     exact: np.ndarray = is_right.all(1).numpy()
@@ -109,6 +109,6 @@ def bits_per_token(predict: PredictLogits, examples: Examples) -> Float64[Tensor
     for index in torch.arange(len(examples)).tensor_split(math.ceil(len(examples) / BATCH_SIZE)):
         batch = examples[index]
         logits, targets = predict(batch.tokens, batch.positions).double(), batch.targets
-        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
-        results.append(nats.view(targets.shape).sum(1) / (targets != IGNORED).sum(1) / math.log(2))
+        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED_TARGET, reduction="none")
+        results.append(nats.view(targets.shape).sum(1) / (targets != IGNORED_TARGET).sum(1) / math.log(2))
     return torch.cat(results)

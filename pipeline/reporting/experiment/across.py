@@ -33,7 +33,7 @@ def ablation_kind(results: TaskResults, ablation: Ablation) -> str:
 
     The same idea has the same words on every task.
     """
-    return switches.describe(ablation, switches.common_values(results.ablations))
+    return switches.describe_ablation(ablation, switches.common_values(results.ablations))
 
 
 def task_table(results: Sequence[TaskResults]) -> pd.DataFrame:

@@ -177,7 +177,7 @@ def _state_measures(results: TaskResults) -> Mapping[str, pd.DataFrame]:
 def encoding_pairs(results: TaskResults) -> Sequence[Pair]:
     """Return causal ablations without positional encoding, each with every ablation that only adds an encoding."""
     causal = results.usual_ablations(attention="causal")
-    without = switches.ablations_with(causal, positional="none")
+    without = switches.select_ablations(causal, positional="none")
     return [(ablation, other) for ablation in without for other in causal if other not in without]
 
 
@@ -200,7 +200,7 @@ def intact_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     return [
         (ablation, intact)
         for ablation in ablations
-        if not switches.is_intact(ablation) and (intact := switches.intact_counterpart(ablations, ablation))
+        if not switches.is_intact(ablation) and (intact := switches.find_intact_counterpart(ablations, ablation))
     ]
 
 
@@ -210,7 +210,7 @@ def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     Only causal decoders without positional encoding count that are otherwise as most ablations are, so that all layers
     are layers of the same network.
     """
-    usual = switches.ablations_with(
+    usual = switches.select_ablations(
         ablations, **(switches.common_values(ablations) | {"positional": "none", "attention": "causal"})
     )
     pairs = [
@@ -226,13 +226,13 @@ def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
 
 def optimizer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     """Return every ablation trained with Muon with the same ablation under each other optimizer."""
-    muon = switches.ablations_with(ablations, optimizer="muon")
+    muon = switches.select_ablations(ablations, optimizer="muon")
     others = sorted({ablation.training.optimizer for ablation in ablations} - {"muon"})
     return [
         (ablation, other)
         for ablation in muon
         for name in others
-        for other in switches.ablations_like(ablations, ablation, optimizer=name)
+        for other in switches.select_variants(ablations, ablation, optimizer=name)
     ]
 
 

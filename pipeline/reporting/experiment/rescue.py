@@ -33,7 +33,7 @@ def substitute_triples(ablations: Sequence[Ablation]) -> list[SubstituteTriple]:
         for ablation in ablations
         if ablation != residual_free
         and ablation
-        in switches.ablations_like(ablations, residual_free, residual_substitute=ablation.model.residual_substitute)
+        in switches.select_variants(ablations, residual_free, residual_substitute=ablation.model.residual_substitute)
     ]
 
 

@@ -173,7 +173,7 @@ def single_layer_estimates(
         numbers = estimates_of(ablation, intact)
         if all(estimate for name, estimate in numbers.items() if name not in optional):
             estimates |= {f"at_{layer}_{name}": estimate for name, estimate in numbers.items()}
-            layers.append((f"at_{layer}", switches.ordinal(layer, ablation.model.layers)))
+            layers.append((f"at_{layer}", switches.layer_ordinal(layer, ablation.model.layers)))
     return estimates, layers
 
 

@@ -25,7 +25,7 @@ TREND = 0.01
 MIN_EVALUATIONS = 5
 """A trend is only looked for in so many evaluations: five in increasing order have p = 1/120."""
 REQUIRED = (
-    *("ablation", "seed", "task", *switches.COLUMNS, "parameters", "steps", "converged", "steps_to_converge"),
+    *("ablation", "seed", "task", *switches.SWITCH_COLUMNS, "parameters", "steps", "converged", "steps_to_converge"),
     *("diverged", "test_examples"),
 )
 """The columns that every table of runs has.
@@ -74,7 +74,7 @@ def ablation_table(
                 "flops_per_step": per_step,
                 "flops_spent": per_step * float(ablation_runs["steps"].mean()) if per_step else None,
                 "task": ablation.dataset,
-                **switches.columns(ablation),
+                **switches.switch_columns(ablation),
             }
         )
     table = pd.DataFrame(rows)

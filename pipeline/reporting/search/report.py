@@ -51,7 +51,11 @@ def _answer(results: SearchResults, positional: str) -> Iterator[Claim]:
             "steps": results.steps_again(number),
             **by_sentence[sentence],
         }
-        words = {"encoding": switches.positional_in_words(positional), "trial": number, "pattern": results.pattern(row)}
+        words = {
+            "encoding": switches.positional_encoding_in_words(positional),
+            "trial": number,
+            "pattern": results.pattern(row),
+        }
         if sentence == "unsolved":
             words["score"] = results.score
         yield Claim(sentence, estimates, words, role="lead")
@@ -229,7 +233,7 @@ def _front(results: SearchResults) -> Table:
 def _by_depth(results: SearchResults) -> Table:
     rows = [
         [
-            switches.positional_in_words(row["positional"]),
+            switches.positional_encoding_in_words(row["positional"]),
             *(str(row[name]) for name in ("layers", "tried", "solved")),
             f"{row['best_converged']}/{row['runs']}",
             percent(row["best_score"]),

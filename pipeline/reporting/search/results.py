@@ -224,6 +224,8 @@ class SearchResults(TableReader):
             )  # fmt: skip
             if len({str(value_of(other)) for other in ablations}) > 1:
                 words.append(
-                    switch.words(value_of(ablation)) if switch else f"{name.replace('_', ' ')} {value_of(ablation)}"
+                    switch.describe_value(value_of(ablation))
+                    if switch
+                    else f"{name.replace('_', ' ')} {value_of(ablation)}"
                 )
         return "".join(f", {text}" for text in words if text)

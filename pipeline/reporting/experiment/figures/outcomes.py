@@ -157,7 +157,7 @@ def _by_ablation(
 ) -> tuple[Figure, Sequence[Axes], list[tuple[int, Ablation]]]:
     """Return a figure whose rows are the ablations below their group's name, its axes, and the row of each ablation."""
     rows: list[str | Ablation] = []
-    for group, group_ablations in switches.grouped(ablations):
+    for group, group_ablations in switches.group_ablations(ablations):
         rows += [group, *group_ablations]
     figure = Figure(figsize=(style.WIDTH, 1.75 + 0.31 * len(rows)), layout=ConstrainedLayoutEngine(wspace=0.05))
     panels = figure.subplots(1, len(width_ratios), sharey=True, width_ratios=width_ratios, squeeze=False)[0]

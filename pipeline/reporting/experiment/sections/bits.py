@@ -25,7 +25,7 @@ def bits(results: TaskResults) -> SectionContent:
     columns |= {
         "Budget": results.ablation_column("budget", "steps"),
         **diverged_column(results),
-        "What it is": lambda ablation: switches.describe(ablation, usual),
+        "What it is": lambda ablation: switches.describe_ablation(ablation, usual),
     }
     caption = "Means over seeds (t 95% interval)"
     if with_value:

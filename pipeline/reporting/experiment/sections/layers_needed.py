@@ -57,5 +57,7 @@ def _ablations_by_kind(results: TaskResults) -> dict[str, list[Ablation]]:
     """Group the ablations that differ only in their number of layers, the shallowest first, by their description."""
     usual, kinds = switches.common_values(results.ablations), dict[str, list[Ablation]]()
     for ablation in sorted(results.ablations, key=lambda ablation: ablation.model.layers):
-        kinds.setdefault(switches.describe(ablation, usual | {"layers": ablation.model.layers}), []).append(ablation)
+        kinds.setdefault(switches.describe_ablation(ablation, usual | {"layers": ablation.model.layers}), []).append(
+            ablation
+        )
     return kinds

@@ -30,7 +30,7 @@ def masks(results: TaskResults) -> SectionContent | None:
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
         last = ablation.model.layers - 1
         without_last = switches.both_sublayers(last)
-        alike = switches.ablations_like(results.ablations, ablation, residual_free=without_last)
+        alike = switches.select_variants(results.ablations, ablation, residual_free=without_last)
         residual_free = alike[0] if alike else None
         estimates = {
             "last": results.mean("mask_removal", "max_logit_change", "logit", ablation, layer=last),

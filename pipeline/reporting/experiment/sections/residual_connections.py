@@ -34,7 +34,7 @@ def residual_connections(results: TaskResults) -> SectionContent | None:
     usual = switches.common_values(results.ablations)
     columns = {
         "What is missing": lambda ablation: switches.sublayers_in_words(ablation.model.residual_free),
-        "Otherwise": lambda ablation: switches.describe(
+        "Otherwise": lambda ablation: switches.describe_ablation(
             ablation, usual | {"residual_free": ablation.model.residual_free}
         ),
         "Converged": results.converged,

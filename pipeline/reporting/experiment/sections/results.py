@@ -45,9 +45,11 @@ def result_section(results: TaskResults) -> SectionContent:
         "Test exact match": results.exact_match,
         "Ceiling": lambda ablation: brief(value) if (value := ceiling(ablation)) else " ",
         **diverged_column(results),
-        "What it is": lambda ablation: switches.describe(ablation, usual),
+        "What it is": lambda ablation: switches.describe_ablation(ablation, usual),
     }
-    shared = (switch.words(usual[switch.field]) for switch in switches.SWITCHES if not switch.always_shown)
+    shared = (
+        switch.describe_value(usual[switch.field]) for switch in switches.SWITCHES if not switch.is_always_mentioned
+    )
     size = ", ".join(filter(None, shared))
     caption = (
         "Steps: mean up to the budget (t 95% interval). Test: median (min to max) over seeds. Where not said "

@@ -11,8 +11,8 @@ from pipeline.reporting.experiment.task_results import TaskResults
 def without_mask(results: TaskResults) -> SectionContent | None:
     """Build the section on full attention: without positional encoding, with it, and the order-blind ceiling."""
     full = results.usual_ablations(attention="full")
-    without = next(iter(switches.ablations_with(full, positional="none")), None)
-    learned = next(iter(switches.ablations_with(full, positional="learned")), None)
+    without = next(iter(switches.select_ablations(full, positional="none")), None)
+    learned = next(iter(switches.select_ablations(full, positional="learned")), None)
     if without is None:
         return None
     ceiling = results.ablation_column("order_blind_ceiling", "share")(without)

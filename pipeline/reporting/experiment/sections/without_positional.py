@@ -28,8 +28,8 @@ from pipeline.reporting.experiment.task_results import TaskResults
 def without_positional(results: TaskResults) -> SectionContent | None:
     """Build the section that compares causal decoders without and with positional encoding."""
     causal = results.usual_ablations(attention="causal")
-    without = next(iter(switches.ablations_with(causal, positional="none")), None)
-    learned = next(iter(switches.ablations_with(causal, positional="learned")), None)
+    without = next(iter(switches.select_ablations(causal, positional="none")), None)
+    learned = next(iter(switches.select_ablations(causal, positional="learned")), None)
     if without is None:
         return None
     difference = results.compared("restricted_steps", without, learned) if learned else None
