@@ -7,7 +7,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def visible_gpus() -> list[str]:
-    """Return the indices or identifiers that CUDA gives to the GPUs of this process; empty without a GPU."""
+    """Return the indices or identifiers that CUDA gives to the GPUs that this process may use."""
     import torch
 
     count = torch.cuda.device_count()

@@ -78,13 +78,13 @@ def run(
 
 @contextmanager
 def _create_submission_folder() -> Iterator[Path]:
-    """Create a folder in `SLURM_FOLDER`, and remove the folder at the end unless a RunError refers to it."""
+    """Create a folder in `SLURM_FOLDER`, and remove that folder after the `with` block, unless a RunError ended it."""
     SLURM_FOLDER.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=SLURM_FOLDER)).resolve()
     keep = False
     try:
         yield folder
-    except RunError:
+    except RunError:  # whose message refers to the folder
         keep = True
         raise
     finally:

@@ -53,31 +53,31 @@ def is_up_to_date(stage_name: str) -> bool:
         return not any(stage.status() for stage in plan)
 
 
-def prepare_stale_stages(*chains: Sequence[str]) -> list[StaleStages]:
-    """Restore stale stages from DVC's run cache, and return those of each chain that are not cached and must run.
+def prepare_stale_stages(*stage_name_lists: Sequence[str]) -> list[StaleStages]:
+    """Restore stale stages from DVC's run cache, and return, for each list, those that must run.
 
-    A chain is a list of stages that all depend on the first one. Outputs of stages that must run are removed.
+    All stages of a list depend on the first one. The outputs of stages that must run are removed.
     """
     with open_repo() as repo:
-        stages = _stages_by_name(repo)
-        stale = [_prepare_chain(repo, [stages[name] for name in chain]) for chain in chains]
-        return [StaleStages([stage.addressing for stage in chain], _read_inputs(chain)) for chain in stale]
+        by_name = _stages_by_name(repo)
+        stale = [_restore_or_list_stale(repo, [by_name[name] for name in names]) for names in stage_name_lists]
+        return [StaleStages([stage.addressing for stage in stages], _read_inputs(stages)) for stages in stale]
 
 
-def _prepare_chain(repo: Repo, chain: Sequence[PipelineStage]) -> list[PipelineStage]:
+def _restore_or_list_stale(repo: Repo, stages: Sequence[PipelineStage]) -> list[PipelineStage]:
     stale: list[PipelineStage] = []
-    for stage in chain:
-        if chain[0] in stale or stage.status():
+    for stage in stages:
+        if stages[0] in stale or stage.status():
             stage.remove_outs(ignore_remove=False, force=False)
-            if chain[0] in stale or not _restore_outputs(repo, stage):
+            if stages[0] in stale or not _restore_outputs(repo, stage):
                 stale.append(stage)
     return stale
 
 
 def _restore_outputs(repo: Repo, stage: PipelineStage) -> bool:
-    """Restore the stage's outputs from the run cache, and return True if they were cached.
+    """Restore the stage's outputs from the run cache, and return True if the outputs were cached.
 
-    The outputs that dvc.lock lists are preferred to others of the same inputs.
+    If several outputs of the same inputs are cached, those that dvc.lock lists are restored.
     """
     for _ in range(2):
         with suppress(RunCacheNotFoundError):
@@ -96,17 +96,17 @@ def _drop_output_digests(stage: PipelineStage) -> None:
         out.hash_info = HashInfo()
 
 
-def save_results(stale: StaleStages) -> list[str]:
+def save_results(stale_stages: StaleStages) -> list[str]:
     """Save the results of the stages in DVC's cache, unless inputs changed meanwhile; return the changed inputs.
 
     Waits while another DVC process runs in this folder.
     """
     with open_repo(wait_for_lock=True) as repo:
         stages_by_name = _stages_by_name(repo)
-        if removed := [name for name in stale.stage_names if name not in stages_by_name]:
+        if removed := [name for name in stale_stages.stage_names if name not in stages_by_name]:
             return removed
-        stages = [stages_by_name[name] for name in stale.stage_names]
-        now, before = _read_inputs(stages), stale.inputs
+        stages = [stages_by_name[name] for name in stale_stages.stage_names]
+        now, before = _read_inputs(stages), stale_stages.inputs
         if changed := sorted(name for name in now | before if now.get(name) != before.get(name)):
             return changed
         for stage in stages:

@@ -22,7 +22,7 @@ class ProgressView:
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self.jobs = jobs
         self.outcomes: dict[str, str] = {}
-        self.started = time.monotonic()
+        self.start_time = time.monotonic()
         live = Live(get_renderable=self._build_table, console=Console(stderr=True), transient=True)
         self.live_table = live if live.console.is_terminal else None
 
@@ -61,7 +61,7 @@ class ProgressView:
         total = sum(job.cost for job in self.jobs.values())
         if not 0 < done < total:
             return ""
-        left = (total - done) / done * (time.monotonic() - self.started)
+        left = (total - done) / done * (time.monotonic() - self.start_time)
         return f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
 
     def _build_table(self) -> Group:
