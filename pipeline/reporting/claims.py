@@ -21,7 +21,7 @@ Unit = Literal[
 ]  # fmt: skip
 IntervalKind = Literal["", "Clopper-Pearson 95%", "t 95%", "Fieller 95%", "minimum to maximum"]
 ClaimRole = Literal["", "alarm", "opening", "lead", "decided", "open", "next"]
-VERDICTS: dict[ClaimRole, str] = {
+VERDICT_TITLES: dict[ClaimRole, str] = {
     "decided": "What is decided",
     "open": "What is not decided",
     "next": "What would decide it",
@@ -64,7 +64,7 @@ class Estimate(Config):
 class Claim:
     """A sentence of the report, not yet in words."""
 
-    sentence: str
+    macro: str
     """Name of the macro in the section's template."""
     estimates: Mapping[str, Estimate | None]
     """Its numbers, by the macro's parameters; None leaves out the part of the sentence that needs the number."""
@@ -75,15 +75,15 @@ class Claim:
     answers its question; `decided`, `open`, `next`: verdicts; empty: not on the first screen."""
 
 
-def read_number(table: pd.DataFrame, indices: Sequence[int], source: Source) -> float | None:
+def read_number(table: pd.DataFrame, row_indices: Sequence[int], source: Source) -> float | None:
     """Return the number that `source` describes, from the rows at `indices`; None if they have no value.
 
     Raises:
         ValueError: the statistic is `value`, but several rows match.
     """
     if source.statistic == "rows":
-        return float(len(indices))
-    values = table[source.column].to_numpy(float, na_value=np.nan)[indices]
+        return float(len(row_indices))
+    values = table[source.column].to_numpy(float, na_value=np.nan)[row_indices]
     values = values[~np.isnan(values)]
     if not len(values):
         return None
@@ -104,7 +104,7 @@ def select_rows(table: pd.DataFrame, where: RowFilter) -> pd.DataFrame:
     return table[chosen]
 
 
-Index = dict[tuple[Any, ...], list[int]]
+RowsByValues = dict[tuple[Any, ...], list[int]]
 """Values of some columns -> the numbers of the rows that have them."""
 
 
@@ -128,20 +128,20 @@ class TableReader(Protocol):
         table, names = self.tables[file], tuple(where)
         if not set(names) <= set(table):
             return []
-        indexed_table, index = self._indexes.get((file, names), (None, {}))
+        indexed_table, index = self._cached_indices.get((file, names), (None, {}))
         if indexed_table is not table:
             index = {}
             for row, values in enumerate(zip(*(table[name].tolist() for name in names), strict=True)):
                 index.setdefault(values, []).append(row)
-            self._indexes[file, names] = table, index
+            self._cached_indices[file, names] = table, index
         wanted = product(*(value if isinstance(value, list) else [value] for value in where.values()))
         return sorted(row for values in set(wanted) for row in index.get(values, []))
 
     @cached_property
-    def _indexes(self) -> dict[tuple[str, tuple[str, ...]], tuple[pd.DataFrame, Index]]:
+    def _cached_indices(self) -> dict[tuple[str, tuple[str, ...]], tuple[pd.DataFrame, RowsByValues]]:
         return {}
 
-    def estimate(
+    def read_estimate(
         self,
         file: str,
         column: str,
@@ -207,10 +207,10 @@ class Claims(Config):
     claims: list[Record]
 
 
-def records(section: str, task: str, claim: Claim) -> list[Record]:
+def claim_records(section: str, task: str, claim: Claim) -> list[Record]:
     """Return the numbers of a claim as rows of `claims.json`."""
     return [
-        Record(claim=f"{section}.{claim.sentence}", task=task, name=name, **dict(estimate))
+        Record(claim=f"{section}.{claim.macro}", task=task, name=name, **dict(estimate))
         for name, estimate in claim.estimates.items()
         if estimate is not None
     ]

@@ -25,7 +25,7 @@ class ValueInterval(NamedTuple):
 
 
 @cache  # a report needs few different counts, each of them often
-def exact_interval(successes: int, trials: int) -> Interval:
+def exact_share_interval(successes: int, trials: int) -> Interval:
     """Return the Clopper-Pearson 95 % interval of a share; 0 to 1 without trials."""
     if trials == 0:
         return Interval(0.0, 1.0)
@@ -33,14 +33,14 @@ def exact_interval(successes: int, trials: int) -> Interval:
     return Interval(float(interval.low), float(interval.high))
 
 
-def binomial_p_value(successes: int, trials: int, bound: float) -> float:
+def binomial_p_value(successes: int, trials: int, null_share: float) -> float:
     """Return the exact one-sided p-value of `successes` or more if the true share is `bound`; 1 without trials."""
     if trials == 0:
         return 1.0
-    return float(stats.binomtest(successes, trials, bound, alternative="greater").pvalue)
+    return float(stats.binomtest(successes, trials, null_share, alternative="greater").pvalue)
 
 
-def mean_interval(mean: Any, deviation: Any, n: Any) -> tuple[Any, Any]:
+def interval_of_mean(mean: Any, deviation: Any, value_count: Any) -> tuple[Any, Any]:
     """Return Student's t 95 % interval of a mean: its two ends, NaN for a single value.
 
     Args:
@@ -49,7 +49,7 @@ def mean_interval(mean: Any, deviation: Any, n: Any) -> tuple[Any, Any]:
         n: how many values the mean is of, in the shape of `mean`.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        half_width = stats.t.ppf((1 + CONFIDENCE) / 2, np.asarray(n) - 1.0) * deviation / np.sqrt(n)
+        half_width = stats.t.ppf((1 + CONFIDENCE) / 2, np.asarray(value_count) - 1.0) * deviation / np.sqrt(value_count)
     return mean - half_width, mean + half_width
 
 
@@ -58,7 +58,7 @@ def mean_with_interval(values: Any) -> ValueInterval:
     values = np.asarray(values, float)
     deviation = values.std(ddof=1) if len(values) > 1 else np.nan
     return ValueInterval(
-        *(float(number) for number in (values.mean(), *mean_interval(values.mean(), deviation, len(values))))
+        *(float(number) for number in (values.mean(), *interval_of_mean(values.mean(), deviation, len(values))))
     )
 
 

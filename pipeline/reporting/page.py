@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from matplotlib import figure as matplotlib_figure
 from PIL import Image
 
-from pipeline.reporting.sentences import environment
+from pipeline.reporting.sentences import jinja_environment
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Figure:
 
     name: str
     """File name without `.png`."""
-    alternative: str
+    alternative_text: str
     """Description for readers who cannot see the picture."""
     caption: str
     draw: Callable[[], matplotlib_figure.Figure]
@@ -74,44 +74,44 @@ class Page:
     """Chapter -> its sections. They are folded in the HTML page; in Markdown each is a page of its own."""
 
 
-def markdown(page: Page) -> str:
+def render_markdown(page: Page) -> str:
     """Return the page as Markdown, which names figures by their relative path."""
-    return _render("templates/summary.md", page=page)
+    return _render_template("templates/summary.md", page=page)
 
 
-def appendix(page: Page) -> dict[str, str]:
+def render_appendix(page: Page) -> dict[str, str]:
     """Return the sections of the appendix as Markdown, by file name."""
     return {
-        f"{section.anchor}.md": _render("templates/appendix.md", page=page, section=section)
+        f"{section.anchor}.md": _render_template("templates/appendix.md", page=page, section=section)
         for sections in page.appendix.values()
         for section in sections
     }
 
 
-def html(page: Page, images: Mapping[str, bytes]) -> str:
+def render_html(page: Page, images: Mapping[str, bytes]) -> str:
     """Return the page as HTML with all pictures inside; `images` maps the name of each figure to its PNG."""
-    inlined = {name: base64.b64encode(_webp(content)).decode() for name, content in images.items()}
-    return _render("templates/index.html", page=page, images=inlined)
+    inlined = {name: base64.b64encode(_convert_to_webp(content)).decode() for name, content in images.items()}
+    return _render_template("templates/index.html", page=page, images=inlined)
 
 
-def _webp(png: bytes) -> bytes:
+def _convert_to_webp(png: bytes) -> bytes:
     """Return a PNG as lossless WebP, a third of the bytes."""
     buffer = io.BytesIO()
     Image.open(io.BytesIO(png)).save(buffer, format="WEBP", lossless=True, method=4)
     return buffer.getvalue()
 
 
-def _render(template: str, **content: object) -> str:
-    templates = environment(html=template.endswith(".html"))
+def _render_template(template: str, **content: object) -> str:
+    templates = jinja_environment(html=template.endswith(".html"))
     templates.filters |= {
         "markdown_to_html": markdown_to_html,
         "cell": lambda text: text.replace("|", "\\|"),
-        "numeric": is_numeric,
+        "numeric": is_numeric_column,
     }
     return re.sub(r"\n{3,}", "\n\n", templates.get_template(template).render(**content))
 
 
-def is_numeric(table: Table, column: int) -> bool:
+def is_numeric_column(table: Table, column: int) -> bool:
     """Return True if every cell of the column starts like a number, so that it is aligned to the right."""
     return all(re.match(r"[\d<>+−–—\[]|not reached|\s*$", row[column]) for row in table.rows)
 

@@ -10,50 +10,61 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.reporting import wording
 from pipeline.reporting.claims import Claim, Estimate
 
-TEMPLATES = Path(__file__).parent
-FILTERS = ("value", "with_interval", "brief", "number", "percent", "plural", "listed")
-"""The functions of `wording` that templates use as filters."""
+TEMPLATE_FOLDER = Path(__file__).parent
+
+
+def choose_noun_form(count: Estimate, singular: str) -> str:
+    """Return the noun in the singular or plural that the count needs."""
+    return singular if count.value == 1 else f"{singular}s"
+
+
+FILTERS = {
+    "value": wording.format_value,
+    "with_interval": wording.format_with_interval,
+    "brief": wording.format_cell,
+    "number": wording.format_number,
+    "percent": wording.percent,
+    "plural": wording.format_count,
+    "listed": wording.join_in_words,
+    "noun": choose_noun_form,
+}
+"""Name of a filter in the templates -> the function that formats a number or estimate as text."""
 
 
 @cache
-def environment(*, html: bool = False) -> Environment:
+def jinja_environment(*, html: bool = False) -> Environment:
     """Return Jinja's environment with the filters of `wording`; inserted text is escaped if `html` is set."""
     result = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(TEMPLATE_FOLDER),
         autoescape=html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    result.filters |= {name: getattr(wording, name) for name in FILTERS} | {"noun": noun}
+    result.filters |= FILTERS
     return result
 
 
-def noun(count: Estimate, word: str) -> str:
-    """Return the noun in the singular or plural that the count needs."""
-    return word if count.value == 1 else f"{word}s"
-
-
-def sentence(template: str, claim: Claim) -> str:
+def render_sentence(template: str, claim: Claim) -> str:
     """Return a claim in words, on one line; `template` is a path relative to `reporting/`."""
-    text = _macro(template, claim.sentence)(**claim.estimates, **claim.words)
+    text = _load_macro(template, claim.macro)(**claim.estimates, **claim.words)
     return " ".join(text.split())
 
 
-def explanation(template: str, words: dict[str, Any]) -> list[str]:
+def render_explanation(template: str, words: dict[str, Any]) -> list[str]:
     """Return the paragraphs that open a section; none if its template has no macro `explanation`."""
-    module = environment().get_template(template).module if (TEMPLATES / template).exists() else None
+    module = jinja_environment().get_template(template).module if (TEMPLATE_FOLDER / template).exists() else None
     if not hasattr(module, "explanation"):
         return []
-    text = str(_macro(template, "explanation")(**words))
+    text = str(_load_macro(template, "explanation")(**words))
     return [paragraph.strip() for paragraph in re.split(r"\n{2,}", text) if paragraph.strip()]
 
 
-def paragraphs(template: str) -> list[str]:
+def render_paragraphs(template: str) -> list[str]:
     """Return the paragraphs of a template that takes no values."""
-    return environment().get_template(template).render().strip().split("\n\n")
+    return jinja_environment().get_template(template).render().strip().split("\n\n")
 
 
-def _macro(template: str, name: str) -> Any:
-    return getattr(environment().get_template(template).module, name)
+def _load_macro(template: str, name: str) -> Any:
+    return getattr(jinja_environment().get_template(template).module, name)

@@ -28,13 +28,13 @@ from pipeline import switches
 from pipeline.params import Ablation
 from pipeline.params.model import AttentionName, PositionalName
 
-WIDTH = 10.0
+FIGURE_WIDTH = 10.0
 DOTS_PER_INCH = 130
-INK = ("#D55E00", "#0072B2", "#009E73", "#8E4585", "#7A5C00", "#000000", "#C44E8A", "#3A86B8")
+ENCODING_COLORS = ("#D55E00", "#0072B2", "#009E73", "#8E4585", "#7A5C00", "#000000", "#C44E8A", "#3A86B8")
 """The colours of Okabe and Ito, some darkened for a white background."""
-MARKERS = "os^DvPX"
-GREY, DARK, LIGHT = "#999999", "#555555", "#e8e8e8"
-STYLE: dict[Any, Any] = {
+ATTENTION_MARKERS = "os^DvPX"
+GREY, DARK_GREY, LIGHT_GREY = "#999999", "#555555", "#e8e8e8"
+MATPLOTLIB_SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same on every machine
     "font.size": 11,
     "axes.titlesize": 11,
@@ -47,19 +47,19 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
-NOTES = {r"\bnope\b": "nope: no positional encoding", r"residual-\d|layer \d": "layers count from 0"}
+NOTE_BY_PATTERN = {r"\bnope\b": "nope: no positional encoding", r"residual-\d|layer \d": "layers count from 0"}
 """Pattern of a text in a figure -> the note that explains it."""
 SHARE_TICKS = [0.0, 0.25, 0.5, 0.75, 1.0]
 SHARE_LABELS = [f"{tick:.0%}" for tick in SHARE_TICKS]
 
 
-def png(draw: Callable[[], Figure]) -> bytes:
+def draw_png(draw: Callable[[], Figure]) -> bytes:
     """Draw a figure and return it as PNG, without date or version in the file.
 
     256 colours take a third of the bytes of full colour.
     """
     buffer = io.BytesIO()
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
+    with mpl.rc_context({**mpl.rcParamsDefault, **MATPLOTLIB_SETTINGS}):
         figure = draw()
         _add_notes(figure)
         figure.set_dpi(DOTS_PER_INCH)
@@ -73,20 +73,20 @@ def png(draw: Callable[[], Figure]) -> bytes:
 def _add_notes(figure: Figure) -> None:
     """Explain, below the panels, abbreviations that the figure shows."""
     shown = " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-    notes = [note for pattern, note in NOTES.items() if re.search(pattern, shown)]
+    notes = [note for pattern, note in NOTE_BY_PATTERN.items() if re.search(pattern, shown)]
     if notes:
         note = "; ".join(notes)
         figure.legend(handles=[], title=note, loc="outside lower left", frameon=False, title_fontsize=10, borderpad=0)
 
 
-def color(ablation: Ablation) -> str:
+def encoding_color(ablation: Ablation) -> str:
     """Return the colour of the ablation's positional encoding."""
-    return INK[get_args(PositionalName).index(ablation.model.positional) % len(INK)]
+    return ENCODING_COLORS[get_args(PositionalName).index(ablation.model.positional) % len(ENCODING_COLORS)]
 
 
-def marker(ablation: Ablation) -> str:
+def attention_marker(ablation: Ablation) -> str:
     """Return the marker of the ablation's attention pattern."""
-    return MARKERS[get_args(AttentionName).index(ablation.model.attention) % len(MARKERS)]
+    return ATTENTION_MARKERS[get_args(AttentionName).index(ablation.model.attention) % len(ATTENTION_MARKERS)]
 
 
 def add_legend(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> None:
@@ -94,24 +94,24 @@ def add_legend(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.5)
 
 
-def encoding_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
+def encoding_legend_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
     """Return a legend handle for each positional encoding among the ablations."""
     first = {ablation.model.positional: ablation for ablation in reversed(ablations)}
     return [
-        Line2D([], [], color=color(first[name]), label=switches.positional_encoding_in_words(name), **style)
+        Line2D([], [], color=encoding_color(first[name]), label=switches.positional_encoding_in_words(name), **style)
         for name in get_args(PositionalName)
         if name in first
     ]
 
 
-def full_attention_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
+def full_attention_legend_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
     """Return a legend handle for full attention, or none if no ablation has it."""
     full = any(ablation.model.attention == "full" for ablation in ablations)
-    return [Line2D([], [], color=DARK, label="full attention", **style)] if full else []
+    return [Line2D([], [], color=DARK_GREY, label="full attention", **style)] if full else []
 
 
-def ablation_panels(
-    ablations: Sequence[Ablation], height: float, *, across: int = 4, shared: bool = True
+def create_panels(
+    ablations: Sequence[Ablation], panel_height: float, *, max_columns: int = 4, share_y_axis: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with a panel per ablation, and its panels.
 
@@ -120,19 +120,19 @@ def ablation_panels(
         across: the most panels in a row.
         shared: give all panels the same vertical axis.
     """
-    columns = min(across, len(ablations))
+    columns = min(max_columns, len(ablations))
     rows = math.ceil(len(ablations) / columns)
-    figure = Figure(figsize=(WIDTH, 1.2 + height * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=shared).flatten()
+    figure = Figure(figsize=(FIGURE_WIDTH, 1.2 + panel_height * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=share_y_axis).flatten()
     for axes, ablation in zip(panels, ablations, strict=False):
-        axes.set_title("\n".join(textwrap.wrap(ablation.name, 96 // across)), loc="left")
+        axes.set_title("\n".join(textwrap.wrap(ablation.name, 96 // max_columns)), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     for unused in panels[len(ablations) :]:
         unused.set_axis_off()
     return figure, list(panels[: len(ablations)])
 
 
-def name_rows(ablations: Sequence[Ablation], axes: Axes) -> None:
+def label_rows(ablations: Sequence[Ablation], axes: Axes) -> None:
     """Label the rows of `axes` with the names of the ablations, the first on top."""
     axes.set_yticks(range(len(ablations)), [textwrap.shorten(ablation.name, 60) for ablation in ablations])
     axes.set_ylim(len(ablations) - 0.4, -0.6)
@@ -142,10 +142,10 @@ def name_rows(ablations: Sequence[Ablation], axes: Axes) -> None:
 def draw_tiles(
     axes: Axes,
     shades: Float[np.ndarray, "rows columns"],
-    text: Callable[[int, int], str],
+    cell_text: Callable[[int, int], str],
     *,
-    rows: Sequence[str],
-    columns: Sequence[str],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
 ) -> None:
     """Draw a table of coloured cells.
 
@@ -160,14 +160,14 @@ def draw_tiles(
     axes.imshow(np.ma.masked_invalid(shades), cmap=colors, vmin=0, vmax=1.1, aspect="auto")
     for (row, column), shade in np.ndenumerate(shades):
         color = "white" if shade > 0.6 else "black"
-        axes.text(column, row, text(row, column), ha="center", va="center", color=color)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
+        axes.text(column, row, cell_text(row, column), ha="center", va="center", color=color)
+    axes.set_xticks(range(len(column_names)), column_names)
+    axes.set_yticks(range(len(row_names)), row_names)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(len(column_names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(row_names) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="minor", length=0)

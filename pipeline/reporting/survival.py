@@ -8,11 +8,11 @@ from scipy import stats
 
 from pipeline.reporting.intervals import CONFIDENCE
 
-MIN_RUNS = 6
+MIN_RUNS_FOR_INTERVAL = 6
 """With fewer runs, the interval of a survival curve is too wide to be drawn."""
 
 
-def not_yet_converged(runs: pd.DataFrame) -> pd.DataFrame:
+def unconverged_share_by_step(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the Kaplan-Meier estimate of the share of an ablation's runs that have not yet converged, by step.
 
     A run that did not converge is censored at its last step; one that diverged at the last step of the longest run.
@@ -26,7 +26,7 @@ def not_yet_converged(runs: pd.DataFrame) -> pd.DataFrame:
     steps_taken = runs.loc[converged, "steps_to_converge"].astype(float)
     curve = stats.ecdf(stats.CensoredData(steps_taken, right=last_step[~converged])).sf
     columns = {"step": curve.quantiles, "share": curve.probabilities, "low": np.nan, "high": np.nan}
-    if len(runs) >= MIN_RUNS:
+    if len(runs) >= MIN_RUNS_FOR_INTERVAL:
         with warnings.catch_warnings(action="ignore"):  # scipy warns that a share of 0 or 1 has no interval
             interval = curve.confidence_interval(CONFIDENCE, method="log-log")
         columns |= {"low": interval.low.probabilities, "high": interval.high.probabilities}

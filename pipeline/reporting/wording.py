@@ -21,17 +21,17 @@ def percent(share: float) -> str:
     return "<0.001%" if share < 0.5 else ">99.999%"
 
 
-def _p(p: float) -> str:
+def _format_p_value(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
 
 
-def _flops(flops: float) -> str:
+def _format_flops(flops: float) -> str:
     from matplotlib.ticker import EngFormatter  # slow to import
 
     return EngFormatter(unit="FLOP", places=1)(flops)
 
 
-UNITS: dict[Unit, Callable[[float], str]] = {
+UNIT_FORMATTERS: dict[Unit, Callable[[float], str]] = {
     "share": percent,
     "points": lambda points: f"{100 * points:+.2f}" if points else "0",
     "steps": lambda steps: f"{steps:,.0f}",
@@ -40,9 +40,9 @@ UNITS: dict[Unit, Callable[[float], str]] = {
     "count": lambda count: f"{count:,.0f}",
     "number": lambda number: f"{number:.3g}",
     "ratio": lambda ratio: f"{ratio:.2f}",
-    "p": _p,
+    "p": _format_p_value,
     "logit": lambda change: f"{change:.2g}" if change >= 0.01 or not change else f"{change:.1e}",
-    "flops": _flops,
+    "flops": _format_flops,
     "bits": lambda bits: f"{bits:.3f}",
     "more bits": lambda bits: f"{bits:+.3f}" if round(bits, 3) else "0",
 }
@@ -54,17 +54,17 @@ INTERVAL_NAMES: dict[IntervalKind, str] = {
 }
 
 
-def number(value: float, unit: Unit) -> str:
+def format_number(value: float, unit: Unit) -> str:
     """Return a value of that unit as text, with a true minus sign; `–` for NaN."""
-    return MISSING if math.isnan(value) else UNITS[unit](value).replace("-", "−").replace("e−", "e-")
+    return MISSING if math.isnan(value) else UNIT_FORMATTERS[unit](value).replace("-", "−").replace("e−", "e-")
 
 
-def value(estimate: Estimate | None) -> str:
+def format_value(estimate: Estimate | None) -> str:
     """Return the value of an estimate as text, without its interval; `–` for None."""
-    return number(estimate.value, estimate.unit) if estimate else MISSING
+    return format_number(estimate.value, estimate.unit) if estimate else MISSING
 
 
-def interval(estimate: Estimate) -> str:
+def format_interval(estimate: Estimate) -> str:
     """Return the interval of an estimate, such as `29% to 100%`; empty without an interval, or if its ends are equal.
 
     The interval of a count of runs is that of their share.
@@ -73,12 +73,12 @@ def interval(estimate: Estimate) -> str:
     if low is None or high is None or low == high:
         return ""
     if estimate.interval == "Clopper-Pearson 95%":
-        return share_interval(low, high)
-    ends = (number(low, estimate.unit), number(high, estimate.unit))
+        return format_share_interval(low, high)
+    ends = (format_number(low, estimate.unit), format_number(high, estimate.unit))
     return " to ".join(ends) if ends[0] != ends[1] else ""
 
 
-def share_interval(low: float, high: float) -> str:
+def format_share_interval(low: float, high: float) -> str:
     """Return the interval of a share in percent, with more decimals the narrower it is.
 
     Only an end of exactly 0 or 1 becomes `0%` or `100%`.
@@ -91,7 +91,7 @@ def share_interval(low: float, high: float) -> str:
     )
 
 
-def with_interval(estimate: Estimate | None, noun: str = "") -> str:
+def format_with_interval(estimate: Estimate | None, noun: str = "") -> str:
     """Return an estimate for a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`, `3 of 3 runs (...)`.
 
     `noun` follows the value: what is counted.
@@ -99,33 +99,33 @@ def with_interval(estimate: Estimate | None, noun: str = "") -> str:
     if estimate is None:
         return MISSING
     is_count = estimate.unit == "count" and estimate.n is not None
-    text = f"{value(estimate)} of {estimate.n}" if is_count else value(estimate)
+    text = f"{format_value(estimate)} of {estimate.n}" if is_count else format_value(estimate)
     if noun:
         text += f" {noun}"
     details = []
-    if ends := interval(estimate):
+    if ends := format_interval(estimate):
         details.append(f"{INTERVAL_NAMES[estimate.interval]}{ends}")
     if estimate.n is not None and not is_count:
         details.append(f"n = {estimate.n}")
     return f"{text} ({', '.join(details)})" if details else text
 
 
-def brief(estimate: Estimate | str | None) -> str:
+def format_cell(estimate: Estimate | str | None) -> str:
     """Return an estimate for a table: `0.49 (0.40 to 0.54)`, `3/3`; the table's caption names the interval."""
     if estimate is None or isinstance(estimate, str):
         return estimate or MISSING
     if estimate.unit == "count" and estimate.n is not None:
-        return f"{value(estimate)}/{estimate.n}"
-    ends = interval(estimate)
-    return f"{value(estimate)} ({ends})" if ends else value(estimate)
+        return f"{format_value(estimate)}/{estimate.n}"
+    ends = format_interval(estimate)
+    return f"{format_value(estimate)} ({ends})" if ends else format_value(estimate)
 
 
-def listed(items: Sequence[str], last: str = "and") -> str:
+def join_in_words(items: Sequence[str], last: str = "and") -> str:
     """Return the items as `a`, `a and b` or `a, b and c`."""
     return f" {last} ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
-def plural(count: float | Estimate, noun: str) -> str:
+def format_count(count: float | Estimate, noun: str) -> str:
     """Return a count with its noun: `1 run`, `2 runs`."""
     count = count.value if isinstance(count, Estimate) else count
     return f"{count:,.0f} {noun}" if count == 1 else f"{count:,.0f} {noun}s"

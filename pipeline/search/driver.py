@@ -20,7 +20,7 @@ from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, EngineName
 from pipeline.errors import RunError, UserError
 from pipeline.params import Params
 from pipeline.reporting.search.results import SearchResults
-from pipeline.reporting.wording import plural
+from pipeline.reporting.wording import format_count
 from pipeline.search import space, table
 from pipeline.search.study import VARIABLE, completed_trials, exclusive_access, trials_required
 
@@ -80,9 +80,10 @@ class Driver:
             result = table.Result(**trial.user_attrs["result"])
             known = ", known already" if "repeats" in trial.user_attrs else ""
             print(
-                f"trial {trial.number} (of {trials_required(self.params)}): {plural(ablation.model.layers, 'layer')}, "
-                f"{plural(result.residuals_kept, 'residual connection')}, converged {result.converged}/{result.runs}, "
-                f"score {result.score:.3f}{known}",
+                f"trial {trial.number} (of {trials_required(self.params)}): "
+                f"{format_count(ablation.model.layers, 'layer')}, "
+                f"{format_count(result.residuals_kept, 'residual connection')}, "
+                f"converged {result.converged}/{result.runs}, score {result.score:.3f}{known}",
                 file=sys.stderr,
             )
 

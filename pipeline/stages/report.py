@@ -13,11 +13,11 @@ from pipeline.params import Ablation, Params
 from pipeline.reporting import page
 from pipeline.reporting.claims import Claims
 from pipeline.reporting.experiment import across, comparisons, order_value, report, rescue, tables
-from pipeline.reporting.experiment.ceiling import ceiling
+from pipeline.reporting.experiment.ceiling import order_blind_ceiling
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
 
-OWN_TOKEN = {name: ["dominance", "margin"] for name in ("own_token", "own_token_added")}
+OWN_TOKEN_VALUES = {name: ["dominance", "margin"] for name in ("own_token", "own_token_added")}
 """Tables that the report derives from the measurement `slices`, with their values."""
 
 
@@ -28,23 +28,23 @@ def run(params: Params) -> None:
         UserError: see `read_results`.
     """
     runs, history, measured = read_results(params)
-    sections, written = build(params, runs, history, measured)
-    images = report.images(sections)
+    sections, written = build_report(params, runs, history, measured)
+    images = report.draw_images(sections)
 
     for folder in ("appendix", "figures", "measurements"):  # may have files of sections that are gone
         shutil.rmtree(REPORTS / folder, ignore_errors=True)
     for name, table in {**written, "learning_curves.csv": history}.items():
         files.write_csv(REPORTS / name, table)
-    files.write_json(REPORTS / "metrics.json", metrics(written["ablations.csv"]))
+    files.write_json(REPORTS / "metrics.json", collect_metrics(written["ablations.csv"]))
     files.write_json(REPORTS / "claims.schema.json", Claims.model_json_schema())
-    files.write_json(REPORTS / "claims.json", Claims(claims=report.claims(sections)).model_dump())
+    files.write_json(REPORTS / "claims.json", Claims(claims=report.collect_claims(sections)).model_dump())
     for name, image in images.items():
         files.write_bytes(REPORTS / "figures" / f"{name}.png", image)
-    content = report.page(sections)
-    for name, text in page.appendix(content).items():
+    content = report.build_page(sections)
+    for name, text in page.render_appendix(content).items():
         files.write_text(REPORTS / "appendix" / name, text)
-    files.write_text(REPORTS / "summary.md", page.markdown(content))
-    files.write_text(REPORTS / "index.html", page.html(content, images))
+    files.write_text(REPORTS / "summary.md", page.render_markdown(content))
+    files.write_text(REPORTS / "index.html", page.render_html(content, images))
     print(f"The report: {REPORTS / 'index.html'}")
 
 
@@ -58,13 +58,13 @@ def read_results(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, 
         UserError: an ablation has no evaluation or history, or one of other seeds.
     """
     ablations = params.all_ablations()
-    models = {ablation.name: _model(ablation) for ablation in ablations}
-    runs = pd.concat([_evaluation(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
-    history = pd.concat([_history(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
-    return runs, history, _measurements(models)
+    models = {ablation.name: _open_artifact(ablation) for ablation in ablations}
+    runs = pd.concat([_read_evaluation(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
+    history = pd.concat([_read_history(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
+    return runs, history, _read_measurements(models)
 
 
-def build(
+def build_report(
     params: Params, runs: pd.DataFrame, history: pd.DataFrame, measured: Mapping[str, pd.DataFrame]
 ) -> tuple[list[report.PlacedSection], dict[str, pd.DataFrame]]:
     """Return the sections of the report, and its tables by path relative to `reports/`.
@@ -75,12 +75,12 @@ def build(
         measured: measurement -> its table over all ablations.
     """
     ablations = params.all_ablations()
-    runs = runs.assign(still_rising=tables.still_rising(runs, history))
+    runs = runs.assign(still_rising=tables.mark_still_rising(runs, history))
     tasks = {ablation.dataset: ablation.task for ablation in ablations}
-    ceilings = {name: ceiling(task) for name, task in tasks.items()}
-    written = _tables(ablations, runs, ceilings, measured)
+    ceilings = {name: order_blind_ceiling(task) for name, task in tasks.items()}
+    written = _build_tables(ablations, runs, ceilings, measured)
     results = [
-        TaskResults(name, task, _shown(ablations, name), written, measured, history, ceilings[name])
+        TaskResults(name, task, _ablations_in_page_order(ablations, name), written, measured, history, ceilings[name])
         for name, task in tasks.items()
     ]
     compared = [comparisons.comparison_table(task_results, params.comparisons) for task_results in results]
@@ -89,13 +89,13 @@ def build(
     )
     written["rescue.csv"] = rescue.rescue_table(ablations, runs)
     written["order_value.csv"] = order_value.order_value_table(ablations, runs)
-    compared_tasks = results if across.has_many_tasks(results) else []
-    written["tasks.csv"] = across.task_table(compared_tasks)
-    written["holds.csv"] = across.holds_table(compared_tasks)
+    compared_tasks = results if across.should_compare_tasks(results) else []
+    written["tasks.csv"] = across.task_outcome_table(compared_tasks)
+    written["holds.csv"] = across.claim_check_table(compared_tasks)
     return report.collect_sections(results, measurements()), written
 
 
-def metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
+def collect_metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return the numbers that `dvc metrics` shows: quantity -> ablation -> value."""
     decimals = {"restricted_steps": 1, "converged": 1, "test_bits": 3}
     by_ablation = ablations.set_index("ablation").reindex(columns=list(decimals)).astype(float)
@@ -106,7 +106,7 @@ def metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
     }
 
 
-def _tables(
+def _build_tables(
     ablations: Sequence[Ablation],
     runs: pd.DataFrame,
     ceilings: dict[str, float | None],
@@ -115,46 +115,53 @@ def _tables(
     """Return the tables below `reports/` by path, except those that compare ablations."""
     cost = measured["cost"]
     flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
-    values = {name: list(measurement.value_descriptions) for name, measurement in measurements().items()} | OWN_TOKEN
+    values = {
+        name: list(measurement.value_descriptions) for name, measurement in measurements().items()
+    } | OWN_TOKEN_VALUES
     return {
         "runs.csv": runs,
         "ablations.csv": tables.ablation_table(ablations, runs, ceilings, flops),
         "symmetry.csv": measured["symmetry"].drop(columns="step", errors="ignore"),
-        **{f"measurements/{name}.csv": tables.summarise(measured[name], columns) for name, columns in values.items()},
+        **{
+            f"measurements/{name}.csv": tables.summarise_over_seeds(measured[name], columns)
+            for name, columns in values.items()
+        },
     }
 
 
-def _shown(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
+def _ablations_in_page_order(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
     """Return the ablations of a task, in the order in which they are shown."""
     groups = switches.group_ablations([ablation for ablation in ablations if ablation.dataset == task])
     return [ablation for _, members in groups for ablation in members]
 
 
-def _model(ablation: Ablation) -> files.VerifiedFolder:
+def _open_artifact(ablation: Ablation) -> files.VerifiedFolder:
     """Open the artifact of an ablation. Its evaluation and measurements must belong to the same training."""
     return files.open_verified(
         MODELS / ablation.name, creating_command=f"python -m pipeline train {ablation.name}", subject=ablation.name
     )
 
 
-def _evaluation(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
+def _read_evaluation(ablation: Ablation, artifact: files.VerifiedFolder) -> pd.DataFrame:
     command = f"python -m pipeline evaluate {ablation.name}"
-    table = files.open_verified(EVALUATION / ablation.name, creating_command=command, subject=model.digest).csv(TESTED)
+    table = files.open_verified(EVALUATION / ablation.name, creating_command=command, subject=artifact.digest).csv(
+        TESTED
+    )
     scores = [ablation.task.score.column(split) for split in ("validation", "test")]
-    if missing := [column for column in (*tables.REQUIRED, *scores) if column not in table]:
+    if missing := [column for column in (*tables.REQUIRED_RUN_COLUMNS, *scores) if column not in table]:
         raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
     _check_seeds(table, ablation, str(EVALUATION / ablation.name))
     # take the name from params.yaml: in the file, a name such as `null` would be read as a missing value
     return table.assign(ablation=ablation.name, task=ablation.dataset, **switches.switch_columns(ablation))
 
 
-def _measurements(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
+def _read_measurements(artifacts: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
     """Return each measurement's table over all ablations. An ablation whose runs all diverged has no rows."""
     analyses = {
         ablation: files.open_verified(
             ANALYSIS / ablation, creating_command=f"python -m pipeline analyze {ablation}", subject=model.digest
         )
-        for ablation, model in models.items()
+        for ablation, model in artifacts.items()
     }
     measured = {}
     for name in measurements():
@@ -168,21 +175,21 @@ def _measurements(models: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.Da
     own_token = tables.own_token_table(probe) if len(probe := measured["token_probe"]) else probe
     measured["own_token"] = own_token
     measured["own_token_added"] = (
-        tables.added_by_training(own_token, OWN_TOKEN["own_token"]) if len(own_token) else own_token
+        tables.subtract_initial_values(own_token, OWN_TOKEN_VALUES["own_token"]) if len(own_token) else own_token
     )
     return measured
 
 
-def _history(ablation: Ablation, model: files.VerifiedFolder) -> pd.DataFrame:
-    table = model.csv("history.csv")
+def _read_history(ablation: Ablation, artifact: files.VerifiedFolder) -> pd.DataFrame:
+    table = artifact.csv("history.csv")
     _check_seeds(table, ablation, str(MODELS / ablation.name))
     table.insert(0, "ablation", ablation.name)
     return table
 
 
-def _check_seeds(table: pd.DataFrame, ablation: Ablation, where: str) -> None:
+def _check_seeds(table: pd.DataFrame, ablation: Ablation, location: str) -> None:
     if set(table["seed"]) != set(ablation.training.seeds):
         raise UserError(
-            f"{where}: has the seeds {sorted(set(table['seed']))}, but params.yaml has "
+            f"{location}: has the seeds {sorted(set(table['seed']))}, but params.yaml has "
             f"{sorted(ablation.training.seeds)}; `python -m pipeline repro` trains what is missing"
         )

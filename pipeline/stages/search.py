@@ -104,8 +104,8 @@ def _write(results: SearchResults) -> None:
     shutil.rmtree(FOLDER / "figures", ignore_errors=True)  # may hold figures of an earlier report
     for name, image in images.items():
         files.write_bytes(FOLDER / "figures" / f"{name}.png", image)
-    files.write_text(FOLDER / "summary.md", page.markdown(content))
-    files.write_text(FOLDER / "index.html", page.html(content, images))
+    files.write_text(FOLDER / "summary.md", page.render_markdown(content))
+    files.write_text(FOLDER / "index.html", page.render_html(content, images))
 
 
 def _read_dataset(params: Params) -> dataset.Dataset:

@@ -8,7 +8,7 @@ import pandas as pd
 from pipeline import switches
 from pipeline.params import Ablation
 from pipeline.params.score import SCORES
-from pipeline.reporting.intervals import exact_interval
+from pipeline.reporting.intervals import exact_share_interval
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import Convergence, history_columns, mean_learning_curve, run_outcomes
 
@@ -68,7 +68,7 @@ def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
     metrics = {"runs": float(runs)}
     if outcomes["converged"].notna().all():
         converged = int(outcomes["converged"].sum())
-        low, high = exact_interval(converged, runs)
+        low, high = exact_share_interval(converged, runs)
         metrics |= {"converged": float(converged), "converged_share": converged / runs}
         metrics |= {"converged_low": low, "converged_high": high}
         if converged:

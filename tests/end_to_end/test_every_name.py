@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pipeline import dataset
 from pipeline.params import Params, Tracking
 from pipeline.reporting.experiment import report as experiment_report
-from pipeline.reporting.style import png
+from pipeline.reporting.style import draw_png
 from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.registry import TASKS, read_params
 from pipeline.tracking.store import connect
@@ -62,8 +62,10 @@ def test_every_name_goes_through_the_whole_pipeline(
     for name in params.ablations:
         for stage in (train, evaluate, analyze):
             stage.run(params, name)
-    blank = png(lambda: Figure(figsize=(1, 1)))
-    monkeypatch.setattr(experiment_report, "png", lambda draw: blank if draw() else b"")  # drawn, but not rasterised
+    blank = draw_png(lambda: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(
+        experiment_report, "draw_png", lambda draw: blank if draw() else b""
+    )  # drawn, but not rasterised
     report.run(params)
 
     runs = pd.read_csv("reports/runs.csv")

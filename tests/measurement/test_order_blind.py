@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from pipeline.reporting.experiment.ceiling import ceiling
+from pipeline.reporting.experiment.ceiling import order_blind_ceiling
 from tests.conftest import task
 
 
@@ -18,15 +18,15 @@ def test_the_ceiling_equals_that_counted_over_all_additions(digits: int, zero_pa
             width = digits if zero_pad else 1
             answers["".join(sorted(f"{a:0{width}}{b:0{width}}"))][a + b] += 1
     best = sum(counter.most_common(1)[0][1] for counter in answers.values())
-    share = ceiling(task(digits=digits, zero_pad=zero_pad, reverse=reverse))
+    share = order_blind_ceiling(task(digits=digits, zero_pad=zero_pad, reverse=reverse))
     assert share == pytest.approx(best / 10 ** (2 * digits))
 
 
 @pytest.mark.parametrize(("digits", "expected"), [(1, 1.0), (3, 0.053192)])
 def test_one_digit_needs_no_order_and_three_digits_need_it(digits: int, expected: float) -> None:
     """The best guess from the digits of the prompt is right for 53,192 of the 1,000,000 additions of three digits."""
-    assert ceiling(task(digits=digits)) == pytest.approx(expected)
+    assert order_blind_ceiling(task(digits=digits)) == pytest.approx(expected)
 
 
 def test_beyond_three_digits_the_ceiling_is_not_computed() -> None:
-    assert ceiling(task(digits=4)) is None
+    assert order_blind_ceiling(task(digits=4)) is None

@@ -9,7 +9,7 @@ from pipeline import switches
 from pipeline.measurement.catalogue import measurements
 from pipeline.params import Ablation, Params
 from pipeline.reporting.experiment.report import PlacedSection
-from pipeline.stages.report import OWN_TOKEN, build
+from pipeline.stages.report import OWN_TOKEN_VALUES, build_report
 from pipeline.tasks.registry import AllParams, read_params
 from tests.conftest import PRESETS, training
 
@@ -141,7 +141,7 @@ def history(runs: pd.DataFrame) -> pd.DataFrame:
 
 def unmeasured() -> dict[str, pd.DataFrame]:
     """Return the measurements of an experiment in which nothing was measured."""
-    return {name: pd.DataFrame(columns=["ablation"]) for name in (*measurements(), *OWN_TOKEN)}
+    return {name: pd.DataFrame(columns=["ablation"]) for name in (*measurements(), *OWN_TOKEN_VALUES)}
 
 
 def report_of(
@@ -150,4 +150,4 @@ def report_of(
     """Return the sections and tables of a report on ablations with these scores."""
     params = made_up(scores, **options)
     evaluations = runs(scores, params.all_ablations())
-    return build(params, evaluations, history(evaluations), unmeasured() if measured is None else measured)
+    return build_report(params, evaluations, history(evaluations), unmeasured() if measured is None else measured)

@@ -15,7 +15,7 @@ from scipy import stats
 
 from pipeline.measurement.catalogue import measurements
 from pipeline.reporting import page, sentences, wording
-from pipeline.reporting.claims import Claim, Estimate, Source, Unit, read_number, records
+from pipeline.reporting.claims import Claim, Estimate, Source, Unit, claim_records, read_number
 from pipeline.reporting.experiment import report
 from pipeline.reporting.experiment.report import PlacedSection
 from pipeline.reporting.experiment.sections import registered_sections
@@ -86,22 +86,22 @@ def test_claims_keep_their_schema(reports: Path) -> None:
 def test_no_sentence_holds_a_number_of_its_own(sections: list[PlacedSection], monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers come through the filters alone: marked there, none is left unmarked outside of `code`."""
     for name in ("value", "with_interval", "brief", "number"):
-        unmarked = getattr(wording, name)
+        unmarked = sentences.FILTERS[name]
         marked = lambda *given, unmarked=unmarked: f"⟦{unmarked(*given)}⟧"  # noqa: E731
-        monkeypatch.setitem(sentences.environment().filters, name, marked)
-    sentences.environment().cache.clear()
+        monkeypatch.setitem(sentences.jinja_environment().filters, name, marked)
+    sentences.jinja_environment().cache.clear()
     for section in sections:
         for claim in section.content.claims:
-            text = re.sub(r"⟦[^⟧]*⟧|`[^`]*`", "", section.sentence(claim))
+            text = re.sub(r"⟦[^⟧]*⟧|`[^`]*`", "", section.render_sentence(claim))
             assert not re.search(r"\d", text.replace("R²", "")), text
-    sentences.environment().cache.clear()
+    sentences.jinja_environment().cache.clear()
 
 
 def test_the_first_screen_answers_every_question_in_few_sentences(sections: list[PlacedSection]) -> None:
     questions = {section.name for section in sections if section.chapter == "questions"}
     answered = {section.name for section in sections for claim in section.content.claims if claim.role == "lead"}
     assert questions - answered <= {"optimizers"}
-    assert len(report.page(sections).lead) <= report.MAX_LEADS
+    assert len(report.build_page(sections).lead) <= report.MAX_LEAD_SENTENCES
 
 
 def test_a_rescue_is_a_share_of_what_is_missed(usual: dict[tuple[str, int, str], float]) -> None:
@@ -153,12 +153,12 @@ def test_other_results_make_other_claims(usual: dict[tuple[str, int, str], float
 
 def test_an_ablation_that_still_rises_is_open_and_needs_a_larger_budget() -> None:
     """Not if it is order-blind, since then no number of steps could be enough."""
-    (rising,) = (claim for claim in claims_with("open", SCORES) if claim.sentence == "rising")
+    (rising,) = (claim for claim in claims_with("open", SCORES) if claim.macro == "rising")
     names = {name for _, name in rising.words["ablations"]}
     assert names == {"no-residual-0", "nope-causal-adamw"}
-    assert any(claim.sentence == "longer" for claim in claims_with("next", SCORES))
+    assert any(claim.macro == "longer" for claim in claims_with("next", SCORES))
     solved = {name: [1.0] * 3 for name in ("nope-causal", "learned-causal")}
-    assert not [claim for claim in claims_with("next", solved) if claim.sentence == "longer"]
+    assert not [claim for claim in claims_with("next", solved) if claim.macro == "longer"]
 
 
 def test_only_declared_comparisons_are_decided_or_open() -> None:
@@ -178,7 +178,7 @@ def test_a_run_above_the_ceiling_is_an_alarm() -> None:
     (alarm,) = (claim for section in sections for claim in section.content.claims if claim.role == "alarm")
     (above,) = (estimate for name, estimate in alarm.estimates.items() if name == "above" and estimate)
     assert (alarm.words["ablation"], above.value) == ("nope-full", 1)
-    assert len(report.page(sections).alarms) == 1
+    assert len(report.build_page(sections).alarms) == 1
     assert not claims_with("alarm", {**scores, "nope-full": [0.04, 0.05, 0.03]})
 
 
@@ -187,16 +187,16 @@ def test_a_run_above_the_ceiling_is_an_alarm() -> None:
 def test_any_set_of_ablations_is_reported(names: list[str], with_measurements: bool, measured: Measured) -> None:
     scores = {name: SCORES[name] for name in names}
     sections, _ = report_of(scores, measured if with_measurements else None)
-    rendered = report.page(sections)
-    assert page.markdown(rendered)
-    assert all(page.appendix(rendered).values())
+    rendered = report.build_page(sections)
+    assert page.render_markdown(rendered)
+    assert all(page.render_appendix(rendered).values())
     for section in sections:
         for table in section.content.tables:
             assert {len(row) for row in table.rows} <= {len(table.headers)}
     figures = [figure.name for section in sections for figure in section.content.figures]
     assert len(figures) == len(set(figures))
     if names == ["no-residual-0"] and with_measurements:
-        assert all(image.startswith(b"\x89PNG") for image in report.images(sections).values())
+        assert all(image.startswith(b"\x89PNG") for image in report.draw_images(sections).values())
 
 
 def test_every_measurement_is_shown_a_new_one_without_being_named(sections: list[PlacedSection]) -> None:
@@ -204,13 +204,13 @@ def test_every_measurement_is_shown_a_new_one_without_being_named(sections: list
     assert {"adjacency", "correlation"} <= generic
     shown = {section.name: section.content for section in sections}
     for name in generic - {"cost"}:
-        assert [claim.sentence for claim in shown[name].claims] == ["range"]
+        assert [claim.macro for claim in shown[name].claims] == ["range"]
 
 
 @given(low=st.floats(0, 1), high=st.floats(0, 1))
 def test_only_exactly_none_and_all_are_written_as_0_and_100_percent(low: float, high: float) -> None:
     low, high = sorted((low, high))
-    ends = wording.share_interval(low, high).split(" to ")
+    ends = wording.format_share_interval(low, high).split(" to ")
     for share, text in zip((low, high), ends, strict=True):
         assert (float(text.strip("<>%")) in (0.0, 100.0)) == (share in (0.0, 1.0))
         assert (float(wording.percent(share).strip("<>%")) in (0.0, 100.0)) == (share in (0.0, 1.0))
@@ -238,8 +238,8 @@ def estimate(value: float, unit: Unit, **uncertainty: Any) -> Estimate:
     ],
 )
 def test_an_interval_is_written_in_one_way(estimate: Estimate, sentence: str, cell: str) -> None:
-    assert wording.with_interval(estimate) == sentence
-    assert wording.brief(estimate) == cell
+    assert wording.format_with_interval(estimate) == sentence
+    assert wording.format_cell(estimate) == cell
 
 
 def test_a_number_of_one_row_needs_exactly_one_row() -> None:
@@ -248,4 +248,4 @@ def test_a_number_of_one_row_needs_exactly_one_row() -> None:
         read_number(table, [0, 1], source)
     assert read_number(table, [1], source) == 2.0
     assert read_number(table, [], source) is None
-    assert records("a", "b", Claim("c", {"d": None})) == []
+    assert claim_records("a", "b", Claim("c", {"d": None})) == []

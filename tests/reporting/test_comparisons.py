@@ -31,8 +31,8 @@ def test_swapping_two_ablations_changes_the_sign_of_the_difference_alone(
     first: list[float], second: list[float]
 ) -> None:
     differences = np.array(first) - np.array(second)
-    assert comparisons.sign_flip_p(differences) == pytest.approx(comparisons.sign_flip_p(-differences))
-    assert comparisons.sign_flip_p(differences) >= comparisons.smallest_p(3) - 1e-12
+    assert comparisons.sign_flip_p_value(differences) == pytest.approx(comparisons.sign_flip_p_value(-differences))
+    assert comparisons.sign_flip_p_value(differences) >= comparisons.smallest_p_value(3) - 1e-12
 
 
 def test_every_residual_free_ablation_is_compared_with_its_intact_counterpart(measured: dict) -> None:

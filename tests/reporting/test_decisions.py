@@ -10,7 +10,7 @@ from scipy import stats
 from pipeline.params import Comparison
 from pipeline.reporting import survival
 from pipeline.reporting.experiment import comparisons, tables
-from pipeline.reporting.intervals import exact_interval, mean_interval
+from pipeline.reporting.intervals import exact_share_interval, interval_of_mean
 
 BUDGET = 1600
 
@@ -42,7 +42,7 @@ def test_two_ablations_of_equal_truth_give_p_uniform() -> None:
     for _ in range(400):
         made = runs(one=times(generator), other=times(generator))
         scored = comparisons.pivot_by_seed("restricted_steps", made, BUDGET)
-        found.append(comparisons.sign_flip_p(comparisons.differences_by_seed(scored, "one", "other")))
+        found.append(comparisons.sign_flip_p_value(comparisons.differences_by_seed(scored, "one", "other")))
     for bound in (0.05, 0.1, 0.2, 0.5):
         assert stats.binomtest(sum(p <= bound for p in found), 400, bound, alternative="greater").pvalue > 0.01
     assert stats.kstest(found, "uniform").pvalue > 1e-3
@@ -53,10 +53,10 @@ def test_t_intervals_cover_the_restricted_mean_and_its_differences(n: int) -> No
     generator = np.random.default_rng(1)
     truth = np.minimum(times(generator, 200_000), BUDGET).mean()
     restricted = np.minimum(times(generator, 2000 * n), BUDGET).reshape(-1, n)
-    low, high = mean_interval(restricted.mean(1), restricted.std(1, ddof=1), np.full(2000, n))
+    low, high = interval_of_mean(restricted.mean(1), restricted.std(1, ddof=1), np.full(2000, n))
     assert ((low <= truth) & (truth <= high)).mean() >= 0.9
     paired = restricted[::2] - restricted[1::2]
-    low, high = mean_interval(paired.mean(1), paired.std(1, ddof=1), np.full(1000, n))
+    low, high = interval_of_mean(paired.mean(1), paired.std(1, ddof=1), np.full(1000, n))
     assert ((low <= 0) & (high >= 0)).mean() >= 0.9
 
 
@@ -64,7 +64,7 @@ def test_t_intervals_cover_the_restricted_mean_and_its_differences(n: int) -> No
 @pytest.mark.parametrize("truth", [0.05, 0.5, 0.9])
 def test_intervals_of_shares_cover(n: int, truth: float) -> None:
     chances = stats.binom(n, truth).pmf(np.arange(n + 1))
-    covered = [low <= truth <= high for low, high in (exact_interval(k, n) for k in range(n + 1))]
+    covered = [low <= truth <= high for low, high in (exact_share_interval(k, n) for k in range(n + 1))]
     assert chances[covered].sum() >= 0.95
 
 
@@ -100,19 +100,19 @@ def test_no_p_value_where_it_could_not_decide(seeds: int, count: int, told: bool
     steps = decided(seeds, count).query("measure == 'restricted_steps'")
     assert steps["p_holm"].notna().all() == told
     if told:
-        assert (steps["p_holm"] < comparisons.ALPHA).all()
+        assert (steps["p_holm"] < comparisons.SIGNIFICANCE_LEVEL).all()
 
 
 def test_seeds_that_are_asked_for_are_enough_for_the_test_that_decides() -> None:
     """Not for another one, which could say more with few seeds."""
-    alpha, effect = comparisons.ALPHA / 6, 1.66
+    alpha, effect = comparisons.SIGNIFICANCE_LEVEL / 6, 1.66
     drawn = np.random.default_rng(3)
-    seen = np.mean([comparisons.sign_flip_p(drawn.normal(effect, 1, 8)) <= alpha for _ in range(400)])
-    assert comparisons.power(effect, 8, alpha) == pytest.approx(seen, abs=0.08)
-    assert seen < comparisons.POWER
+    seen = np.mean([comparisons.sign_flip_p_value(drawn.normal(effect, 1, 8)) <= alpha for _ in range(400)])
+    assert comparisons.sign_flip_power(effect, 8, alpha) == pytest.approx(seen, abs=0.08)
+    assert seen < comparisons.TARGET_POWER
     for spread in (0.1, 0.5, 1.0):
         found = comparisons.seeds_needed(1.0 + spread * np.linspace(-1, 1, 8), alpha)
-        assert comparisons.smallest_p(int(found)) <= alpha
+        assert comparisons.smallest_p_value(int(found)) <= alpha
     assert np.isnan(comparisons.seeds_needed(np.linspace(-1, 1, 8), alpha))
 
 
@@ -146,10 +146,10 @@ def test_holm_counts_what_too_few_seeds_cannot_decide() -> None:
     ],
 )
 def test_a_run_that_still_rises_is_marked(curve: np.ndarray, rising: bool) -> None:
-    assert tables.rises(pd.Series(curve)) == rising
+    assert tables.is_rising(pd.Series(curve)) == rising
 
 
 def test_a_flat_run_is_seldom_called_rising() -> None:
     generator = np.random.default_rng(2)
     flat = generator.binomial(1000, 0.4, (500, 64)) / 1000
-    assert np.mean([tables.rises(pd.Series(curve)) for curve in flat]) < 0.03
+    assert np.mean([tables.is_rising(pd.Series(curve)) for curve in flat]) < 0.03

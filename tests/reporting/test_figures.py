@@ -20,7 +20,7 @@ from pipeline.reporting.experiment.figures import outcomes
 from tests.reporting.experiment import SCORES, ablation, experiment, history, made_up, report_of, runs
 
 CEILING = 0.3
-EXACT_MATCH = {"score": "validation_exact_match", "words": "exact match"}
+EXACT_MATCH = {"score_column": "validation_exact_match", "score_words": "exact match"}
 
 
 def figures(scores: Mapping[str, Sequence[float]]) -> dict[str, partial[Figure]]:
@@ -28,19 +28,19 @@ def figures(scores: Mapping[str, Sequence[float]]) -> dict[str, partial[Figure]]
     ablations = made_up(scores).all_ablations()
     table = runs(scores, ablations)
     curves = history(table)
-    table["still_rising"] = tables.still_rising(table, curves)
+    table["still_rising"] = tables.mark_still_rising(table, curves)
     summaries = tables.ablation_table(ablations, table, {"addition": None}, {})
     positions, carries = tables.mean_by_position(table, "digit"), tables.mean_by_stratum(table, "carries")
     kinds = {ablation.name: [ablation] for ablation in ablations[:4]}
     return {
-        "steps": partial(outcomes.steps, table, ablations),
-        "exact_match": partial(outcomes.exact_match, table, ablations, CEILING),
-        "by_layers": partial(outcomes.by_layers, summaries, kinds),
-        "learning_curves": partial(outcomes.learning_curves, curves, ablations, **EXACT_MATCH),
-        "bits": partial(outcomes.bits, table.assign(test_bits=5 - 4 * table["test_exact_match"]), ablations),
-        "by_digit": partial(outcomes.heat_map, positions, ablations, ["ones", "tens", "hundreds"], "Digit"),
-        "by_carries": partial(outcomes.heat_map, carries, ablations, list("012"), "Carries"),
-        "not_yet_converged": partial(outcomes.not_yet_converged, table, ablations),
+        "steps": partial(outcomes.draw_steps_to_converge, table, ablations),
+        "exact_match": partial(outcomes.draw_exact_match, table, ablations, CEILING),
+        "by_layers": partial(outcomes.draw_steps_by_layers, summaries, kinds),
+        "learning_curves": partial(outcomes.draw_learning_curves, curves, ablations, **EXACT_MATCH),
+        "bits": partial(outcomes.draw_bits, table.assign(test_bits=5 - 4 * table["test_exact_match"]), ablations),
+        "by_digit": partial(outcomes.draw_heat_map, positions, ablations, ["ones", "tens", "hundreds"], "Digit"),
+        "by_carries": partial(outcomes.draw_heat_map, carries, ablations, list("012"), "Carries"),
+        "not_yet_converged": partial(outcomes.draw_unconverged_share, table, ablations),
     }
 
 
@@ -58,7 +58,7 @@ def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(
 ) -> None:
     draws = figures(scores)
     for name in names or draws:
-        with mpl.rc_context(style.STYLE):
+        with mpl.rc_context(style.MATPLOTLIB_SETTINGS):
             figure = draws[name]()
             FigureCanvasAgg(figure).draw()
         texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
@@ -87,7 +87,7 @@ def test_a_figure_of_many_panels_shows_the_declared_comparisons() -> None:
 
 
 def test_every_run_has_its_mark_and_every_ablation_its_count() -> None:
-    with mpl.rc_context(style.STYLE):
+    with mpl.rc_context(style.MATPLOTLIB_SETTINGS):
         figure = figures(SCORES)["steps"]()
     steps, shares = figure.axes
     marks = [collection for collection in steps.collections if type(collection).__name__ == "PathCollection"]
@@ -101,13 +101,15 @@ def test_a_run_that_was_never_scored_is_drawn() -> None:
     table = runs({"nope-causal": [0.5, 0.2]}, ablations)
     curves = history(table)
     curves.loc[curves["seed"] == 1, "validation_exact_match"] = np.nan
-    assert style.png(partial(outcomes.learning_curves, curves, ablations, **EXACT_MATCH)).startswith(b"\x89PNG")
+    assert style.draw_png(partial(outcomes.draw_learning_curves, curves, ablations, **EXACT_MATCH)).startswith(
+        b"\x89PNG"
+    )
 
 
 def test_every_encoding_and_pattern_has_its_own_look() -> None:
     for switch, names, look in (
-        ("positional", get_args(PositionalName), style.color),
-        ("attention", get_args(AttentionName), style.marker),
+        ("positional", get_args(PositionalName), style.encoding_color),
+        ("attention", get_args(AttentionName), style.attention_marker),
     ):
         assert len({look(ablation(**{switch: name})) for name in names}) == len(names)
 
@@ -123,6 +125,6 @@ def test_a_substitute_without_words_is_drawn_by_its_name() -> None:
         {"ablation": ["forward-0"], "rescue": [np.nan], "rescue_low": [np.nan], "rescue_high": [np.nan]}
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rescue, "IN_WORDS", {})
-        figure = rescue.rescue(table, substitute_triples(ablations))
+        patch.setattr(rescue, "SUBSTITUTE_WORDS", {})
+        figure = rescue.draw_rescue(table, substitute_triples(ablations))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["forward"]

@@ -8,8 +8,8 @@ from scipy import stats
 
 from pipeline.reporting.intervals import (
     binomial_p_value,
-    exact_interval,
-    mean_interval,
+    exact_share_interval,
+    interval_of_mean,
     mean_with_interval,
     ratio_of_means,
 )
@@ -18,15 +18,15 @@ from pipeline.reporting.intervals import (
 @given(trials=st.integers(1, 200), data=st.data())
 def test_the_exact_interval_holds_the_estimate(trials: int, data: st.DataObject) -> None:
     successes = data.draw(st.integers(0, trials))
-    low, high = exact_interval(successes, trials)
+    low, high = exact_share_interval(successes, trials)
     assert 0.0 <= low <= successes / trials <= high <= 1.0
 
 
 def test_three_of_three_is_the_textbooks() -> None:
-    low, high = exact_interval(3, 3)
+    low, high = exact_share_interval(3, 3)
     assert low == pytest.approx(0.025 ** (1 / 3))
     assert high == 1.0
-    assert exact_interval(0, 0) == (0.0, 1.0)
+    assert exact_share_interval(0, 0) == (0.0, 1.0)
 
 
 def test_exceeding_is_judged_one_sided() -> None:
@@ -48,7 +48,7 @@ def test_one_value_has_no_interval() -> None:
     mean, *limits = mean_with_interval([0.5])
     assert mean == 0.5
     assert np.isnan(limits).all()
-    low, high = mean_interval(np.array([1.0, 2.0]), np.array([np.nan, 0.5]), np.array([1, 3]))
+    low, high = interval_of_mean(np.array([1.0, 2.0]), np.array([np.nan, 0.5]), np.array([1, 3]))
     assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, False]
 
 

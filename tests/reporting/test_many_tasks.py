@@ -10,8 +10,8 @@ from pipeline.reporting import page
 from pipeline.reporting.experiment import report
 from pipeline.reporting.experiment.order_value import shuffled_counterpart
 from pipeline.reporting.experiment.report import PlacedSection
-from pipeline.reporting.style import png
-from pipeline.stages.report import build
+from pipeline.reporting.style import draw_png
+from pipeline.stages.report import build_report
 from pipeline.tasks.registry import AllParams, read_params
 from tests.conftest import PRESETS
 from tests.reporting.experiment import unmeasured
@@ -85,7 +85,7 @@ def built() -> Built:
     """The sections and tables of the report."""
     chosen = params()
     runs = pd.concat([evaluation(ablation) for ablation in chosen.all_ablations()], ignore_index=True)
-    return build(chosen, runs, runs.assign(step=100), unmeasured())
+    return build_report(chosen, runs, runs.assign(step=100), unmeasured())
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_a_claim_holds_where_the_runs_say_so(built: Built, claim: str, tasks: li
     sections, tables = built
     table = tables["holds.csv"]
     assert table.loc[table["claim"] == claim, ["task", "holds"]].to_numpy().tolist() == [[task, 1] for task in tasks]
-    numbers = {row.name: row.value for row in report.claims(sections) if row.claim == f"across.{claim}"}
+    numbers = {row.name: row.value for row in report.collect_claims(sections) if row.claim == f"across.{claim}"}
     assert numbers == {"held": len(tasks), "tasks": len(tasks)}
 
 
@@ -161,11 +161,11 @@ def test_tasks_are_compared_first_and_each_is_a_detail(
     built: Built,
 ) -> None:
     sections, _ = built
-    rendered = report.page(sections)
+    rendered = report.build_page(sections)
     assert rendered.figure.name == "tasks"
-    assert png(rendered.figure.draw).startswith(b"\x89PNG")
-    assert len(rendered.lead) <= report.MAX_LEADS
-    assert all(f"`{task}`" in page.markdown(rendered) for task in TASKS)
+    assert draw_png(rendered.figure.draw).startswith(b"\x89PNG")
+    assert len(rendered.lead) <= report.MAX_LEAD_SENTENCES
+    assert all(f"`{task}`" in page.render_markdown(rendered) for task in TASKS)
     assert [section.title for section in rendered.appendix["Details"]] == [
         f"Results by ablation ({task})" for task in TASKS
     ]

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.reporting import page
 from pipeline.reporting.page import Figure, Table
-from pipeline.reporting.style import png
+from pipeline.reporting.style import draw_png
 from pipeline.stages import report
 from tests.reporting.experiment import TRAINED, trained
 
@@ -119,7 +119,7 @@ def test_a_section_is_rendered_as_markdown_and_as_html() -> None:
     figure = Figure("exact_match", "description", "", draw)
     section = page.Section("Symmetry", ["Words."], tables=[Table(["Ablation", "n"], [["`a|b`", "3"]])])
     whole = page.Page("Title", ["Opening."], ["Answer."], figure, [section], alarms=["A bug."])
-    assert "## Symmetry\n\nWords.\n\n| Ablation | n |\n| --- | ---: |\n| `a\\|b` | 3 |" in page.markdown(whole)
-    assert '<h2 id="symmetry">Symmetry</h2>' in page.html(whole, {"exact_match": png(draw)})
-    assert page.markdown(whole).index("A bug.") < page.markdown(whole).index("Opening.")
-    assert re.search(r'role="alert">.*A bug\.', page.html(whole, {"exact_match": png(draw)}))
+    assert "## Symmetry\n\nWords.\n\n| Ablation | n |\n| --- | ---: |\n| `a\\|b` | 3 |" in page.render_markdown(whole)
+    assert '<h2 id="symmetry">Symmetry</h2>' in page.render_html(whole, {"exact_match": draw_png(draw)})
+    assert page.render_markdown(whole).index("A bug.") < page.render_markdown(whole).index("Opening.")
+    assert re.search(r'role="alert">.*A bug\.', page.render_html(whole, {"exact_match": draw_png(draw)}))

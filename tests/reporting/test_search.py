@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline import switches
 from pipeline.params import Ablation
 from pipeline.reporting.claims import Claim
-from pipeline.reporting.page import html, markdown
+from pipeline.reporting.page import render_html, render_markdown
 from pipeline.reporting.search import report
 from pipeline.reporting.search.results import SUBLAYERS, SearchResults, all_converged
 from pipeline.tasks.registry import read_params
@@ -63,11 +63,11 @@ def results(*trials: Trial, size: int | None = 340) -> SearchResults:
 
 
 def page_text(search: SearchResults) -> str:
-    return markdown(report.page(search, report.claims(search), ["a: {}"]))
+    return render_markdown(report.page(search, report.claims(search), ["a: {}"]))
 
 
 def claims_of(search: SearchResults, sentence: str) -> list[Claim]:
-    return [claim for claim in report.claims(search) if claim.sentence == sentence]
+    return [claim for claim in report.claims(search) if claim.macro == sentence]
 
 
 @st.composite
@@ -186,9 +186,9 @@ def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
 def test_any_search_makes_a_page(trials: tuple[Trial, ...], leads: list[str]) -> None:
     search = results(*trials)
     claims = report.claims(search)
-    assert [claim.sentence for claim in claims if claim.role == "lead"] == leads
+    assert [claim.macro for claim in claims if claim.role == "lead"] == leads
     page, images = report.page(search, claims, ["a: {}"]), report.images(search)
-    assert "<html" in html(page, images)
+    assert "<html" in render_html(page, images)
     named = {figure.name for part in page.sections for figure in part.figures} | {page.figure.name}
     assert named == set(images)
     for part in page.sections:

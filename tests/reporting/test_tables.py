@@ -27,7 +27,7 @@ def runs_of(*scores: float, **switches: object) -> pd.DataFrame:
 
 def summary(table: pd.DataFrame, ceiling: float | None = None, **switches: object) -> pd.Series:
     """The row of `ablations.csv` of one ablation with these runs."""
-    table = table.assign(still_rising=tables.still_rising(table, history(table)))
+    table = table.assign(still_rising=tables.mark_still_rising(table, history(table)))
     return tables.ablation_table([ablation(**switches)], table, {"addition": ceiling}, {}).iloc[0]
 
 
@@ -81,7 +81,7 @@ def test_many_order_blind_runs_are_allowed_their_lucky_one() -> None:
 
     def above(*scores: float) -> "pd.Series[bool]":
         table = runs_of(*scores, attention="full")
-        return tables.above_ceiling([ablation(attention="full")], table, "addition", CEILING)["above"]
+        return tables.check_against_ceiling([ablation(attention="full")], table, "addition", CEILING)["above"]
 
     assert above(lucky).all()
     assert not above(lucky, *[0.05] * 99).any()
@@ -102,12 +102,12 @@ def test_a_stratum_without_examples_has_no_row() -> None:
 @given(CONVERGED)
 @settings(max_examples=20)
 def test_the_survival_curve_ends_at_the_share_of_censored_runs(converged: list[bool]) -> None:
-    curve = survival.not_yet_converged(outcomes(converged))
+    curve = survival.unconverged_share_by_step(outcomes(converged))
     assert curve["share"].iloc[-1] == pytest.approx(1 - sum(converged) / len(converged))
     assert curve["share"].is_monotonic_decreasing
     bounded = curve.dropna()
     assert ((bounded["low"] <= bounded["share"]) & (bounded["share"] <= bounded["high"])).all()
-    assert len(converged) >= survival.MIN_RUNS or len(bounded) == 1
+    assert len(converged) >= survival.MIN_RUNS_FOR_INTERVAL or len(bounded) == 1
 
 
 @given(CONVERGED)
@@ -127,12 +127,12 @@ def test_a_diverged_run_counts_as_not_converged() -> None:
     curves = history(table)
     table.loc[3, ["diverged", "steps"]] = [1, 100]
     assert survival.restricted_steps(table, STEPS).tolist()[2:] == [STEPS, STEPS]
-    assert tables.still_rising(table, curves).tolist() == [0, 0, 1, 0]
+    assert tables.mark_still_rising(table, curves).tolist() == [0, 0, 1, 0]
 
 
 def test_only_runs_that_did_not_converge_are_still_rising() -> None:
     table = runs_of(1.0, 0.5, 0.0)
-    assert tables.still_rising(table, history(table)).tolist() == [0, 1, 0]
+    assert tables.mark_still_rising(table, history(table)).tolist() == [0, 1, 0]
 
 
 def token_probe(accuracy: np.ndarray) -> pd.DataFrame:
@@ -178,7 +178,7 @@ def measurement() -> pd.DataFrame:
 
 
 def test_a_summary_is_a_mean_over_runs_with_its_t_interval() -> None:
-    table = tables.summarise(measurement(), ["x"])
+    table = tables.summarise_over_seeds(measurement(), ["x"])
     assert len(table) == 6  # runs after training count together, whatever their last step
     assert (table["n"] == 3).all()
     deep = table[(table["depth"] == 1) & (table["trained"] == 1)].iloc[0]
@@ -186,7 +186,7 @@ def test_a_summary_is_a_mean_over_runs_with_its_t_interval() -> None:
 
 
 def test_the_effect_of_training_is_taken_run_by_run() -> None:
-    table = tables.added_by_training(measurement(), ["x"])
+    table = tables.subtract_initial_values(measurement(), ["x"])
     assert table[["seed", "step", "trained", "depth", "x"]].to_numpy().tolist() == [
         [seed, 100 * seed, 1, depth, 10] for seed in (1, 2, 4) for depth in (0, 1)
     ]

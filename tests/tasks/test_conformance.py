@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params, Task
 from pipeline.params.score import BITS
 from pipeline.params.task import SPLITS
-from pipeline.reporting.experiment.ceiling import ceiling
+from pipeline.reporting.experiment.ceiling import order_blind_ceiling
 from pipeline.stages.evaluate import SCORE_FUNCTIONS
 from pipeline.tasks.registry import TASKS, parse_task
 from pipeline.training.fit import fit
@@ -135,7 +135,7 @@ def test_all_examples_are_enumerated_once_with_their_probability(task: Task) -> 
 
 def test_order_matters_where_the_best_order_blind_predictor_is_not_perfect(task: Task) -> None:
     enumerated(task)
-    assert (ceiling(task) == 1.0) == (not task.order_matters)
+    assert (order_blind_ceiling(task) == 1.0) == (not task.order_matters)
 
 
 def test_more_examples_than_exist_are_refused_in_one_line(name: str, options: dict[str, object], task: Task) -> None:

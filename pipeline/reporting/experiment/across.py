@@ -13,22 +13,22 @@ from pipeline.reporting.experiment.figures import across as figures
 from pipeline.reporting.experiment.section import SectionContent
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure, Table
-from pipeline.reporting.wording import brief, interval, percent
+from pipeline.reporting.wording import format_cell, format_interval, percent
 
 MAX_TASKS_IN_FULL = 3
 """Up to so many tasks are reported one by one; more are compared with each other."""
-TASK_COLUMNS = (
+TASK_OUTCOME_COLUMNS = (
     "task", "order_counts", "kind", "ablation", "runs", "converged", "low", "high", "test_bits", "ceiling", "shade",
 )  # fmt: skip
-HOLDS_COLUMNS = ("claim", "task", "holds")
+CLAIM_CHECK_COLUMNS = ("claim", "task", "holds")
 
 
-def has_many_tasks(results: Sequence[TaskResults]) -> bool:
+def should_compare_tasks(results: Sequence[TaskResults]) -> bool:
     """Return True if there are so many tasks that they are compared."""
     return len(results) > MAX_TASKS_IN_FULL
 
 
-def ablation_kind(results: TaskResults, ablation: Ablation) -> str:
+def describe_kind(results: TaskResults, ablation: Ablation) -> str:
     """Return the ablation in words, without what most ablations of its task share.
 
     The same idea has the same words on every task.
@@ -36,7 +36,7 @@ def ablation_kind(results: TaskResults, ablation: Ablation) -> str:
     return switches.describe_ablation(ablation, switches.common_values(results.ablations))
 
 
-def task_table(results: Sequence[TaskResults]) -> pd.DataFrame:
+def task_outcome_table(results: Sequence[TaskResults]) -> pd.DataFrame:
     """Return `tasks.csv`: the outcome of each kind of ablation on each task.
 
     `converged` is the number of converged runs (`low`, `high`: exact interval of their share), `test_bits` the mean
@@ -50,49 +50,51 @@ def task_table(results: Sequence[TaskResults]) -> pd.DataFrame:
         same_data = [other for other in results if other.task.unshuffled == task.unshuffled]
         best, worst = _outcome_range(same_data)
         for ablation in task_results.ablations:
-            outcome = _outcome(task_results, ablation)
+            outcome = _read_outcome(task_results, ablation)
             if outcome is None:
                 continue
-            if _has_bits(task_results):
+            if _is_scored_in_bits(task_results):
                 converged, bits, shade = None, outcome.value, (worst - outcome.value) / (worst - best or 1.0)
             else:
                 converged, bits, shade = outcome.value, None, outcome.value / (outcome.n or 1)
             names = (
                 task_results.dataset,
                 int(task.order_matters),
-                ablation_kind(task_results, ablation),
+                describe_kind(task_results, ablation),
                 ablation.name,
             )
             numbers = (outcome.n, converged, outcome.low, outcome.high, bits, task_results.ceiling, shade)
             rows.append([*names, *numbers])
-    table = pd.DataFrame(rows, columns=list(TASK_COLUMNS)).astype({"converged": "Int64"})
+    table = pd.DataFrame(rows, columns=list(TASK_OUTCOME_COLUMNS)).astype({"converged": "Int64"})
     return table.drop_duplicates(["task", "kind"], ignore_index=True)
 
 
-def _outcome(results: TaskResults, ablation: Ablation) -> Estimate | None:
+def _read_outcome(results: TaskResults, ablation: Ablation) -> Estimate | None:
     """Return the bits per token or the number of converged runs, by the task's score."""
-    return results.bits(ablation) if _has_bits(results) else results.converged(ablation)
+    return results.mean_bits(ablation) if _is_scored_in_bits(results) else results.converged_runs(ablation)
 
 
 def _outcome_range(results: Sequence[TaskResults]) -> tuple[float, float]:
     """Return the smallest and the largest outcome on these tasks."""
-    outcomes = [_outcome(task_results, ablation) for task_results in results for ablation in task_results.ablations]
+    outcomes = [
+        _read_outcome(task_results, ablation) for task_results in results for ablation in task_results.ablations
+    ]
     values = [outcome.value for outcome in outcomes if outcome]
     return min(values, default=0.0), max(values, default=0.0)
 
 
-def holds_table(results: Sequence[TaskResults]) -> pd.DataFrame:
+def claim_check_table(results: Sequence[TaskResults]) -> pd.DataFrame:
     """Return `holds.csv`: a row per claim and task where it can be checked; `holds` is 1 if it holds there."""
     rows = [
         (claim, task_results.dataset, int(holds))
-        for claim, check in CHECKS.items()
+        for claim, check in CLAIM_CHECKS.items()
         for task_results in results
         if (holds := check(task_results)) is not None
     ]
-    return pd.DataFrame(rows, columns=list(HOLDS_COLUMNS))
+    return pd.DataFrame(rows, columns=list(CLAIM_CHECK_COLUMNS))
 
 
-def comparison_section(results: Sequence[TaskResults]) -> SectionContent:
+def build_task_comparison(results: Sequence[TaskResults]) -> SectionContent:
     """Return the section that compares the tasks: a table and figure of outcomes, and a sentence per claim."""
     tables = results[0].tables
     reader = results[0]
@@ -101,11 +103,13 @@ def comparison_section(results: Sequence[TaskResults]) -> SectionContent:
     for name in dict.fromkeys(holds["claim"]):
         where = {"claim": name}
         estimates = {
-            "held": reader.estimate("holds.csv", "holds", "count", where, statistic="sum"),
-            "tasks": reader.estimate("holds.csv", "holds", "count", where, statistic="rows"),
+            "held": reader.read_estimate("holds.csv", "holds", "count", where, statistic="sum"),
+            "tasks": reader.read_estimate("holds.csv", "holds", "count", where, statistic="rows"),
         }
         failed = holds.loc[(holds["claim"] == name) & (holds["holds"] == 0), "task"].tolist()
-        exceptions = [_task_in_words(task_results) for task_results in results if task_results.dataset in failed]
+        exceptions = [
+            _describe_failing_task(task_results) for task_results in results if task_results.dataset in failed
+        ]
         claims.append(Claim(name, estimates, {"where_not": exceptions}, role="lead"))
     kinds = list(dict.fromkeys(tables["tasks.csv"]["kind"]))
     figure = Figure(
@@ -115,7 +119,7 @@ def comparison_section(results: Sequence[TaskResults]) -> SectionContent:
         "task within their budget; a number with a point: test bits per token. The darker, the better: the share of "
         "runs, or where the bits lie between the worst and the best on a task and its shuffled data. Right: the most "
         "that is possible without order, where it can be enumerated.",
-        partial(figures.outcomes_by_task, tables["tasks.csv"], kinds),
+        partial(figures.draw_outcomes_by_task, tables["tasks.csv"], kinds),
     )
     return SectionContent(claims, [_outcome_table(results, kinds)], [figure])
 
@@ -123,89 +127,96 @@ def comparison_section(results: Sequence[TaskResults]) -> SectionContent:
 def _outcome_table(results: Sequence[TaskResults], kinds: Sequence[str]) -> Table:
     rows = []
     for task_results in results:
-        ablations = {ablation_kind(task_results, ablation): ablation for ablation in reversed(task_results.ablations)}
-        cells = [_cell(_outcome(task_results, ablations[kind])) if kind in ablations else " " for kind in kinds]
+        ablations = {describe_kind(task_results, ablation): ablation for ablation in reversed(task_results.ablations)}
+        cells = [
+            _format_outcome(_read_outcome(task_results, ablations[kind])) if kind in ablations else " "
+            for kind in kinds
+        ]
         ceiling = " " if task_results.ceiling is None else percent(task_results.ceiling)
         rows.append([f"`{task_results.dataset}`", *cells, ceiling])
     return Table(["Task", *kinds, "Ceiling"], rows, "k/n: runs that converged (95% interval); or test bits per token")
 
 
-def _cell(outcome: Estimate | None) -> str:
+def _format_outcome(outcome: Estimate | None) -> str:
     if outcome is None or outcome.unit != "count":
-        return brief(outcome)
-    return f"{brief(outcome)} ({interval(outcome)})"
+        return format_cell(outcome)
+    return f"{format_cell(outcome)} ({format_interval(outcome)})"
 
 
-def _has_bits(results: TaskResults) -> bool:
+def _is_scored_in_bits(results: TaskResults) -> bool:
     return results.task.score == BITS
 
 
-def _first_ablation(results: TaskResults, **switches: object) -> Ablation | None:
+def _first_usual_ablation(results: TaskResults, **switches: object) -> Ablation | None:
     return next(iter(results.usual_ablations(**switches)), None)
 
 
-def _learned_share(results: TaskResults, ablation: Ablation | None) -> float | None:
+def _share_that_learned(results: TaskResults, ablation: Ablation | None) -> float | None:
     """Return the share of runs that learned the task; for real data 1 if the value of order is above 0, otherwise 0.
 
     None if the ablation does not exist or its result is unknown.
     """
     if ablation is None:
         return None
-    if _has_bits(results):
+    if _is_scored_in_bits(results):
         order_value = results.order_value(ablation)
         return None if order_value is None or order_value.low is None else float(order_value.low > 0)
-    converged = results.converged(ablation)
+    converged = results.converged_runs(ablation)
     return None if converged is None else converged.value / (converged.n or 1)
 
 
-def _task_in_words(results: TaskResults) -> str:
+def _describe_failing_task(results: TaskResults) -> str:
     """Return the task's name, with a remark if ablations with learned positional encoding fail there, too."""
-    share = _learned_share(results, _first_ablation(results, positional="learned", attention="causal"))
+    share = _share_that_learned(results, _first_usual_ablation(results, positional="learned", attention="causal"))
     remark = "" if share in (None, 1.0) else " (not learned with learned PE either)"
     return f"`{results.dataset}`{remark}"
 
 
-def _learned_by(
-    results: TaskResults, ablation: Ablation | None, share: float, *, order_counts: bool = True
+def _is_learned_by(
+    results: TaskResults, ablation: Ablation | None, expected_share: float, *, order_matters: bool = True
 ) -> bool | None:
     """Return True if this share of the ablation's runs learned the task.
 
     None if unknown, or if order counts on the task but should not, or the reverse.
     """
-    if results.task.order_matters != order_counts:
+    if results.task.order_matters != order_matters:
         return None
-    learned = _learned_share(results, ablation)
-    return None if learned is None else learned == share
+    learned = _share_that_learned(results, ablation)
+    return None if learned is None else learned == expected_share
 
 
-def _causal_without_encoding(results: TaskResults) -> Ablation | None:
-    return _first_ablation(results, positional="none", attention="causal")
+def _find_causal_without_encoding(results: TaskResults) -> Ablation | None:
+    return _first_usual_ablation(results, positional="none", attention="causal")
 
 
-def _full_without_encoding(results: TaskResults) -> Ablation | None:
-    return _first_ablation(results, positional="none", attention="full")
+def _find_full_attention_without_encoding(results: TaskResults) -> Ablation | None:
+    return _first_usual_ablation(results, positional="none", attention="full")
 
 
-def _one_layer_fails(results: TaskResults) -> bool | None:
-    ablation = _first_ablation(results, positional="none", attention="causal", layers=1)
-    return _learned_by(results, ablation, 0.0)
+def _is_one_layer_insufficient(results: TaskResults) -> bool | None:
+    ablation = _first_usual_ablation(results, positional="none", attention="causal", layers=1)
+    return _is_learned_by(results, ablation, 0.0)
 
 
-def _costs(results: TaskResults) -> bool | None:
+def _is_costlier_without_encoding(results: TaskResults) -> bool | None:
     """Return True if the causal ablation is slower (or worse, in bits) without positional encoding than with it."""
-    without = _causal_without_encoding(results)
-    learned = _first_ablation(results, positional="learned", attention="causal")
+    without = _find_causal_without_encoding(results)
+    learned = _first_usual_ablation(results, positional="learned", attention="causal")
     if without is None or learned is None or not results.task.order_matters:
         return None
-    difference = results.compared("test_bits" if _has_bits(results) else "restricted_steps", without, learned)
+    difference = results.mean_difference(
+        "test_bits" if _is_scored_in_bits(results) else "restricted_steps", without, learned
+    )
     return None if difference is None or difference.low is None else difference.low > 0
 
 
-CHECKS: dict[str, Callable[[TaskResults], bool | None]] = {
-    "learns_without": lambda results: _learned_by(results, _causal_without_encoding(results), 1.0),
-    "fails_blind": lambda results: _learned_by(results, _full_without_encoding(results), 0.0),
-    "twin_is_learned": lambda results: _learned_by(results, _full_without_encoding(results), 1.0, order_counts=False),
-    "one_layer_fails": _one_layer_fails,
-    "costs": _costs,
+CLAIM_CHECKS: dict[str, Callable[[TaskResults], bool | None]] = {
+    "learns_without": lambda results: _is_learned_by(results, _find_causal_without_encoding(results), 1.0),
+    "fails_blind": lambda results: _is_learned_by(results, _find_full_attention_without_encoding(results), 0.0),
+    "twin_is_learned": lambda results: _is_learned_by(
+        results, _find_full_attention_without_encoding(results), 1.0, order_matters=False
+    ),
+    "one_layer_fails": _is_one_layer_insufficient,
+    "costs": _is_costlier_without_encoding,
 }
 """Sentence in `across.md` -> the check that it holds on a task, which returns None if that cannot be seen there."""

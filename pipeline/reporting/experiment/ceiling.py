@@ -7,7 +7,7 @@ from jaxtyping import Int
 from pipeline.params import Task
 
 
-def ceiling(task: Task) -> float | None:
+def order_blind_ceiling(task: Task) -> float | None:
     """Return the best exact match of any predictor whose answer depends only on the multiset of prompt tokens.
 
     The answer of an order-blind model under greedy decoding is such a function: its first token is, and each later
@@ -21,13 +21,13 @@ def ceiling(task: Task) -> float | None:
         return None
     table, weight = enumerated
     likelihood = pd.DataFrame(
-        {"bag": bags(table["prompt"]), "answer": pd.factorize(table["answer"])[0], "weight": weight}
+        {"bag": number_multisets(table["prompt"]), "answer": pd.factorize(table["answer"])[0], "weight": weight}
     )
     by_answer = likelihood.groupby(["bag", "answer"], sort=False)["weight"].sum()
     return round(float(by_answer.groupby(level="bag", sort=False).max().sum()), 12)  # probabilities add up to 1
 
 
-def bags(texts: pd.Series) -> Int[np.ndarray, " texts"]:
+def number_multisets(texts: pd.Series) -> Int[np.ndarray, " texts"]:
     """Return a number for each text; two texts have the same number if and only if they are permutations."""
     longest = int(texts.str.len().max())
     code_points = texts.to_numpy(dtype=f"<U{longest}").view(np.uint32).reshape(len(texts), longest)

@@ -22,27 +22,27 @@ from pipeline.params.experiment import Quantity
 from pipeline.reporting import survival
 from pipeline.reporting.claims import select_rows
 from pipeline.reporting.experiment import tables
-from pipeline.reporting.experiment.task_results import TaskResults, after_training, before_training
+from pipeline.reporting.experiment.task_results import TaskResults, rows_after_training, rows_before_training
 from pipeline.reporting.intervals import mean_with_interval
 
-COLUMNS = ("measure", "first", "second", "budget", "seeds", "difference", "low", "high")
+COMPARISON_COLUMNS = ("measure", "first", "second", "budget", "seeds", "difference", "low", "high")
 P_VALUE_COLUMNS = ("declared", "p", "p_holm", "p_least", "p_log_rank", "p_log_rank_holm", "seeds_needed")
-ALPHA = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 """A declared comparison is decided if its corrected p-value is below this."""
-POWER = 0.8
+TARGET_POWER = 0.8
 """`seeds_needed` is the number of seeds that detects the observed difference with this probability."""
-MAX_SEEDS = 200
+MAX_SEEDS_NEEDED = 200
 """`seeds_needed` is not computed beyond this."""
-EXACT_SEEDS = 13
+MAX_SEEDS_ENUMERATED = 13
 """Up to so many seeds, all sign flips are tried when power is simulated."""
-SIMULATIONS = 1000
+SIMULATION_COUNT = 1000
 """Simulated experiments per power."""
-POSITION_PROBE = {"inputs": "random", "target": "position"}
+POSITION_PROBE_FILTER = {"inputs": "random", "target": "position"}
 """The position probe that is compared."""
-Pair = tuple[Ablation, Ablation]
+AblationPair = tuple[Ablation, Ablation]
 
 
-def comparison_table(results: TaskResults, declared: Sequence[Comparison]) -> pd.DataFrame:
+def comparison_table(results: TaskResults, declared_comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Return a row for every comparison on one task: the mean of `first` - `second` over seeds, with its t interval.
 
     The measures are `restricted_steps` (steps to converge up to the smaller of the two budgets, `budget`),
@@ -54,7 +54,7 @@ def comparison_table(results: TaskResults, declared: Sequence[Comparison]) -> pd
     residual_free = intact_pairs(results.ablations)
     declared_pairs = [
         (ablations[comparison.first], ablations[comparison.second])
-        for comparison in declared
+        for comparison in declared_comparisons
         if comparison.first in ablations
     ]
     described_pairs = [
@@ -69,34 +69,34 @@ def comparison_table(results: TaskResults, declared: Sequence[Comparison]) -> pd
     run_values = cache(lambda measure, budget: pivot_by_seed(measure, results.runs, budget))
     state_values = cache(lambda measure, depth: pivot_by_seed(measure, states[measure].query("depth == @depth"), 0))
     rows = [
-        _row(measure, first, second, run_values(measure, _shared_budget(first, second)))
+        _comparison_row(measure, first, second, run_values(measure, _smaller_budget(first, second)))
         for measure in get_args(Quantity)
         for first, second in pairs
         if measure in comparable_quantities(first, second)
         if measure != "restricted_steps"
         or (first, second) in declared_pairs
-        or _any_converged(first, second, results.runs)
+        or _has_converged_run(first, second, results.runs)
     ]
     rows += [
-        _row(measure, first, second, state_values(measure, depth))
+        _comparison_row(measure, first, second, state_values(measure, depth))
         for measure in states
         for first, second in residual_free
         for depth in [first.model.layers if measure == "effective_rank" else comparison_depth(first)]
     ]
-    return pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COLUMNS))
+    return pd.DataFrame([row for row in rows if row["seeds"]], columns=list(COMPARISON_COLUMNS))
 
 
-def _any_converged(first: Ablation, second: Ablation, runs: pd.DataFrame) -> bool:
+def _has_converged_run(first: Ablation, second: Ablation, runs: pd.DataFrame) -> bool:
     """Return True if a run of either ablation converged within the budget that both have."""
     steps = runs.loc[runs["ablation"].isin([first.name, second.name]), "steps_to_converge"]
-    return bool((steps.astype(float) <= _shared_budget(first, second)).any())
+    return bool((steps.astype(float) <= _smaller_budget(first, second)).any())
 
 
-def _shared_budget(first: Ablation, second: Ablation) -> int:
+def _smaller_budget(first: Ablation, second: Ablation) -> int:
     return min(first.training.steps, second.training.steps)
 
 
-def add_p_values(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
+def add_p_values(table: pd.DataFrame, declared_comparisons: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons with the columns `P_VALUE_COLUMNS`, which are filled for declared comparisons.
 
     `p` is of a two-sided sign-flip permutation test of the mean; `p_holm` is corrected over all declared comparisons;
@@ -105,21 +105,21 @@ def add_p_values(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.D
     `ALPHA`. `seeds_needed`: see `seeds_needed`.
     """
     table = table.assign(**dict.fromkeys(P_VALUE_COLUMNS, np.nan)).assign(declared=0)
-    for comparison in declared:
+    for comparison in declared_comparisons:
         first, second, measure = comparison.first, comparison.second, comparison.quantity
         matches = (table["first"] == first) & (table["second"] == second) & (table["measure"] == measure)
         for index, row in table[matches].iterrows():
             differences = differences_by_seed(pivot_by_seed(measure, runs, row["budget"]), first, second)
             table.loc[index, "declared"] = 1
-            table.loc[index, "seeds_needed"] = seeds_needed(differences, ALPHA / len(declared))
-            if (least := len(declared) * smallest_p(row["seeds"])) >= ALPHA:
+            table.loc[index, "seeds_needed"] = seeds_needed(differences, SIGNIFICANCE_LEVEL / len(declared_comparisons))
+            if (least := len(declared_comparisons) * smallest_p_value(row["seeds"])) >= SIGNIFICANCE_LEVEL:
                 continue
             table.loc[index, "p_least"] = least
-            table.loc[index, "p"] = sign_flip_p(differences)
+            table.loc[index, "p"] = sign_flip_p_value(differences)
             if measure == "restricted_steps":
-                table.loc[index, "p_log_rank"] = log_rank_p(runs, first, second, row["budget"])
-    of_steps = [comparison for comparison in declared if comparison.quantity == "restricted_steps"]
-    for column, family in (("p", declared), ("p_log_rank", of_steps)):
+                table.loc[index, "p_log_rank"] = log_rank_p_value(runs, first, second, row["budget"])
+    of_steps = [comparison for comparison in declared_comparisons if comparison.quantity == "restricted_steps"]
+    for column, family in (("p", declared_comparisons), ("p_log_rank", of_steps)):
         tested = table.index[table[column].notna()]
         if len(tested):  # a comparison with too few seeds counts in the correction, with p = 1
             p_values = [*table.loc[tested, column], *[1.0] * (len(family) - len(tested))]
@@ -127,13 +127,13 @@ def add_p_values(table: pd.DataFrame, declared: Sequence[Comparison], runs: pd.D
     return table
 
 
-def _row(measure: str, first: Ablation, second: Ablation, values: pd.DataFrame) -> dict[str, object]:
+def _comparison_row(measure: str, first: Ablation, second: Ablation, values: pd.DataFrame) -> dict[str, object]:
     differences = differences_by_seed(values, first.name, second.name)
     if not len(differences):
         return {"seeds": 0}
-    budget = _shared_budget(first, second)
+    budget = _smaller_budget(first, second)
     row = (measure, first.name, second.name, budget, len(differences), *mean_with_interval(differences))
-    return dict(zip(COLUMNS, row, strict=True))
+    return dict(zip(COMPARISON_COLUMNS, row, strict=True))
 
 
 def pivot_by_seed(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
@@ -161,27 +161,27 @@ def differences_by_seed(values: pd.DataFrame, first: str, second: str) -> np.nda
 
 def _state_measures(results: TaskResults) -> Mapping[str, pd.DataFrame]:
     """Return the compared measures of hidden states: measure -> a row per run and depth."""
-    rank, margin = results.measurement("effective_rank"), results.measurement("own_token")
-    probe = results.measurement("position_probe")
+    rank, margin = results.measurement_table("effective_rank"), results.measurement_table("own_token")
+    probe = results.measurement_table("position_probe")
     measures = {}
     if len(rank):
-        measures["effective_rank"] = before_training(rank)
+        measures["effective_rank"] = rows_before_training(rank)
     if len(margin):
-        measures["margin"] = after_training(margin)
+        measures["margin"] = rows_after_training(margin)
     if len(probe):
-        position = after_training(select_rows(probe, POSITION_PROBE))
+        position = rows_after_training(select_rows(probe, POSITION_PROBE_FILTER))
         measures["position_r2"] = position.rename(columns={"r2": "position_r2"})
     return {name: rows for name, rows in measures.items() if len(rows)}
 
 
-def encoding_pairs(results: TaskResults) -> Sequence[Pair]:
+def encoding_pairs(results: TaskResults) -> Sequence[AblationPair]:
     """Return causal ablations without positional encoding, each with every ablation that only adds an encoding."""
     causal = results.usual_ablations(attention="causal")
     without = switches.select_ablations(causal, positional="none")
     return [(ablation, other) for ablation in without for other in causal if other not in without]
 
 
-def reference_pairs(results: TaskResults) -> Sequence[Pair]:
+def reference_pairs(results: TaskResults) -> Sequence[AblationPair]:
     """Return every usual ablation with the causal one that has a positional encoding (learned, if there is one)."""
     ablations = results.usual_ablations()
     references = sorted(
@@ -195,7 +195,7 @@ def reference_pairs(results: TaskResults) -> Sequence[Pair]:
     return [(ablation, references[0]) for ablation in ablations if ablation != references[0]] if references else []
 
 
-def intact_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
+def intact_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
     """Return every ablation that lacks residual connections with its intact counterpart, if that exists."""
     return [
         (ablation, intact)
@@ -204,7 +204,7 @@ def intact_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     ]
 
 
-def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
+def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
     """Return the pairs of `intact_pairs` that lack both connections of one layer, in the order of the layers.
 
     Only causal decoders without positional encoding count that are otherwise as most ablations are, so that all layers
@@ -224,7 +224,7 @@ def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
     return sorted(pairs, key=lambda pair: pair[0].model.residual_free.layers)
 
 
-def optimizer_pairs(ablations: Sequence[Ablation]) -> Sequence[Pair]:
+def optimizer_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
     """Return every ablation trained with Muon with the same ablation under each other optimizer."""
     muon = switches.select_ablations(ablations, optimizer="muon")
     others = sorted({ablation.training.optimizer for ablation in ablations} - {"muon"})
@@ -241,37 +241,45 @@ def comparison_depth(ablation: Ablation) -> int:
     return 1 + max(ablation.model.residual_free.layers, default=ablation.model.layers - 1)
 
 
-def seeds_needed(differences: np.ndarray, alpha: float) -> float:
+def seeds_needed(differences: np.ndarray, significance_level: float) -> float:
     """Return how many fresh seeds would detect the observed mean difference, if it is real, with probability `POWER`.
 
     The test is the sign-flip test at level `alpha`. NaN if more than `MAX_SEEDS` are needed, or for a single seed.
     """
     if len(differences) < 2 or not (spread := differences.std(ddof=1)):
         return np.nan
-    seeds = range(2, MAX_SEEDS + 1)
+    seeds = range(2, MAX_SEEDS_NEEDED + 1)
     effect = abs(differences.mean()) / spread
-    return next((float(n) for n in seeds if smallest_p(n) <= alpha and power(effect, n, alpha) >= POWER), np.nan)
+    return next(
+        (
+            float(n)
+            for n in seeds
+            if smallest_p_value(n) <= significance_level
+            and sign_flip_power(effect, n, significance_level) >= TARGET_POWER
+        ),
+        np.nan,
+    )
 
 
-def power(effect: float, seeds: int, alpha: float) -> float:
+def sign_flip_power(effect: float, seed_count: int, significance_level: float) -> float:
     """Return the probability that the sign-flip test detects a normal mean difference of `effect` standard deviations.
 
     It is simulated up to `EXACT_SEEDS` seeds; above, the power of the t test is returned, which is nearly the same.
     """
-    if seeds > EXACT_SEEDS:
-        return float(TTestPower().power(effect, seeds, alpha))
-    flips = np.array(list(product((1.0, -1.0), repeat=seeds - 1)))  # the other half has the same absolute means
-    samples = np.random.default_rng(0).normal(effect, 1.0, (SIMULATIONS, seeds))
+    if seed_count > MAX_SEEDS_ENUMERATED:
+        return float(TTestPower().power(effect, seed_count, significance_level))
+    flips = np.array(list(product((1.0, -1.0), repeat=seed_count - 1)))  # the other half has the same absolute means
+    samples = np.random.default_rng(0).normal(effect, 1.0, (SIMULATION_COUNT, seed_count))
     means = np.abs(samples[:, 1:] @ flips.T + samples[:, :1])
-    return float((np.mean(means >= means[:, :1] - 1e-9, axis=1) <= alpha).mean())
+    return float((np.mean(means >= means[:, :1] - 1e-9, axis=1) <= significance_level).mean())
 
 
-def smallest_p(seeds: int) -> float:
+def smallest_p_value(seed_count: int) -> float:
     """Return the smallest p-value that a two-sided sign-flip test of so many pairs can give."""
-    return 2.0 ** (1 - seeds)
+    return 2.0 ** (1 - seed_count)
 
 
-def sign_flip_p(differences: np.ndarray) -> float:
+def sign_flip_p_value(differences: np.ndarray) -> float:
     """Return the two-sided p-value of the mean difference by sign flips.
 
     All flips are tried up to 13 seeds; above, 9,999 random ones (the same in every call).
@@ -284,7 +292,7 @@ def sign_flip_p(differences: np.ndarray) -> float:
     return float(result.pvalue)
 
 
-def log_rank_p(runs: pd.DataFrame, first: str, second: str, budget: int) -> float:
+def log_rank_p_value(runs: pd.DataFrame, first: str, second: str, budget: int) -> float:
     """Return the p-value of a log-rank test of the steps to converge up to `budget`; 1 if no run converged."""
     both = runs[runs["ablation"].isin([first, second])]
     converged = both["steps_to_converge"].astype(float) <= budget

@@ -7,19 +7,25 @@ from pipeline.measurement.registry import Measurement
 from pipeline.params import Ablation
 from pipeline.reporting.claims import Claim, Estimate, select_rows
 from pipeline.reporting.experiment.figures import measured
-from pipeline.reporting.experiment.section import DOTS, LINES, SectionContent, panel_figure, table_by_ablation
+from pipeline.reporting.experiment.section import (
+    DOTS_CAPTION,
+    LINES_CAPTION,
+    SectionContent,
+    panel_figure,
+    table_by_ablation,
+)
 from pipeline.reporting.experiment.tables import RUN_KEYS
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
 
 
-def generic_section(measurement: Measurement, results: TaskResults) -> SectionContent | None:
+def build_generic_section(measurement: Measurement, results: TaskResults) -> SectionContent | None:
     """Return a measurement's explanation, the mean of its first value by ablation, and a figure.
 
     The mean is at the last depth or layer, if the measurement has any; of other keys, the first value is shown. None if
     nothing was measured.
     """
-    table = results.measurement(measurement.name)
+    table = results.measurement_table(measurement.name)
     if table.empty:
         return None
     value, words = next(iter(measurement.value_descriptions.items()))
@@ -33,32 +39,38 @@ def generic_section(measurement: Measurement, results: TaskResults) -> SectionCo
     title = f"{heading} by ablation"
     if axis:
         labels = ("Depth (layers passed)" if axis == "depth" else "Layer", heading)
-        lines = partial(measured.lines_by_ablation, shown, value=value, along=axis, labels=labels, reference=reference)
-        figure = panel_figure(results, measurement.name, title, LINES, lines)
+        lines = partial(
+            measured.draw_lines_by_ablation, shown, value=value, x_column=axis, axis_labels=labels, reference=reference
+        )
+        figure = panel_figure(results, measurement.name, title, LINES_CAPTION, lines)
     else:
-        dots = partial(measured.dots_by_ablation, shown, results.ablations, value, label=words, reference=reference)
-        figure = Figure(measurement.name, title, DOTS, dots)
+        dots = partial(
+            measured.draw_dots_by_ablation, shown, results.ablations, value, axis_label=words, reference=reference
+        )
+        figure = Figure(measurement.name, title, DOTS_CAPTION, dots)
     last = {str(name): int(rows.max()) for name, rows in table.groupby("ablation")[axis]} if axis else {}
 
-    def mean_at_end(trained: int) -> Callable[[Ablation], Estimate | None]:
-        def mean(ablation: Ablation) -> Estimate | None:
+    def last_mean_reader(trained: int) -> Callable[[Ablation], Estimate | None]:
+        def read_last_mean(ablation: Ablation) -> Estimate | None:
             keys = {axis: last[ablation.name]} if axis and ablation.name in last else {}
-            return results.mean(measurement.name, value, "number", ablation, trained=trained, **keys, **first_values)
+            return results.measured_mean(
+                measurement.name, value, "number", ablation, trained=trained, **keys, **first_values
+            )
 
-        return mean
+        return read_last_mean
 
-    columns = {"As trained": mean_at_end(1), "Before training": mean_at_end(0)}
+    columns = {"As trained": last_mean_reader(1), "Before training": last_mean_reader(0)}
     where = f" at the last {axis}" if axis else ""
     caption = f"The {words}{where}: mean over seeds (t 95% interval)"
     return SectionContent(
-        _range_claims([mean_at_end(1)(ablation) for ablation in results.ablations], words + where),
+        _extreme_mean_claims([last_mean_reader(1)(ablation) for ablation in results.ablations], words + where),
         [table_by_ablation(results.ablations, columns, caption)],
         [figure],
         {"explanation": measurement.explanation, "reference": measurement.no_effect_value},
     )
 
 
-def _range_claims(means: Sequence[Estimate | None], words: str) -> list[Claim]:
+def _extreme_mean_claims(means: Sequence[Estimate | None], words: str) -> list[Claim]:
     """Return a claim with the smallest and the largest mean; none without any mean."""
     ordered = sorted((mean for mean in means if mean), key=lambda mean: mean.value)
     if not ordered:

@@ -8,7 +8,7 @@ from pipeline.params import Ablation
 from pipeline.reporting.experiment.comparisons import differences_by_seed, pivot_by_seed
 from pipeline.reporting.intervals import mean_with_interval
 
-COLUMNS = ("ablation", "shuffled", "seeds", "bits", "low", "high")
+ORDER_VALUE_COLUMNS = ("ablation", "shuffled", "seeds", "bits", "low", "high")
 
 
 def shuffled_counterpart(ablations: Sequence[Ablation], ablation: Ablation) -> Ablation | None:
@@ -37,4 +37,4 @@ def order_value_table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.D
         differences = differences_by_seed(values, shuffled_name, name)
         if len(differences):
             rows.append([name, shuffled_name, len(differences), *mean_with_interval(differences)])
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(ORDER_VALUE_COLUMNS))

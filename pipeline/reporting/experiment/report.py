@@ -5,21 +5,21 @@ from dataclasses import dataclass, replace
 
 from pipeline.measurement.registry import Measurement
 from pipeline.reporting import sentences
-from pipeline.reporting.claims import VERDICTS, Claim, ClaimRole, Record, records
+from pipeline.reporting.claims import VERDICT_TITLES, Claim, ClaimRole, Record, claim_records
 from pipeline.reporting.experiment import across, measured
 from pipeline.reporting.experiment.section import CHAPTERS, Chapter, SectionContent
 from pipeline.reporting.experiment.sections import registered_sections
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure, Page, Section
-from pipeline.reporting.style import png
+from pipeline.reporting.style import draw_png
 
-TITLE = "How do transformers without positional encoding know the order of their input?"
-QUESTION = (
+PAGE_TITLE = "How do transformers without positional encoding know the order of their input?"
+OPENING_QUESTION = (
     "Shuffle the tokens before the last one: a transformer that has neither positional encoding (PE) nor a causal mask "
     "predicts what it did before. Yet decoders without PE learn tasks in which order is everything."
 )
 
-MAX_LEADS = 7
+MAX_LEAD_SENTENCES = 7
 """The most leading sentences on the first screen, shared by the tasks; others appear in their sections only."""
 
 
@@ -35,26 +35,26 @@ class PlacedSection:
     """Name of the task; empty for the comparison of all tasks."""
     content: SectionContent
 
-    def sentence(self, claim: Claim) -> str:
+    def render_sentence(self, claim: Claim) -> str:
         """Return a claim in words."""
-        return sentences.sentence(self.template, claim)
+        return sentences.render_sentence(self.template, claim)
 
-    def render(self, suffix: str, main: Figure) -> Section:
+    def render(self, title_suffix: str, main_figure: Figure) -> Section:
         """Return the section with its sentences; `suffix` follows the title.
 
         Left out are claims that stand on the first screen only, and the page's main figure.
         """
-        figures = [figure for figure in self.content.figures if figure is not main]
-        paragraphs = sentences.explanation(self.template, dict(self.content.words))
-        paragraphs += [self.sentence(claim) for claim in self.content.claims if claim.role in ("", "lead")]
-        return Section(self.title + suffix, paragraphs, figures, self.content.tables)
+        figures = [figure for figure in self.content.figures if figure is not main_figure]
+        paragraphs = sentences.render_explanation(self.template, dict(self.content.words))
+        paragraphs += [self.render_sentence(claim) for claim in self.content.claims if claim.role in ("", "lead")]
+        return Section(self.title + title_suffix, paragraphs, figures, self.content.tables)
 
 
-def task_sections(
+def build_task_sections(
     results: TaskResults,
     measurements: Mapping[str, Measurement],
     *,
-    prefix: str = "",
+    figure_prefix: str = "",
     chapters: Collection[Chapter] = tuple(CHAPTERS),
 ) -> Iterator[PlacedSection]:
     """Yield the sections of one task in these chapters, in the order of the page.
@@ -68,18 +68,18 @@ def task_sections(
         for spec in specs:
             if spec.chapter == chapter and (content := spec.build(results)):
                 template = f"experiment/sections/{spec.name}.md"
-                content = _with_prefix(content, prefix)
+                content = _prefix_figure_names(content, figure_prefix)
                 yield PlacedSection(spec.name, template, chapter, spec.title, results.dataset, content)
         if chapter != "mechanism":
             continue
         for measurement in uncovered:
-            if content := measured.generic_section(measurement, results):
+            if content := measured.build_generic_section(measurement, results):
                 template, title = "experiment/measured.md", measurement.title
-                content = _with_prefix(content, prefix)
+                content = _prefix_figure_names(content, figure_prefix)
                 yield PlacedSection(measurement.name, template, chapter, title, results.dataset, content)
 
 
-def _with_prefix(content: SectionContent, prefix: str) -> SectionContent:
+def _prefix_figure_names(content: SectionContent, prefix: str) -> SectionContent:
     return replace(content, figures=[replace(figure, name=prefix + figure.name) for figure in content.figures])
 
 
@@ -89,46 +89,46 @@ def collect_sections(results: Sequence[TaskResults], measurements: Mapping[str, 
     With several tasks, the names of figures begin with the task. With many, a comparison of the tasks comes first, and
     each task keeps only its section of results, as a detail.
     """
-    has_many_tasks = across.has_many_tasks(results)
+    has_many_tasks = across.should_compare_tasks(results)
     sections = [
         section
         for task_results in results
-        for section in task_sections(
+        for section in build_task_sections(
             task_results,
             measurements,
-            prefix=f"{task_results.dataset}-" if len(results) > 1 else "",
+            figure_prefix=f"{task_results.dataset}-" if len(results) > 1 else "",
             chapters=("results",) if has_many_tasks else tuple(CHAPTERS),
         )
     ]
     if not has_many_tasks:
         return sections
-    title, content = "Every task beside its order-free control", across.comparison_section(results)
+    title, content = "Every task beside its order-free control", across.build_task_comparison(results)
     comparison = PlacedSection("across", "experiment/across.md", "results", title, "", content)
     return [comparison, *(replace(section, chapter="details") for section in sections)]
 
 
-def claims(sections: Sequence[PlacedSection]) -> list[Record]:
+def collect_claims(sections: Sequence[PlacedSection]) -> list[Record]:
     """Return the content of `claims.json`: every number of every sentence."""
     return [
         record
         for section in sections
         for claim in section.content.claims
-        for record in records(section.name, section.dataset, claim)
+        for record in claim_records(section.name, section.dataset, claim)
     ]
 
 
-def images(sections: Sequence[PlacedSection]) -> dict[str, bytes]:
+def draw_images(sections: Sequence[PlacedSection]) -> dict[str, bytes]:
     """Return every figure as PNG, by its name."""
-    return {figure.name: png(figure.draw) for section in sections for figure in section.content.figures}
+    return {figure.name: draw_png(figure.draw) for section in sections for figure in section.content.figures}
 
 
-def page(sections: Sequence[PlacedSection]) -> Page:
+def build_page(sections: Sequence[PlacedSection]) -> Page:
     """Return the page: alarms, main figure, leads and verdicts, then the results, then the appendix by chapter."""
     tasks = list(dict.fromkeys(section.dataset for section in sections))
     is_comparison = "" in tasks
     has_several = len(tasks) > 1
 
-    def suffix(section: PlacedSection) -> str:
+    def title_suffix(section: PlacedSection) -> str:
         return f" ({section.dataset})" if has_several and section.dataset else ""
 
     def sentences_with(role: ClaimRole, limit: int | None = None, *, among: Sequence[str] = tasks) -> list[str]:
@@ -137,7 +137,7 @@ def page(sections: Sequence[PlacedSection]) -> Page:
         for task in among:
             prefix = f"**{task}**: " if has_several and task else ""
             texts = [
-                section.sentence(claim)
+                section.render_sentence(claim)
                 for section in sections
                 for claim in section.content.claims
                 if section.dataset == task and claim.role == role
@@ -145,22 +145,22 @@ def page(sections: Sequence[PlacedSection]) -> Page:
             result += [prefix + text for text in texts[:limit]]
         return result
 
-    main = next(figure for section in sections for figure in section.content.figures)
-    rendered = [(section.chapter, section.render(suffix(section), main)) for section in sections]
+    main_figure = next(figure for section in sections for figure in section.content.figures)
+    rendered = [(section.chapter, section.render(title_suffix(section), main_figure)) for section in sections]
     chapters = {
         title: [section for section_chapter, section in rendered if section_chapter == chapter and section.has_content]
         for chapter, title in CHAPTERS.items()
     }
     results = chapters.pop(CHAPTERS["results"])
-    closing = Section("Where the numbers come from", sentences.paragraphs("experiment/provenance.md"))
+    closing = Section("Where the numbers come from", sentences.render_paragraphs("experiment/provenance.md"))
     leading_tasks = [""] if is_comparison else tasks
     return Page(
-        title=TITLE,
-        opening=[QUESTION, *sentences_with("opening", among=leading_tasks)],
-        lead=sentences_with("lead", max(1, MAX_LEADS // len(leading_tasks)), among=leading_tasks),
-        figure=main,
+        title=PAGE_TITLE,
+        opening=[OPENING_QUESTION, *sentences_with("opening", among=leading_tasks)],
+        lead=sentences_with("lead", max(1, MAX_LEAD_SENTENCES // len(leading_tasks)), among=leading_tasks),
+        figure=main_figure,
         sections=[*results, closing],
         alarms=sentences_with("alarm"),
-        verdicts={title: sentences_with(role) for role, title in VERDICTS.items()},
+        verdicts={title: sentences_with(role) for role, title in VERDICT_TITLES.items()},
         appendix={title: sections for title, sections in chapters.items() if sections},
     )

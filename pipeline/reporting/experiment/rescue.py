@@ -10,7 +10,7 @@ from pipeline.params import Ablation
 from pipeline.reporting.experiment.comparisons import differences_by_seed, intact_pairs, pivot_by_seed
 from pipeline.reporting.intervals import ratio_of_means
 
-COLUMNS = ("ablation", "plain", "whole", "budget", "seeds", "rescue", "rescue_low", "rescue_high")
+RESCUE_COLUMNS = ("ablation", "plain", "whole", "budget", "seeds", "rescue", "rescue_low", "rescue_high")
 
 
 class SubstituteTriple(NamedTuple):
@@ -58,4 +58,4 @@ def rescue_table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.DataFr
             names = [ablation.name for ablation in triple]
             ratio = ratio_of_means(saved_by_substitute, saved_by_connection)
             rows.append([*names, budget, len(saved_by_substitute), *ratio])
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(RESCUE_COLUMNS))

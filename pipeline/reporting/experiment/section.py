@@ -17,7 +17,7 @@ from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.comparisons import single_layer_pairs
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure, Table
-from pipeline.reporting.wording import brief, number
+from pipeline.reporting.wording import format_cell, format_number
 
 Chapter = Literal["results", "questions", "mechanism", "details"]
 CHAPTERS: dict[Chapter, str] = {
@@ -27,9 +27,9 @@ CHAPTERS: dict[Chapter, str] = {
     "details": "Details",
 }
 """The chapters in the order of the page, with their titles."""
-LINES = "Line: mean over seeds, band: from the least to the most; in colour as trained."
-DOTS = "A dot per seed, in colour as trained."
-PANELS = 12
+LINES_CAPTION = "Line: mean over seeds, band: from the least to the most; in colour as trained."
+DOTS_CAPTION = "A dot per seed, in colour as trained."
+MAX_PANELS = 12
 """The most panels of a figure with a panel per ablation."""
 
 
@@ -44,7 +44,7 @@ class SectionContent:
     """Parameters of the template's macro `explanation`."""
 
 
-Builder = Callable[[TaskResults], SectionContent | None]
+SectionBuilder = Callable[[TaskResults], SectionContent | None]
 """Returns None if the experiment has no ablations for the section."""
 
 
@@ -62,46 +62,49 @@ class SectionSpec:
     """The measurements that it shows. A measurement that no section shows gets a section of its own."""
     scores: Collection[Score]
     """It appears only for tasks with one of these scores."""
-    build: Builder
+    build: SectionBuilder
 
 
-SECTIONS: list[SectionSpec] = []
+REGISTERED_SECTIONS: list[SectionSpec] = []
 """The registered sections; complete once `sections/` has imported all files."""
 
 
-def section(
+def register_section(
     chapter: Chapter,
     order: int,
     title: str,
     *,
     measurements: Sequence[str] = (),
     scores: Collection[Score] = SCORES,
-) -> Callable[[Builder], Builder]:
+) -> Callable[[SectionBuilder], SectionBuilder]:
     """Return a decorator that registers a function as a section, under the name of its file."""
 
-    def register(build: Builder) -> Builder:
+    def register(build: SectionBuilder) -> SectionBuilder:
         name = build.__module__.rpartition(".")[2]
-        SECTIONS.append(SectionSpec(name, chapter, order, title, measurements, scores, build))
+        REGISTERED_SECTIONS.append(SectionSpec(name, chapter, order, title, measurements, scores, build))
         return build
 
     return register
 
 
-Column = Callable[[Ablation], Estimate | str | None]
+CellFunction = Callable[[Ablation], Estimate | str | None]
 """Gives the cell of a table for an ablation."""
 
 
-def table_by_ablation(ablations: Sequence[Ablation], columns: Mapping[str, Column], caption: str = "") -> Table:
+def table_by_ablation(ablations: Sequence[Ablation], columns: Mapping[str, CellFunction], caption: str = "") -> Table:
     """Return a table with a row per ablation; `columns` maps each header to the function that gives the cells."""
-    rows = [[f"`{ablation.name}`", *(brief(column(ablation)) for column in columns.values())] for ablation in ablations]
+    rows = [
+        [f"`{ablation.name}`", *(format_cell(column(ablation)) for column in columns.values())]
+        for ablation in ablations
+    ]
     return Table(["Ablation", *columns], rows, caption)
 
 
-def diverged_column(results: TaskResults) -> dict[str, Column]:
+def diverged_run_column(results: TaskResults) -> dict[str, CellFunction]:
     """Return a column with the number of diverged runs; empty if no run diverged."""
-    if not any(map(results.diverged, results.ablations)):
+    if not any(map(results.diverged_runs, results.ablations)):
         return {}
-    return {"Diverged": lambda ablation: brief(count) if (count := results.diverged(ablation)) else " "}
+    return {"Diverged": lambda ablation: format_cell(count) if (count := results.diverged_runs(ablation)) else " "}
 
 
 def difference_tables(
@@ -110,11 +113,14 @@ def difference_tables(
     """Return a table of these pairs' differences from `comparisons.csv`; an empty list if no pair shares a seed."""
     rows = []
     for first, second in pairs:
-        if difference := results.compared(measure, first, second):
+        if difference := results.mean_difference(measure, first, second):
             names = f"`{first.name}` − `{second.name}`"
-            budget = number(difference.budget or 0, "steps")
-            p_values = [brief(results.corrected_p(difference)), brief(results.corrected_log_rank_p(difference))]
-            rows.append([names, brief(difference), str(difference.n), budget, *p_values])
+            budget = format_number(difference.budget or 0, "steps")
+            p_values = [
+                format_cell(results.corrected_p_value(difference)),
+                format_cell(results.corrected_log_rank_p_value(difference)),
+            ]
+            rows.append([names, format_cell(difference), str(difference.n), budget, *p_values])
     headers = [
         "Ablations",
         "Mean difference (95% interval)",
@@ -140,24 +146,24 @@ def panel_figure(
     Of more than `PANELS` ablations it shows those in declared comparisons first, then intact ones; the caption says so.
     """
     ablations = results.ablations if among is None else among
-    declared = {*results.declared["first"], *results.declared["second"]}
+    declared = {*results.declared_comparisons["first"], *results.declared_comparisons["second"]}
 
     def rank(ablation: Ablation) -> tuple[bool, bool]:
         return ablation.name not in declared, not switches.is_intact(ablation)
 
-    chosen = sorted(ablations, key=rank)[:PANELS]
+    chosen = sorted(ablations, key=rank)[:MAX_PANELS]
     shown = [ablation for ablation in ablations if ablation in chosen]
     if len(shown) < len(ablations):
         caption += f" Here {len(shown)} of {len(ablations)} ablations; the tables have all."
     return Figure(name, title, caption, partial(draw, shown))
 
 
-LayerEstimates = Callable[[Ablation, Ablation], Mapping[str, Estimate | None]]
+PairReader = Callable[[Ablation, Ablation], Mapping[str, Estimate | None]]
 """Gives the numbers for an ablation without one layer's connections and its intact counterpart."""
 
 
-def single_layer_estimates(
-    ablations: Sequence[Ablation], estimates_of: LayerEstimates, *, optional: Collection[str] = ()
+def collect_single_layer_estimates(
+    ablations: Sequence[Ablation], read_estimates: PairReader, *, optional: Collection[str] = ()
 ) -> tuple[dict[str, Estimate | None], list[tuple[str, str]]]:
     """Collect the numbers for every ablation that lacks the residual connections of a single layer.
 
@@ -170,7 +176,7 @@ def single_layer_estimates(
     layers = []
     for ablation, intact in single_layer_pairs(ablations):
         (layer,) = ablation.model.residual_free.layers
-        numbers = estimates_of(ablation, intact)
+        numbers = read_estimates(ablation, intact)
         if all(estimate for name, estimate in numbers.items() if name not in optional):
             estimates |= {f"at_{layer}_{name}": estimate for name, estimate in numbers.items()}
             layers.append((f"at_{layer}", switches.layer_ordinal(layer, ablation.model.layers)))
@@ -179,10 +185,10 @@ def single_layer_estimates(
 
 def depth_columns(
     results: TaskResults, measurement: str, value: str, depths: Sequence[int], **keys: Any
-) -> dict[str, Column]:
+) -> dict[str, CellFunction]:
     """Return a column per depth with the mean of a measured value after training."""
 
-    def at(depth: int) -> Column:
-        return lambda ablation: results.mean(measurement, value, "number", ablation, depth=depth, **keys)
+    def depth_column(depth: int) -> CellFunction:
+        return lambda ablation: results.measured_mean(measurement, value, "number", ablation, depth=depth, **keys)
 
-    return {f"Depth {depth}": at(depth) for depth in depths}
+    return {f"Depth {depth}": depth_column(depth) for depth in depths}

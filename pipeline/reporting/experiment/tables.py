@@ -15,16 +15,16 @@ from pipeline import switches
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.params.score import BITS
-from pipeline.reporting.intervals import binomial_p_value, exact_interval, mean_interval, mean_with_interval
+from pipeline.reporting.intervals import binomial_p_value, exact_share_interval, interval_of_mean, mean_with_interval
 from pipeline.reporting.survival import restricted_steps
 
-ALARM = 0.01
+ALARM_LEVEL = 0.01
 """A run above the order-blind ceiling is called a bug if chance explains it with less probability than this."""
-TREND = 0.01
+TREND_LEVEL = 0.01
 """A learning curve is called rising if chance explains its last evaluations with less probability than this."""
-MIN_EVALUATIONS = 5
+MIN_TREND_EVALUATIONS = 5
 """A trend is only looked for in so many evaluations: five in increasing order have p = 1/120."""
-REQUIRED = (
+REQUIRED_RUN_COLUMNS = (
     *("ablation", "seed", "task", *switches.SWITCH_COLUMNS, "parameters", "steps", "converged", "steps_to_converge"),
     *("diverged", "test_examples"),
 )
@@ -50,7 +50,7 @@ def ablation_table(
         ceilings: task -> the best exact match of any order-blind predictor; None if unknown.
         flops: ablation -> floating point operations of a training step of one run, where measured.
     """
-    above = pd.concat([above_ceiling(ablations, runs, task, ceiling) for task, ceiling in ceilings.items()])
+    above = pd.concat([check_against_ceiling(ablations, runs, task, ceiling) for task, ceiling in ceilings.items()])
     rows = []
     for ablation in ablations:
         ablation_runs = runs[runs["ablation"] == ablation.name]
@@ -61,13 +61,17 @@ def ablation_table(
             {
                 "ablation": ablation.name,
                 "runs": len(ablation_runs),
-                **(_converged(ablation_runs) if has_target else {}),
-                **(_bits(ablation_runs) if ablation.task.score == BITS else _exact_match(ablation_runs)),
+                **(_summarise_convergence(ablation_runs) if has_target else {}),
+                **(
+                    _summarise_bits(ablation_runs)
+                    if ablation.task.score == BITS
+                    else _summarise_exact_match(ablation_runs)
+                ),
                 "order_blind_ceiling": ceilings[ablation.dataset] if len(checked) else None,
                 "runs_above_ceiling": int(checked["above"].sum()) if len(checked) else None,
                 "ceiling_p_value": float(checked["p_value"].min()) if len(checked) else None,
                 "budget": ablation.training.steps,
-                **(_steps(ablation_runs, ablation.training.steps) if has_target else {}),
+                **(_summarise_steps(ablation_runs, ablation.training.steps) if has_target else {}),
                 "diverged": int(ablation_runs["diverged"].sum()),
                 "test_examples": int(ablation_runs["test_examples"].iloc[0]),
                 "parameters": int(ablation_runs["parameters"].iloc[0]),
@@ -84,29 +88,29 @@ def ablation_table(
     return table.astype({name: dtype for name, dtype in types.items() if name in table})
 
 
-def _converged(runs: pd.DataFrame) -> dict[str, float]:
-    low, high = exact_interval(converged := int(runs["converged"].sum()), len(runs))
+def _summarise_convergence(runs: pd.DataFrame) -> dict[str, float]:
+    low, high = exact_share_interval(converged := int(runs["converged"].sum()), len(runs))
     return {"converged": converged, "converged_low": low, "converged_high": high}
 
 
-def _steps(runs: pd.DataFrame, budget: int) -> dict[str, float]:
+def _summarise_steps(runs: pd.DataFrame, budget: int) -> dict[str, float]:
     mean, low, high = mean_with_interval(restricted_steps(runs, budget))
     limits = {"restricted_steps_low": low, "restricted_steps_high": high}
     return {"restricted_steps": mean, **limits, "still_rising": int(runs["still_rising"].sum())}
 
 
-def _exact_match(runs: pd.DataFrame) -> dict[str, float]:
+def _summarise_exact_match(runs: pd.DataFrame) -> dict[str, float]:
     scores = exact_match_scores(runs)
     return {f"test_exact_match_{kind}": float(scores.agg(kind)) for kind in ("mean", "median", "min", "max")}
 
 
-def _bits(runs: pd.DataFrame) -> dict[str, float]:
+def _summarise_bits(runs: pd.DataFrame) -> dict[str, float]:
     """A run that diverged so that it could not be scored is left out."""
     mean, low, high = mean_with_interval(runs["test_bits"].dropna())
     return {"test_bits": mean, "test_bits_low": low, "test_bits_high": high}
 
 
-def still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
+def mark_still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
     """Return 1 for each run that did not converge within its budget but was still improving, otherwise 0.
 
     A run improves if its validation score got better over the last third of its evaluations (see `rises`).
@@ -119,16 +123,16 @@ def still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
     censored = (runs["converged"].astype(float) == 0) & (runs["diverged"] == 0)
     keys = zip(runs["ablation"], runs["seed"], censored, strict=True)
     return pd.Series(
-        [int(is_censored and rises(curves[name, seed])) for name, seed, is_censored in keys], runs.index, dtype=int
+        [int(is_censored and is_rising(curves[name, seed])) for name, seed, is_censored in keys], runs.index, dtype=int
     )
 
 
-def rises(curve: "pd.Series[float]") -> bool:
+def is_rising(curve: "pd.Series[float]") -> bool:
     """Return True if the last third of a curve rises: Kendall's tau with time, one-sided p below `TREND`."""
-    last = curve.to_numpy(float)[-max(MIN_EVALUATIONS, len(curve) // 3) :]
-    if len(last) < MIN_EVALUATIONS or np.ptp(last) == 0:
+    last = curve.to_numpy(float)[-max(MIN_TREND_EVALUATIONS, len(curve) // 3) :]
+    if len(last) < MIN_TREND_EVALUATIONS or np.ptp(last) == 0:
         return False
-    return bool(stats.kendalltau(np.arange(len(last)), last, alternative="greater").pvalue < TREND)
+    return bool(stats.kendalltau(np.arange(len(last)), last, alternative="greater").pvalue < TREND_LEVEL)
 
 
 def exact_match_scores(runs: pd.DataFrame) -> "pd.Series[float]":
@@ -136,12 +140,14 @@ def exact_match_scores(runs: pd.DataFrame) -> "pd.Series[float]":
     return runs["test_exact_match"].astype(float).fillna(0.0)
 
 
-def correct_counts(runs: pd.DataFrame) -> "pd.Series[int]":
+def count_correct_examples(runs: pd.DataFrame) -> "pd.Series[int]":
     """Return how many test examples each run answered right."""
     return (exact_match_scores(runs) * runs["test_examples"]).round().astype(int)
 
 
-def above_ceiling(ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, ceiling: float | None) -> pd.DataFrame:
+def check_against_ceiling(
+    ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, ceiling: float | None
+) -> pd.DataFrame:
     """Test the order-blind runs of a task against the best that is possible without order.
 
     Returns:
@@ -153,12 +159,12 @@ def above_ceiling(ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, 
     table = chosen[["ablation", "seed", "test_examples"]]
     if ceiling is None or table.empty:
         return table.head(0).assign(correct=0, p_value=0.0, above=False)
-    table = table.assign(correct=correct_counts(chosen))
+    table = table.assign(correct=count_correct_examples(chosen))
     p_values = [
         binomial_p_value(int(right), int(trials), ceiling)
         for right, trials in zip(table["correct"], table["test_examples"], strict=True)
     ]
-    rejected, corrected, _, _ = multipletests(p_values, alpha=ALARM, method="holm")
+    rejected, corrected, _, _ = multipletests(p_values, alpha=ALARM_LEVEL, method="holm")
     return table.assign(p_value=corrected, above=rejected)
 
 
@@ -167,26 +173,26 @@ def mean_by_position(runs: pd.DataFrame, unit: str) -> pd.DataFrame:
 
     The columns `<unit>_<key>` have it per run; `key` counts from 1, in the order in which characters are produced.
     """
-    return _means(runs, {key: runs[f"{unit}_{key}"] for key in _numbered(runs, unit)})
+    return _mean_shares(runs, {key: runs[f"{unit}_{key}"] for key in _numbered_columns(runs, unit)})
 
 
 def mean_by_stratum(runs: pd.DataFrame, stratum: str) -> pd.DataFrame:
     """Return the exact match by value of a stratum (`key`), where the test set has such examples."""
-    keys = _numbered(runs, stratum)
-    return _means(runs, {k: runs[f"{stratum}_{k}"].where(runs[f"{stratum}_{k}_examples"] > 0) for k in keys})
+    keys = _numbered_columns(runs, stratum)
+    return _mean_shares(runs, {k: runs[f"{stratum}_{k}"].where(runs[f"{stratum}_{k}_examples"] > 0) for k in keys})
 
 
-def _numbered(runs: pd.DataFrame, name: str) -> list[int]:
+def _numbered_columns(runs: pd.DataFrame, name: str) -> list[int]:
     numbers = [str(column).removeprefix(f"{name}_") for column in runs]
     return sorted(int(number) for number in numbers if number.isdigit())
 
 
-def _means(runs: pd.DataFrame, shares: dict[int, "pd.Series[float]"]) -> pd.DataFrame:
+def _mean_shares(runs: pd.DataFrame, shares: dict[int, "pd.Series[float]"]) -> pd.DataFrame:
     means = pd.DataFrame(shares).groupby(runs["ablation"], sort=False).mean().reset_index()
     return means.melt("ablation", var_name="key", value_name="mean").dropna()
 
 
-def own_token_table(slices: pd.DataFrame) -> pd.DataFrame:
+def own_token_table(token_probe: pd.DataFrame) -> pd.DataFrame:
     """Summarise the token probe: how much better a position's own token is read than other tokens.
 
     Args:
@@ -197,14 +203,14 @@ def own_token_table(slices: pd.DataFrame) -> pd.DataFrame:
         and the mean of (accuracy of the own token) - (accuracy of the best other token).
     """
     keys = [*RUN_KEYS, "depth", "position"]
-    is_own = slices["position"] == slices["token_position"]
-    own_accuracy = slices[is_own].set_index(keys)["accuracy"]
-    margin = own_accuracy - slices[~is_own].groupby(keys)["accuracy"].max()
+    is_own = token_probe["position"] == token_probe["token_position"]
+    own_accuracy = token_probe[is_own].set_index(keys)["accuracy"]
+    margin = own_accuracy - token_probe[~is_own].groupby(keys)["accuracy"].max()
     table = pd.DataFrame({"dominance": (margin > 0).astype(float), "margin": margin})
     return table.groupby(level=[*RUN_KEYS, "depth"], sort=False).mean().reset_index()
 
 
-def added_by_training(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
+def subtract_initial_values(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     """Return the rows after training, with the values at initialisation subtracted from `values`."""
     keys = [str(column) for column in table if column not in ("step", "trained", *values)]
     after, before = table[table["trained"] == 1], table[(table["trained"] == 0) & (table["step"] == 0)]
@@ -212,7 +218,7 @@ def added_by_training(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFram
     return both.assign(**{value: both[value] - both[f"{value}_before"] for value in values})[list(table)]
 
 
-def summarise(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
+def summarise_over_seeds(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     """Return the means of `values` over seeds, with their t intervals.
 
     Returns:
@@ -228,6 +234,6 @@ def summarise(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
     for value in values:
         groups = table.dropna(subset=[value]).groupby(by, sort=False, dropna=False)[value]
         rows = groups.agg(["mean", "std", "count"]).rename(columns={"count": "n"}).reset_index()
-        low, high = mean_interval(*(rows[name].to_numpy() for name in ("mean", "std", "n")))
+        low, high = interval_of_mean(*(rows[name].to_numpy() for name in ("mean", "std", "n")))
         summaries.append(rows.assign(value=value, low=low, high=high))
     return pd.concat(summaries)[[*by, "value", "mean", "low", "high", "n"]].astype({"step": "Int64"})

@@ -11,7 +11,7 @@ from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Task
 from pipeline.reporting.claims import Estimate, RowFilter, TableReader, Unit
 
-UNITS: dict[str, Unit] = {
+DIFFERENCE_UNITS: dict[str, Unit] = {
     "restricted_steps": "more steps",
     "test_bits": "more bits",
     "effective_rank": "number",
@@ -49,18 +49,18 @@ class TaskResults(TableReader):
         return runs[runs["task"] == self.dataset]
 
     @property
-    def declared(self) -> pd.DataFrame:
+    def declared_comparisons(self) -> pd.DataFrame:
         """The rows of `comparisons.csv` for this task that `params.yaml` declares."""
         table = self.tables["comparisons.csv"]
         return table[(table["declared"] == 1) & table["first"].isin([ablation.name for ablation in self.ablations])]
 
-    def counts(self) -> dict[str, Estimate | None]:
+    def experiment_size(self) -> dict[str, Estimate | None]:
         """Return the number of `ablations` and of `runs`, and the largest `budget`."""
         filters = {"task": self.dataset}
         return {
-            "ablations": self.estimate("ablations.csv", "runs", "count", filters, statistic="rows"),
-            "runs": self.estimate("ablations.csv", "runs", "count", filters, statistic="sum"),
-            "budget": self.estimate("ablations.csv", "budget", "steps", filters, statistic="max"),
+            "ablations": self.read_estimate("ablations.csv", "runs", "count", filters, statistic="rows"),
+            "runs": self.read_estimate("ablations.csv", "runs", "count", filters, statistic="sum"),
+            "budget": self.read_estimate("ablations.csv", "budget", "steps", filters, statistic="max"),
         }
 
     def usual_ablations(self, **values: object) -> list[Ablation]:
@@ -72,56 +72,58 @@ class TaskResults(TableReader):
         names = [where.get(key) for key in ("ablation", "first", "second")]
         return min((ablation.training.steps for ablation in self.ablations if ablation.name in names), default=None)
 
-    def ablation_column(self, column: str, unit: Unit) -> Callable[[Ablation], Estimate | None]:
+    def column_reader(self, column: str, unit: Unit) -> Callable[[Ablation], Estimate | None]:
         """Return a function that reads a column of `ablations.csv` for an ablation."""
-        return lambda ablation: self.estimate("ablations.csv", column, unit, {"ablation": ablation.name})
+        return lambda ablation: self.read_estimate("ablations.csv", column, unit, {"ablation": ablation.name})
 
-    def converged(self, ablation: Ablation) -> Estimate | None:
+    def converged_runs(self, ablation: Ablation) -> Estimate | None:
         """Return how many of the ablation's runs converged."""
         where = {"ablation": ablation.name}
-        return self.estimate("ablations.csv", "converged", "count", where, n="runs", interval="Clopper-Pearson 95%")
+        return self.read_estimate(
+            "ablations.csv", "converged", "count", where, n="runs", interval="Clopper-Pearson 95%"
+        )
 
-    def steps(self, ablation: Ablation) -> Estimate | None:
+    def mean_steps(self, ablation: Ablation) -> Estimate | None:
         """Return the mean steps to converge; a run that did not converge counts as its budget."""
         where = {"ablation": ablation.name}
-        return self.estimate("ablations.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
+        return self.read_estimate("ablations.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
 
-    def still_rising(self, ablation: Ablation) -> Estimate | None:
+    def still_rising_runs(self, ablation: Ablation) -> Estimate | None:
         """Return how many runs had not converged but were still improving; None if zero.
 
         None, too, if no number of steps could be enough: for an order-blind ablation, or without a target score.
         """
         if is_order_blind(ablation.model) or ablation.converged_at is None:
             return None
-        return self._positive_count("still_rising", ablation)
+        return self._read_positive_count("still_rising", ablation)
 
-    def diverged(self, ablation: Ablation) -> Estimate | None:
+    def diverged_runs(self, ablation: Ablation) -> Estimate | None:
         """Return how many of the ablation's runs diverged; None if zero."""
-        return self._positive_count("diverged", ablation)
+        return self._read_positive_count("diverged", ablation)
 
-    def _positive_count(self, column: str, ablation: Ablation) -> Estimate | None:
-        count = self.estimate("ablations.csv", column, "count", {"ablation": ablation.name}, n="runs")
+    def _read_positive_count(self, column: str, ablation: Ablation) -> Estimate | None:
+        count = self.read_estimate("ablations.csv", column, "count", {"ablation": ablation.name}, n="runs")
         return count if count and count.value else None
 
-    def exact_match(self, ablation: Ablation) -> Estimate | None:
+    def median_exact_match(self, ablation: Ablation) -> Estimate | None:
         """Return the median test exact match of the ablation's runs, with its range."""
         median, low, high = (f"test_exact_match_{name}" for name in ("median", "min", "max"))
-        return self.estimate(
+        return self.read_estimate(
             "ablations.csv", median, "share", {"ablation": ablation.name}, n="runs",
             limits=(low, high), interval="minimum to maximum",
         )  # fmt: skip
 
-    def bits(self, ablation: Ablation) -> Estimate | None:
+    def mean_bits(self, ablation: Ablation) -> Estimate | None:
         """Return the mean test bits per token of the ablation's runs."""
         where = {"ablation": ablation.name}
-        return self.estimate("ablations.csv", "test_bits", "bits", where, n="runs", interval="t 95%")
+        return self.read_estimate("ablations.csv", "test_bits", "bits", where, n="runs", interval="t 95%")
 
     def order_value(self, ablation: Ablation) -> Estimate | None:
         """Return how many more bits per token the ablation takes on shuffled data; None if it was not trained there."""
         where = {"ablation": ablation.name}
-        return self.estimate("order_value.csv", "bits", "more bits", where, n="seeds", interval="t 95%")
+        return self.read_estimate("order_value.csv", "bits", "more bits", where, n="seeds", interval="t 95%")
 
-    def mean(
+    def measured_mean(
         self, measurement: str, value: str, unit: Unit, ablation: Ablation, *, trained: int = 1, **keys: Any
     ) -> Estimate | None:
         """Return the mean of a measured value over the ablation's runs: after training, or before (`trained=0`).
@@ -132,37 +134,37 @@ class TaskResults(TableReader):
         if not trained:
             where["step"] = 0
         where |= keys
-        return self.estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", interval="t 95%")
+        return self.read_estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", interval="t 95%")
 
-    def compared(self, measure: str, first: Ablation, second: Ablation) -> Estimate | None:
+    def mean_difference(self, measure: str, first: Ablation, second: Ablation) -> Estimate | None:
         """Return the mean difference `first` - `second`, over the seeds that both have."""
         where = {"measure": measure, "first": first.name, "second": second.name}
-        unit = UNITS.get(measure, "points")
-        return self.estimate("comparisons.csv", "difference", unit, where, n="seeds", interval="t 95%")
+        unit = DIFFERENCE_UNITS.get(measure, "points")
+        return self.read_estimate("comparisons.csv", "difference", unit, where, n="seeds", interval="t 95%")
 
-    def corrected_p(self, difference: Estimate | None) -> Estimate | None:
+    def corrected_p_value(self, difference: Estimate | None) -> Estimate | None:
         """Return the corrected p-value of a comparison; None if it was not declared, or has too few seeds."""
-        return self.same_row(difference, "p_holm", "p")
+        return self.read_same_row(difference, "p_holm", "p")
 
-    def corrected_log_rank_p(self, difference: Estimate | None) -> Estimate | None:
+    def corrected_log_rank_p_value(self, difference: Estimate | None) -> Estimate | None:
         """Return the corrected p-value of the comparison's log-rank test; None if there is none."""
-        return self.same_row(difference, "p_log_rank_holm", "p")
+        return self.read_same_row(difference, "p_log_rank_holm", "p")
 
-    def same_row(self, estimate: Estimate | None, column: str, unit: Unit) -> Estimate | None:
+    def read_same_row(self, estimate: Estimate | None, column: str, unit: Unit) -> Estimate | None:
         """Return another column of the row that an estimate was read from; None for None."""
-        return estimate and self.estimate(estimate.source.file, column, unit, estimate.source.where)
+        return estimate and self.read_estimate(estimate.source.file, column, unit, estimate.source.where)
 
-    def measurement(self, name: str) -> pd.DataFrame:
+    def measurement_table(self, name: str) -> pd.DataFrame:
         """Return the values of a measurement for this task's ablations; empty if nothing was measured."""
         table = self.measurements.get(name, pd.DataFrame(columns=["ablation"]))
         return table[table["ablation"].isin([ablation.name for ablation in self.ablations])]
 
 
-def before_training(table: pd.DataFrame) -> pd.DataFrame:
+def rows_before_training(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a measurement that were measured at initialisation."""
     return table[(table["trained"] == 0) & (table["step"] == 0)]
 
 
-def after_training(table: pd.DataFrame) -> pd.DataFrame:
+def rows_after_training(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a measurement that were measured after the last training step."""
     return table[table["trained"] == 1]

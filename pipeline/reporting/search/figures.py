@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.reporting import style
 from pipeline.reporting.search.results import SUBLAYERS, SearchResults
-from pipeline.reporting.style import SHARE_LABELS, SHARE_TICKS, WIDTH
-from pipeline.reporting.wording import plural
+from pipeline.reporting.style import FIGURE_WIDTH, SHARE_LABELS, SHARE_TICKS
+from pipeline.reporting.wording import format_count
 
 MARKS = "osDphH8P"
 INK = ("#666666", "#C44E00", "#0072B2", "#00805C", "#8E4585", "#7A5C00", "#3A86B8", "#000000")
@@ -28,7 +28,7 @@ def pareto(results: SearchResults) -> Figure:
     """Share converged against residual connections kept, with the Pareto front.
 
     A mark per result and depth shows the number of configurations; marks of one result stand side by side."""
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    figure = Figure(figsize=(FIGURE_WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     known = results.evidence
     marks = known.groupby(["residuals_kept", "converged_share", "layers"]).size().reset_index(name="count")
@@ -36,7 +36,7 @@ def pareto(results: SearchResults) -> Figure:
     kept = marks["residuals_kept"].astype(float)
     low, high = (kept.min() - 0.5, kept.max() + 0.5) if len(kept) else (0.0, 1.0)
     side_by_side = by_result.transform("size")
-    unit = (WIDTH - 1) * 72 / (high - low)  # points
+    unit = (FIGURE_WIDTH - 1) * 72 / (high - low)  # points
     gap = min(1.25 * LARGEST / unit, 0.9 / max(side_by_side, default=1))  # no mark reaches the next number
     size = min(LARGEST, gap * unit / 1.25)
     aside = by_result.rank() - (side_by_side + 1) / 2
@@ -44,7 +44,7 @@ def pareto(results: SearchResults) -> Figure:
     for index, (layers, rows) in enumerate(marks.groupby("layers")):
         style: dict[str, Any] = {"marker": MARKS[index % len(MARKS)], "color": INK[index % len(INK)], "linewidths": 0}
         axes.scatter(rows["x"], rows["converged_share"], s=size**2, clip_on=False, zorder=3, **style)
-        axes.scatter([], [], s=80, label=plural(int(str(layers)), "layer"), **style)
+        axes.scatter([], [], s=80, label=format_count(int(str(layers)), "layer"), **style)
         for x, share, count in zip(rows["x"], rows["converged_share"], rows["count"], strict=True):
             if count > 1 and size >= 7 * len(str(count)) + 1:  # there is room
                 axes.text(x, share, str(count), color="white", ha="center", va="center_baseline", zorder=4)
@@ -68,10 +68,10 @@ def residual_map(results: SearchResults) -> Figure:
     counts = results.residual_map()
     pooled = counts["layers"].isna()
     panels = [("all depths", counts[pooled])]
-    panels += [(plural(int(str(depth)), "layer"), rows) for depth, rows in counts[~pooled].groupby("layers")]
+    panels += [(format_count(int(str(depth)), "layer"), rows) for depth, rows in counts[~pooled].groupby("layers")]
     columns, deepest = min(PANELS, len(panels)), int(counts["layer"].max()) + 1
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(WIDTH, rows * (0.85 + 0.4 * deepest)), layout="constrained")
+    figure = Figure(figsize=(FIGURE_WIDTH, rows * (0.85 + 0.4 * deepest)), layout="constrained")
     all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, (title, of_depth) in zip(all_axes, panels, strict=False):
         _draw_shares(axes, of_depth, deepest)
@@ -94,7 +94,7 @@ def _draw_shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
     def text(layer: int, sublayer: int) -> str:
         return f"{solved[layer, sublayer]}/{lacking[layer, sublayer]}" if lacking[layer, sublayer] else "–"
 
-    style.draw_tiles(axes, share, text, rows=[""] * deepest, columns=["attention", "MLP"])
+    style.draw_tiles(axes, share, text, row_names=[""] * deepest, column_names=["attention", "MLP"])
     layers = 1 + int(counts["layer"].max())
     if layers < deepest:
         axes.axhspan(layers - 0.5, deepest - 0.5, color="white", zorder=3)
@@ -102,7 +102,7 @@ def _draw_shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
 
 def importances(by_parameter: Mapping[str, Mapping[str, float]]) -> Figure:
     """Importance (PED-ANOVA) of each parameter for each objective."""
-    figure = Figure(figsize=(WIDTH, 1.5 + 0.5 * len(by_parameter)), layout="constrained")
+    figure = Figure(figsize=(FIGURE_WIDTH, 1.5 + 0.5 * len(by_parameter)), layout="constrained")
     axes = figure.subplots()
     objectives = list(dict.fromkeys(objective for by_objective in by_parameter.values() for objective in by_objective))
     for index, objective in enumerate(objectives):

@@ -8,12 +8,12 @@ from pipeline import switches
 from pipeline.params import Params
 from pipeline.params.score import BITS
 from pipeline.reporting import sentences
-from pipeline.reporting.claims import VERDICTS, Claim, Estimate, Record, RowFilter, Unit, records
+from pipeline.reporting.claims import VERDICT_TITLES, Claim, Estimate, Record, RowFilter, Unit, claim_records
 from pipeline.reporting.page import Figure, Page, Section, Table
 from pipeline.reporting.search import figures
 from pipeline.reporting.search.results import SearchResults
-from pipeline.reporting.style import png
-from pipeline.reporting.wording import brief, percent, with_interval
+from pipeline.reporting.style import draw_png
+from pipeline.reporting.wording import format_cell, format_with_interval, percent
 
 TITLE = "How few layers, how few residual connections?"
 TEMPLATE = "search/sentences.md"
@@ -30,15 +30,17 @@ def claims(results: SearchResults) -> list[Claim]:
 def _answer(results: SearchResults, positional: str) -> Iterator[Claim]:
     """Claims about the trials that the answer names: their outcome in the search, and with fresh seeds."""
     where = {"positional": positional}
-    tried, solved = (results.estimate("depths.csv", of, "count", where, statistic="sum") for of in ("tried", "solved"))
+    tried, solved = (
+        results.read_estimate("depths.csv", of, "count", where, statistic="sum") for of in ("tried", "solved")
+    )
     for sentence, row in results.best(positional).items():
         number, at_depth = int(row["trial"]), where | {"layers": int(row["layers"])}
 
         def of_trial(column: str, unit: Unit, number: int = number) -> Estimate | None:
-            return results.estimate("trials.csv", column, unit, {"trial": number})
+            return results.read_estimate("trials.csv", column, unit, {"trial": number})
 
         def of_depth(column: str, at_depth: RowFilter = at_depth) -> Estimate | None:
-            return results.estimate("depths.csv", column, "count", at_depth)
+            return results.read_estimate("depths.csv", column, "count", at_depth)
 
         by_sentence: dict[str, dict[str, Estimate | None]] = {
             "unsolved": {"mean": of_trial("score", "share"), "tried": tried},
@@ -64,7 +66,9 @@ def _answer(results: SearchResults, positional: str) -> Iterator[Claim]:
 def _open(results: SearchResults) -> Iterator[Claim]:
     """Claims about what the search leaves open."""
     if not results.exhausted:
-        tried = results.estimate("depths.csv", "tried", "count", {"positional": results.positional}, statistic="sum")
+        tried = results.read_estimate(
+            "depths.csv", "tried", "count", {"positional": results.positional}, statistic="sum"
+        )
         yield Claim("sampled", {"tried": tried}, {"size": results.space_size}, role="open")
     if not results.confirmed:
         yield Claim("unconfirmed", {}, role="open")
@@ -84,7 +88,7 @@ def _order_blind(results: SearchResults) -> Iterator[Claim]:
         yield Claim("leak", {"converged": converged}, words, role="alarm")
     if len(blind) and not blind["converged"].sum():
         numbers = [int(number) for number in blind["trial"]]
-        counted = results.estimate("trials.csv", "trial", "count", {"trial": numbers}, statistic="rows")
+        counted = results.read_estimate("trials.csv", "trial", "count", {"trial": numbers}, statistic="rows")
         runs = results.converged({"trial": numbers}, "sum")
         yield Claim("blind", {"configurations": counted, "converged": runs}, role="lead")
 
@@ -93,7 +97,7 @@ def _course(results: SearchResults) -> Claim:
     """Claim about the numbers of trials that were tried, repeated, lost and given up."""
 
     def counted(**where: Any) -> Estimate | None:
-        return results.estimate("trials.csv", "trial", "count", where, statistic="rows")
+        return results.read_estimate("trials.csv", "trial", "count", where, statistic="rows")
 
     known = [int(number) for number in results.evidence["trial"]]
     complete, trials = counted(state="complete"), results.trials
@@ -103,7 +107,7 @@ def _course(results: SearchResults) -> Claim:
         "retried": counted(trial=[int(number) for number in trials.loc[trials["retries"].notna(), "trial"]]),
         "failed": counted(state="failed"),
         "given_up": counted(trial=known, given_up=1),
-        "diverged": results.estimate("trials.csv", "diverged", "count", {"trial": known}, statistic="sum"),
+        "diverged": results.read_estimate("trials.csv", "diverged", "count", {"trial": known}, statistic="sum"),
     }
     words = {
         "study": results.name,
@@ -127,21 +131,21 @@ def _rule(params: Params) -> str:
 
 def record(results: SearchResults, claims: Sequence[Claim]) -> list[Record]:
     """Records of all numbers in the sentences of `claims`."""
-    return [record for claim in claims for record in records("search", results.params.search.task, claim)]
+    return [record for claim in claims for record in claim_records("search", results.params.search.task, claim)]
 
 
 def page(results: SearchResults, claims: Sequence[Claim], entries: Sequence[str]) -> Page:
     """The page of the search. `entries`: the best configurations as lines for `ablations` in `params.yaml`."""
 
     def text(claim: Claim) -> str:
-        return sentences.sentence(TEMPLATE, claim)
+        return sentences.render_sentence(TEMPLATE, claim)
 
-    course = [text(claim) for claim in claims if claim.sentence == "course"]
+    course = [text(claim) for claim in claims if claim.macro == "course"]
     sections = [Section("What was tried", course), *_confirmed(results)]
     pictures = _pictures(results)
     if len(results.evidence):
         front, connections, ready_made = (
-            sentences.explanation(TEMPLATE, {"part": part}) for part in ("front", "map", "ready")
+            sentences.render_explanation(TEMPLATE, {"part": part}) for part in ("front", "map", "ready")
         )
         sections += [
             Section("The front", front, tables=[_front(results)]),
@@ -151,7 +155,9 @@ def page(results: SearchResults, claims: Sequence[Claim], entries: Sequence[str]
             Section("Ready-made ablations", [*ready_made, *(f"`{entry}`" for entry in entries)]),
         ]
     lead = [text(claim) for claim in claims if claim.role == "lead"]
-    verdicts = {title: [text(claim) for claim in claims if claim.role == role] for role, title in VERDICTS.items()}
+    verdicts = {
+        title: [text(claim) for claim in claims if claim.role == role] for role, title in VERDICT_TITLES.items()
+    }
     alarms = [text(claim) for claim in claims if claim.role == "alarm"]
     return Page(TITLE, [], lead, pictures[0], sections, alarms, verdicts)
 
@@ -164,9 +170,9 @@ def _confirmed(results: SearchResults) -> Iterator[Section]:
     rows = [
         [
             _by(results, trials.loc[number].to_dict() | {"trial": number}),
-            with_interval(results.converged({"trial": number})),
-            with_interval(results.converged_again(number)),
-            brief(results.steps_again(number)),
+            format_with_interval(results.converged({"trial": number})),
+            format_with_interval(results.converged_again(number)),
+            format_cell(results.steps_again(number)),
         ]
         for number in results.confirmed
     ]
@@ -174,14 +180,14 @@ def _confirmed(results: SearchResults) -> Iterator[Section]:
     caption = "What the answer names, and the best by rank; steps with fresh seeds: mean (t 95% interval)"
     yield Section(
         "Confirmed with fresh seeds",
-        sentences.explanation(TEMPLATE, {"part": "confirmed"}),
+        sentences.render_explanation(TEMPLATE, {"part": "confirmed"}),
         tables=[Table(headers, rows, caption)],
     )
 
 
 def images(results: SearchResults) -> dict[str, bytes]:
     """Figures as PNG, by their names."""
-    return {figure.name: png(figure.draw) for figure in _pictures(results)}
+    return {figure.name: draw_png(figure.draw) for figure in _pictures(results)}
 
 
 def _pictures(results: SearchResults) -> list[Figure]:
@@ -219,7 +225,7 @@ def _by(results: SearchResults, trial: Any) -> str:
 def _front(results: SearchResults) -> Table:
     rows = [
         [
-            with_interval(results.converged({"trial": int(trial["trial"])})),
+            format_with_interval(results.converged({"trial": int(trial["trial"])})),
             percent(trial["score"]),
             _kept(trial),
             _by(results, trial),
@@ -237,8 +243,8 @@ def _by_depth(results: SearchResults) -> Table:
             *(str(row[name]) for name in ("layers", "tried", "solved")),
             f"{row['best_converged']}/{row['runs']}",
             percent(row["best_score"]),
-            _kept(row) if row["solved"] else brief(None),
-            _by(results, row) if row["solved"] else brief(None),
+            _kept(row) if row["solved"] else format_cell(None),
+            _by(results, row) if row["solved"] else format_cell(None),
         ]
         for row in results.depths().to_dict("records")
     ]

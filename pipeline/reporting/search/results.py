@@ -12,9 +12,9 @@ from pipeline import switches
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
 from pipeline.reporting.claims import Estimate, RowFilter, Statistic, TableReader
-from pipeline.reporting.intervals import exact_interval, mean_with_interval
+from pipeline.reporting.intervals import exact_share_interval, mean_with_interval
 from pipeline.reporting.survival import restricted_steps
-from pipeline.reporting.wording import plural
+from pipeline.reporting.wording import format_count
 
 SUBLAYERS = ("attention", "mlp")
 BEST_COUNT = 3
@@ -121,7 +121,7 @@ class SearchResults(TableReader):
         for trial, runs in self.confirmed.items():
             steps = mean_with_interval(restricted_steps(runs, self.params.search.steps))
             k, n = int(runs["converged"].sum()), len(runs)
-            rows.append([trial, n, k, *exact_interval(k, n), *steps, runs["score"].mean()])
+            rows.append([trial, n, k, *exact_share_interval(k, n), *steps, runs["score"].mean()])
         intervals = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]
         return pd.DataFrame(rows, columns=["trial", "runs", *intervals, "score"])
 
@@ -173,7 +173,7 @@ class SearchResults(TableReader):
                     free = (getattr(self.ablations[trial].model.residual_free, sublayer) for trial in tried["trial"])
                     without = tried[np.array([layer in layers_free for layers_free in free], bool)]
                     k, n = len(all_converged(without)), len(without)
-                    rows.append([layers, layer, sublayer, n, k, *exact_interval(k, n)])
+                    rows.append([layers, layer, sublayer, n, k, *exact_share_interval(k, n)])
         columns = ["layers", "layer", "sublayer", "lacking", "solved", "low", "high"]
         return pd.DataFrame(rows, columns=columns).astype({"layers": "Int64"})
 
@@ -188,28 +188,28 @@ class SearchResults(TableReader):
 
     def converged(self, where: RowFilter, statistic: Statistic = "value") -> Estimate | None:
         """Number of converged runs of these trials, with the exact interval of their share."""
-        estimate = self.estimate("trials.csv", "converged", "count", where, statistic=statistic, n="runs")
+        estimate = self.read_estimate("trials.csv", "converged", "count", where, statistic=statistic, n="runs")
         if estimate is None:
             return None
-        low, high = exact_interval(int(estimate.value), estimate.n or 0)
+        low, high = exact_share_interval(int(estimate.value), estimate.n or 0)
         return estimate.model_copy(update={"low": low, "high": high, "interval": "Clopper-Pearson 95%"})
 
     def converged_again(self, trial: int) -> Estimate | None:
         """Number of a trial's runs with fresh seeds that converged."""
-        return self.estimate(
+        return self.read_estimate(
             "confirmation.csv", "converged", "count", {"trial": trial}, n="runs", interval="Clopper-Pearson 95%"
         )
 
     def steps_again(self, trial: int) -> Estimate | None:
         """Mean steps to converge of a trial's runs with fresh seeds; the budget for a run that did not converge."""
         where = {"trial": trial}
-        return self.estimate("confirmation.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
+        return self.read_estimate("confirmation.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
 
     def pattern(self, trial: Any) -> str:
         """A trial's architecture in words: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
         ablation = self.ablation(trial)
         missing = switches.missing_residuals_in_words(ablation.model.residual_free)
-        return f"{plural(ablation.model.layers, 'layer')}, {missing or 'every residual connection'}"
+        return f"{format_count(ablation.model.layers, 'layer')}, {missing or 'every residual connection'}"
 
     def settings(self, trial: Any) -> str:
         """Other settings of a trial that the search varies, in words: `, width 32, AdamW`; "" if there are none."""

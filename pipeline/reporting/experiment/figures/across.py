@@ -11,7 +11,7 @@ from pipeline.reporting import style
 from pipeline.reporting.wording import percent
 
 
-def outcomes_by_task(table: pd.DataFrame, kinds: Sequence[str]) -> Figure:
+def draw_outcomes_by_task(table: pd.DataFrame, kinds: Sequence[str]) -> Figure:
     """Draw the outcome of each kind of ablation on each task as a table of coloured cells.
 
     Args:
@@ -21,11 +21,11 @@ def outcomes_by_task(table: pd.DataFrame, kinds: Sequence[str]) -> Figure:
     by_task = table.drop_duplicates("task").set_index("task")
     tasks = list(by_task.index)
     outcomes = table.set_index(["task", "kind"])
-    figure = Figure(figsize=(style.WIDTH, 1.9 + 0.36 * len(tasks)), layout="constrained")
+    figure = Figure(figsize=(style.FIGURE_WIDTH, 1.9 + 0.36 * len(tasks)), layout="constrained")
     axes = figure.subplots()
     shades = outcomes["shade"].unstack().reindex(index=tasks, columns=list(kinds)).to_numpy(float)
 
-    def text(row: int, column: int) -> str:
+    def cell_text(row: int, column: int) -> str:
         if np.isnan(shades[row, column]):
             return ""
         outcome = outcomes.loc[(tasks[row], kinds[column])]
@@ -34,7 +34,7 @@ def outcomes_by_task(table: pd.DataFrame, kinds: Sequence[str]) -> Figure:
         return f"{outcome['test_bits']:.2f}"
 
     names = [task if by_task.loc[task, "order_counts"] else f"{task} (control)" for task in tasks]
-    style.draw_tiles(axes, shades, text, rows=names, columns=[textwrap.fill(kind, 14) for kind in kinds])
+    style.draw_tiles(axes, shades, cell_text, row_names=names, column_names=[textwrap.fill(kind, 14) for kind in kinds])
     for row, task in enumerate(tasks):
         ceiling = by_task.loc[task, "ceiling"]
         axes.text(len(kinds) - 0.4, row, "" if pd.isna(ceiling) else percent(float(ceiling)), ha="left", va="center")

@@ -10,32 +10,32 @@ from matplotlib.lines import Line2D
 
 from pipeline.params import Ablation
 from pipeline.reporting import style
-from pipeline.reporting.experiment.task_results import after_training, before_training
+from pipeline.reporting.experiment.task_results import rows_after_training, rows_before_training
 
 
-def run_handles(
+def run_legend_handles(
     ablations: Sequence[Ablation], *, dashed: str = "", dotted: str = "", **line_style: Any
 ) -> list[Line2D]:
     """Return the legend handles: the colours of the encodings, and grey for runs before training.
 
     `dashed` and `dotted` are the labels of such lines, if the figure has them; `line_style` is that of the handles.
     """
-    handles = style.encoding_handles(ablations, **line_style)
+    handles = style.encoding_legend_handles(ablations, **line_style)
     handles.append(Line2D([], [], color=style.GREY, label="before training", **line_style))
     if dashed:
-        handles.append(Line2D([], [], color=style.DARK, linestyle="--", linewidth=1.3, label=dashed))
+        handles.append(Line2D([], [], color=style.DARK_GREY, linestyle="--", linewidth=1.3, label=dashed))
     if dotted:
         handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.3, label=dotted))
     return handles
 
 
-def lines_by_ablation(
+def draw_lines_by_ablation(
     table: pd.DataFrame,
     ablations: Sequence[Ablation],
     value: str,
     *,
-    labels: tuple[str, str],
-    along: str = "depth",
+    axis_labels: tuple[str, str],
+    x_column: str = "depth",
     reference: tuple[float, str] | None = None,
     dashed: tuple[pd.DataFrame, str] | None = None,
 ) -> Figure:
@@ -49,58 +49,66 @@ def lines_by_ablation(
         reference: the value expected if there is nothing to find, and its label; drawn dotted.
         dashed: a second table of the same kind, drawn dashed, and its label.
     """
-    figure, panels = style.ablation_panels(ablations, 2.0)
+    figure, panels = style.create_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
         for rows, line_format in ((table, "o-"), *([(dashed[0], "--")] if dashed else [])):
             runs = rows[rows["ablation"] == ablation.name]
-            for moment, color in ((before_training(runs), style.GREY), (after_training(runs), style.color(ablation))):
-                of_seeds = moment.groupby(along)[value].agg(["mean", "min", "max"]).astype(float)
+            for moment, color in (
+                (rows_before_training(runs), style.GREY),
+                (rows_after_training(runs), style.encoding_color(ablation)),
+            ):
+                of_seeds = moment.groupby(x_column)[value].agg(["mean", "min", "max"]).astype(float)
                 axes.plot(of_seeds.index, of_seeds["mean"], line_format, color=color, linewidth=1.5, markersize=3)
                 if line_format == "o-":
                     band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0}
                     axes.fill_between(of_seeds.index, of_seeds["min"], of_seeds["max"], **band)
-        positions = table.loc[table["ablation"] == ablation.name, along]
+        positions = table.loc[table["ablation"] == ablation.name, x_column]
         if len(positions):
             axes.set_xlim(positions.min() - 0.2, positions.max() + 0.2)
         if reference:
             axes.axhline(reference[0], color="black", linestyle=":", linewidth=1.3)
-    figure.supxlabel(labels[0], fontsize=11)
-    figure.supylabel(labels[1], fontsize=11)
+    figure.supxlabel(axis_labels[0], fontsize=11)
+    figure.supylabel(axis_labels[1], fontsize=11)
     words = {"dashed": dashed[1] if dashed else "", "dotted": reference[1] if reference else ""}
-    style.add_legend(figure, run_handles(ablations, marker="o", markersize=3, linewidth=1.3, **words))
+    style.add_legend(figure, run_legend_handles(ablations, marker="o", markersize=3, linewidth=1.3, **words))
     return figure
 
 
-def along_training(
-    table: pd.DataFrame, ablations: Sequence[Ablation], value: str, *, label: str, log: bool = False
+def draw_lines_along_training(
+    table: pd.DataFrame, ablations: Sequence[Ablation], value: str, *, axis_label: str, log_scale: bool = False
 ) -> Figure:
     """Draw a panel per ablation: one line per run, from initialisation to its last step.
 
     `log` makes the axis of the values logarithmic.
     """
-    figure, panels = style.ablation_panels(ablations, 2.0)
+    figure, panels = style.create_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
         for _, line in table[table["ablation"] == ablation.name].groupby("seed", sort=False):
             ordered = line.sort_values("step")
             axes.plot(
-                ordered["step"] + 1, ordered[value], "-o", color=style.color(ablation), markersize=3, linewidth=1.3
+                ordered["step"] + 1,
+                ordered[value],
+                "-o",
+                color=style.encoding_color(ablation),
+                markersize=3,
+                linewidth=1.3,
             )
         axes.set_xscale("log")
-        if log:
+        if log_scale:
             axes.set_yscale("log")
     figure.supxlabel("Step + 1", fontsize=11)
-    figure.supylabel(label, fontsize=11)
-    style.add_legend(figure, style.encoding_handles(ablations, marker="o", markersize=3, linewidth=1.3))
+    figure.supylabel(axis_label, fontsize=11)
+    style.add_legend(figure, style.encoding_legend_handles(ablations, marker="o", markersize=3, linewidth=1.3))
     return figure
 
 
-def dots_by_ablation(
+def draw_dots_by_ablation(
     table: pd.DataFrame,
     ablations: Sequence[Ablation],
     value: str,
     *,
-    label: str,
-    log: bool = False,
+    axis_label: str,
+    log_scale: bool = False,
     reference: tuple[float, str] | None = None,
 ) -> Figure:
     """Draw a row per ablation: one dot per run, after training in colour and before training in grey.
@@ -109,35 +117,35 @@ def dots_by_ablation(
         log: make the axis logarithmic; a value of 0 is drawn at its left edge.
         reference: a value to mark with a dotted line, and its label.
     """
-    figure = Figure(figsize=(style.WIDTH, 1.6 + 0.31 * len(ablations)), layout="constrained")
+    figure = Figure(figsize=(style.FIGURE_WIDTH, 1.6 + 0.31 * len(ablations)), layout="constrained")
     axes = figure.subplots()
     floor = 1e-18
     for row, ablation in enumerate(ablations):
         runs = table[table["ablation"] == ablation.name]
         for moment, color, shift in (
-            (before_training(runs), style.GREY, 0.15),
-            (after_training(runs), style.color(ablation), -0.15),
+            (rows_before_training(runs), style.GREY, 0.15),
+            (rows_after_training(runs), style.encoding_color(ablation), -0.15),
         ):
-            shown = moment[value].clip(lower=floor) if log else moment[value]
+            shown = moment[value].clip(lower=floor) if log_scale else moment[value]
             axes.plot(shown, [row + shift] * len(shown), "o", color=color, markersize=5, alpha=0.8, clip_on=False)
-    if log:
+    if log_scale:
         axes.set(xscale="log", xlim=(floor, None))
     if reference:
         axes.axvline(reference[0], color="black", linestyle=":", linewidth=1.3)
-    style.name_rows(ablations, axes)
-    axes.set_xlabel(label)
-    axes.grid(axis="y", color=style.LIGHT)
+    style.label_rows(ablations, axes)
+    axes.set_xlabel(axis_label)
+    axes.grid(axis="y", color=style.LIGHT_GREY)
     dotted = reference[1] if reference else ""
-    style.add_legend(figure, run_handles(ablations, dotted=dotted, marker="o", markersize=5, linestyle="none"))
+    style.add_legend(figure, run_legend_handles(ablations, dotted=dotted, marker="o", markersize=5, linestyle="none"))
     return figure
 
 
-def slices(table: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
+def draw_token_probe(table: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     """Draw a panel per ablation: accuracy of reading each token (column) from the last state at each position (row)."""
-    figure, panels = style.ablation_panels(ablations, 2.6, shared=False)
+    figure, panels = style.create_panels(ablations, 2.6, share_y_axis=False)
     image = None
     for axes, ablation in zip(panels, ablations, strict=True):
-        trained = after_training(
+        trained = rows_after_training(
             table[(table["ablation"] == ablation.name) & (table["depth"] == ablation.model.layers)]
         )
         if trained.empty:

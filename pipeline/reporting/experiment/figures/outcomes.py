@@ -17,25 +17,25 @@ from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation
 from pipeline.reporting import style, survival
 from pipeline.reporting.experiment.tables import exact_match_scores
-from pipeline.reporting.intervals import exact_interval, mean_with_interval
+from pipeline.reporting.intervals import exact_share_interval, mean_with_interval
 from pipeline.reporting.wording import percent
 
 
-def steps(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
+def draw_steps_to_converge(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     """Draw the main figure: steps to converge of every run, and the share of an ablation's runs that converged.
 
     Args:
         runs: a row per (ablation, seed), with the column `still_rising`.
     """
-    figure, (steps_axes, share_axes), rows = _by_ablation(ablations, width_ratios=(3, 1))
+    figure, (steps_axes, share_axes), rows = _create_rows_by_ablation(ablations, width_ratios=(3, 1))
     budget = max(ablation.training.steps for ablation in ablations)
     for row, ablation in rows:
         ablation_runs = runs[runs["ablation"] == ablation.name]
-        _draw_steps(steps_axes, ablation_runs, ablation, row)
-        _draw_share(share_axes, ablation_runs, row)
+        _draw_steps_of_ablation(steps_axes, ablation_runs, ablation, row)
+        _draw_converged_share(share_axes, ablation_runs, row)
         if ablation.training.steps < budget:
             note = f"of at most {ablation.training.steps:,}"
-            steps_axes.text(ablation.training.steps + 0.03 * budget, row, note, va="center", color=style.DARK)
+            steps_axes.text(ablation.training.steps + 0.03 * budget, row, note, va="center", color=style.DARK_GREY)
     thresholds = " or ".join(sorted({percent(ablation.training.converged_at) for ablation in ablations}))
     steps_axes.set_title(
         f"When is the task solved ({thresholds} of unseen problems right)? A mark is a run", fontsize=12, pad=10
@@ -44,10 +44,12 @@ def steps(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     steps_axes.set_xticks([0, budget / 2, budget], ["0", f"{budget / 2:,.0f}", f"{budget:,}"])
     share_axes.set(xlim=(-0.06, 1.62), xlabel="Runs that solved it")
     share_axes.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
-    dot: dict[str, Any] = {"linestyle": "none", "markersize": 6, "color": style.DARK}
+    dot: dict[str, Any] = {"linestyle": "none", "markersize": 6, "color": style.DARK_GREY}
     handles = [
-        *style.encoding_handles(ablations, marker="o", linestyle="none", markersize=6),
-        *style.full_attention_handles(ablations, marker="s", markerfacecolor="white", linestyle="none", markersize=6),
+        *style.encoding_legend_handles(ablations, marker="o", linestyle="none", markersize=6),
+        *style.full_attention_legend_handles(
+            ablations, marker="s", markerfacecolor="white", linestyle="none", markersize=6
+        ),
         Line2D([], [], marker="^", label="not solved, still rising", **dot),
         Line2D([], [], marker="x", label="not solved, order-blind or no longer rising", **dot),
         Line2D(
@@ -65,19 +67,19 @@ def steps(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     return figure
 
 
-def by_layers(table: pd.DataFrame, kinds: Mapping[str, Sequence[Ablation]]) -> Figure:
+def draw_steps_by_layers(table: pd.DataFrame, kinds: Mapping[str, Sequence[Ablation]]) -> Figure:
     """Draw the mean steps to converge by the number of layers: a line per kind of ablation.
 
     Args:
         table: `ablation, runs, converged, restricted_steps`, and its interval, a row per ablation.
         kinds: description of a kind -> its ablations, the shallowest first.
     """
-    figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
+    figure = Figure(figsize=(style.FIGURE_WIDTH, 4.4), layout="constrained")
     axes = figure.subplots()
     outcomes = table.set_index("ablation")
     shifts = np.linspace(-0.15, 0.15, len(kinds))  # so that intervals do not hide each other
     for shift, (words, ablations) in zip(shifts, kinds.items(), strict=True):
-        is_intact, color = switches.is_intact(ablations[0]), style.color(ablations[0])
+        is_intact, color = switches.is_intact(ablations[0]), style.encoding_color(ablations[0])
         rows = outcomes.loc[[ablation.name for ablation in ablations]]
         layers = np.array([ablation.model.layers for ablation in ablations]) + shift
         mean, low, high = (rows[f"restricted_steps{end}"].to_numpy(float) for end in ("", "_low", "_high"))
@@ -96,14 +98,14 @@ def by_layers(table: pd.DataFrame, kinds: Mapping[str, Sequence[Ablation]]) -> F
     return figure
 
 
-def exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling: float | None) -> Figure:
+def draw_exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling: float | None) -> Figure:
     """Draw the test exact match of every run at its last step.
 
     Args:
         runs: a row per (ablation, seed).
         ceiling: the order-blind ceiling, drawn as a dashed line; None if unknown.
     """
-    figure, (scores,), rows = _by_ablation(ablations)
+    figure, (scores,), rows = _create_rows_by_ablation(ablations)
     for row, ablation in rows:
         values = exact_match_scores(runs[runs["ablation"] == ablation.name])
         _draw_runs(scores, values, ablation, row)
@@ -114,8 +116,8 @@ def exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling: floa
     scores.set_xticks(style.SHARE_TICKS, style.SHARE_LABELS)
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     handles = [
-        *style.encoding_handles(ablations, marker="o", **dot),
-        *style.full_attention_handles(ablations, marker="s", markerfacecolor="white", **dot),
+        *style.encoding_legend_handles(ablations, marker="o", **dot),
+        *style.full_attention_legend_handles(ablations, marker="s", markerfacecolor="white", **dot),
         Line2D([], [], marker="|", color="black", markersize=11, markeredgewidth=2, linestyle="none", label="median"),
     ]
     if ceiling is not None:
@@ -125,13 +127,13 @@ def exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling: floa
     return figure
 
 
-def bits(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
+def draw_bits(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     """Draw the test bits per token of every run, and their mean by ablation.
 
     Args:
         runs: a row per (ablation, seed).
     """
-    figure, (scores,), rows = _by_ablation(ablations)
+    figure, (scores,), rows = _create_rows_by_ablation(ablations)
     for row, ablation in rows:
         values = runs.loc[runs["ablation"] == ablation.name, "test_bits"].dropna()
         _draw_runs(scores, values, ablation, row)
@@ -144,29 +146,29 @@ def bits(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     scores.set_xticks([tick for tick in scores.get_xticks() if low <= tick <= high])
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     handles = [
-        *style.encoding_handles(ablations, marker="o", **dot),
-        *style.full_attention_handles(ablations, marker="s", markerfacecolor="white", **dot),
+        *style.encoding_legend_handles(ablations, marker="o", **dot),
+        *style.full_attention_legend_handles(ablations, marker="s", markerfacecolor="white", **dot),
         Line2D([], [], marker="|", color="black", markersize=11, markeredgewidth=2, label="mean, 95% interval"),
     ]
     style.add_legend(figure, handles, columns=3)
     return figure
 
 
-def _by_ablation(
+def _create_rows_by_ablation(
     ablations: Sequence[Ablation], width_ratios: Sequence[float] = (1,)
 ) -> tuple[Figure, Sequence[Axes], list[tuple[int, Ablation]]]:
     """Return a figure whose rows are the ablations below their group's name, its axes, and the row of each ablation."""
     rows: list[str | Ablation] = []
     for group, group_ablations in switches.group_ablations(ablations):
         rows += [group, *group_ablations]
-    figure = Figure(figsize=(style.WIDTH, 1.75 + 0.31 * len(rows)), layout=ConstrainedLayoutEngine(wspace=0.05))
+    figure = Figure(figsize=(style.FIGURE_WIDTH, 1.75 + 0.31 * len(rows)), layout=ConstrainedLayoutEngine(wspace=0.05))
     panels = figure.subplots(1, len(width_ratios), sharey=True, width_ratios=width_ratios, squeeze=False)[0]
     for axes in panels:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         for index, row in enumerate(rows):
             if not isinstance(row, str):
-                axes.axhline(index, color=style.LIGHT, linewidth=0.8, zorder=0)
+                axes.axhline(index, color=style.LIGHT_GREY, linewidth=0.8, zorder=0)
     names = [row if isinstance(row, str) else row.name for row in rows]
     panels[0].set_yticks(range(len(rows)), [textwrap.shorten(name, 60) for name in names])
     for label, row in zip(panels[0].get_yticklabels(), rows, strict=True):
@@ -175,18 +177,18 @@ def _by_ablation(
     return figure, panels, [(index, row) for index, row in enumerate(rows) if not isinstance(row, str)]
 
 
-def _heights(count: int, row: int) -> np.ndarray:
+def _spread_run_heights(run_count: int, row: int) -> np.ndarray:
     """Return the heights of an ablation's runs, one above the other."""
-    return row + (np.linspace(-0.26, 0.26, count) if count > 1 else np.zeros(1))
+    return row + (np.linspace(-0.26, 0.26, run_count) if run_count > 1 else np.zeros(1))
 
 
 def _draw_runs(
     axes: Axes, values: "pd.Series[float]", ablation: Ablation, row: int, *, markers: Sequence[str] | None = None
 ) -> None:
     """Draw each run with its marker, or with that of the ablation."""
-    many, color = len(values) > 10, style.color(ablation)
-    markers = markers or [style.marker(ablation)] * len(values)
-    for value, height, marker in zip(values, _heights(len(values), row), markers, strict=True):
+    many, color = len(values) > 10, style.encoding_color(ablation)
+    markers = markers or [style.attention_marker(ablation)] * len(values)
+    for value, height, marker in zip(values, _spread_run_heights(len(values), row), markers, strict=True):
         axes.scatter(
             value,
             height,
@@ -201,10 +203,10 @@ def _draw_runs(
         )
 
 
-def _draw_steps(axes: Axes, runs: pd.DataFrame, ablation: Ablation, row: int) -> None:
+def _draw_steps_of_ablation(axes: Axes, runs: pd.DataFrame, ablation: Ablation, row: int) -> None:
     """Draw when each run converged, how the others ended, and the mean up to the budget."""
     steps_taken = survival.restricted_steps(runs, ablation.training.steps)
-    ended = {(1, 0): style.marker(ablation), (0, 1): "^", (0, 0): "x"}
+    ended = {(1, 0): style.attention_marker(ablation), (0, 1): "^", (0, 0): "x"}
     is_blind = is_order_blind(ablation.model)  # such a run rises to its ceiling, no further
     rising = runs["still_rising"] * (not is_blind)
     markers = [ended[key] for key in zip(runs["converged"], rising, strict=True)]
@@ -216,15 +218,17 @@ def _draw_steps(axes: Axes, runs: pd.DataFrame, ablation: Ablation, row: int) ->
     axes.hlines(row, low, min(high, ablation.training.steps), color="black", linewidth=1.2, zorder=4)
 
 
-def _draw_share(axes: Axes, runs: pd.DataFrame, row: int) -> None:
+def _draw_converged_share(axes: Axes, runs: pd.DataFrame, row: int) -> None:
     """Draw the share of runs that converged with its exact interval, and write k/n."""
     k, n = int(runs["converged"].sum()), len(runs)
-    axes.hlines(row, *exact_interval(k, n), color=style.DARK, linewidth=1.5, zorder=2)
+    axes.hlines(row, *exact_share_interval(k, n), color=style.DARK_GREY, linewidth=1.5, zorder=2)
     axes.plot(k / n, row, "D", color="#222222", markersize=5, zorder=3, clip_on=False)
     axes.text(1.6, row, f"{k}/{n}", ha="right", va="center")
 
 
-def learning_curves(history: pd.DataFrame, ablations: Sequence[Ablation], score: str, words: str) -> Figure:
+def draw_learning_curves(
+    history: pd.DataFrame, ablations: Sequence[Ablation], score_column: str, score_words: str
+) -> Figure:
     """Draw a panel per ablation: the validation score of each run over its steps.
 
     Args:
@@ -232,8 +236,8 @@ def learning_curves(history: pd.DataFrame, ablations: Sequence[Ablation], score:
         score: the column of the score.
         words: the score in words.
     """
-    is_share = score == "validation_exact_match"
-    figure, panels = style.ablation_panels(ablations, 1.9, across=3)
+    is_share = score_column == "validation_exact_match"
+    figure, panels = style.create_panels(ablations, 1.9, max_columns=3)
     last = max(1, int(history.loc[history["ablation"].isin([ablation.name for ablation in ablations]), "step"].max()))
     for axes, ablation in zip(panels, ablations, strict=True):
         curves = history[history["ablation"] == ablation.name]
@@ -241,17 +245,15 @@ def learning_curves(history: pd.DataFrame, ablations: Sequence[Ablation], score:
         for _, curve in curves.groupby("seed", sort=False):
             axes.plot(
                 curve["step"],
-                curve[score],
-                color=style.color(ablation),
+                curve[score_column],
+                color=style.encoding_color(ablation),
                 linestyle="-" if ablation.model.attention == "causal" else "--",
                 linewidth=1.6 if seeds <= 10 else 0.8,
                 alpha=max(0.15, min(0.85, 4 / seeds)),
             )
             end = curve.iloc[-1]
-            axes.plot(
-                end["step"], end[score], style.marker(ablation), color=style.color(ablation), markersize=4,
-                clip_on=False,
-            )  # fmt: skip
+            marker, color = style.attention_marker(ablation), style.encoding_color(ablation)
+            axes.plot(end["step"], end[score_column], marker, color=color, markersize=4, clip_on=False)
         if is_share:
             axes.axhline(1, color="#dddddd", linewidth=0.8, zorder=0)
         axes.set_xlim(0, last)
@@ -260,27 +262,28 @@ def learning_curves(history: pd.DataFrame, ablations: Sequence[Ablation], score:
         panels[0].set_ylim(-0.03, 1.03)
         panels[0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     figure.supxlabel("Step", fontsize=11)
-    figure.supylabel(f"Validation {words}", fontsize=11)
+    figure.supylabel(f"Validation {score_words}", fontsize=11)
     handles = [
-        *style.encoding_handles(ablations, linewidth=1.6),
-        *style.full_attention_handles(ablations, linestyle="--", linewidth=1.6),
-        Line2D([], [], color=style.DARK, linestyle="none", marker="o", markersize=4, label="last evaluation"),
+        *style.encoding_legend_handles(ablations, linewidth=1.6),
+        *style.full_attention_legend_handles(ablations, linestyle="--", linewidth=1.6),
+        Line2D([], [], color=style.DARK_GREY, linestyle="none", marker="o", markersize=4, label="last evaluation"),
     ]
     style.add_legend(figure, handles)
     return figure
 
 
-def not_yet_converged(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
+def draw_unconverged_share(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
     """Draw a panel per ablation: the share of its runs not yet converged by step, the other ablations in grey."""
     curves = {
-        ablation.name: survival.not_yet_converged(runs[runs["ablation"] == ablation.name]) for ablation in ablations
+        ablation.name: survival.unconverged_share_by_step(runs[runs["ablation"] == ablation.name])
+        for ablation in ablations
     }
     budget = int(runs["steps"].max())
-    figure, panels = style.ablation_panels(ablations, 2.0)
+    figure, panels = style.create_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
         for name, curve in curves.items():
             is_own = name == ablation.name
-            color, width = (style.color(ablation), 2.2) if is_own else ("#dddddd", 0.8)
+            color, width = (style.encoding_color(ablation), 2.2) if is_own else ("#dddddd", 0.8)
             axes.step(
                 curve["step"], curve["share"], where="post", color=color, linewidth=width, zorder=3 if is_own else 1
             )
@@ -297,7 +300,7 @@ def not_yet_converged(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figu
     figure.supxlabel("Step", fontsize=11)
     figure.supylabel("Runs not yet converged", fontsize=11)
     others = Line2D([], [], color="#dddddd", linewidth=0.8, label="the other ablations")
-    handles: list[Any] = [*style.encoding_handles(ablations, linewidth=2.2), others]
+    handles: list[Any] = [*style.encoding_legend_handles(ablations, linewidth=2.2), others]
     if any(curve["low"].iloc[1:].notna().any() for curve in curves.values()):
         handles.append(Patch(color="#dddddd", label="95% interval"))
     ended = Line2D([], [], marker="+", color="black", linestyle="none", markersize=10, label="ended, not converged")
@@ -305,7 +308,9 @@ def not_yet_converged(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figu
     return figure
 
 
-def heat_map(table: pd.DataFrame, ablations: Sequence[Ablation], columns: Sequence[str], label: str) -> Figure:
+def draw_heat_map(
+    table: pd.DataFrame, ablations: Sequence[Ablation], columns: Sequence[str], axis_label: str
+) -> Figure:
     """Draw a table of coloured cells: `mean` by ablation (row) and `key` (column).
 
     Args:
@@ -315,9 +320,11 @@ def heat_map(table: pd.DataFrame, ablations: Sequence[Ablation], columns: Sequen
     """
     names = [ablation.name for ablation in ablations]
     shares = table.pivot(index="ablation", columns="key", values="mean").reindex(names).to_numpy(float)
-    figure = Figure(figsize=(style.WIDTH, 1.3 + 0.33 * len(names)), layout="constrained")
+    figure = Figure(figsize=(style.FIGURE_WIDTH, 1.3 + 0.33 * len(names)), layout="constrained")
     axes = figure.subplots()
-    style.draw_tiles(axes, shares, lambda row, column: percent(shares[row, column]), columns=columns, rows=names)
-    axes.set_xlabel(label, labelpad=8)
+    style.draw_tiles(
+        axes, shares, lambda row, column: percent(shares[row, column]), column_names=columns, row_names=names
+    )
+    axes.set_xlabel(axis_label, labelpad=8)
     axes.xaxis.set_label_position("top")
     return figure

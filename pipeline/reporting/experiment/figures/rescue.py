@@ -12,10 +12,10 @@ from pipeline.params.model import SubstituteName
 from pipeline.reporting import style
 from pipeline.reporting.experiment.rescue import SubstituteTriple
 
-MARGIN = 0.15
-SHOWN = (-5.0, 2.0)
+AXIS_MARGIN = 0.15
+AXIS_LIMITS = (-5.0, 2.0)
 """The part of the axis that is drawn; intervals may be wider."""
-IN_WORDS: dict[SubstituteName, str] = {
+SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
     "backward": "the gradient's path alone",
     "forward": "the example's own states",
     "other-row": "another example's, same position",
@@ -28,11 +28,11 @@ IN_WORDS: dict[SubstituteName, str] = {
 """Substitute -> what the layer receives. A substitute without an entry is shown by its name alone."""
 
 
-def _label(substitute: SubstituteName) -> str:
-    return f"{IN_WORDS[substitute]}\n({substitute})" if substitute in IN_WORDS else substitute
+def _substitute_label(substitute: SubstituteName) -> str:
+    return f"{SUBSTITUTE_WORDS[substitute]}\n({substitute})" if substitute in SUBSTITUTE_WORDS else substitute
 
 
-def rescue(table: pd.DataFrame, triples: Sequence[SubstituteTriple]) -> Figure:
+def draw_rescue(table: pd.DataFrame, triples: Sequence[SubstituteTriple]) -> Figure:
     """Draw a panel per residual-free ablation, a row per substitute.
 
     Args:
@@ -41,23 +41,23 @@ def rescue(table: pd.DataFrame, triples: Sequence[SubstituteTriple]) -> Figure:
     sites = list(dict.fromkeys(triple.residual_free.name for triple in triples))
     by_site = [[triple for triple in triples if triple.residual_free.name == site] for site in sites]
     rows = max(map(len, by_site))
-    figure = Figure(figsize=(style.WIDTH, 1.9 + 0.46 * rows), layout="constrained")
+    figure = Figure(figsize=(style.FIGURE_WIDTH, 1.9 + 0.46 * rows), layout="constrained")
     panels = figure.subplots(1, len(sites), squeeze=False, sharex=True)[0]
-    visible = table.set_index("ablation")[["rescue", "rescue_low", "rescue_high"]].clip(*SHOWN)
+    visible = table.set_index("ablation")[["rescue", "rescue_low", "rescue_high"]].clip(*AXIS_LIMITS)
     values = visible.to_numpy(float)
     values = values[~np.isnan(values)]
-    limits = min([0.0, *values]) - MARGIN, max([1.0, *values]) + MARGIN
+    limits = min([0.0, *values]) - AXIS_MARGIN, max([1.0, *values]) + AXIS_MARGIN
     labelled: list[SubstituteName] = []
     for axes, site_triples in zip(panels, by_site, strict=True):
         for row, triple in enumerate(site_triples):
             value, low, high = visible.loc[triple.substituted.name].to_numpy(float)
             if not np.isnan(low):
-                axes.hlines(row, low, high, color=style.DARK, linewidth=1.5, zorder=2)
+                axes.hlines(row, low, high, color=style.DARK_GREY, linewidth=1.5, zorder=2)
             axes.plot(value, row, "D", color="#222222", markersize=6, zorder=3)
         for x, line_style in ((0.0, ":"), (1.0, "--")):
             axes.axvline(x, color="black", linestyle=line_style, linewidth=1.1, zorder=1)
         substitutes = [triple.substituted.model.residual_substitute for triple in site_triples]
-        labels = [_label(name) for name in substitutes] if substitutes != labelled else []
+        labels = [_substitute_label(name) for name in substitutes] if substitutes != labelled else []
         axes.set_yticks(range(len(labels)), labels)
         labelled = substitutes
         axes.set_ylim(len(site_triples) - 0.4, -0.6)
@@ -70,7 +70,7 @@ def rescue(table: pd.DataFrame, triples: Sequence[SubstituteTriple]) -> Figure:
     handles = [
         Line2D([], [], color="black", linestyle=":", linewidth=1.1, label="as without the connection"),
         Line2D([], [], color="black", linestyle="--", linewidth=1.1, label="as with it"),
-        Line2D([], [], color=style.DARK, marker="D", markersize=6, linewidth=1.5, label="mean, 95% interval"),
+        Line2D([], [], color=style.DARK_GREY, marker="D", markersize=6, linewidth=1.5, label="mean, 95% interval"),
     ]
     style.add_legend(figure, handles)
     return figure

@@ -5,7 +5,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from pipeline.reporting.experiment.section import CHAPTERS, SECTIONS, SectionSpec
+from pipeline.reporting.experiment.section import CHAPTERS, REGISTERED_SECTIONS, SectionSpec
 
 
 @cache
@@ -14,4 +14,4 @@ def registered_sections() -> list[SectionSpec]:
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         import_module(f"{__package__}.{module.name}")
     chapters = list(CHAPTERS)
-    return sorted(SECTIONS, key=lambda spec: (chapters.index(spec.chapter), spec.order, spec.name))
+    return sorted(REGISTERED_SECTIONS, key=lambda spec: (chapters.index(spec.chapter), spec.order, spec.name))

@@ -6,25 +6,33 @@ from pipeline import switches
 from pipeline.params.score import BITS
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.section import Column, SectionContent, diverged_column, section, table_by_ablation
+from pipeline.reporting.experiment.section import (
+    CellFunction,
+    SectionContent,
+    diverged_run_column,
+    register_section,
+    table_by_ablation,
+)
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
-from pipeline.reporting.wording import brief
+from pipeline.reporting.wording import format_cell
 
 
-@section("results", 0, "Results by ablation", scores=[BITS])
-def bits(results: TaskResults) -> SectionContent:
+@register_section("results", 0, "Results by ablation", scores=[BITS])
+def build_bits_section(results: TaskResults) -> SectionContent:
     """Build the section that shows all ablations with their bits per token and the value of order."""
     usual = switches.common_values(results.ablations)
     with_value = [ablation for ablation in results.ablations if results.order_value(ablation)]
-    columns: dict[str, Column] = {"Test bits per token": results.bits}
+    columns: dict[str, CellFunction] = {"Test bits per token": results.mean_bits}
     if with_value:
-        columns["Worth of order"] = lambda ablation: brief(value) if (value := results.order_value(ablation)) else " "
+        columns["Worth of order"] = lambda ablation: (
+            format_cell(value) if (value := results.order_value(ablation)) else " "
+        )
     if any(ablation.converged_at is not None for ablation in results.ablations):
-        columns |= {"Converged": results.converged, "Steps": results.steps}
+        columns |= {"Converged": results.converged_runs, "Steps": results.mean_steps}
     columns |= {
-        "Budget": results.ablation_column("budget", "steps"),
-        **diverged_column(results),
+        "Budget": results.column_reader("budget", "steps"),
+        **diverged_run_column(results),
         "What it is": lambda ablation: switches.describe_ablation(ablation, usual),
     }
     caption = "Means over seeds (t 95% interval)"
@@ -35,13 +43,13 @@ def bits(results: TaskResults) -> SectionContent:
         "Test bits per token of every run by ablation",
         "A mark is a run (seed), as it was at its best evaluation on validation data. Bar: the mean with its t 95% "
         "interval.",
-        partial(outcomes.bits, results.runs, results.ablations),
+        partial(outcomes.draw_bits, results.runs, results.ablations),
     )
-    claims = [Claim("opening", results.counts(), {"task": results.task.words}, role="opening")]
+    claims = [Claim("opening", results.experiment_size(), {"task": results.task.words}, role="opening")]
     claims += [
         Claim(
             "worth",
-            {"more": results.order_value(ablation), "bits": results.bits(ablation)},
+            {"more": results.order_value(ablation), "bits": results.mean_bits(ablation)},
             {"ablation": ablation.name},
             "lead",
         )
@@ -49,12 +57,12 @@ def bits(results: TaskResults) -> SectionContent:
     ]
     others = [ablation for ablation in results.usual_ablations() if ablation not in with_value]
     claims += [
-        Claim("bits", {"bits": results.bits(ablation)}, {"ablation": ablation.name}, "lead") for ablation in others
+        Claim("bits", {"bits": results.mean_bits(ablation)}, {"ablation": ablation.name}, "lead") for ablation in others
     ]
     words = {
         "task": results.task.words,
         "section": results.task,
         "worth": bool(with_value),
-        "diverged": bool(diverged_column(results)),
+        "diverged": bool(diverged_run_column(results)),
     }
     return SectionContent(claims, [table_by_ablation(results.ablations, columns, caption)], [figure], words)

@@ -5,13 +5,13 @@ from functools import partial
 from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.experiment import tables
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.section import SectionContent, section
+from pipeline.reporting.experiment.section import SectionContent, register_section
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
 
 
-@section("details", 20, "Where the errors are", scores=[EXACT_MATCH])
-def breakdowns(results: TaskResults) -> SectionContent:
+@register_section("details", 20, "Where the errors are", scores=[EXACT_MATCH])
+def build_breakdown_section(results: TaskResults) -> SectionContent:
     """Build the section with a heat map for the positions of the answer, and one for each of the task's strata."""
     task = results.task
     by_position = tables.mean_by_position(results.runs, task.answer_unit)
@@ -25,7 +25,7 @@ def breakdowns(results: TaskResults) -> SectionContent:
             f"by_{name}",
             f"Share of right answers by ablation. {label}",
             "Mean over seeds.",
-            partial(outcomes.heat_map, table, results.ablations, columns, label),
+            partial(outcomes.draw_heat_map, table, results.ablations, columns, label),
         )
         for name, table, columns, label in breakdowns
     ]

@@ -5,42 +5,42 @@ import pandas as pd
 from pipeline.params import Ablation
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment import comparisons
-from pipeline.reporting.experiment.section import SectionContent, section
+from pipeline.reporting.experiment.section import SectionContent, register_section
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("results", 10, "Decisions")
-def decisions(results: TaskResults) -> SectionContent | None:
+@register_section("results", 10, "Decisions")
+def build_decision_section(results: TaskResults) -> SectionContent | None:
     """Build the verdicts: declared comparisons, decided or not, and ablations whose runs were still improving.
 
     A comparison is decided if its corrected p-value is below `comparisons.ALPHA`.
     """
     ablations = {ablation.name: ablation for ablation in results.ablations}
-    declared = results.declared
+    declared = results.declared_comparisons
     claims = [
         claim
         for first, second, measure in declared[["first", "second", "measure"]].itertuples(index=False)
-        for claim in _verdict(results, ablations[first], ablations[second], measure)
+        for claim in _verdict_claims(results, ablations[first], ablations[second], measure)
     ]
-    claims += _smallest_p(results, declared)
-    claims += _still_rising(results)
+    claims += _smallest_p_value_claims(results, declared)
+    claims += _still_rising_claims(results)
     return SectionContent(claims) if claims else None
 
 
-def _smallest_p(results: TaskResults, declared: pd.DataFrame) -> list[Claim]:
+def _smallest_p_value_claims(results: TaskResults, declared: pd.DataFrame) -> list[Claim]:
     """State the smallest p-value that so many seeds can give."""
     decidable = declared[declared["p_least"].notna()]
     if decidable.empty:
         return []
     first_row = {key: decidable.iloc[0][key] for key in ("measure", "first", "second")}
-    least = results.estimate("comparisons.csv", "p_least", "p", first_row, n="seeds")
-    count = results.estimate("comparisons.csv", "declared", "count", {"declared": 1}, statistic="rows")
+    least = results.read_estimate("comparisons.csv", "p_least", "p", first_row, n="seeds")
+    count = results.read_estimate("comparisons.csv", "declared", "count", {"declared": 1}, statistic="rows")
     return [Claim("least", {"least": least, "count": count}, role="open")]
 
 
-def _still_rising(results: TaskResults) -> list[Claim]:
+def _still_rising_claims(results: TaskResults) -> list[Claim]:
     """List the ablations that might learn the task in more steps."""
-    counts = {ablation.name: count for ablation in results.ablations if (count := results.still_rising(ablation))}
+    counts = {ablation.name: count for ablation in results.ablations if (count := results.still_rising_runs(ablation))}
     if not counts:
         return []
     estimates = {f"ablation_{index}": count for index, count in enumerate(counts.values())}
@@ -52,17 +52,17 @@ def _still_rising(results: TaskResults) -> list[Claim]:
     ]
 
 
-def _verdict(results: TaskResults, first: Ablation, second: Ablation, measure: str) -> list[Claim]:
+def _verdict_claims(results: TaskResults, first: Ablation, second: Ablation, measure: str) -> list[Claim]:
     """State whether a comparison is decided, and if not, how many seeds would decide it."""
-    difference = results.compared(measure, first, second)
+    difference = results.mean_difference(measure, first, second)
     if difference is None:
         return []
-    p = results.corrected_p(difference)
+    p = results.corrected_p_value(difference)
     words = {"first": first.name, "second": second.name, "measure": measure}
-    estimates = {"more": difference, "p": p, "log_rank": results.corrected_log_rank_p(difference)}
-    if p and p.value < comparisons.ALPHA:
+    estimates = {"more": difference, "p": p, "log_rank": results.corrected_log_rank_p_value(difference)}
+    if p and p.value < comparisons.SIGNIFICANCE_LEVEL:
         return [Claim("decided", estimates, words, role="decided")]
     claims = [Claim("undecided", estimates, words, role="open")]
-    if seeds := results.same_row(difference, "seeds_needed", "count"):
+    if seeds := results.read_same_row(difference, "seeds_needed", "count"):
         claims.append(Claim("seeds", {"seeds": seeds}, words, role="next"))
     return claims

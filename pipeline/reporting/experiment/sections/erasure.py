@@ -3,20 +3,22 @@
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.figures import measured
 from pipeline.reporting.experiment.section import (
-    LINES,
+    LINES_CAPTION,
     SectionContent,
     depth_columns,
     panel_figure,
-    section,
+    register_section,
     table_by_ablation,
 )
-from pipeline.reporting.experiment.task_results import TaskResults, after_training
+from pipeline.reporting.experiment.task_results import TaskResults, rows_after_training
 
 
-@section("mechanism", 35, "Does the answer need what states say of their position?", measurements=["position_erasure"])
-def erasure(results: TaskResults) -> SectionContent | None:
+@register_section(
+    "mechanism", 35, "Does the answer need what states say of their position?", measurements=["position_erasure"]
+)
+def build_erasure_section(results: TaskResults) -> SectionContent | None:
     """Build the section on exact match with position means erased, means and sizes erased, and a control."""
-    table = results.measurement("position_erasure")
+    table = results.measurement_table("position_erasure")
     if table.empty:
         return None
     depths = range(int(table["depth"].max()) + 1)
@@ -37,14 +39,14 @@ def erasure(results: TaskResults) -> SectionContent | None:
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
         inner = range(1, ablation.model.layers)
         estimates: dict[str, Estimate | None] = {
-            f"{value}_{depth}": results.mean("position_erasure", value, "share", ablation, depth=depth)
+            f"{value}_{depth}": results.measured_mean("position_erasure", value, "share", ablation, depth=depth)
             for depth in inner
             for value in conditions
         }
         depth_counts = {
-            f"depth_{depth}": results.same_row(estimates[f"sham_{depth}"], "depth", "count") for depth in inner
+            f"depth_{depth}": results.read_same_row(estimates[f"sham_{depth}"], "depth", "count") for depth in inner
         }
-        untouched = results.mean("position_erasure", "untouched", "share", ablation, depth=0)
+        untouched = results.measured_mean("position_erasure", "untouched", "share", ablation, depth=0)
         if estimates and untouched and all(estimates.values()):
             words = {"ablation": ablation.name, "depths": list(inner)}
             claims.append(Claim("answer", {"untouched": untouched, **estimates, **depth_counts}, words))
@@ -52,13 +54,13 @@ def erasure(results: TaskResults) -> SectionContent | None:
         results,
         "erasure",
         "Exact match when the states of every position are moved to the same mean, by depth and ablation",
-        f"{LINES} Dashed: moved as far in a direction that means nothing.",
-        lambda ablations: measured.lines_by_ablation(
-            after_training(table),
+        f"{LINES_CAPTION} Dashed: moved as far in a direction that means nothing.",
+        lambda ablations: measured.draw_lines_by_ablation(
+            rows_after_training(table),
             ablations,
             "mean_erased",
-            labels=("Depth (layers passed)", "Exact match, means erased"),
-            dashed=(after_training(table).assign(mean_erased=table["sham"]), "sham"),
+            axis_labels=("Depth (layers passed)", "Exact match, means erased"),
+            dashed=(rows_after_training(table).assign(mean_erased=table["sham"]), "sham"),
         ),
     )
     return SectionContent(claims, tables, [figure])

@@ -1,12 +1,12 @@
 """Learning curves of all runs."""
 
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.section import SectionContent, panel_figure, section
+from pipeline.reporting.experiment.section import SectionContent, panel_figure, register_section
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("details", 10, "Learning curves")
-def learning_curves(results: TaskResults) -> SectionContent:
+@register_section("details", 10, "Learning curves")
+def build_learning_curve_section(results: TaskResults) -> SectionContent:
     """Build the section that shows the validation score of each run over training, in a panel per ablation."""
     score = results.task.score
     figure = panel_figure(
@@ -14,6 +14,8 @@ def learning_curves(results: TaskResults) -> SectionContent:
         "learning_curves",
         f"Validation {score.words} over training steps, by ablation",
         f"Validation {score.words}, a line per seed, to its last evaluation (a run that has converged may stop there).",
-        lambda ablations: outcomes.learning_curves(results.history, ablations, score.column("validation"), score.words),
+        lambda ablations: outcomes.draw_learning_curves(
+            results.history, ablations, score.column("validation"), score.words
+        ),
     )
     return SectionContent(figures=[figure])

@@ -4,40 +4,48 @@ from functools import partial
 
 from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment.figures import measured
-from pipeline.reporting.experiment.section import DOTS, Column, SectionContent, section, table_by_ablation
+from pipeline.reporting.experiment.section import (
+    DOTS_CAPTION,
+    CellFunction,
+    SectionContent,
+    register_section,
+    table_by_ablation,
+)
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
 
 
-@section("mechanism", 17, "In which layers does the mask's order matter?", measurements=["mask_permutation"])
-def mask_order(results: TaskResults) -> SectionContent | None:
+@register_section("mechanism", 17, "In which layers does the mask's order matter?", measurements=["mask_permutation"])
+def build_mask_order_section(results: TaskResults) -> SectionContent | None:
     """Build the section that shows the exact match lost when the mask of one layer, or of all, is permuted."""
-    table = results.measurement("mask_permutation")
+    table = results.measurement_table("mask_permutation")
     if table.empty:
         return None
     causal = [ablation for ablation in results.ablations if ablation.model.attention == "causal"]
 
-    def lost(layers: str) -> Column:
-        return lambda ablation: results.mean("mask_permutation", "exact_match_lost", "points", ablation, layers=layers)
+    def loss_column(layers: str) -> CellFunction:
+        return lambda ablation: results.measured_mean(
+            "mask_permutation", "exact_match_lost", "points", ablation, layers=layers
+        )
 
     layer_names = list(dict.fromkeys(table["layers"].astype(str)))
-    columns = {("All layers" if name == "all" else f"Layer {name}"): lost(name) for name in layer_names}
+    columns = {("All layers" if name == "all" else f"Layer {name}"): loss_column(name) for name in layer_names}
     estimates: dict[str, Estimate | None] = {}
     for positional in ("none", "learned"):
         for ablation in results.usual_ablations(positional=positional, attention="causal")[:1]:
             last = ablation.model.layers - 1
             layers = {"first": "0", "last": str(last), "all": "all"} | ({"second": "1"} if last > 1 else {})
-            losses = {name: lost(masks)(ablation) for name, masks in layers.items()}
+            losses = {name: loss_column(masks)(ablation) for name, masks in layers.items()}
             estimates |= {f"{positional}_{name}": loss for name, loss in losses.items() if not isinstance(loss, str)}
     claims = [Claim("answer", estimates)] if len(estimates) >= 6 and all(estimates.values()) else []
     of_first = table[table["layers"].astype(str) == "0"]
     figure = Figure(
         "mask_order",
         "Total variation of the prediction when the first layer's mask is permuted, by ablation",
-        DOTS,
+        DOTS_CAPTION,
         partial(
-            measured.dots_by_ablation, of_first, causal, "total_variation",
-            label="Change of the prediction (total variation), first layer's mask permuted",
+            measured.draw_dots_by_ablation, of_first, causal, "total_variation",
+            axis_label="Change of the prediction (total variation), first layer's mask permuted",
         ),
     )  # fmt: skip
     caption = "Exact match lost, percentage points, by the layers whose mask is permuted: mean (t 95% interval)"

@@ -4,28 +4,30 @@ from pipeline import switches
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment.figures import measured
 from pipeline.reporting.experiment.section import (
-    LINES,
-    Column,
+    LINES_CAPTION,
+    CellFunction,
     SectionContent,
     panel_figure,
-    section,
+    register_section,
     table_by_ablation,
 )
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("mechanism", 15, "Which layers' masks matter?", measurements=["mask_removal"])
-def masks(results: TaskResults) -> SectionContent | None:
+@register_section("mechanism", 15, "Which layers' masks matter?", measurements=["mask_removal"])
+def build_mask_section(results: TaskResults) -> SectionContent | None:
     """Build the section that shows how much the prediction changes when one layer's mask is removed."""
-    table = results.measurement("mask_removal")
+    table = results.measurement_table("mask_removal")
     if table.empty:
         return None
     causal = [ablation for ablation in results.ablations if ablation.model.attention == "causal"]
 
-    def at(layer: int) -> Column:
-        return lambda ablation: results.mean("mask_removal", "total_variation", "number", ablation, layer=layer)
+    def layer_column(layer: int) -> CellFunction:
+        return lambda ablation: results.measured_mean(
+            "mask_removal", "total_variation", "number", ablation, layer=layer
+        )
 
-    columns = {f"Layer {layer}": at(layer) for layer in range(int(table["layer"].max()) + 1)}
+    columns = {f"Layer {layer}": layer_column(layer) for layer in range(int(table["layer"].max()) + 1)}
     claims = []
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
         last = ablation.model.layers - 1
@@ -33,10 +35,10 @@ def masks(results: TaskResults) -> SectionContent | None:
         alike = switches.select_variants(results.ablations, ablation, residual_free=without_last)
         residual_free = alike[0] if alike else None
         estimates = {
-            "last": results.mean("mask_removal", "max_logit_change", "logit", ablation, layer=last),
-            "first": results.mean("mask_removal", "max_logit_change", "logit", ablation, layer=0),
-            "converged": results.converged(residual_free) if residual_free else None,
-            "rising": results.still_rising(residual_free) if residual_free else None,
+            "last": results.measured_mean("mask_removal", "max_logit_change", "logit", ablation, layer=last),
+            "first": results.measured_mean("mask_removal", "max_logit_change", "logit", ablation, layer=0),
+            "converged": results.converged_runs(residual_free) if residual_free else None,
+            "rising": results.still_rising_runs(residual_free) if residual_free else None,
         }
         words = {"ablation": ablation.name, "lacking": residual_free.name if residual_free else ""}
         claims.append(Claim("last_layer", estimates, words, role="lead" if residual_free else ""))
@@ -44,13 +46,13 @@ def masks(results: TaskResults) -> SectionContent | None:
         results,
         "masks",
         "Total variation of the prediction when one layer's causal mask is removed, by layer and ablation",
-        f"{LINES} Removing the last layer's mask changes nothing.",
-        lambda ablations: measured.lines_by_ablation(
+        f"{LINES_CAPTION} Removing the last layer's mask changes nothing.",
+        lambda ablations: measured.draw_lines_by_ablation(
             table,
             ablations,
             "total_variation",
-            along="layer",
-            labels=("Layer without mask", "Change of the prediction (total variation)"),
+            x_column="layer",
+            axis_labels=("Layer without mask", "Change of the prediction (total variation)"),
         ),
         among=causal,
     )

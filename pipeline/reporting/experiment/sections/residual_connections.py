@@ -9,16 +9,16 @@ from pipeline.reporting.claims import Claim, Estimate
 from pipeline.reporting.experiment import comparisons
 from pipeline.reporting.experiment.section import (
     SectionContent,
+    collect_single_layer_estimates,
     difference_tables,
-    section,
-    single_layer_estimates,
+    register_section,
     table_by_ablation,
 )
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("questions", 40, "What do residual connections have to do with it?", scores=[EXACT_MATCH])
-def residual_connections(results: TaskResults) -> SectionContent | None:
+@register_section("questions", 40, "What do residual connections have to do with it?", scores=[EXACT_MATCH])
+def build_residual_section(results: TaskResults) -> SectionContent | None:
     """Build the section that compares each ablation that lacks residual connections with its intact counterpart."""
     residual_free = [ablation for ablation in results.ablations if not switches.is_intact(ablation)]
     if not residual_free:
@@ -26,21 +26,21 @@ def residual_connections(results: TaskResults) -> SectionContent | None:
     pairs = comparisons.intact_pairs(results.ablations)
     unsubstituted = [(ablation, intact) for ablation, intact in pairs if switches.lacks_residuals(ablation)]
     single = comparisons.single_layer_pairs(results.ablations)
-    estimates, layers = single_layer_estimates(
-        results.ablations, partial(_estimates, results), optional=("p", "log_rank", "rising")
+    estimates, layers = collect_single_layer_estimates(
+        results.ablations, partial(_cost_estimates, results), optional=("p", "log_rank", "rising")
     )
     claims = [Claim("by_layer", estimates, {"layers": layers}, role="lead")] if layers else []
-    claims += [_claim(results, *pair) for pair in unsubstituted if pair not in single]
+    claims += [_cost_claim(results, *pair) for pair in unsubstituted if pair not in single]
     usual = switches.common_values(results.ablations)
     columns = {
         "What is missing": lambda ablation: switches.sublayers_in_words(ablation.model.residual_free),
         "Otherwise": lambda ablation: switches.describe_ablation(
             ablation, usual | {"residual_free": ablation.model.residual_free}
         ),
-        "Converged": results.converged,
-        "Still rising": results.still_rising,
-        "Steps, mean up to the budget": results.steps,
-        "Test exact match": results.exact_match,
+        "Converged": results.converged_runs,
+        "Still rising": results.still_rising_runs,
+        "Steps, mean up to the budget": results.mean_steps,
+        "Test exact match": results.median_exact_match,
     }
     than = "than the same ablation with every residual connection"
     compared = [
@@ -51,16 +51,18 @@ def residual_connections(results: TaskResults) -> SectionContent | None:
     return SectionContent(claims, [table_by_ablation(residual_free, columns, caption), *compared])
 
 
-def _estimates(results: TaskResults, ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
-    difference = results.compared("restricted_steps", ablation, intact)
+def _cost_estimates(results: TaskResults, ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
+    difference = results.mean_difference("restricted_steps", ablation, intact)
     return {
         "more": difference,
-        "p": results.corrected_p(difference),
-        "log_rank": results.corrected_log_rank_p(difference),
-        "converged": results.converged(ablation),
-        "rising": results.still_rising(ablation),
+        "p": results.corrected_p_value(difference),
+        "log_rank": results.corrected_log_rank_p_value(difference),
+        "converged": results.converged_runs(ablation),
+        "rising": results.still_rising_runs(ablation),
     }
 
 
-def _claim(results: TaskResults, ablation: Ablation, intact: Ablation) -> Claim:
-    return Claim("lacking", _estimates(results, ablation, intact), {"ablation": ablation.name, "whole": intact.name})
+def _cost_claim(results: TaskResults, ablation: Ablation, intact: Ablation) -> Claim:
+    return Claim(
+        "lacking", _cost_estimates(results, ablation, intact), {"ablation": ablation.name, "whole": intact.name}
+    )

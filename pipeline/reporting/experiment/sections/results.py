@@ -7,19 +7,24 @@ from pipeline.params import Ablation, Training
 from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment.figures import outcomes
-from pipeline.reporting.experiment.section import SectionContent, diverged_column, section, table_by_ablation
+from pipeline.reporting.experiment.section import (
+    SectionContent,
+    diverged_run_column,
+    register_section,
+    table_by_ablation,
+)
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
-from pipeline.reporting.wording import brief, interval, percent
+from pipeline.reporting.wording import format_cell, format_interval, percent
 
 
-@section("results", 0, "Results by ablation", scores=[EXACT_MATCH])
-def result_section(results: TaskResults) -> SectionContent:
+@register_section("results", 0, "Results by ablation", scores=[EXACT_MATCH])
+def build_result_section(results: TaskResults) -> SectionContent:
     """Build the section of results by ablation, with an alarm for runs above the order-blind ceiling."""
     usual = switches.common_values(results.ablations)
     ceiling, p = (
-        results.ablation_column("order_blind_ceiling", "share"),
-        results.ablation_column("ceiling_p_value", "p"),
+        results.column_reader("order_blind_ceiling", "share"),
+        results.column_reader("ceiling_p_value", "p"),
     )
     alarms = [
         Claim(
@@ -29,22 +34,22 @@ def result_section(results: TaskResults) -> SectionContent:
             role="alarm",
         )
         for ablation in results.ablations
-        if (above := results.ablation_column("runs_above_ceiling", "count")(ablation)) and above.value
+        if (above := results.column_reader("runs_above_ceiling", "count")(ablation)) and above.value
     ]
 
-    def share_interval(ablation: Ablation) -> str:
-        converged = results.converged(ablation)
-        return interval(converged) if converged else ""
+    def converged_interval(ablation: Ablation) -> str:
+        converged = results.converged_runs(ablation)
+        return format_interval(converged) if converged else ""
 
     columns = {
-        "Converged": results.converged,
-        "95% interval": share_interval,
-        "Steps": results.steps,
-        "Budget": results.ablation_column("budget", "steps"),
-        "Still rising": lambda ablation: brief(count) if (count := results.still_rising(ablation)) else " ",
-        "Test exact match": results.exact_match,
-        "Ceiling": lambda ablation: brief(value) if (value := ceiling(ablation)) else " ",
-        **diverged_column(results),
+        "Converged": results.converged_runs,
+        "95% interval": converged_interval,
+        "Steps": results.mean_steps,
+        "Budget": results.column_reader("budget", "steps"),
+        "Still rising": lambda ablation: format_cell(count) if (count := results.still_rising_runs(ablation)) else " ",
+        "Test exact match": results.median_exact_match,
+        "Ceiling": lambda ablation: format_cell(value) if (value := ceiling(ablation)) else " ",
+        **diverged_run_column(results),
         "What it is": lambda ablation: switches.describe_ablation(ablation, usual),
     }
     shared = (
@@ -63,18 +68,18 @@ def result_section(results: TaskResults) -> SectionContent:
             "A mark is a run (seed): where it converged, or at the end of its budget (a triangle where it was still "
             "getting better, a cross where not). Bar: the mean up to the budget with its t 95% interval. Right: how "
             "many runs converged, with the exact 95% interval of their share.",
-            partial(outcomes.steps, results.runs, results.ablations),
+            partial(outcomes.draw_steps_to_converge, results.runs, results.ablations),
         ),
         Figure(
             "exact_match",
             "Test exact match of every run by ablation",
             "A mark is a run (seed) at its last step; the bar is the median over seeds.",
-            partial(outcomes.exact_match, results.runs, results.ablations, results.ceiling),
+            partial(outcomes.draw_exact_match, results.runs, results.ablations, results.ceiling),
         ),
     ]
-    counts = results.counts()
+    counts = results.experiment_size()
     same_seeds = len({len(ablation.training.seeds) for ablation in results.ablations}) == 1
-    fewest = results.estimate("ablations.csv", "runs", "count", {"task": results.dataset}, statistic="min")
+    fewest = results.read_estimate("ablations.csv", "runs", "count", {"task": results.dataset}, statistic="min")
     counts["seeds"] = fewest if same_seeds else None
     opening = Claim("opening", counts, {"task": results.task.words}, role="opening")
     words = {
@@ -83,13 +88,13 @@ def result_section(results: TaskResults) -> SectionContent:
         "converged_at": sorted({ablation.training.converged_at for ablation in results.ablations}),
         "converged_for": sorted({ablation.training.converged_for for ablation in results.ablations}),
         "stops": any(ablation.training.stop_when_converged for ablation in results.ablations),
-        "schedules": sorted({_schedule(ablation.training) for ablation in results.ablations}),
-        "diverged": bool(diverged_column(results)),
+        "schedules": sorted({_describe_schedule(ablation.training) for ablation in results.ablations}),
+        "diverged": bool(diverged_run_column(results)),
     }
     return SectionContent([opening, *alarms], [table_by_ablation(results.ablations, columns, caption)], figures, words)
 
 
-def _schedule(training: Training) -> str:
+def _describe_schedule(training: Training) -> str:
     """Return the learning rate's schedule in words, and what a larger budget would change."""
     if training.schedule == "constant":
         return "stays as it is"

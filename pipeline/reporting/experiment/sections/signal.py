@@ -10,28 +10,47 @@ from pipeline.params import Ablation
 from pipeline.reporting.claims import Claim, Estimate, select_rows
 from pipeline.reporting.experiment import comparisons
 from pipeline.reporting.experiment.figures import measured
-from pipeline.reporting.experiment.section import Column, SectionContent, panel_figure, section, table_by_ablation
+from pipeline.reporting.experiment.section import (
+    CellFunction,
+    SectionContent,
+    panel_figure,
+    register_section,
+    table_by_ablation,
+)
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("mechanism", 65, "What does the norm after a missing connection find?", measurements=["activation_scale"])
-def signal(results: TaskResults) -> SectionContent | None:
+@register_section(
+    "mechanism", 65, "What does the norm after a missing connection find?", measurements=["activation_scale"]
+)
+def build_signal_section(results: TaskResults) -> SectionContent | None:
     """Build the section that compares residual-free and intact ablations at the norm after a missing connection."""
-    table = results.measurement("activation_scale")
+    table = results.measurement_table("activation_scale")
     pairs = comparisons.intact_pairs(results.ablations)
     if table.empty or not pairs:
         return None
     counterparts = {ablation.name: intact for ablation, intact in pairs}
 
-    def mean(value: str, measured: Ablation, residual_free: Ablation, trained: int) -> Estimate | None:
+    def read_mean_at_norm(value: str, measured: Ablation, residual_free: Ablation, trained: int) -> Estimate | None:
         """Read the mean of `measured` at the norm that follows the missing connections of `residual_free`."""
-        return results.mean("activation_scale", value, "number", measured, trained=trained, **next_norm(residual_free))
+        return results.measured_mean(
+            "activation_scale",
+            value,
+            "number",
+            measured,
+            trained=trained,
+            **norm_after_missing_connection(residual_free),
+        )
 
-    def column(value: str, trained: int, *, intact: bool) -> Column:
-        return lambda ablation: mean(value, counterparts[ablation.name] if intact else ablation, ablation, trained)
+    def scale_column(value: str, trained: int, *, intact: bool) -> CellFunction:
+        return lambda ablation: read_mean_at_norm(
+            value, counterparts[ablation.name] if intact else ablation, ablation, trained
+        )
 
     columns = {
-        words + (", intact" if intact else "") + (", trained" if trained else ""): column(value, trained, intact=intact)
+        words + (", intact" if intact else "") + (", trained" if trained else ""): scale_column(
+            value, trained, intact=intact
+        )
         for value, words in (("entering", "RMS"), ("jacobian", "Jacobian"))
         for trained, intact in ((0, False), (0, True), (1, False), (1, True))
     }
@@ -44,7 +63,7 @@ def signal(results: TaskResults) -> SectionContent | None:
         if not switches.lacks_residuals(ablation):
             continue
         estimates = {
-            f"{name}_{value}": mean(value, measured, ablation, 0)
+            f"{name}_{value}": read_mean_at_norm(value, measured, ablation, 0)
             for name, measured in (("plain", ablation), ("whole", intact))
             for value in ("entering", "jacobian")
         }
@@ -56,15 +75,19 @@ def signal(results: TaskResults) -> SectionContent | None:
         "signal",
         "Root mean square of the input of the norm after the missing connections, along training, by ablation",
         "A line per seed.",
-        lambda ablations: measured.along_training(
-            pd.concat(_rows_at_next_norm(table, ablations)), ablations, "entering", label="Root mean square", log=True
+        lambda ablations: measured.draw_lines_along_training(
+            pd.concat(_rows_at_norm(table, ablations)),
+            ablations,
+            "entering",
+            axis_label="Root mean square",
+            log_scale=True,
         ),
         among=residual_free,
     )
     return SectionContent(claims, [table_by_ablation(residual_free, columns, caption)], [figure])
 
 
-def next_norm(ablation: Ablation) -> dict[str, Any]:
+def norm_after_missing_connection(ablation: Ablation) -> dict[str, Any]:
     """Return layer and sublayer of the first norm after the last missing residual connection."""
     free, layer = ablation.model.residual_free, max(ablation.model.residual_free.layers)
     if layer not in free.mlp:
@@ -72,6 +95,6 @@ def next_norm(ablation: Ablation) -> dict[str, Any]:
     return {"layer": layer + 1, "sublayer": "attention" if layer + 1 < ablation.model.layers else "output"}
 
 
-def _rows_at_next_norm(table: pd.DataFrame, ablations: Sequence[Ablation]) -> Iterator[pd.DataFrame]:
+def _rows_at_norm(table: pd.DataFrame, ablations: Sequence[Ablation]) -> Iterator[pd.DataFrame]:
     for ablation in ablations:
-        yield select_rows(table, {"ablation": ablation.name, **next_norm(ablation)})
+        yield select_rows(table, {"ablation": ablation.name, **norm_after_missing_connection(ablation)})

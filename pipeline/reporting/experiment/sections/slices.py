@@ -7,41 +7,45 @@ from pipeline.reporting.claims import Claim, Estimate, Unit
 from pipeline.reporting.experiment.comparisons import comparison_depth, intact_pairs
 from pipeline.reporting.experiment.figures import measured as figures
 from pipeline.reporting.experiment.section import (
-    Column,
+    CellFunction,
     SectionContent,
+    collect_single_layer_estimates,
     difference_tables,
     panel_figure,
-    section,
-    single_layer_estimates,
+    register_section,
     table_by_ablation,
 )
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section("mechanism", 50, "Does the column above a position stay about its token?", measurements=["token_probe"])
-def slices(results: TaskResults) -> SectionContent | None:
+@register_section(
+    "mechanism", 50, "Does the column above a position stay about its token?", measurements=["token_probe"]
+)
+def build_token_probe_section(results: TaskResults) -> SectionContent | None:
     """Build the section on how much better a position's own token can be read than other tokens.
 
     It is read right after the last layer that lacks a residual connection, or after the last layer of all.
     """
-    table = results.measurement("token_probe")
+    table = results.measurement_table("token_probe")
     if table.empty:
         return None
 
-    def own_token(value: str, unit: Unit, trained: int = 1) -> Column:
-        return lambda ablation: results.mean(
+    def own_token_column(value: str, unit: Unit, trained: int = 1) -> CellFunction:
+        return lambda ablation: results.measured_mean(
             "own_token", value, unit, ablation, trained=trained, depth=comparison_depth(ablation)
         )
 
-    def added(ablation: Ablation) -> Estimate | None:
-        return results.mean("own_token_added", "dominance", "points", ablation, depth=comparison_depth(ablation))
+    def read_added_dominance(ablation: Ablation) -> Estimate | None:
+        return results.measured_mean(
+            "own_token_added", "dominance", "points", ablation, depth=comparison_depth(ablation)
+        )
 
     columns = {
         "Depth": lambda ablation: str(comparison_depth(ablation)),
-        "Dominance": own_token("dominance", "share"),
-        "before training": own_token("dominance", "share", trained=0),
-        "added by training, points": added,
-        "Margin, points": own_token("margin", "points"),
+        "Dominance": own_token_column("dominance", "share"),
+        "before training": own_token_column("dominance", "share", trained=0),
+        "added by training, points": read_added_dominance,
+        "Margin, points": own_token_column("margin", "points"),
     }
     positions = table["position"].nunique()
     figure = panel_figure(
@@ -50,10 +54,10 @@ def slices(results: TaskResults) -> SectionContent | None:
         "Accuracy of reading the token at each position from the column above each position, a panel per ablation",
         "Trained, after the last layer, mean over seeds. Row: the column that is read; column: the token that is "
         "looked for. A dark diagonal: columns are about their own tokens.",
-        partial(figures.slices, table),
+        partial(figures.draw_token_probe, table),
     )
     return SectionContent(
-        _answer(results),
+        _answer_claims(results),
         [
             table_by_ablation(results.ablations, columns, "Mean over seeds (t 95% interval)"),
             *difference_tables(
@@ -66,17 +70,17 @@ def slices(results: TaskResults) -> SectionContent | None:
     )  # fmt: skip
 
 
-def _answer(results: TaskResults) -> list[Claim]:
+def _answer_claims(results: TaskResults) -> list[Claim]:
     """State the dominance without the connections of each layer, and in the intact ablation at the same depth."""
 
-    def compare(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
+    def read_pair(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
         return {
-            f"{kind}{when}": results.mean(
+            f"{kind}{when}": results.measured_mean(
                 "own_token", "dominance", "share", measured, trained=trained, depth=comparison_depth(ablation)
             )
             for kind, measured in (("lacking", ablation), ("whole", intact))
             for when, trained in (("", 1), ("_before", 0))
         }
 
-    estimates, layers = single_layer_estimates(results.ablations, compare)
+    estimates, layers = collect_single_layer_estimates(results.ablations, read_pair)
     return [Claim("answer", estimates, {"layers": layers})] if layers else []

@@ -7,45 +7,45 @@ from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.measurement.common.permutations import LOGIT_TOLERANCE
 from pipeline.reporting.claims import Claim, Estimate, Statistic
 from pipeline.reporting.experiment.figures import measured
-from pipeline.reporting.experiment.section import Column, SectionContent, section, table_by_ablation
+from pipeline.reporting.experiment.section import CellFunction, SectionContent, register_section, table_by_ablation
 from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
 
 
-@section("mechanism", 10, "Is the prediction blind to order?", measurements=["symmetry"])
-def symmetry(results: TaskResults) -> SectionContent | None:
+@register_section("mechanism", 10, "Is the prediction blind to order?", measurements=["symmetry"])
+def build_symmetry_section(results: TaskResults) -> SectionContent | None:
     """Build the section that shows what the architecture predicts beside what was measured.
 
     (A run that contradicts its prediction stops the stage `analyze`.)
     """
-    table = results.measurement("symmetry")
+    table = results.measurement_table("symmetry")
     if table.empty:
         return None
     names = [ablation.name for ablation in results.ablations]
 
-    def change(statistic: Statistic, **where: Any) -> Estimate | None:
-        return results.estimate("symmetry.csv", "max_logit_change", "logit", where, statistic=statistic)
+    def read_logit_change(statistic: Statistic, **where: Any) -> Estimate | None:
+        return results.read_estimate("symmetry.csv", "max_logit_change", "logit", where, statistic=statistic)
 
-    def run_count(predicted: int) -> Estimate | None:
+    def count_runs(predicted: int) -> Estimate | None:
         where = {"ablation": names, "order_blind_predicted": predicted, "trained": 1}
-        return results.estimate("symmetry.csv", "seed", "count", where, statistic="rows")
+        return results.read_estimate("symmetry.csv", "seed", "count", where, statistic="rows")
 
     estimates = {
-        "blind": run_count(1),
-        "most": change("max", ablation=names, order_blind_predicted=1),
-        "seeing": run_count(0),
-        "least": change("min", ablation=names, order_blind_predicted=0),
+        "blind": count_runs(1),
+        "most": read_logit_change("max", ablation=names, order_blind_predicted=1),
+        "seeing": count_runs(0),
+        "least": read_logit_change("min", ablation=names, order_blind_predicted=0),
     }
 
-    def mean(value: str) -> Column:
-        return lambda ablation: results.mean("symmetry", value, "number", ablation)
+    def mean_column(value: str) -> CellFunction:
+        return lambda ablation: results.measured_mean("symmetry", value, "number", ablation)
 
-    columns: dict[str, Column] = {
+    columns: dict[str, CellFunction] = {
         "Predicted": lambda ablation: "blind" if is_order_blind(ablation.model) else "sees order",
-        "Largest logit change": lambda ablation: change("max", ablation=ablation.name, trained=1),
-        "before training": lambda ablation: change("max", ablation=ablation.name, trained=0),
-        "Total variation": mean("total_variation"),
-        "Changed arg-maxes": mean("changed_argmax_share"),
+        "Largest logit change": lambda ablation: read_logit_change("max", ablation=ablation.name, trained=1),
+        "before training": lambda ablation: read_logit_change("max", ablation=ablation.name, trained=0),
+        "Total variation": mean_column("total_variation"),
+        "Changed arg-maxes": mean_column("changed_argmax_share"),
     }
     figure = Figure(
         "symmetry",
@@ -53,8 +53,8 @@ def symmetry(results: TaskResults) -> SectionContent | None:
         "A dot per run, in colour after training. Left of the dotted line there are only rounding errors; an exact 0 "
         "is drawn at the left edge.",
         partial(
-            measured.dots_by_ablation, table, results.ablations, "max_logit_change",
-            label="Largest change of a logit (float64)", log=True,
+            measured.draw_dots_by_ablation, table, results.ablations, "max_logit_change", log_scale=True,
+            axis_label="Largest change of a logit (float64)",
             reference=(LOGIT_TOLERANCE, f"rounding ({LOGIT_TOLERANCE:g})"),
         ),
     )  # fmt: skip

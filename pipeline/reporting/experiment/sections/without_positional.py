@@ -8,50 +8,50 @@ from pipeline.reporting.claims import Claim
 from pipeline.reporting.experiment import comparisons
 from pipeline.reporting.experiment.figures import outcomes
 from pipeline.reporting.experiment.section import (
-    Column,
+    CellFunction,
     SectionContent,
     difference_tables,
     panel_figure,
-    section,
+    register_section,
     table_by_ablation,
 )
 from pipeline.reporting.experiment.task_results import TaskResults
 
 
-@section(
+@register_section(
     "questions",
     10,
     "Does a causal decoder without positional encoding learn the task?",
     measurements=["cost"],
     scores=[EXACT_MATCH],
 )
-def without_positional(results: TaskResults) -> SectionContent | None:
+def build_encoding_section(results: TaskResults) -> SectionContent | None:
     """Build the section that compares causal decoders without and with positional encoding."""
     causal = results.usual_ablations(attention="causal")
     without = next(iter(switches.select_ablations(causal, positional="none")), None)
     learned = next(iter(switches.select_ablations(causal, positional="learned")), None)
     if without is None:
         return None
-    difference = results.compared("restricted_steps", without, learned) if learned else None
+    difference = results.mean_difference("restricted_steps", without, learned) if learned else None
     estimates = {
-        "bare_converged": results.converged(without),
-        "bare_steps": results.steps(without),
-        "learned_converged": results.converged(learned) if learned else None,
-        "learned_steps": results.steps(learned) if learned else None,
+        "bare_converged": results.converged_runs(without),
+        "bare_steps": results.mean_steps(without),
+        "learned_converged": results.converged_runs(learned) if learned else None,
+        "learned_steps": results.mean_steps(learned) if learned else None,
         "later": difference,
-        "p": results.corrected_p(difference),
-        "log_rank": results.corrected_log_rank_p(difference),
+        "p": results.corrected_p_value(difference),
+        "log_rank": results.corrected_log_rank_p_value(difference),
     }
-    parameters = results.ablation_column("parameters", "count")
+    parameters = results.column_reader("parameters", "count")
     claims = [Claim("answer", estimates, role="lead")]
     if learned:
         claims.append(Claim("price", {"bare": parameters(without), "learned": parameters(learned)}))
-    columns: dict[str, Column] = {
+    columns: dict[str, CellFunction] = {
         "Parameters": parameters,
-        "FLOPs per step": results.ablation_column("flops_per_step", "flops"),
-        "Converged": results.converged,
-        "Steps, mean up to the budget": results.steps,
-        "FLOPs spent": results.ablation_column("flops_spent", "flops"),
+        "FLOPs per step": results.column_reader("flops_per_step", "flops"),
+        "Converged": results.converged_runs,
+        "Steps, mean up to the budget": results.mean_steps,
+        "FLOPs spent": results.column_reader("flops_spent", "flops"),
     }
     pairs = [*comparisons.encoding_pairs(results), *comparisons.reference_pairs(results)]
     pairs = list({(first.name, second.name): (first, second) for first, second in pairs}.values())
@@ -65,6 +65,6 @@ def without_positional(results: TaskResults) -> SectionContent | None:
         "not_yet_converged",
         "Share of runs not yet converged by step, a panel per ablation",
         "Kaplan-Meier estimate over the seeds of each ablation.",
-        partial(outcomes.not_yet_converged, results.runs),
+        partial(outcomes.draw_unconverged_share, results.runs),
     )
     return SectionContent(claims, tables, [figure])
