@@ -75,10 +75,7 @@ def root_mean_square(x: Tensor) -> float:
 
 
 def update_share(update: Float[Tensor, "*shape"], leaving_states: Float[Tensor, "*shape"]) -> float:
-    """Share of a sublayer's update in the squared length of the states that leave the sublayer.
-
-    |update|² / (|update|² + |leaving_states - update|²), over all elements; NaN if both terms are 0.
-    """
+    """Share of a sublayer's update in the squared length of the states that leave the sublayer; NaN for length 0."""
     update_size, carried_size = (root_mean_square(part) ** 2 for part in (update, leaving_states - update))
     total = update_size + carried_size
     return update_size / total if total else float("nan")

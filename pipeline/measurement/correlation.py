@@ -26,10 +26,7 @@ def correlation(inputs: MeasurementInput) -> pd.DataFrame:
 
 
 def excess_correlation(states: Float[Tensor, "examples length width"]) -> Float[Tensor, "2"]:
-    """Mean squared correlation of two units within and across positions, minus the value for unrelated units.
-
-    Units that never vary are left out.
-    """
+    """Mean squared correlation of units within and across positions, minus chance; constant units are left out."""
     examples, length, width = states.shape
     centred = (states - states.mean(0)).flatten(1)
     size = centred.norm(dim=0)

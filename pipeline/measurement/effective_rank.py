@@ -9,7 +9,7 @@ from pipeline.measurement.common.tables import tidy_table
 from pipeline.measurement.registry import MeasurementInput, measurement
 
 EIGENVALUE_TOLERANCE = 1e-13
-"""Share of a Gram matrix's largest eigenvalue below which an eigenvalue counts as 0 (float64's rounding)."""
+"""Largest ratio of an eigenvalue of a Gram matrix to the largest one that counts as 0 (float64's rounding)."""
 
 
 @measurement(

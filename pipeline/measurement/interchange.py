@@ -11,7 +11,7 @@ from pipeline.dataset import Examples
 from pipeline.measurement.common.permutations import LOGIT_TOLERANCE, PROMPT_COUNT, same_length_prompts
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.transformer.attention import last_position
-from pipeline.transformer.model import Transformer
+from pipeline.transformer.model import Transformer, edit_at_depth
 
 
 @measurement(
@@ -59,7 +59,7 @@ def swappable_prompts(
 
 
 def position_sets(pairs: Int[Tensor, "prompts 2"], length: int) -> dict[str, Bool[Tensor, "prompts length"]]:
-    """Return, for each name of a set of positions, True at the positions whose states are patched."""
+    """Return the sets of positions whose states are patched, by name, as masks."""
     position = torch.arange(length)
     pair = (position == pairs[:, :1]) | (position == pairs[:, 1:])
     last = (position == length - 1).expand_as(pair)
@@ -68,7 +68,7 @@ def position_sets(pairs: Int[Tensor, "prompts 2"], length: int) -> dict[str, Boo
 
 @torch.no_grad()
 def swap_recovery(
-    model: Transformer, prompts: Int[Tensor, "prompts length"], pairs: Int[Tensor, "prompts 2"]
+    model: Transformer, prompts: Int[Tensor, "prompts length"], swapped_positions: Int[Tensor, "prompts 2"]
 ) -> Float[Tensor, "depths sets"]:
     """Share of a swap's effect on the logits that patching recovers, by depth and by set of patched positions.
 
@@ -76,11 +76,11 @@ def swap_recovery(
     is of the squared distance summed over prompts, so that prompts with little effect have little weight. NaN if no
     swap has an effect, or without prompts.
     """
-    sets = position_sets(pairs, prompts.shape[1]).values()
+    sets = position_sets(swapped_positions, prompts.shape[1]).values()
     unknown = torch.full((len(model.blocks) + 1, len(sets)), torch.nan, dtype=model.embedding.weight.dtype)
     if not len(prompts):
         return unknown
-    swapped_prompts = prompts.scatter(1, pairs, prompts.gather(1, pairs.flip(1)))
+    swapped_prompts = prompts.scatter(1, swapped_positions, prompts.gather(1, swapped_positions.flip(1)))
     original, swapped = (model.samples(tokens, last_position(tokens)) for tokens in (prompts, swapped_prompts))
     original_stream, swapped_stream = (model.residual_stream(*samples[:2]) for samples in (original, swapped))
     before, goal = (model.logits(stream[-1][:, -1:]) for stream in (original_stream, swapped_stream))
@@ -89,12 +89,8 @@ def swap_recovery(
         return unknown
 
     def patched_logits(depth: int, is_patched: Bool[Tensor, "prompts length"]) -> Tensor:
-        def patch_states(current_depth: int, states: Tensor) -> Tensor:
-            return (
-                torch.where(is_patched[..., None], swapped_stream[depth], states) if current_depth == depth else states
-            )
-
-        return model.logits(model.residual_stream(*original[:2], edit_states=patch_states)[-1][:, -1:])
+        patch = edit_at_depth(depth, lambda x: torch.where(is_patched[..., None], swapped_stream[depth], x))
+        return model.logits(model.residual_stream(*original[:2], edit_states=patch)[-1][:, -1:])
 
     recovered = [
         [((patched_logits(depth, patched) - before) * effect).sum() for patched in sets]

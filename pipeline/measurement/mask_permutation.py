@@ -28,8 +28,8 @@ from pipeline.transformer.model import Transformer
 def mask_permutation(inputs: MeasurementInput) -> pd.DataFrame:
     """Change of the prediction, in float64, and loss of exact match when the causal masks of some layers are permuted
     as if the tokens before the prompt's last were in another order: in each layer alone, and in all layers. Without
-    positional encoding, permuting all masks is the same as permuting the prompt. Permuting
-    the last layer's mask alone changes nothing: the position that predicts attends to all earlier ones in any order."""
+    positional encoding, permuting all masks is the same as permuting the prompt. Permuting the last layer's mask alone
+    changes nothing: the position that predicts attends to all earlier ones in any order."""
     model, layers = inputs.model, range(len(inputs.model.blocks))
     examples = same_length_examples(inputs.examples)
     orders = permuted_prompts(inputs.examples, len(examples)).token_orders
@@ -47,13 +47,9 @@ def mask_permutation(inputs: MeasurementInput) -> pd.DataFrame:
 def permute_mask(
     attention_mask: Bool[Tensor, "#samples length length"], token_ranks: Int[Tensor, "samples length"]
 ) -> Bool[Tensor, "samples length length"]:
-    """Permute rows and columns of an attention mask by `token_ranks`.
-
-    Query i attends to key j if `attention_mask[token_ranks[i], token_ranks[j]]`.
-    """
-    samples, length = token_ranks.shape
-    by_query = attention_mask.expand(samples, length, length).gather(1, token_ranks[:, :, None].expand(-1, -1, length))
-    return by_query.gather(2, token_ranks[:, None, :].expand(-1, length, -1))
+    """Return a mask in which query i attends to key j if `attention_mask[token_ranks[i], token_ranks[j]]`."""
+    by_query = attention_mask.take_along_dim(token_ranks[:, :, None], dim=1)
+    return by_query.take_along_dim(token_ranks[:, None, :], dim=2)
 
 
 def logits_with_permuted_masks(

@@ -46,11 +46,7 @@ def relative_changes(
     """
     norm = torch.linalg.vector_norm
     size = norm(original_states, dim=-1)[:, None].expand(token_orders.shape)
-    same_token = (
-        original_states[:, None]
-        .expand_as(permuted_states)
-        .gather(-2, token_orders[..., None].expand_as(permuted_states))
-    )
+    same_token = original_states[:, None].take_along_dim(token_orders[..., None], dim=-2)
     change = norm(permuted_states - same_token, dim=-1) / size.gather(-1, token_orders)
     of_token = change.gather(-1, token_orders.argsort(-1))  # from the position after to the position before
     in_place = norm(permuted_states - original_states[:, None], dim=-1) / size

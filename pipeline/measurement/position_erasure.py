@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.measurement.common.permutations import same_length_examples
 from pipeline.measurement.common.scoring import answer_logits, answers_are_correct
 from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
+from pipeline.transformer.model import edit_at_depth
 
 EXAMPLE_COUNT = 64
 """Number of random examples from which the mean state of each position is computed.
@@ -38,16 +39,14 @@ def position_erasure(inputs: MeasurementInput) -> pd.DataFrame:
     length = examples.tokens.shape[1]
     stream = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:EXAMPLE_COUNT, :length]))
 
-    def exact_match(depth: int, edit: Callable[[Tensor], Tensor]) -> float:
-        logits = answer_logits(
-            inputs.model, examples, edit_states=lambda current_depth, x: edit(x) if current_depth == depth else x
-        )
+    def exact_match(depth: int, erase: Callable[[Tensor], Tensor]) -> float:
+        logits = answer_logits(inputs.model, examples, edit_states=edit_at_depth(depth, erase))
         return answers_are_correct(logits, examples).double().mean().item()
 
     untouched = exact_match(0, lambda x: x)
     rows = []
     for depth, states in enumerate(stream):
-        by_column = {column: exact_match(depth, edit) for column, edit in erasures(states).items()}
+        by_column = {column: exact_match(depth, erase) for column, erase in build_erasures(states).items()}
         rows.append({"depth": depth, **by_column, "untouched": untouched})
     return pd.DataFrame(rows)
 
@@ -57,7 +56,7 @@ def all_rotations(tokens: Int[Tensor, "examples length"]) -> Int[Tensor, "rotati
     return torch.cat([tokens.roll(shift, 1) for shift in range(tokens.shape[1])])
 
 
-def erasures(states: Float[Tensor, "examples length width"]) -> dict[str, Callable[[Tensor], Tensor]]:
+def build_erasures(states: Float[Tensor, "examples length width"]) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return, for each column of the table of `position_erasure`, the function that edits states.
 
     The mean state of each position, and the spread around it, are computed from `states`.

@@ -1,4 +1,4 @@
-"""The input of measurements, and the decorator that declares one."""
+"""The input of a measurement, and the decorator that declares a measurement."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def draw_random_tokens(example_count: int, length: int, vocabulary_size: int) ->
 
 @dataclass(frozen=True)
 class Measurement:
-    """A function that measures a model, and how the report describes its table.
+    """A measurement: a function from a model to a table, and how the report describes the table.
 
     The table has a row per key (depth, layer, position, ...): first the keys, then the columns of `value_descriptions`.
     """
@@ -91,7 +91,7 @@ class Measurement:
     value_descriptions: dict[str, str]
     """Description of each value column of the measurement's table. The figure shows the first of these columns."""
     no_effect_value: float | None
-    """Value of the first value column if there is no effect; None if no single number means no effect."""
+    """Value of the table's first value column that means no effect; None if no single number does."""
     includes_snapshots: bool
     """True if the measurement is applied to snapshots too; False if only before and after training."""
     needs_answers: bool
@@ -99,7 +99,7 @@ class Measurement:
 
     @property
     def name(self) -> str:
-        """Name of the measurement and of its table."""
+        """Name of the measurement, and of the file with the measurement's table."""
         return self.function.__name__
 
     def __call__(self, inputs: MeasurementInput) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pipeline.transformer.model import Transformer
 
 
 class SymmetryError(RunError):
-    """A model depends on order although its architecture cannot, or the reverse: a bug in this code."""
+    """Error: a model depends on token order although its architecture cannot, or the reverse: a bug in this code."""
 
 
 @measurement(
@@ -42,10 +42,7 @@ def symmetry(inputs: MeasurementInput) -> pd.DataFrame:
 
 @torch.no_grad()
 def prediction_changes(model: Transformer, permuted: PermutedPrompts) -> dict[str, float]:
-    """Return how much predictions change when prompts are permuted.
-
-    Largest change of a logit, mean total variation, and share of changed arg-maxes, of a model in float64.
-    """
+    """Return how much a model's predictions change when prompts are permuted, as columns of the table of `symmetry`."""
     prompts, permutations, length = permuted.token_orders.shape
     tokens = torch.cat((permuted.prompts[:, None], permuted.tokens), dim=1).reshape(-1, length)
     logits = model(tokens, last_position(tokens)).view(prompts, permutations + 1, -1)
@@ -71,14 +68,14 @@ def rounding_tolerance(model: Transformer, permuted: PermutedPrompts) -> float:
 
 
 def check_symmetry(
-    expects_blindness: bool, max_logit_change: float, ablation: Ablation, *, tolerance: float = LOGIT_TOLERANCE
+    is_order_blind_by_design: bool, max_logit_change: float, ablation: Ablation, *, tolerance: float = LOGIT_TOLERANCE
 ) -> None:
-    """Check that a model depends on order if, and only if, its architecture can; `tolerance`: see `rounding_tolerance`.
+    """Raise `SymmetryError` if a model depends on token order and its architecture cannot, or the reverse.
 
-    Raises:
-        SymmetryError: model and architecture disagree.
+    Args:
+        tolerance: `rounding_tolerance` of the model.
     """
-    if expects_blindness:
+    if is_order_blind_by_design:
         disagree, verb, bound = max_logit_change > LOGIT_TOLERANCE, "must not", LOGIT_TOLERANCE
     else:
         disagree, verb, bound = max_logit_change <= tolerance, "must", tolerance

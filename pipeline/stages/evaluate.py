@@ -22,7 +22,7 @@ def score_answers(model: Transformer, data: Dataset) -> dict[str, float]:
     """Score greedily decoded answers: exact match, and the share that is right by stratum and by answer position."""
     produced = scoring.decode_greedily(model, data.examples["test"])
     task = data.task
-    return scoring.accuracy(produced, data.examples["test"], data.tables["test"], task.strata, task.answer_unit)
+    return scoring.accuracy_columns(produced, data.examples["test"], data.tables["test"], task.strata, task.answer_unit)
 
 
 def score_bits(model: Transformer, data: Dataset) -> dict[str, float]:

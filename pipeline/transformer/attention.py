@@ -23,7 +23,7 @@ class Samples(NamedTuple):
 
     tokens: Int[Tensor, "samples length"]
     attention_mask: Bool[Tensor, "#samples length length"]
-    """True where a query (second axis) attends to a key (last axis)."""
+    """Attention mask: True where a query (second axis) attends to a key (last axis)."""
     output_positions: Int[Tensor, "samples reads"]
     """Positions of each sample whose next token the transformer predicts."""
 
@@ -36,7 +36,7 @@ def select_positions(
 
 
 def last_position(tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]:
-    """Return the index of the last position, in a row per sequence."""
+    """Return the index of the last position of a sequence, in a row per sequence."""
     return torch.full_like(tokens[:, :1], tokens.shape[1] - 1)
 
 
@@ -60,9 +60,7 @@ ATTENTION_PATTERNS: dict[AttentionName, Callable[[Tensor, Tensor], Samples]] = {
     "causal": causal_samples,
     "full": full_attention_samples,
 }
-"""Functions of tokens and positions that return the samples from which the token after each position is predicted.
-
-No sample attends to the predicted token or to later ones."""
+"""Attention patterns by name: functions that turn tokens, and the positions after which to predict, into samples."""
 
 
 class Attention(nn.Module):
@@ -86,10 +84,7 @@ class Attention(nn.Module):
         score_bias: Float[Tensor, "#batch #heads length length"],
         output_positions: Int[Tensor, "batch reads"] | None = None,
     ) -> Float[Tensor, "batch _ width"]:
-        """Return the output of attention at `output_positions` (default: at every position).
-
-        `score_bias` is added to the attention scores, whose last axes are key and query.
-        """
+        """Return the output at `output_positions` (default: all). `score_bias` has axes `[.., key, query]`."""
         for_query, for_key, for_value = self.query_key_value.weight.chunk(3)
         for_query = for_query * math.sqrt(self.heads / x.shape[-1])  # cheaper than to scale the queries or the scores
         query, key, value = (
@@ -98,8 +93,7 @@ class Attention(nn.Module):
         )
         # Keys before queries: for sequences this short, softmax over the last axis takes four times as long.
         scores = encoding.rotate_by_position(key) @ encoding.rotate_by_position(query, output_positions).mT
-        scores = (
-            scores + select_positions(score_bias.mT, None if output_positions is None else output_positions[:, None]).mT
-        )
+        query_positions = None if output_positions is None else output_positions[:, None]
+        scores = scores + select_positions(score_bias.mT, query_positions).mT
         weights = self.attention_weights(scores.softmax(dim=-2).mT)
         return self.output((weights @ value).transpose(1, 2).flatten(-2))

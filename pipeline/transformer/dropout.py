@@ -22,10 +22,7 @@ def _logical_shift_right(x: Int[Tensor, "*shape"], bit_count: int) -> Int[Tensor
 
 
 def hash64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Hash integers by SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
-
-    Flipping one input bit flips half of the output bits on average.
-    """
+    """Hash integers by SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): an input bit affects half of the output bits."""
     x = x * _SPLITMIX_INCREMENT
     x = (x ^ _logical_shift_right(x, 30)) * _SPLITMIX_FACTOR_1
     x = (x ^ _logical_shift_right(x, 27)) * _SPLITMIX_FACTOR_2

@@ -19,16 +19,18 @@ from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODING
 from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute
 
 States = Float[Tensor, "batch length width"]
-StreamEdit = Callable[[int, States], States]
-"""Function that edits the residual stream.
-
-It takes a depth (number of layers passed) and the states there, and returns the states with which the model continues.
-"""
+StateEditor = Callable[[int, States], States]
+"""Function of a depth (number of layers passed) and the states there that returns the states to continue with."""
 
 
-def keep_states(depth: int, x: States) -> States:
-    """Return the states unchanged: the default `StreamEdit`."""
+def leave_states_unchanged(depth: int, x: States) -> States:
+    """Return the states unchanged: the default of `edit_states`."""
     return x
+
+
+def edit_at_depth(edited_depth: int, edit: Callable[[States], States]) -> StateEditor:
+    """Return a `StateEditor` that applies `edit` to the states at one depth."""
+    return lambda depth, x: edit(x) if depth == edited_depth else x
 
 
 class MLP(nn.Module):
@@ -45,7 +47,7 @@ class MLP(nn.Module):
 
 
 class Sublayer(nn.Module):
-    """Half a layer: layer norm, attention or MLP, dropout, and around them a residual connection or a substitute."""
+    """Half a layer: layer norm, attention or MLP, dropout, with a residual connection or its substitute around them."""
 
     def __init__(self, config: Model, transformation: Attention | MLP, *, has_residual: bool) -> None:
         super().__init__()
@@ -81,7 +83,7 @@ class Block(nn.Module):
     def forward(
         self, x: States, donor_states: Sequence[Tensor | None], samples_per_example: int, **attention_inputs: Any
     ) -> tuple[Float[Tensor, "batch reads width"], Float[Tensor, "batch reads width"]]:
-        """Return the states after attention and after the MLP. `donor_states`: donors' states at the input of each."""
+        """Return the states after attention and after the MLP. `donor_states`: donors' states at the input of both."""
         middle = self.attention(x, donor_states[0], samples_per_example, **attention_inputs)
         return middle, self.mlp(middle, donor_states[1], samples_per_example)
 
@@ -128,14 +130,10 @@ class Transformer(nn.Module):
             for layer in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
-        self._initialise_weights(config.layers)
-
-    def _initialise_weights(self, layer_count: int) -> None:
-        """Draw the weights as GPT-2 does: those that write to the residual stream are smaller in deep networks."""
-        for name, parameter in self.named_parameters():
+        for name, parameter in self.named_parameters():  # as GPT-2: the weights that write to the stream are smaller
             if parameter.ndim == 2:
                 writes = name.endswith("output.weight")
-                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * layer_count) if writes else 1.0))
+                nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * config.layers) if writes else 1.0))
 
     def residual_stream(
         self,
@@ -144,7 +142,7 @@ class Transformer(nn.Module):
         output_positions: Int[Tensor, "batch reads"] | None = None,
         *,
         samples_per_example: int = 1,
-        edit_states: StreamEdit = keep_states,
+        edit_states: StateEditor = leave_states_unchanged,
     ) -> list[Float[Tensor, "batch _ width"]]:
         """Return the embeddings and the states after each layer; the last layer's only at `output_positions`, if given.
 
@@ -164,7 +162,7 @@ class Transformer(nn.Module):
         output_positions: Tensor | None = None,
         donor_states: list[Tensor] | None = None,
         samples_per_example: int = 1,
-        edit_states: StreamEdit = keep_states,
+        edit_states: StateEditor = leave_states_unchanged,
     ) -> list[Tensor]:
         """Return the states that enter each sublayer, and the states after the last sublayer."""
         bias = self.positional.score_bias(attention_mask)
@@ -174,12 +172,8 @@ class Transformer(nn.Module):
         for layer, block in enumerate(self.blocks):
             layer_donors = donor_states[2 * layer : 2 * layer + 2] if donor_states else (None, None)
             # Donors' states have all positions, so that a substitute cannot be computed at some positions alone.
-            last_positions = output_positions if layer == len(self.blocks) - 1 and not self.uses_donors else None
-            attention_inputs = {
-                "encoding": self.positional,
-                "score_bias": biases[layer],
-                "output_positions": last_positions,
-            }
+            read_at = output_positions if layer == len(self.blocks) - 1 and not self.uses_donors else None
+            attention_inputs = {"encoding": self.positional, "score_bias": biases[layer], "output_positions": read_at}
             middle, x = block(x, layer_donors, samples_per_example, **attention_inputs)
             x = edit_states(layer + 1, x)
             states += [middle, x]

@@ -17,7 +17,7 @@ EMBEDDING_SCALE = 0.02
 
 
 class PositionalEncoding(nn.Module):
-    """Base class of positional encodings, which by itself encodes no position.
+    """Base class of all positional encodings; an instance of the base class encodes no position.
 
     Args:
         length: longest token sequence.
@@ -106,28 +106,25 @@ class AlibiEncoding(PositionalEncoding):
     With full attention, positions before and after the query are penalised alike.
     """
 
-    penalty: Tensor
+    distance_penalty: Tensor
 
     def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__(length, width, heads)
         slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
         positions = torch.arange(length)
         distance = (positions[:, None] - positions).abs()
-        self.register_buffer("penalty", slopes[:, None, None] * distance, persistent=False)
+        self.register_buffer("distance_penalty", slopes[:, None, None] * distance, persistent=False)
 
     def score_bias(
         self, attention_mask: Bool[Tensor, "*samples length length"]
     ) -> Float[Tensor, "*samples heads length length"]:
         length = attention_mask.shape[-1]
-        return super().score_bias(attention_mask) - self.penalty[:, :length, :length]
+        return super().score_bias(attention_mask) - self.distance_penalty[:, :length, :length]
 
 
-def position_angles(length: int, units: int) -> Float[Tensor, "length pairs"]:
-    """Return the rotation angle, in radians, of each pair of units at each position.
-
-    The first pair turns by 1 radian per position, the last by about 1/10,000 radian.
-    """
-    return torch.arange(length)[:, None] / 10_000.0 ** (torch.arange(0, units, 2).double() / units)
+def position_angles(length: int, unit_count: int) -> Float[Tensor, "length pairs"]:
+    """Return the angle of each pair of units at each position: from 1 radian per position to about 1/10,000 radian."""
+    return torch.arange(length)[:, None] / 10_000.0 ** (torch.arange(0, unit_count, 2).double() / unit_count)
 
 
 POSITIONAL_ENCODINGS: dict[PositionalName, type[PositionalEncoding]] = {

@@ -31,7 +31,7 @@ class SubstituteContext(NamedTuple):
     assigned_donor_states: Float[Tensor, "#samples length width"]
     """States of the donor example that is assigned to each sample, detached from the gradient."""
     key: Int[Tensor, ""]
-    """Key that determines the random numbers (see `dropout.draw_uniform`)."""
+    """Key that determines a substitute's random numbers (see `dropout.draw_uniform`)."""
     is_random_per_sample: bool
     """True if every sample gets random numbers of its own; False if all samples share the same random numbers."""
     faded_share: Float[Tensor, ""]
@@ -57,7 +57,7 @@ def donor_at_same_position(x: States, context: SubstituteContext) -> SubstituteS
 
 
 def donor_at_random_position(x: States, context: SubstituteContext) -> SubstituteStates:
-    """Return the state of another example (the donor) at one random position, for all positions."""
+    """Return the state of another example (the donor) at one random position, the same for all."""
     samples, length = len(x) if context.is_random_per_sample else 1, context.assigned_donor_states.shape[-2]
     position = (draw_uniform(context.key, (samples, 1, 1), x.device) * length).long()
     return context.assigned_donor_states.take_along_dim(position, dim=-2)

@@ -10,9 +10,10 @@ from pipeline.measurement.common.permutations import permuted_prompts, same_leng
 from pipeline.measurement.common.scoring import answer_logits, answers_are_correct
 from pipeline.measurement.interchange import interchange, position_sets, swappable_prompts
 from pipeline.measurement.mask_permutation import logits_with_permuted_masks, mask_permutation, permute_mask
-from pipeline.measurement.position_erasure import all_rotations, erasures, position_erasure
+from pipeline.measurement.position_erasure import all_rotations, build_erasures, position_erasure
 from pipeline.measurement.registry import MeasurementInput, residual_stream
 from pipeline.transformer.attention import last_position
+from pipeline.transformer.model import edit_at_depth
 from tests.measurement.hand_set import (
     measurement_input,
     task_examples,
@@ -125,7 +126,7 @@ def test_erasing_a_learned_encoding_makes_the_prompt_a_set() -> None:
     inputs = large(layers=2, positional="learned", attention="full")
     permuted = permuted_prompts(inputs.examples)
     embedded = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:20]))[0]
-    erase = erasures(embedded[:, : permuted.prompts.shape[1]])["mean_erased"]
+    erase = build_erasures(embedded[:, : permuted.prompts.shape[1]])["mean_erased"]
 
     def logits(tokens: torch.Tensor) -> torch.Tensor:
         samples = inputs.model.samples(tokens, last_position(tokens))
@@ -141,19 +142,15 @@ def test_without_encoding_and_mask_erasing_changes_nothing() -> None:
     examples = same_length_examples(inputs.examples)
     expected = answer_logits(inputs.model, examples)
     for depth, states in enumerate(residual_stream(inputs.model, all_rotations(inputs.random_tokens[:10]))):
-        for erase in erasures(states).values():
-            edited = answer_logits(
-                inputs.model,
-                examples,
-                edit_states=lambda at, x, erase=erase, depth=depth: erase(x) if at == depth else x,
-            )
+        for erase in build_erasures(states).values():
+            edited = answer_logits(inputs.model, examples, edit_states=edit_at_depth(depth, erase))
             torch.testing.assert_close(edited, expected, rtol=0, atol=1e-9)
 
 
 def test_erasures_equalise_means_and_spreads_and_the_control_shifts_as_far() -> None:
     states = torch.randn(50, 6, 8, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     states = states * torch.arange(1, 7)[:, None] + torch.arange(6)[:, None]
-    mean_erased, size_erased, control = (edit(states) for edit in erasures(states).values())
+    mean_erased, size_erased, control = (edit(states) for edit in build_erasures(states).values())
     torch.testing.assert_close(mean_erased.mean(0), states.mean((0, 1)).expand(6, 8))
     spread = (size_erased - size_erased.mean(0)).norm(dim=-1).mean(0)
     torch.testing.assert_close(spread, spread[:1].expand(6))

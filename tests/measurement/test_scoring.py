@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.dataset import Examples, encode_table
-from pipeline.measurement.common.scoring import NO_TOKEN, accuracy, decode_greedily
+from pipeline.measurement.common.scoring import NO_TOKEN, accuracy_columns, decode_greedily
 from pipeline.training.module import has_correct_answer
 from tests.measurement.hand_set import task_examples, untrained
 
@@ -53,7 +53,7 @@ def test_logits_that_are_not_finite_decode_to_no_token() -> None:
 def test_scores_equal_those_counted_by_hand() -> None:
     targets = examples(("a=", "bc"), ("a=", "bb"), ("a=", "b"), ("a=", "cc"))
     answers = torch.tensor([[3, 4, 0], [3, 4, 0], [3, 0, 2], [-1, -1, -1]])
-    scores = accuracy(answers, targets, pd.DataFrame({"carries": [0, 0, 1, 1]}), {"carries": range(3)}, "digit")
+    scores = accuracy_columns(answers, targets, pd.DataFrame({"carries": [0, 0, 1, 1]}), {"carries": range(3)}, "digit")
     digits = {"digit_1": 3 / 4, "digit_2": 2 / 4, "digit_3": 2 / 3}
     carries = {"carries_0": 0.5, "carries_1": 0.5, "carries_2": np.nan}
     counts = {"carries_0_examples": 2, "carries_1_examples": 2, "carries_2_examples": 0}

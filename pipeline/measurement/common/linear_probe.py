@@ -12,15 +12,11 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 RIDGE_PENALTY = 1.0
-"""Ridge penalty: weight of the squared coefficients of standardised columns in the loss of the probes.
-
-The rest of the loss is the sum of squared errors over all samples."""
+"""Weight of the squared coefficients of standardised columns in a probe's loss, beside the sum of squared errors."""
 CONSTANT_COLUMN_TOLERANCE = 1e-9
-"""Share of a column's root mean square below which its standard deviation counts as 0, and the column as constant."""
+"""Largest ratio of a column's standard deviation to its root mean square at which the column counts as constant."""
 TIE_TOLERANCE = 1e-9
-"""Difference below which a probe's scores of two tokens are equal, so that the smaller token is predicted.
-
-Otherwise rounding would decide."""
+"""Largest difference between two tokens' scores that counts as a tie, in which the smaller token is predicted."""
 
 
 class RegressionScores(NamedTuple):
@@ -37,7 +33,7 @@ def regression_scores(
     state_positions: Int[Tensor, "sides samples"],
     labels: Float64[Tensor, "examples samples labels"],
 ) -> RegressionScores:
-    """Return the scores of probes that predict `labels[:, n]` from the joined states at `state_positions[:, n]`."""
+    """Return the scores of linear probes that predict `labels[:, n]` from the states at `state_positions[:, n]`."""
     truth = labels[len(labels) // 2 :]
     error = held_out_predictions(states, state_positions, labels) - truth
     spread = (truth - truth.mean((0, 1))).square().sum((0, 1))
@@ -47,7 +43,7 @@ def regression_scores(
 def token_accuracy(
     states: Float64[Tensor, "probes examples width"], tokens: Int[Tensor, "examples positions"], vocabulary: int
 ) -> Float64[Tensor, "probes positions"]:
-    """Return the accuracy of probes that predict the token at each position: least squares on one-hot targets."""
+    """Return the accuracy of linear probes for the token at each position: least squares on one-hot targets."""
     one_hot = F.one_hot(tokens, vocabulary).double().flatten(1)
     only_position = torch.zeros(1, 1, dtype=torch.int64)
     predictions = held_out_predictions(states[:, :, None], only_position, one_hot[:, None])
@@ -83,8 +79,8 @@ def held_out_predictions(
 
 
 def _ridge_slopes(
-    gram: Float64[Tensor, "probes columns columns"],
-    moments: Float64[Tensor, "probes columns labels"],
+    gram_matrix: Float64[Tensor, "probes columns columns"],
+    label_moments: Float64[Tensor, "probes columns labels"],
     column_means: Float64[Tensor, "probes columns"],
     sample_count: int,
 ) -> Float64[Tensor, "probes columns labels"]:
@@ -93,9 +89,11 @@ def _ridge_slopes(
     So one penalty suits the small states before training and the large ones after it. `gram` and `moments` are of the
     centred columns.
     """
-    squares = gram.diagonal(dim1=-2, dim2=-1)
+    squares = gram_matrix.diagonal(dim1=-2, dim2=-1)
     varies = squares > CONSTANT_COLUMN_TOLERANCE**2 * (squares + sample_count * column_means.square())
     per_unit = torch.where(varies, (sample_count / squares).sqrt(), 0.0)
-    standard = per_unit[..., None] * gram * per_unit[..., None, :]
-    penalised = standard + RIDGE_PENALTY * torch.eye(gram.shape[-1], dtype=gram.dtype)
-    return per_unit[..., None] * torch.cholesky_solve(per_unit[..., None] * moments, torch.linalg.cholesky(penalised))
+    standard = per_unit[..., None] * gram_matrix * per_unit[..., None, :]
+    penalised = standard + RIDGE_PENALTY * torch.eye(gram_matrix.shape[-1], dtype=gram_matrix.dtype)
+    return per_unit[..., None] * torch.cholesky_solve(
+        per_unit[..., None] * label_moments, torch.linalg.cholesky(penalised)
+    )

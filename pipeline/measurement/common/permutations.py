@@ -15,7 +15,7 @@ LOGIT_TOLERANCE = 1e-9
 
 
 class PermutedPrompts(NamedTuple):
-    """Prompts of one length, and permutations of the tokens before each prompt's last one."""
+    """Prompts of one length, and permutations of the tokens before the last token of each prompt."""
 
     prompts: Int[Tensor, "prompts length"]
     token_orders: Int[Tensor, "prompts permutations length"]
@@ -24,18 +24,18 @@ class PermutedPrompts(NamedTuple):
     @property
     def tokens(self) -> Int[Tensor, "prompts permutations length"]:
         """Tokens of the permuted prompts."""
-        return self.prompts[:, None, :].expand_as(self.token_orders).gather(-1, self.token_orders)
+        return self.prompts[:, None].take_along_dim(self.token_orders, dim=-1)
 
 
 def same_length_examples(examples: Examples, example_count: int = PROMPT_COUNT) -> Examples:
-    """Return the first examples whose prompts have the most common length (the shortest of equally common ones)."""
+    """Return examples whose prompts have one length: the most common length, or the shortest of several."""
     lengths = examples.prompt_lengths
     length = int(np.bincount(lengths).argmax())
     return examples[(lengths == length).nonzero()[:example_count, 0]]
 
 
 def same_length_prompts(examples: Examples, prompt_count: int = PROMPT_COUNT) -> Int[Tensor, "prompts length"]:
-    """Return the prompts of `same_length_examples`: the first prompts of the most common length."""
+    """Return prompts that have one length: the most common length, or the shortest of several."""
     chosen = same_length_examples(examples, prompt_count)
     return chosen.tokens[:, : int(chosen.prompt_lengths[0])]
 
@@ -43,7 +43,7 @@ def same_length_prompts(examples: Examples, prompt_count: int = PROMPT_COUNT) ->
 def permuted_prompts(
     examples: Examples, prompt_count: int = PROMPT_COUNT, permutation_count: int = PERMUTATION_COUNT
 ) -> PermutedPrompts:
-    """Permute `same_length_prompts` at random; every call returns the same. Some permutations may change nothing."""
+    """Permute all tokens but the last of prompts of one length, at random; every call returns the same permutations."""
     chosen = same_length_prompts(examples, prompt_count)
     count, length = chosen.shape
     before = np.tile(np.arange(length - 1), (count, permutation_count, 1))
@@ -53,7 +53,7 @@ def permuted_prompts(
 
 
 def total_variation(
-    before: Float[Tensor, "*#shape vocabulary"], after: Float[Tensor, "*#shape vocabulary"]
+    first_logits: Float[Tensor, "*#shape vocabulary"], second_logits: Float[Tensor, "*#shape vocabulary"]
 ) -> Float[Tensor, "..."]:
     """Return the total variation distance between two predictions: 0 if equal, 1 if no token is likely in both."""
-    return (before.softmax(-1) - after.softmax(-1)).abs().sum(-1) / 2
+    return (first_logits.softmax(-1) - second_logits.softmax(-1)).abs().sum(-1) / 2

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.dataset import IGNORED_TARGET, Examples, is_correct
 from pipeline.transformer.attention import Samples, select_positions
-from pipeline.transformer.model import StreamEdit, Transformer, keep_states
+from pipeline.transformer.model import StateEditor, Transformer, leave_states_unchanged
 
 NO_TOKEN = -1
 """Token that stands for a prediction whose logits are not finite."""
@@ -44,7 +44,7 @@ def decode_greedily(predict: PredictLogits, examples: Examples) -> Int[Tensor, "
     return torch.stack(answers, dim=1)
 
 
-def accuracy(
+def accuracy_columns(
     answers: Int[Tensor, "examples answer"],
     examples: Examples,
     table: pd.DataFrame,
@@ -83,7 +83,7 @@ def answer_logits(
     choose_mask: Callable[[Samples], Bool[Tensor, "*layers samples length length"]] = lambda samples: (
         samples.attention_mask
     ),
-    edit_states: StreamEdit = keep_states,
+    edit_states: StateEditor = leave_states_unchanged,
 ) -> Float[Tensor, "examples reads vocabulary"]:
     """Return the logits of whole answers, each token given the true tokens before it (teacher forcing).
 

@@ -1,4 +1,4 @@
-"""Tables made from arrays with named axes, and the digits of measured numbers that are written."""
+"""Make tables from arrays with named axes, and round measured numbers before they are written."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ import torch
 
 SIGNIFICANT_DIGITS = 6
 """Number of significant digits to which measured numbers are rounded."""
-DECIMALS = 10
-"""Largest number of decimals of measured numbers: where the true value is 0, rounding errors (float64) reach 1e-13."""
+MAX_DECIMALS = 10
+"""Largest number of decimals of a written number: a true 0 is computed as up to 1e-13 (float64)."""
 
 
 def tidy_table(index_columns: Sequence[str], **values: torch.Tensor | np.ndarray) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def tidy_table(index_columns: Sequence[str], **values: torch.Tensor | np.ndarray
 
 
 def round_measured_values(table: pd.DataFrame) -> pd.DataFrame:
-    """Round measured numbers to `DIGITS` significant digits and at most `DECIMALS` decimals.
+    """Round measured numbers to `SIGNIFICANT_DIGITS` significant digits and at most `MAX_DECIMALS` decimals.
 
     Another number of threads, BLAS library or processor changes a number by 1e-12 or less, mostly by 1e-15, so that the
     rounded number is the same. This is likely, not certain: a number right at the edge between two roundings may still
@@ -31,5 +31,5 @@ def round_measured_values(table: pd.DataFrame) -> pd.DataFrame:
     below 1e-4.
     """
     measured = table.select_dtypes("float64")
-    kept = measured.round(DECIMALS) + 0.0  # no minus zero
+    kept = measured.round(MAX_DECIMALS) + 0.0  # no minus zero
     return table.assign(**kept.map(lambda number: float(f"{number:.{SIGNIFICANT_DIGITS}g}")))
