@@ -17,6 +17,10 @@ PARENT_VARIABLE = "PIPELINE_PARENT"
 The standard input of the command is then a pipe that closes at that moment.
 """
 STDIN, STDOUT, STDERR = 0, 1, 2
+MAX_RETRIES = 3
+"""Number of times that a cluster starts a command again whose machine was lost, or whose job was preempted."""
+CANCEL_TIMEOUT_SECONDS = 60
+"""Largest number of seconds that an engine waits until commands on a cluster have ended after an interrupt."""
 
 CommandEndCallback = Callable[[int, int], None]
 """Function that an engine calls with the index and the exit code of each command that has ended."""

@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.engines.command import Command, CommandEndCallback
+from pipeline.engines.command import CANCEL_TIMEOUT_SECONDS, MAX_RETRIES, Command, CommandEndCallback
 from pipeline.errors import RunError, UserError
-
-MAX_RETRIES = 3
-"""Number of times that Ray starts a command again after the machine on which the command ran was lost."""
-CANCEL_TIMEOUT_SECONDS = 60
-"""Largest number of seconds that the engine waits for interrupted commands to end."""
 
 
 def run(

@@ -21,7 +21,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engines.command import Command, CommandEndCallback, delay_interrupts
+from pipeline.engines.command import CANCEL_TIMEOUT_SECONDS, MAX_RETRIES, Command, CommandEndCallback, delay_interrupts
 from pipeline.engines.machine import THREAD_VARIABLES
 from pipeline.errors import RunError, UserError
 
@@ -30,14 +30,10 @@ if TYPE_CHECKING:
 
 SLURM_FOLDER = Path(".slurm")
 """Folder in which the engine keeps submitted commands, exit codes and logs of SLURM jobs."""
-MAX_RETRIES = 3
-"""Number of times that a job is submitted again after SLURM lost, preempted or timed out the job."""
 SQUEUE_INTERVAL_SECONDS = 30.0
 """Seconds between two calls of `squeue`: a job without a result that two calls in a row do not list is lost."""
 POLL_INTERVAL_SECONDS = 1.0
 """Seconds that the engine waits before it reads the results and logs of SLURM jobs again."""
-CANCEL_TIMEOUT_SECONDS = 60
-"""Largest number of seconds that the engine waits for cancelled jobs, which SLURM kills after its `KillWait`."""
 GPU_REQUEST_VARIABLES = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES")
 """Environment variables with which users request GPUs for SLURM jobs; if one is set, the engine requests none."""
 
