@@ -1,6 +1,6 @@
-"""The command line: one command per stage of dvc.yaml, and the few commands that are no stages.
+"""The command line: one command per stage of dvc.yaml, and a few other commands.
 
-A command imports what it needs when it runs, so that `--help` answers at once.
+Each command imports its modules when it runs, so that `--help` answers at once.
 """
 
 import sys
@@ -18,29 +18,31 @@ from pipeline.errors import RunError, UserError, machine_error_message
 if TYPE_CHECKING:
     from pipeline.params import Params
 
-INTERRUPTED = 130
-"""Exit code that typer gives to Ctrl-C."""
-SHOWN_ANSWERS = 10
-"""Answers that `predict --permute` prints for one prompt."""
+INTERRUPTED_EXIT_CODE = 130
+"""Exit code of a command that was interrupted by Ctrl-C."""
+MAX_ANSWERS_SHOWN = 10
+"""Largest number of answers that `predict --permute` prints for a prompt."""
 
 app = typer.Typer(
-    help="Train small transformers, with and without positional encoding, and measure how they know the order of their "
-    "input. Each stage in dvc.yaml is a command; `repro` runs the stages whose inputs have changed.",
+    help="Train small transformers, with and without positional encoding, and measure how they recognise the order of "
+    "their input tokens. Each stage in dvc.yaml is a command; `repro` runs all stages whose inputs have changed.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 TaskName = Annotated[str, typer.Argument(help="Name of a task in params.yaml.")]
 AblationName = Annotated[str, typer.Argument(help="Name of an ablation in params.yaml.")]
-Engine = Annotated[EngineName, typer.Option(help="Where jobs run: on this machine, on Ray or on SLURM.")]
-JobsPerGpu = Annotated[int, typer.Option(min=1, help="Number of jobs that share one GPU.")]
+Engine = Annotated[EngineName, typer.Option(help="Where processes run: on this machine, on a Ray cluster or on SLURM.")]
+JobsPerGpu = Annotated[int, typer.Option(min=1, help="Number of processes that share one GPU.")]
+DEFAULT_PROCESSES = "default: as many as fit on this machine's GPUs; without a GPU, one per CPU core"
+"""Default number of processes, as the help texts of `search` and `repro` describe it."""
 
 
 @app.command()
 def generate(task: TaskName) -> None:
     """Generate the dataset of one task.
 
-    Reads params.yaml and writes data/<task>/: one table per split, and their digests.
+    Reads params.yaml and writes data/<task>/: one table per split, and the checksums of the tables.
     """
     params = _read_params()
     params.task(task)
@@ -105,56 +107,58 @@ def report() -> None:
 @app.command()
 def search(
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of workers (default: as many as fit the GPUs, or the cores).")
+        int | None, typer.Option(min=1, help=f"Number of processes that run trials ({DEFAULT_PROCESSES}).")
     ] = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
-    worker: Annotated[bool, typer.Option("--worker", help="Join a running search as one more worker.")] = False,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Join a running search: run trials until it has enough.")
+    ] = False,
     promote: Annotated[
-        int, typer.Option(min=0, help="Run no trial; add the best N configurations to params.yaml as ablations.")
+        int, typer.Option(min=0, help="Run no trials; add the N best models of the search to params.yaml as ablations.")
     ] = 0,
     confirm: Annotated[int | None, typer.Option(hidden=True, help="Train this trial again with fresh seeds.")] = None,
 ) -> None:
-    """Search for the smallest models that learn the task.
+    """Search with Optuna for the smallest models that learn one task.
 
-    Optuna tries configurations from `search.space` in params.yaml and writes reports/search/. A search that was stopped
-    continues where it stopped.
+    Section `search` of params.yaml names the task and lists the settings to try. A trial trains a model with some of
+    these settings. Writes reports/search/. After a stop, the same command continues the search.
     """
     params = _read_params()
     from pipeline.stages import search
 
     if promote:
-        search.promote(params, promote)
+        search.promote_best_trials(params, promote)
     elif confirm is not None:
         search.run_confirmation(params, confirm)
     elif worker:
         search.run_worker(params)
     else:
-        search.run(params, workers=workers, engine=engine, gpus=_gpu_share(jobs_per_gpu))
+        search.run(params, workers=workers, engine=engine, gpus=_gpu_share_of_job(jobs_per_gpu))
 
 
 @app.command()
 def repro(
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Number of jobs at once (default: as many as fit the GPUs, or the cores).")
+        int | None, typer.Option(min=1, help=f"Number of processes that run stages ({DEFAULT_PROCESSES}).")
     ] = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
 ) -> None:
-    """Update the report: run every stage whose inputs have changed.
+    """Run all stages whose inputs have changed.
 
-    Several ablations run at once. The results are the same bytes that `dvc repro report` writes. A run that was stopped
-    continues where it stopped.
+    The stages are generate, train, evaluate, analyze and report, as for `dvc repro report`, but several ablations are
+    trained at the same time. After a stop, the same command continues.
     """
     params = _read_params()
     from pipeline.repro import driver
 
-    driver.update_report(params, engine=engine, max_jobs=jobs, gpus_per_job=_gpu_share(jobs_per_gpu))
+    driver.update_report(params, engine=engine, max_jobs=jobs, gpus_per_job=_gpu_share_of_job(jobs_per_gpu))
 
 
 @app.command(hidden=True)
 def job(name: str, stages: list[str]) -> None:
-    """Run stages of one ablation, given by their names in dvc.yaml. `repro` starts this command."""
+    """Run stages of one ablation, given by their names in dvc.yaml. (Used by `repro`.)"""
     params = _read_params()
     from pipeline.repro import job
 
@@ -165,12 +169,16 @@ def job(name: str, stages: list[str]) -> None:
 def predict(
     ablation: Annotated[
         str,
-        typer.Argument(help="Name or folder of a trained ablation. Three come with the project, such as nope-full."),
+        typer.Argument(
+            help="Name or folder of a trained ablation. Three come with the project, such as nope-full (no positional "
+            "encoding, full attention)."
+        ),
     ],
     prompts: Annotated[list[str], typer.Argument(help="Texts to continue, such as 123+456=.")],
     seed: Annotated[int | None, typer.Option(help="Seed of the model to use (default: the first).")] = None,
     permute: Annotated[
-        bool, typer.Option("--permute", help="Also try every order of the tokens before the last one.")
+        bool,
+        typer.Option("--permute", help="Also reorder each prompt in all possible ways (its last token stays last)."),
     ] = False,
 ) -> None:
     """Print a trained model's answers to prompts."""
@@ -185,20 +193,20 @@ def predict(
 
 
 def _print_all_orders(answers: Any) -> None:
-    """Print a table of `TrainedModel.predict_all_orders`."""
+    """Print the model's different answers to the reordered prompts, and for how many orders it gives each answer."""
     total = answers["orders"].sum()
     print(f"  orders of the tokens before the last: {total:,}; different answers: {len(answers):,}")
-    for text, orders, example in answers.head(SHOWN_ANSWERS).to_numpy().tolist():
+    for text, orders, example in answers.head(MAX_ANSWERS_SHOWN).to_numpy().tolist():
         print(f"  {text}  {orders / total:.1%}, such as {example}")
-    if len(answers) > SHOWN_ANSWERS:
-        print(f"  and {len(answers) - SHOWN_ANSWERS:,} more")
+    if len(answers) > MAX_ANSWERS_SHOWN:
+        print(f"  and {len(answers) - MAX_ANSWERS_SHOWN:,} more")
 
 
 @app.command()
 def track() -> None:
-    """Add the runs that are missing in MLflow.
+    """Write to MLflow the trained ablations that are missing there.
 
-    Reads models/ and reports/evaluation/.
+    Reads models/ and reports/evaluation/. Useful if MLflow was not reachable during training.
     """
     from pipeline.stages import track
 
@@ -207,21 +215,21 @@ def track() -> None:
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000) -> None:
-    """Open MLflow's pages in a browser.
+    """Start MLflow's web interface, which shows all runs.
 
-    Prints their address, and serves them until Ctrl-C.
+    Prints the address, and opens it in a browser if this machine has a screen. Ctrl-C stops the web server.
     """
     params = _read_params()
-    from pipeline.tracking.ui import serve
+    from pipeline.tracking.ui import serve_pages
 
-    serve(params.tracking, port)
+    serve_pages(params.tracking, port)
 
 
 @app.command()
 def check(
     ablation: Annotated[str, typer.Argument(help="Print all settings of this ablation.")] = "",
     resolved: Annotated[
-        bool, typer.Option("--resolved", help="Print every setting as YAML, defaults included.")
+        bool, typer.Option("--resolved", help="Print all settings as YAML, including defaults.")
     ] = False,
 ) -> None:
     """Check params.yaml and print a summary, or all settings."""
@@ -244,27 +252,32 @@ def study(
     name: Annotated[str, typer.Argument(help="Name of the study, and of its folder in studies/.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Text or CSV file to study: how much does token order help to predict it?"),
+        typer.Option(help="Text or CSV file of yours, to measure how much token order helps to predict it."),
     ] = None,
     column: Annotated[str | None, typer.Option(help="Column of the CSV file that holds the time series.")] = None,
 ) -> None:
-    """Create a further experiment in studies/<name>/.
+    """Create another experiment in the folder studies/<name>/.
 
-    It gets a copy of params.yaml to edit, and reports of its own. With --data it gets a copy of your file and an
-    experiment about it instead. If it exists, only its dvc.yaml is updated. `make study NAME=<name>` runs it.
+    The folder gets a copy of params.yaml to edit. With --data it gets a copy of your file instead, and a params.yaml
+    that studies this file. `make study NAME=<name>` runs the experiment; its reports are written to the same folder.
+    If the folder exists, only its dvc.yaml is updated.
     """
     from pipeline import study
 
-    folder = study.create(name, data=data, column=column)
+    folder = study.create_study(name, data=data, column=column)
     print(f"{folder}: edit params.yaml, write README.md, then run `make study NAME={name}`")
 
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help="smoke (a short test), own (order in a text) or published (for a GPU).")],
+    name: Annotated[str, typer.Argument(help="smoke, own or published.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite params.yaml even if it was edited.")] = False,
 ) -> None:
-    """Replace params.yaml by a ready-made experiment."""
+    """Replace params.yaml by a ready-made experiment.
+
+    `smoke` is a quick test. `own` measures how much token order helps to predict a text. `published` repeats the
+    paper's published runs, and needs a GPU.
+    """
     from pipeline import study
 
     study.install_preset(name, force=force)
@@ -273,19 +286,19 @@ def preset(
 
 
 def main() -> None:
-    """Run the command line in a process of its own."""
+    """Run the command of `sys.argv`, and exit with its exit code."""
     prepare_process()
     started_by_engine = exit_when_parent_exits()
-    code = run(sys.argv[1:])
-    if code == INTERRUPTED and not started_by_engine:  # the process that started the engine prints it for all
+    code = run_command(sys.argv[1:])
+    if code == INTERRUPTED_EXIT_CODE and not started_by_engine:  # the process that started the engine prints it for all
         print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
     raise SystemExit(code)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed while running, 2 refused input.
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code: 0 for success, 1 for a failure while running, 2 for invalid input.
 
-    What the user or the machine can mend is printed as one line on stderr; every other exception is raised.
+    Errors of the user or of the machine are printed as one line on stderr; other exceptions are raised.
     """
     try:
         code = app(list(arguments) or ["--help"], prog_name="python -m pipeline", standalone_mode=False)
@@ -307,8 +320,8 @@ def run(arguments: Sequence[str]) -> int:
     return code or 0
 
 
-def _gpu_share(jobs_per_gpu: int) -> float | None:
-    """The part of a GPU that each job takes; None: a whole one, where there is one."""
+def _gpu_share_of_job(jobs_per_gpu: int) -> float | None:
+    """Return the part of a GPU that each of `jobs_per_gpu` processes takes; None: a whole GPU, if there is one."""
     return None if jobs_per_gpu == 1 else 1 / jobs_per_gpu
 
 

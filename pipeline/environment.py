@@ -1,4 +1,4 @@
-"""Settings of the process that commands run in: garbage, processor instructions, threads, memory and warnings."""
+"""Settings of the Python process: garbage collection, processor instructions, threads, memory and warnings."""
 
 import atexit
 import ctypes
@@ -11,31 +11,31 @@ from contextlib import contextmanager
 from pathlib import Path
 
 GARBAGE_COLLECTION_THRESHOLD = 100_000
-"""New objects after which Python looks for garbage; its own default, 700 or 2,000, makes every import slower."""
+"""Number of new objects after which Python collects garbage; the default of 700 or 2,000 makes imports slower."""
 AVX2_VARIABLES = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-"""Environment variables that torch and oneDNN read before their first computation."""
+"""Environment variables with which torch and oneDNN use AVX2 instructions at most."""
 CPU_INFO_FILE = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Numbers of two settings of `mallopt`, from glibc's malloc.h."""
+"""Codes by which glibc's function `mallopt` identifies two of its settings, from malloc.h."""
 HIDDEN_LIGHTNING_WARNINGS = (
     ".*does not have many workers.*",
     ".*LeafSpec.*",  # a deprecated function of torch that Lightning uses
     ".*GPU available but not used.*",
     ".*`srun` command is available.*",
 )
+"""Patterns of Lightning's warnings that do not apply here and are hidden."""
 
 
 def prepare_process() -> None:
-    """Apply the settings that every command needs. The command line calls this first, before anything is imported."""
+    """Apply the process settings that every command needs. Must be called before torch is imported."""
     speed_up_start_and_exit()
     disable_avx512()
 
 
 def speed_up_start_and_exit() -> None:
-    """Collect garbage rarely, and never at exit.
+    """Make Python collect garbage rarely, and never at exit.
 
-    Imported modules stay until the process ends, so looking for garbage among them is wasted: it took a quarter of the
-    time of a command that does nothing.
+    Searching imported modules for garbage is useless, and took a quarter of the time of a command that does nothing.
     """
     gc.set_threshold(GARBAGE_COLLECTION_THRESHOLD)
     atexit.register(gc.freeze)
@@ -44,8 +44,8 @@ def speed_up_start_and_exit() -> None:
 def disable_avx512() -> None:
     """Make torch compute with AVX2 on processors that have AVX-512, so that all AMD processors give the same bits.
 
-    Variables that the user has set are kept. Nothing is lost: most time goes into MKL's matrix products, which use AVX2
-    on AMD anyway. On Intel processors MKL uses AVX-512, so their last digits differ.
+    Environment variables that the user has set are kept. Speed does not suffer: most time goes into MKL's matrix
+    products, which use AVX2 on AMD anyway. On Intel processors MKL uses AVX-512, so the last digits differ there.
     """
     try:
         with CPU_INFO_FILE.open() as processors:
@@ -59,7 +59,7 @@ def disable_avx512() -> None:
 
 @contextmanager
 def limit_threads(thread_count: int) -> Iterator[None]:
-    """Let torch compute with `count` threads inside the context, because the last digits of a result depend on it."""
+    """Context manager in which torch uses `thread_count` threads, on which the last digits of results depend."""
     import torch
 
     before = torch.get_num_threads()
@@ -71,10 +71,10 @@ def limit_threads(thread_count: int) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Make the C library (only glibc can) keep freed memory for the next training step.
+    """Make the C library glibc keep freed memory for the next training step; other C libraries are left unchanged.
 
-    Otherwise it returns large blocks to the system. Getting them back, page by page, took a tenth (causal attention) to
-    a quarter (full attention) of a step.
+    By default glibc returns large blocks to the system. Requesting them again, page by page, took a tenth (causal
+    attention) to a quarter (full attention) of a step.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -83,7 +83,7 @@ def keep_freed_memory() -> None:
 
 
 def silence_lightning() -> None:
-    """Hide Lightning's log of devices, and its advice on data loaders: here batches are only indices."""
+    """Hide Lightning's messages about devices and its warnings about data loaders."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in HIDDEN_LIGHTNING_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

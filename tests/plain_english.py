@@ -56,7 +56,7 @@ def help_texts() -> Iterator[tuple[str, str]]:
     for command in [None, *(command.callback for command in cli.app.registered_commands if not command.hidden)]:
         arguments = [command.__name__] if command else []
         with contextlib.redirect_stdout(io.StringIO()) as output:
-            cli.run([*arguments, "--help"])
+            cli.run_command([*arguments, "--help"])
         yield " ".join(["python -m pipeline", *arguments]), output.getvalue().strip()
 
 

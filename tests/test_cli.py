@@ -30,14 +30,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_stage_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["--help"]) == 0
+    assert cli.run_command(["--help"]) == 0
     commands = capsys.readouterr().out
     for stage in YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"]:
         assert f"\n  {stage} " in commands
 
 
 def test_help_answers_at_once_because_it_imports_nothing_heavy() -> None:
-    script = "import json, sys, pipeline.cli as cli; cli.run(['--help']); print(); print(json.dumps(list(sys.modules)))"
+    script = "import json, sys; from pipeline import cli; cli.run_command(['--help']); print(); "
+    script += "print(json.dumps(list(sys.modules)))"
     start = time.monotonic()
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True)
     assert time.monotonic() - start < 3  # 0.3 s on an idle machine
@@ -79,7 +80,7 @@ def test_a_mistake_ends_the_process_with_code_2(folder: Path) -> None:
 def test_a_mistake_costs_one_line_and_leaves_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
 ) -> None:
-    assert cli.run(command.split()) == 2
+    assert cli.run_command(command.split()) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("error: ")
@@ -95,7 +96,7 @@ def test_a_mistake_costs_one_line_and_leaves_nothing(
         (RunError("a failure"), 1),
         (OSError(errno.ENOSPC, "No space left on device", "reports/a.csv"), 1),
         (MemoryError("out of memory"), 1),
-        (KeyboardInterrupt(), cli.INTERRUPTED),
+        (KeyboardInterrupt(), cli.INTERRUPTED_EXIT_CODE),
     ],
 )
 def test_what_the_user_or_the_machine_can_mend_is_an_exit_code_and_a_bug_is_raised(
@@ -105,18 +106,18 @@ def test_what_the_user_or_the_machine_can_mend_is_an_exit_code_and_a_bug_is_rais
         raise error
 
     monkeypatch.setattr(report, "run", lambda params: fail(error))
-    assert cli.run(["report"]) == code
+    assert cli.run_command(["report"]) == code
     monkeypatch.setattr(report, "run", lambda params: fail(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
-        cli.run(["report"])
+        cli.run_command(["report"])
 
 
 def test_check_prints_the_size_of_the_experiment_and_one_ablation(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["check"]) == 0
+    assert cli.run_command(["check"]) == 0
     assert capsys.readouterr().out == "params.yaml: 5 ablations, 10 runs, tasks addition, reverse\n"
-    assert cli.run(["check", "reverse-nope-causal"]) == 0
+    assert cli.run_command(["check", "reverse-nope-causal"]) == 0
     ablation = read_params(folder / "params.yaml").ablation("reverse-nope-causal")
     assert YAML(typ="safe", pure=True).load(capsys.readouterr().out) == ablation.resolved()
 
@@ -129,12 +130,12 @@ def test_the_resolved_experiment_is_complete_and_the_same_experiment(
     text = (PRESETS / f"{preset}.yaml").read_text()
     path.write_text(text.replace("  warmup_steps:", "  weight_decay: 1e-5\n  warmup_steps:", 1))
     given = read_params(path)
-    cli.run(["check", "--resolved"])
+    cli.run_command(["check", "--resolved"])
     path.write_text(resolved := capsys.readouterr().out)
     again = read_params(path)
     assert again.all_ablations() == given.all_ablations()
     assert again.model_copy(update={"tasks": given.tasks}) == given  # the tasks' defaults are in the ablations
-    cli.run(["check", "--resolved"])
+    cli.run_command(["check", "--resolved"])
     assert capsys.readouterr().out == resolved
     content = YAML(typ="safe", pure=True).load(resolved)
     for section in ("model", "training", "search", "tracking"):
@@ -147,19 +148,19 @@ def test_a_preset_overwrites_only_what_a_preset_or_git_can_bring_back(folder: Pa
         subprocess.run(["git", *name, *arguments], check=True, capture_output=True)
 
     path, edited = folder / "params.yaml", f"# mine\n{SMOKE}"
-    assert cli.run(["preset", "published"]) == 0
+    assert cli.run_command(["preset", "published"]) == 0
     assert path.read_text() == (PRESETS / "published.yaml").read_text()
     path.write_text(edited)
-    assert cli.run(["preset", "smoke"]) == 2  # no repository
+    assert cli.run_command(["preset", "smoke"]) == 2  # no repository
     git("init")
-    assert cli.run(["preset", "smoke"]) == 2  # a repository without the file
+    assert cli.run_command(["preset", "smoke"]) == 2  # a repository without the file
     assert path.read_text() == edited
     git("add", "params.yaml")
     git("commit", "-m", "mine")
-    assert cli.run(["preset", "smoke"]) == 0
+    assert cli.run_command(["preset", "smoke"]) == 0
     git("checkout", "params.yaml")
     assert path.read_text() == edited
     path.write_text(f"{edited}# and more\n")
-    assert cli.run(["preset", "smoke"]) == 2
-    assert cli.run(["preset", "smoke", "--force"]) == 0
+    assert cli.run_command(["preset", "smoke"]) == 2
+    assert cli.run_command(["preset", "smoke", "--force"]) == 0
     assert path.read_text() == SMOKE

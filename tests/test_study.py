@@ -35,7 +35,7 @@ def stages(folder: Path) -> dict[str, Any]:
 
 
 def test_its_stages_are_the_projects_with_the_code_two_folders_up(project: Path) -> None:
-    folder = study.create("some-study")
+    folder = study.create_study("some-study")
     ours, theirs = stages(folder), stages(project)
     assert list(ours) == list(theirs)
     for name, stage in theirs.items():
@@ -57,7 +57,7 @@ def test_it_begins_as_the_projects_experiment_with_the_same_store(project: Path,
     with (project / "params.yaml").open("a") as file:
         file.write(f"tracking:\n  uri: {uri}\n  experiment: mine\n")
     before = (project / "params.yaml").read_bytes()
-    created, default = read_params(study.create("again") / "params.yaml"), read_params(project / "params.yaml")
+    created, default = read_params(study.create_study("again") / "params.yaml"), read_params(project / "params.yaml")
     assert created.all_ablations() == default.all_ablations()
     assert created.search == default.search
     assert (created.tracking.uri, created.tracking.experiment) == (uri_in_study, "mine-again")
@@ -65,12 +65,12 @@ def test_it_begins_as_the_projects_experiment_with_the_same_store(project: Path,
 
 
 def test_created_again_it_keeps_what_was_edited(project: Path) -> None:
-    folder = study.create("kept")
+    folder = study.create_study("kept")
     edited = {name: f"{(folder / name).read_text()}# mine\n" for name in ("params.yaml", "README.md")}
     for name, text in edited.items():
         (folder / name).write_text(text)
     (folder / "dvc.yaml").write_text("old")
-    assert study.create("kept") == folder
+    assert study.create_study("kept") == folder
     assert {name: (folder / name).read_text() for name in edited} == edited
     assert "generate" in stages(folder)
 
@@ -80,7 +80,7 @@ def test_a_committed_study_gets_the_projects_stages_and_stays_as_it_is(project: 
     folder = project / "studies" / committed.parent.name
     folder.mkdir(parents=True)
     shutil.copy(committed, folder)
-    study.create(folder.name)
+    study.create_study(folder.name)
     assert list(stages(folder)) == list(stages(project))
     assert (folder / "params.yaml").read_bytes() == committed.read_bytes()
 
@@ -89,7 +89,7 @@ def test_dvc_names_its_stages_as_the_projects(project: Path) -> None:
     """`repro` refers to stages by these names."""
     shutil.copytree(PROJECT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
     subprocess.run(["git", "init", "--quiet"], check=True)
-    folder = study.create("some-study")
+    folder = study.create_study("some-study")
     command = [sys.executable, "-m", "dvc", "stage", "list", "--names-only"]
     names = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
     assert {"generate@addition", "train@nope-causal", "report"} <= set(names)
@@ -102,7 +102,7 @@ def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
     data = project / "my prices.csv"
     prices = np.random.default_rng(1).normal(size=1200).cumsum()
     data.write_text(pd.DataFrame({"day": range(1200), "price": prices}).to_csv(index=False))
-    folder = study.create("mine", data=Path(data.name), column="price")
+    folder = study.create_study("mine", data=Path(data.name), column="price")
     params = read_params(folder / "params.yaml")
     task, shuffled = (params.task(name) for name in params.tasks)
     assert shuffled == task.model_copy(update={"shuffled": True})
@@ -112,15 +112,15 @@ def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
         sizes = {split: len(table) for split, table in task.splits().items()}
     assert sizes == {"train": 500, "validation": 50, "test": 100}  # the largest of TRAIN_SIZES that 1,200 rows allow
     kept = (folder / "params.yaml").read_text()
-    study.create("mine")
-    study.create("mine", data=Path(data.name), column="price")
+    study.create_study("mine")
+    study.create_study("mine", data=Path(data.name), column="price")
     assert (folder / "params.yaml").read_text() == kept
     assert data.name in stages(folder)["generate"]["deps"]
     with pytest.raises(UserError, match="studies/mine: is about other data"):
-        study.create("mine", data=Path(data.name), column="day")
+        study.create_study("mine", data=Path(data.name), column="day")
     data.write_text("day,price\n1,2\n")
     with pytest.raises(UserError, match="studies/mine: is about other data"):
-        study.create("mine", data=Path(data.name), column="price")
+        study.create_study("mine", data=Path(data.name), column="price")
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_a_mistake_leaves_no_study(
     (project / "few.txt").write_text("only a few words")
     (project / "few.csv").write_text("x,y\n1,2\n3,4\n")
     with pytest.raises(UserError, match=message):
-        study.create(name, data=Path(data) if data else None, column=column)
+        study.create_study(name, data=Path(data) if data else None, column=column)
     (project / "dvc.yaml").unlink()
     with pytest.raises(UserError, match=r"dvc\.yaml"):
-        study.create("outside-a-project")
+        study.create_study("outside-a-project")
     assert not (project / "studies").exists()

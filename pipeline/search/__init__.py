@@ -1,1 +1,1 @@
-"""Optuna: which depths and residual patterns still converge."""
+"""The search, with Optuna, for the fewest layers and residual connections with which training still converges."""

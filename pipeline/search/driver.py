@@ -1,4 +1,4 @@
-"""Run a study to its end: start its workers, confirm the best configurations, show the trials in MLflow.
+"""Run a search to its end: start the workers, train the best configurations again, write the trials to MLflow.
 
 Lightning and MLflow are imported where they are used, so that an unreachable storage is reported at once.
 """
@@ -22,15 +22,18 @@ from pipeline.params import Params
 from pipeline.reporting.search.results import SearchResults
 from pipeline.reporting.wording import format_count
 from pipeline.search import space, table
-from pipeline.search.study import VARIABLE, completed_trials, exclusive_access, trials_required
+from pipeline.search.study import STORAGE_VARIABLE, count_completed_trials, count_required_trials, exclusive_access
 
 if TYPE_CHECKING:
     from pipeline.tracking.trials import TrialRuns
 
 
 @dataclass(frozen=True)
-class Driver:
-    """Runs the trials of one study, which is stored at `url`. Trainings that were stopped resume from `checkpoints`."""
+class SearchDriver:
+    """Runs the trials of one search, whose Optuna study is stored in the database at `url`.
+
+    A training that was killed resumes from the folder `checkpoints`.
+    """
 
     params: Params
     study: optuna.Study
@@ -39,92 +42,103 @@ class Driver:
     checkpoints: Path
 
     def run(self, *, workers: int, engine: EngineName, gpus: float | None) -> None:
-        """Run the missing trials, then the missing confirmations; in this process if it is the only worker."""
-        in_process = workers == 1 and engine == LOCAL_ENGINE  # a further process would take seconds to start
-        storage = {VARIABLE: self.url.render_as_string(hide_password=False)}
+        """Run the missing trials, and then train the best configurations again with fresh seeds.
 
-        def start(arguments: Sequence[Sequence[str]]) -> None:
-            commands = [Command.pipeline_command("search", *options, environment=storage) for options in arguments]
+        Args:
+            workers: number of processes that run trials; a single local worker runs in this process.
+            engine: where the processes run.
+            gpus: part of a GPU that each process takes; None: a whole GPU, if there is one.
+        """
+        in_process = workers == 1 and engine == LOCAL_ENGINE  # a further process would take seconds to start
+        storage = {STORAGE_VARIABLE: self.url.render_as_string(hide_password=False)}
+
+        def run_processes(option_lists: Sequence[Sequence[str]]) -> None:
+            commands = [Command.pipeline_command("search", *options, environment=storage) for options in option_lists]
             ENGINES[engine].run(commands, max_workers=workers, gpus_per_command=gpus)
 
         if not self.is_complete:
             if in_process:
-                self.work()
+                self.run_trials_in_process()
             else:
-                start([["--worker"]] * workers)
-        if not self.is_complete or not (trials := read_results(self.params, self.study).unconfirmed):
+                run_processes([["--worker"]] * workers)
+        if not self.is_complete or not (trials := read_results(self.params, self.study).unconfirmed_trials):
             return
         print(f"confirmation with fresh seeds of trials {', '.join(map(str, trials))}", file=sys.stderr)
         if in_process:
             for trial in trials:
                 self.confirm(trial)
         else:
-            start([["--confirm", str(trial)] for trial in longest_first(self.study, trials)])
+            run_processes([["--confirm", str(trial)] for trial in sort_longest_first(self.study, trials)])
 
     @property
     def is_complete(self) -> bool:
-        """Whether the study has all trials that are required."""
-        return completed_trials(self.study) >= trials_required(self.params)
+        """True if the study has as many complete trials as `params` require."""
+        return count_completed_trials(self.study) >= count_required_trials(self.params)
 
-    def work(self) -> int:
-        """Run trials as one worker, show each in MLflow and report it on stderr; return how many it ran."""
-        from pipeline.search.trial import train
+    def run_trials_in_process(self) -> int:
+        """Run trials in this process until the search has enough, and return the number of trials run here.
+
+        Each trial is written to MLflow and reported on stderr.
+        """
+        from pipeline.search.trial import train_trial
         from pipeline.search.worker import Worker
 
         with exclusive_access(self.url):  # so that only one worker creates the parent run
-            runs = self._mlflow_runs()
+            runs = self._open_mlflow_runs()
 
-        def report(_: optuna.Study, trial: FrozenTrial) -> None:
-            ablation = space.ablation(self.params, trial.params)
-            runs.show(trial.number, ablation, trial.user_attrs, trial.values)
-            result = table.Result(**trial.user_attrs["result"])
-            known = ", known already" if "repeats" in trial.user_attrs else ""
+        def report_trial(_: optuna.Study, trial: FrozenTrial) -> None:
+            ablation = space.build_ablation(self.params, trial.params)
+            runs.write_trial(trial.number, ablation, trial.user_attrs, trial.values)
+            result = table.TrialResult(**trial.user_attrs["result"])
+            repeated = ", known already" if "repeats" in trial.user_attrs else ""
+            required = count_required_trials(self.params)
             print(
-                f"trial {trial.number} (of {trials_required(self.params)}): "
-                f"{format_count(ablation.model.layers, 'layer')}, "
+                f"trial {trial.number} (of {required}): {format_count(ablation.model.layers, 'layer')}, "
                 f"{format_count(result.residuals_kept, 'residual connection')}, "
-                f"converged {result.converged}/{result.runs}, score {result.score:.3f}{known}",
+                f"converged {result.converged}/{result.runs}, score {result.score:.3f}{repeated}",
                 file=sys.stderr,
             )
 
-        train_trial = partial(train, checkpoints=self.checkpoints)
-        return Worker(self.params, self.study, self.url, self.data, report, train_trial).work()
+        train_resumably = partial(train_trial, checkpoints=self.checkpoints)
+        return Worker(self.params, self.study, self.url, self.data, report_trial, train_resumably).run_trials()
 
     def confirm(self, trial: int) -> None:
-        """Train a trial's ablation again with the seeds of `search.confirm`, and store the outcome.
+        """Train the ablation of a trial again with the seeds of `search.confirm`, and store the results of the runs.
 
         Raises:
-            UserError: the trial is not among those to be confirmed.
+            UserError: the trial is not one of the best, or was trained with these seeds already.
         """
-        from pipeline.search.trial import confirm
+        from pipeline.search.trial import train_with_fresh_seeds
 
-        if trial not in (unconfirmed := read_results(self.params, self.study).unconfirmed):
+        if trial not in (unconfirmed := read_results(self.params, self.study).unconfirmed_trials):
             raise UserError(f"--confirm: trial {trial} needs no confirmation (those that do: {unconfirmed or 'none'})")
         ablation = table.ablations_by_trial(self.params, self.study)[trial]
-        runs = confirm(ablation, self.data, self.params.search.confirm, checkpoints=self.checkpoints)
+        runs = train_with_fresh_seeds(ablation, self.data, self.params.search.confirm, checkpoints=self.checkpoints)
         table.store_confirmation(self.study, trial, runs)
 
     def finish(self, results: SearchResults) -> None:
-        """Show in MLflow the trials that it lacks, and end the study's run.
+        """Write to MLflow the trials that are missing there, and end the run of the search.
 
         Raises:
-            RunError: trials or confirmations are missing.
+            RunError: required trials, or their trainings with fresh seeds, are missing.
         """
         with exclusive_access(self.url):  # the first of many machines does it
-            runs = self._mlflow_runs()
+            runs = self._open_mlflow_runs()
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-                runs.show(trial.number, results.ablations[trial.number], trial.user_attrs, trial.values)
-        complete = completed_trials(self.study)
-        if not self.is_complete or results.unconfirmed:
+                runs.write_trial(trial.number, results.ablations[trial.number], trial.user_attrs, trial.values)
+        complete, required = count_completed_trials(self.study), count_required_trials(self.params)
+        if not self.is_complete or results.unconfirmed_trials:
             raise RunError(
-                f"search: no worker is left, but {complete} of {trials_required(self.params)} trials are complete and "
-                f"{len(results.unconfirmed)} wait for confirmation; the same command goes on"
+                f"search: no worker is left, but {complete} of {required} trials are complete and "
+                f"{len(results.unconfirmed_trials)} wait for confirmation; the same command goes on"
             )
-        confirmed = {f"confirmed_{trial}": float(runs["converged"].sum()) for trial, runs in results.confirmed.items()}
-        runs.finish({"trials": complete, "retried": float(results.trials["retries"].notna().sum())} | confirmed)
+        confirmed = {
+            f"confirmed_{trial}": float(runs["converged"].sum()) for trial, runs in results.confirmation_runs.items()
+        }
+        runs.finish_search({"trials": complete, "retried": float(results.trials["retries"].notna().sum())} | confirmed)
 
-    def _mlflow_runs(self) -> "TrialRuns":
-        """The study's runs in MLflow; only one process at a time may open them."""
+    def _open_mlflow_runs(self) -> "TrialRuns":
+        """Open the runs of the search in MLflow; only one process at a time may do so."""
         from pipeline.tracking.trials import TrialRuns
 
         settings = self.params.search.model_dump(mode="json", exclude={"storage"})
@@ -132,14 +146,22 @@ class Driver:
 
 
 def read_results(params: Params, study: optuna.Study) -> SearchResults:
-    """Results of the study so far, without importances, which take seconds to compute."""
+    """Return the results of a search so far, without the importances of parameters, which take seconds to compute."""
     ablations = table.ablations_by_trial(params, study)
-    confirmed = table.confirmations(study, list(ablations), params.search.confirm)
-    trials, required = table.trials(params, study), trials_required(params)
-    return SearchResults(study.study_name, params, trials, ablations, required, space.size(params), confirmed=confirmed)
+    confirmed = table.read_confirmations(study, list(ablations), params.search.confirm)
+    trials, required = table.build_trial_table(params, study), count_required_trials(params)
+    return SearchResults(
+        study.study_name,
+        params,
+        trials,
+        ablations,
+        required,
+        space.count_configurations(params),
+        confirmation_runs=confirmed,
+    )
 
 
-def longest_first(study: optuna.Study, trials: Iterable[int]) -> list[int]:
-    """Trials by their duration: if the longest start first, workers side by side end soonest."""
+def sort_longest_first(study: optuna.Study, trials: Iterable[int]) -> list[int]:
+    """Sort trial numbers by duration, longest first: parallel workers that start with the longest finish earliest."""
     durations = {trial.number: trial.duration or timedelta() for trial in study.get_trials(deepcopy=False)}
     return sorted(trials, key=durations.__getitem__, reverse=True)

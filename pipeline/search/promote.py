@@ -1,4 +1,4 @@
-"""Trials of a study as ablations: entries for `ablations` in `params.yaml`, and writing them there."""
+"""Format the trials of a search as entries for `ablations` in `params.yaml`, and add them to the file."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,15 +11,15 @@ from pipeline.errors import UserError
 from pipeline.params import PARAMS_FILE, Ablation, Overrides, Params, Sublayers, parse, round_trip_yaml
 from pipeline.params.search import PER_LAYER
 
-LONGEST_NAME = 80
-"""Most characters in the name of an ablation."""
+MAX_NAME_LENGTH = 80
+"""Largest number of characters in the name of an ablation."""
 
 
 def ablation_entry(ablation: Ablation, params: Params) -> tuple[str, dict[str, Any]]:
-    """A name for a trial's ablation, and its overrides as in `params.yaml`.
+    """Return a name and the overrides with which `params.yaml` would define the ablation of a trial.
 
     The overrides are the task, and the fields of the search space that differ from `model` and `training`. Different
-    configurations get different names.
+    ablations get different names.
     """
     sections = {"model": (ablation.model, params.model), "training": (ablation.training, params.training)}
     overrides = {
@@ -30,31 +30,33 @@ def ablation_entry(ablation: Ablation, params: Params) -> tuple[str, dict[str, A
     }
     values = {name: value for section in overrides.values() for name, value in section.items() if name != "layers"}
     layers = ablation.model.layers
-    parts = [_in_name(name, values[name]) for name in sorted(values, key=lambda name: name not in PER_LAYER)]
+    parts = [_describe_override(name, values[name]) for name in sorted(values, key=lambda name: name not in PER_LAYER)]
     name = "-".join([f"search-{layers}-layer" if layers == 1 else f"search-{layers}-layers", *parts])
-    if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 9]}-{files.digest(name.encode())[:8]}"
+    if len(name) > MAX_NAME_LENGTH:
+        name = f"{name[: MAX_NAME_LENGTH - 9]}-{files.digest(name.encode())[:8]}"
     changed = {
-        section: {name: _as_yaml(value) for name, value in fields.items()}
+        section: {name: _shorten_yaml_value(value) for name, value in fields.items()}
         for section, fields in overrides.items()
         if fields
     }
     return name, {"task": ablation.dataset} | changed
 
 
-def yaml_line(name: str, overrides: Mapping[str, Any]) -> str:
-    """Format an entry for `params.yaml` as one line: `search-2-layers: {task: addition, model: {layers: 2}}`."""
+def format_yaml_line(name: str, overrides: Mapping[str, Any]) -> str:
+    """Format an ablation as a line of `params.yaml`: `search-2-layers: {task: addition, model: {layers: 2}}`."""
     yaml, buffer = YAML(), io.StringIO()
     yaml.default_flow_style, yaml.width = True, 10_000
     yaml.dump(overrides, buffer)
     return f"{name}: {buffer.getvalue().strip()}"
 
 
-def promote(params: Params, ablations: Iterable[Ablation]) -> list[str]:
-    """Add trials' ablations to `ablations` in `params.yaml`, keep all else as it is, and return the added names.
+def add_to_params(params: Params, ablations: Iterable[Ablation]) -> list[str]:
+    """Add the ablations of trials to `ablations` in `params.yaml`, and return the names of those that were not there.
+
+    The rest of the file, comments included, stays unchanged.
 
     Raises:
-        UserError: another ablation has the name of one of them.
+        UserError: the file has a different ablation of the same name.
     """
     entries = dict(ablation_entry(ablation, params) for ablation in ablations)
     promoted = params.model_copy(update={"ablations": {name: Overrides(**entry) for name, entry in entries.items()}})
@@ -73,8 +75,8 @@ def promote(params: Params, ablations: Iterable[Ablation]) -> list[str]:
     return list(new)
 
 
-def _as_yaml(value: Any) -> Any:
-    """A value in its shortest form: `[0]` for both sublayers of layer 0, `{mlp: [0]}` for one of them."""
+def _shorten_yaml_value(value: Any) -> Any:
+    """Return a value in its shortest YAML form: `[0]` for both sublayers of layer 0, `{mlp: [0]}` for its MLP."""
     if not isinstance(value, Sublayers):
         return list(value) if isinstance(value, tuple) else value
     if value.attention == value.mlp:
@@ -82,16 +84,16 @@ def _as_yaml(value: Any) -> Any:
     return {sublayer: list(layers) for sublayer, layers in value if layers}
 
 
-def _in_name(name: str, value: Any) -> str:
-    """Part of an ablation's name for one override: `no-residual-attention-0-mlp-1`, `learning-rate-0-003`."""
+def _describe_override(name: str, value: Any) -> str:
+    """Format an override as part of an ablation's name: `no-residual-attention-0-mlp-1`, `learning-rate-0-003`."""
     if not isinstance(value, Sublayers):
-        return _dashed(name, value if isinstance(value, tuple) else [value])
-    sublayers = [_dashed(sublayer, layers) for sublayer, layers in value if layers]
+        return _join_with_dashes(name, value if isinstance(value, tuple) else [value])
+    sublayers = [_join_with_dashes(sublayer, layers) for sublayer, layers in value if layers]
     if name == "residual_free":
         return "-".join(["no-residual", *sublayers]) if sublayers else "every-residual"
     return "-".join([name.replace("_", "-"), *sublayers])
 
 
-def _dashed(name: str, values: Sequence[Any]) -> str:
+def _join_with_dashes(name: str, values: Sequence[Any]) -> str:
     text = "-".join([name, *(str(value) for value in values)])
     return text.lower().replace("_", "-").replace(".", "-").replace("+", "")

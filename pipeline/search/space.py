@@ -1,7 +1,6 @@
-"""The search space: from `search.space` in `params.yaml` to the ablation that a trial trains.
+"""The search space: which configurations `search.space` in `params.yaml` allows, and the ablation of each.
 
-Only `layers` is named here, because it decides how many layers have something to choose; all other fields are treated
-alike.
+`layers` is the only field with code of its own, because it decides for how many layers there are choices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,104 +14,116 @@ from optuna import Trial
 from pipeline import files
 from pipeline.params import Ablation, Params
 
-KEPT, FREE = False, True
+CONNECTION_KEPT, CONNECTION_REMOVED = False, True
+"""Values of the parameter that decides about one residual connection."""
 Choices = dict[str, Any]
-"""Searched parameter -> value: a field's value, or `KEPT` or `FREE` for one layer (`residual_free_attention_0`)."""
+"""Configuration of a trial: name of a searched parameter -> value, such as `layers` -> 2. The value of a residual
+connection (`residual_free_attention_0`) is `CONNECTION_KEPT` or `CONNECTION_REMOVED`."""
 
 
-def suggest(trial: Trial, params: Params) -> Choices:
-    """Let the sampler choose all searched parameters; those of a layer only if the trial has that layer."""
+def suggest_choices(trial: Trial, params: Params) -> Choices:
+    """Let Optuna's sampler choose the configuration of a trial; only layers that the model has get choices."""
     choices = {name: trial.suggest_categorical(name, values) for name, values in _searched_fields(params).items()}
-    for name in _layer_parameters(params, _depth(params, choices)):
-        choices[name] = trial.suggest_categorical(name, [KEPT, FREE])
+    for name in _list_layer_parameters(params, _chosen_depth(params, choices)):
+        choices[name] = trial.suggest_categorical(name, [CONNECTION_KEPT, CONNECTION_REMOVED])
     return choices
 
 
-def draw_new(params: Params, seen: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
-    """Draw a random configuration that is not in `seen`; None if 1,000 draws are all in it."""
+def draw_unseen_choices(params: Params, seen: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
+    """Draw a random configuration that is not in `seen`; None if 1,000 draws are all in `seen`."""
     for _ in range(1000):
         choices = {name: values[generator.integers(len(values))] for name, values in _searched_fields(params).items()}
-        for name in _layer_parameters(params, _depth(params, choices)):
-            choices[name] = KEPT if generator.integers(2) else FREE
+        for name in _list_layer_parameters(params, _chosen_depth(params, choices)):
+            choices[name] = CONNECTION_KEPT if generator.integers(2) else CONNECTION_REMOVED
         if choices not in seen:
             return choices
     return None
 
 
-def size(params: Params) -> int:
-    """Number of configurations in the space."""
+def count_configurations(params: Params) -> int:
+    """Return the number of configurations in the search space."""
     per_depth = prod(len(values) for name, values in _searched_fields(params).items() if name != "layers")
-    return per_depth * sum(2 ** len(_layer_parameters(params, layers)) for layers in _depths(params))
+    return per_depth * sum(2 ** len(_list_layer_parameters(params, layers)) for layers in _searched_depths(params))
 
 
 def extreme_choices(params: Params) -> list[Choices]:
-    """For each depth: all searched residual connections kept, and none. A sampled study begins with these."""
+    """Return, for each number of layers, the configurations with all and with none of the residual connections.
+
+    A search that samples its space begins with these configurations.
+    """
     first_values = {name: values[0] for name, values in _searched_fields(params).items()}
     extremes = []
-    for layers, choice in product(_depths(params), (KEPT, FREE)):
+    for layers, choice in product(_searched_depths(params), (CONNECTION_KEPT, CONNECTION_REMOVED)):
         depth = {"layers": layers} if "layers" in first_values else {}
-        by_layer = dict.fromkeys(_layer_parameters(params, layers), choice)
-        if by_layer or choice == KEPT:
+        by_layer = dict.fromkeys(_list_layer_parameters(params, layers), choice)
+        if by_layer or choice == CONNECTION_KEPT:
             extremes.append(first_values | depth | by_layer)
     return extremes
 
 
-def ablation(params: Params, choices: Choices) -> Ablation:
-    """The ablation that a trial with these choices trains.
+def build_ablation(params: Params, choices: Choices) -> Ablation:
+    """Build the ablation that a trial with the configuration `choices` trains.
 
     Raises:
-        KeyError: a searched parameter has no choice.
+        KeyError: `choices` lacks a searched parameter.
     """
     search = params.search
     fields = {name: choices[name] if len(values) > 1 else values[0] for name, values in search.value_lists.items()}
     layers_of: dict[str, dict[str, list[int]]] = {
         name: {sublayer: [] for sublayer, _ in by_sublayer} for name, by_sublayer in search.layer_choices.items()
     }
-    for name, layer, sublayer, choice in _layer_choices(params, _depth(params, fields)):
-        if choice == "free" or (choice == "searched" and choices[_parameter(name, layer, sublayer)] == FREE):
+    for name, layer, sublayer, choice in _list_layer_choices(params, _chosen_depth(params, fields)):
+        if choice == "free" or (
+            choice == "searched" and choices[_format_layer_parameter(name, layer, sublayer)] == CONNECTION_REMOVED
+        ):
             layers_of[name][sublayer].append(layer)
     return params.trial_ablation(fields | layers_of)
 
 
 def study_name(params: Params) -> str:
-    """Name of the study, with a digest of all settings that influence a trial's result.
+    """Return the name of Optuna's study, which contains a digest of all settings that influence a trial's result.
 
-    A change of such a setting therefore starts a new study, and the old one stays in the storage.
+    A change of such a setting therefore starts a new study, and the old study stays in the database.
     """
     without_influence = {"task", "trials", "confirm", "storage", "seed", "enumerate_up_to", "heartbeat"}
     search = params.search.model_dump(mode="json", exclude=without_influence)
-    example = ablation(params, extreme_choices(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
+    example = build_ablation(params, extreme_choices(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
     return f"search-{files.digest_values([search, example])[:10]}"
 
 
 def _searched_fields(params: Params) -> dict[str, list[Any]]:
-    """Fields that list more than one value, and the values."""
+    """Return the values of each field for which `search.space` lists more than one value."""
     return {name: values for name, values in params.search.value_lists.items() if len(values) > 1}
 
 
-def _depths(params: Params) -> list[int]:
-    """Numbers of layers that a trial may have."""
+def _searched_depths(params: Params) -> list[int]:
+    """Return each number of layers that the model of a trial may have."""
     return params.search.value_lists.get("layers", [params.model.layers])
 
 
-def _depth(params: Params, choices: Choices) -> int:
-    """Number of layers: the chosen one, or the only one there is."""
-    return choices.get("layers", _depths(params)[0])
+def _chosen_depth(params: Params, choices: Choices) -> int:
+    """Return the number of layers that `choices` contains, or the only one that the space allows."""
+    return choices.get("layers", _searched_depths(params)[0])
 
 
-def _layer_choices(params: Params, layers: int) -> Iterator[tuple[str, int, str, str]]:
-    """`field, layer, sublayer, choice` for all layers; the choice is `searched`, `kept` or `free`."""
+def _list_layer_choices(params: Params, layers: int) -> Iterator[tuple[str, int, str, str]]:
+    """Yield `field, layer, sublayer, choice` for all sublayers of a model with `layers` layers; the choice is
+    `searched`, `kept` or `free`."""
     for name, by_sublayer in params.search.layer_choices.items():
         for layer in range(layers):
             for sublayer, choices in by_sublayer:
                 yield name, layer, sublayer, choices[layer]
 
 
-def _layer_parameters(params: Params, layers: int) -> list[str]:
-    """Names of the parameters that are searched layer by layer in a model of so many layers."""
-    choices = _layer_choices(params, layers)
-    return [_parameter(name, layer, sublayer) for name, layer, sublayer, choice in choices if choice == "searched"]
+def _list_layer_parameters(params: Params, layers: int) -> list[str]:
+    """Return the names of Optuna's parameters for the sublayers of a model with `layers` layers."""
+    choices = _list_layer_choices(params, layers)
+    return [
+        _format_layer_parameter(name, layer, sublayer)
+        for name, layer, sublayer, choice in choices
+        if choice == "searched"
+    ]
 
 
-def _parameter(name: str, layer: int, sublayer: str) -> str:
+def _format_layer_parameter(name: str, layer: int, sublayer: str) -> str:
     return f"{name}_{sublayer}_{layer}"

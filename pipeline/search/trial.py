@@ -1,4 +1,4 @@
-"""Train a trial: a population, with the same code as the `train` stage."""
+"""Train the runs of a trial as one population, with the same code as the `train` stage."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,84 +13,89 @@ from pipeline.dataset import Dataset
 from pipeline.measurement.cost import cost
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Ablation, Search
-from pipeline.search.table import Records, Result
+from pipeline.search.table import TableRows, TrialResult
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.convergence import Convergence, mean_learning_curve, run_outcomes
 from pipeline.training.fit import fit
 from pipeline.training.population import build_initial_model
 
 
-class GiveUp(Callback):
-    """Stop a trial if after the share `at` of its `steps` no run has reached the validation score `below`."""
+class StopHopelessTrial(Callback):
+    """Callback that stops a trial if no run has reached the validation score `min_score` after the share
+    `after_share` of its `steps`."""
 
-    def __init__(self, steps: int, at: float, below: float) -> None:
-        self.step, self.below = steps * at, below
-        self.gave_up = False
+    def __init__(self, steps: int, after_share: float, min_score: float) -> None:
+        self.first_checked_step, self.min_score = steps * after_share, min_score
+        self.has_stopped_early = False
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         history: Any = module.history
         rule: Any = module.convergence
-        if trainer.global_step < self.step or trainer.should_stop or not history:
+        if trainer.global_step < self.first_checked_step or trainer.should_stop or not history:
             return
-        if is_hopeless(rule.score.share([row[rule.column] for row in history]), self.below):
-            self.gave_up = trainer.global_step < trainer.max_steps
+        if is_hopeless(rule.score.share([row[rule.score_column] for row in history]), self.min_score):
+            self.has_stopped_early = trainer.global_step < trainer.max_steps
             trainer.should_stop = True
 
 
-def is_hopeless(scores: Sequence[float], below: float) -> bool:
-    """Whether all scores are lower than `below`; NaN counts as 0."""
-    return bool(np.nan_to_num(scores).max() < below)
+def is_hopeless(scores: Sequence[float], min_score: float) -> bool:
+    """Return True if all scores are lower than `min_score`; NaN counts as 0."""
+    return bool(np.nan_to_num(scores).max() < min_score)
 
 
-def train(
+def train_trial(
     ablation: Ablation, data: Dataset, search: Search, *, checkpoints: Path | None = None
-) -> tuple[Result, Records]:
-    """Train the runs of a trial and return their result and mean learning curve.
+) -> tuple[TrialResult, TableRows]:
+    """Train the runs of a trial, and return the trial's result and the rows of the runs' mean learning curve.
 
-    With a folder for `checkpoints` the training resumes where a killed worker stopped.
+    If the folder `checkpoints` is given, the training resumes where a killed worker stopped.
     """
-    rule = GiveUp(ablation.training.steps, search.give_up_at, search.give_up_below)
-    with _resuming(checkpoints, ablation, data) as kept:
-        trained = fit(ablation, data, callbacks=[rule], checkpoints=kept)
+    early_stop = StopHopelessTrial(ablation.training.steps, search.give_up_at, search.give_up_below)
+    with _open_checkpoints(checkpoints, ablation, data) as opened:
+        trained = fit(ablation, data, callbacks=[early_stop], checkpoints=opened)
     history = trained.history
     convergence = Convergence.for_ablation(ablation)
     runs = run_outcomes(history, convergence)
     free = ablation.model.residual_free
-    result = Result(
+    result = TrialResult(
         runs=len(runs),
         converged=int(runs["converged"].sum()),
         score=float(convergence.score.share(runs[convergence.score_column]).mean()),
         residuals_kept=2 * ablation.model.layers - len(free.attention) - len(free.mlp),
         parameters=trained.parameter_count,
-        flops=_flops_per_step(ablation, data) * float(runs["steps"].sum()),
+        flops=_compute_flops_per_step(ablation, data) * float(runs["steps"].sum()),
         steps=float(runs["steps"].mean()),
-        given_up=int(rule.gave_up),
+        given_up=int(early_stop.has_stopped_early),
         diverged=int(runs["diverged"].sum()),
     )
-    return result, _records(mean_learning_curve(history, convergence))
+    return result, _convert_to_rows(mean_learning_curve(history, convergence))
 
 
-def confirm(ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoints: Path | None = None) -> Records:
-    """Train an ablation with other seeds, each to the end of its budget; return a record per run."""
+def train_with_fresh_seeds(
+    ablation: Ablation, data: Dataset, seeds: Sequence[int], *, checkpoints: Path | None = None
+) -> TableRows:
+    """Train an ablation with these `seeds`, without stopping hopeless runs early, and return a row per run."""
     training = ablation.training.model_copy(update={"seeds": list(seeds)})
     reseeded = ablation.model_copy(update={"training": training})
-    with _resuming(checkpoints, reseeded, data) as kept:
-        trained = fit(reseeded, data, checkpoints=kept)
+    with _open_checkpoints(checkpoints, reseeded, data) as opened:
+        trained = fit(reseeded, data, checkpoints=opened)
     convergence = Convergence.for_ablation(reseeded)
     runs = run_outcomes(trained.history, convergence).astype(object)
     runs["score"] = convergence.score.share(runs.pop(convergence.score_column))
-    return _records(runs.where(runs.notna(), None))
+    return _convert_to_rows(runs.where(runs.notna(), None))
 
 
-def _records(table: pd.DataFrame) -> Records:
+def _convert_to_rows(table: pd.DataFrame) -> TableRows:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _resuming(folder: Path | None, ablation: Ablation, data: Dataset) -> AbstractContextManager[Checkpoints | None]:
+def _open_checkpoints(
+    folder: Path | None, ablation: Ablation, data: Dataset
+) -> AbstractContextManager[Checkpoints | None]:
     return Checkpoints(folder, ablation, data.digests) if folder else nullcontext()
 
 
-def _flops_per_step(ablation: Ablation, data: Dataset) -> float:
+def _compute_flops_per_step(ablation: Ablation, data: Dataset) -> float:
     model = build_initial_model(ablation.model, seed=ablation.training.seeds[0], **data.transformer_arguments)
     subject = MeasurementInput(
         model, ablation, data.examples["validation"], draw_random_tokens(0, data.input_length, len(data.vocabulary))

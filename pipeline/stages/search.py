@@ -10,109 +10,114 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.reporting.search.results import BEST_COUNT, SearchResults
 from pipeline.search import table
-from pipeline.search.driver import Driver, read_results
-from pipeline.search.promote import ablation_entry, yaml_line
-from pipeline.search.promote import promote as add_to_params
+from pipeline.search.driver import SearchDriver, read_results
+from pipeline.search.promote import ablation_entry, add_to_params, format_yaml_line
 from pipeline.search.study import (
-    completed_trials,
+    count_completed_trials,
+    count_required_trials,
     load_study,
     open_study,
     report_storage_failure,
     storage_url,
-    trials_required,
 )
 from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 
-FOLDER = REPORTS / "search"
+SEARCH_FOLDER = REPORTS / "search"
 
 
 def run(params: Params, *, workers: int | None, engine: EngineName, gpus: float | None) -> None:
-    """Run the study to its end and write `reports/search/`.
+    """Run the search to its end and write `reports/search/`.
 
-    `workers`: how many; None: as many as this machine has room for, if each takes the share `gpus` of a GPU. One worker
-    of a fixed seed gives the same bytes every time; with several the order of the trials differs.
+    A single worker gives the same bytes every time; with several workers the order of the trials differs.
+
+    Args:
+        workers: number of processes that run trials; None: as many as fit this machine.
+        engine: where the processes run.
+        gpus: part of a GPU that each process takes; None: a whole GPU, if there is one.
 
     Raises:
-        UserError: there is no dataset or no storage, or the space allows no valid model.
-        RunError: the storage went away, or the workers ended before the study was complete.
+        UserError: the dataset does not exist, the database cannot be opened, or the space allows no valid model.
+        RunError: the database failed, or the workers ended before the search was complete.
     """
-    driver = _driver(params, seeded=True)
+    driver = _open_driver(params, seeded=True)
     study, url = driver.study, driver.url
-    shown_url = url.render_as_string(hide_password=True)
-    print(f"study {study.study_name}: {completed_trials(study)} of {trials_required(params)} trials, in {shown_url}")
+    complete, required = count_completed_trials(study), count_required_trials(params)
+    print(f"study {study.study_name}: {complete} of {required} trials, in {url.render_as_string(hide_password=True)}")
     with report_storage_failure(url):
         driver.run(workers=workers or machine.command_capacity(gpus), engine=engine, gpus=gpus)
-        results = replace(read_results(params, study), importances=table.importances(study))
-        _write(results)
+        results = replace(read_results(params, study), importances=table.compute_importances(study))
+        _write_report(results)
         driver.finish(results)
-    print(f"The answer: {FOLDER / 'index.html'}")
+    print(f"The answer: {SEARCH_FOLDER / 'index.html'}")
 
 
 def run_worker(params: Params) -> None:
-    """Take part in a study, from any machine that reaches its storage, until it is complete."""
-    driver = _driver(params)
+    """Run trials of a search until it is complete, on any machine that can connect to its database."""
+    driver = _open_driver(params)
     with report_storage_failure(driver.url):
-        trials = driver.work()
+        trials = driver.run_trials_in_process()
     print(f"worker: {trials} trials", file=sys.stderr)
 
 
 def run_confirmation(params: Params, trial: int) -> None:
-    """Train one trial of a study again with fresh seeds, from any machine that reaches its storage.
+    """Train the ablation of one trial again with fresh seeds, on any machine that can connect to the search's database.
 
     Raises:
-        UserError: the trial is not among those to be confirmed.
+        UserError: the trial is not one of the best, or was trained again already.
     """
-    driver = _driver(params)
+    driver = _open_driver(params)
     with report_storage_failure(driver.url):
         driver.confirm(trial)
 
 
-def promote(params: Params, best: int) -> None:
-    """Add the `best` configurations of the study to `ablations` in `params.yaml`, and keep all else as it is.
+def promote_best_trials(params: Params, count: int) -> None:
+    """Add the ablations of the `count` best trials to `ablations` in `params.yaml`.
 
     Raises:
-        UserError: there is no study yet, no trial of it is complete, or another ablation has a name of theirs.
+        UserError: no search has begun, no trial is complete, or a different ablation has the same name.
     """
-    study = load_study(params, storage_url(params.search, FOLDER.resolve()))
+    study = load_study(params, storage_url(params.search, SEARCH_FOLDER.resolve()))
     results = read_results(params, study)
-    if results.evidence.empty:
+    if results.distinct_trials.empty:
         raise UserError(f"study {study.study_name}: no trial is complete; `python -m pipeline search` goes on")
-    names = add_to_params(params, [results.ablation(trial) for _, trial in results.ranked().head(best).iterrows()])
+    names = add_to_params(
+        params, [results.ablation(trial) for _, trial in results.rank_trials().head(count).iterrows()]
+    )
     print(f"added to params.yaml: {', '.join(names) or 'nothing new'}; `python -m pipeline repro` trains them")
 
 
-def _driver(params: Params, *, seeded: bool = False) -> Driver:
+def _open_driver(params: Params, *, seeded: bool = False) -> SearchDriver:
     data = _read_dataset(params)
-    url = storage_url(params.search, FOLDER.resolve())
-    return Driver(params, open_study(params, url, seeded=seeded), url, data, CHECKPOINTS / "search")
+    url = storage_url(params.search, SEARCH_FOLDER.resolve())
+    return SearchDriver(params, open_study(params, url, seeded=seeded), url, data, CHECKPOINTS / "search")
 
 
-def _write(results: SearchResults) -> None:
-    """Write all of `reports/search/` except the storage; `index.html` last."""
+def _write_report(results: SearchResults) -> None:
+    """Write all files of `reports/search/` except the database; `index.html` last."""
     from pipeline.reporting import page  # imports matplotlib
     from pipeline.reporting.claims import Claims
     from pipeline.reporting.search import report
 
-    best = [results.ablation(trial) for _, trial in results.ranked().head(BEST_COUNT).iterrows()]
-    entries = [yaml_line(*ablation_entry(ablation, results.params)) for ablation in best]
-    claims = report.claims(results)
-    content, images = report.page(results, claims, entries), report.images(results)
+    best = [results.ablation(trial) for _, trial in results.rank_trials().head(BEST_COUNT).iterrows()]
+    entries = [format_yaml_line(*ablation_entry(ablation, results.params)) for ablation in best]
+    claims = report.build_claims(results)
+    content, images = report.build_page(results, claims, entries), report.draw_images(results)
     for name, rows in results.tables.items():
-        files.write_csv(FOLDER / name, rows)
-    files.write_json(FOLDER / "claims.json", Claims(claims=report.record(results, claims)).model_dump())
-    files.write_text(FOLDER / "ablations.yaml", "".join(f"{entry}\n" for entry in entries))
-    shutil.rmtree(FOLDER / "figures", ignore_errors=True)  # may hold figures of an earlier report
+        files.write_csv(SEARCH_FOLDER / name, rows)
+    files.write_json(SEARCH_FOLDER / "claims.json", Claims(claims=report.build_records(results, claims)).model_dump())
+    files.write_text(SEARCH_FOLDER / "ablations.yaml", "".join(f"{entry}\n" for entry in entries))
+    shutil.rmtree(SEARCH_FOLDER / "figures", ignore_errors=True)  # may hold figures of an earlier report
     for name, image in images.items():
-        files.write_bytes(FOLDER / "figures" / f"{name}.png", image)
-    files.write_text(FOLDER / "summary.md", page.render_markdown(content))
-    files.write_text(FOLDER / "index.html", page.render_html(content, images))
+        files.write_bytes(SEARCH_FOLDER / "figures" / f"{name}.png", image)
+    files.write_text(SEARCH_FOLDER / "summary.md", page.render_markdown(content))
+    files.write_text(SEARCH_FOLDER / "index.html", page.render_html(content, images))
 
 
 def _read_dataset(params: Params) -> dataset.Dataset:
-    """The dataset of `search.task`.
+    """Read the dataset of `search.task`.
 
     Raises:
-        UserError: there is no such dataset, or `training` does not define when a run has converged on it.
+        UserError: the dataset does not exist, or `training` does not define at which score a run has converged.
     """
     name, task = params.search.task, params.task(params.search.task)
     if task.score.threshold(params.training) is None:

@@ -2,9 +2,9 @@
 
 from pipeline.params import Params
 from pipeline.stages import EVALUATION, MODELS, TESTED
-from pipeline.tracking.ablations import mark_killed_runs, sync
+from pipeline.tracking.ablations import mark_killed_runs, sync_runs
 from pipeline.tracking.failures import raise_unreachable
-from pipeline.tracking.store import STORE_ERRORS, connect
+from pipeline.tracking.store import STORE_ERRORS, open_store
 from pipeline.training.artifact import CONFIG_FILE
 
 
@@ -14,15 +14,15 @@ def run(params: Params) -> None:
     Runs that a killed training left running are marked as killed.
 
     Raises:
-        Unreachable: MLflow does not answer, or stops to.
+        MlflowUnreachable: MLflow does not answer, or stops to.
     """
-    store = connect(params.tracking)
+    store = open_store(params.tracking)
     with raise_unreachable(store.uri, STORE_ERRORS):
         mark_killed_runs(store)
         for ablation in params.all_ablations():
             folder = MODELS / ablation.name
             if (folder / CONFIG_FILE).exists():
-                result = sync(store, ablation, folder, EVALUATION / ablation.name / TESTED)
+                result = sync_runs(store, ablation, folder, EVALUATION / ablation.name / TESTED)
             else:
                 result = "not trained yet"
             print(f"{ablation.name}: {result}")

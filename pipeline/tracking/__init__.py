@@ -1,5 +1,6 @@
-"""MLflow's view of the results: runs, curves and numbers for people to look at. Nothing else imports MLflow.
+"""Show runs, learning curves and metrics in MLflow. No other package imports MLflow.
 
-The files are the truth, and the view can be rebuilt from them at any time: a store that does not answer costs seconds
-and a warning, never a result. `ablations` writes the runs of trained ablations, `trials` those of a search.
+MLflow holds copies of results that are stored in files, and every copy can be written again: if MLflow does not answer,
+a command loses some seconds and prints a warning. `ablations` writes the runs of trained ablations, `trials` the runs
+of a search.
 """

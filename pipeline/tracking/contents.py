@@ -1,4 +1,4 @@
-"""Curves, metrics and notes of the runs of a trained ablation, computed from its artifact and evaluation."""
+"""Compute the curves, metrics and notes that MLflow shows of a trained ablation, from its artifact and evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,23 +12,31 @@ from pipeline.reporting.intervals import exact_share_interval
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import Convergence, history_columns, mean_learning_curve, run_outcomes
 
-TEST_SCORES = [score.column("test") for score in SCORES]
-SEED_METRICS = ["converged", "diverged", "steps", "steps_to_converge", *TEST_SCORES]
+TEST_SCORE_COLUMNS = [score.column("test") for score in SCORES]
+"""Columns of evaluation.csv with scores on the test examples."""
+SEED_METRIC_COLUMNS = ["converged", "diverged", "steps", "steps_to_converge", *TEST_SCORE_COLUMNS]
+"""Columns of evaluation.csv that are metrics of a seed's run in MLflow."""
 
 
 @dataclass(frozen=True)
 class RunContent:
-    """Curve, final metrics and note of one run in MLflow."""
+    """Learning curves, final metrics and note of one run in MLflow."""
 
     curve: pd.DataFrame
-    """Table with one row per evaluation: `step`, and one column per metric."""
+    """Learning curves: a table with a row per evaluation during training, and columns `step` and one per metric."""
     metrics: Mapping[str, float]
+    """Name -> value of each final metric."""
     note: str = ""
     """Description of the run, in Markdown."""
 
 
-def run_contents(artifact: Artifact, evaluation: pd.DataFrame | None) -> dict[int | None, RunContent]:
-    """Return the content of each seed's run and, under None, of the parent run. `evaluation` is evaluation.csv."""
+def build_run_contents(artifact: Artifact, evaluation: pd.DataFrame | None) -> dict[int | None, RunContent]:
+    """Compute what MLflow shows of a trained ablation: seed -> content of that seed's run, None -> of the parent run.
+
+    Args:
+        artifact: the trained ablation.
+        evaluation: the table evaluation.csv; None if the ablation was not evaluated.
+    """
     ablation, history = artifact.ablation, artifact.history
     rule = Convergence.for_ablation(ablation)
     outcomes = run_outcomes(history, rule) if evaluation is None else evaluation
@@ -42,18 +50,19 @@ def run_contents(artifact: Artifact, evaluation: pd.DataFrame | None) -> dict[in
 
 
 def curve_columns(ablation: Ablation) -> list[str]:
-    """Columns of history.csv that are drawn as curves."""
+    """Return the columns of history.csv that MLflow shows as learning curves."""
     return [name for name in history_columns(ablation.task.score) if name not in ("seed", "step", "diverged")]
 
 
 def seed_metrics(outcome: pd.Series) -> dict[str, float]:
-    """Return the final metrics of one seed, given its row of evaluation.csv, without missing values.
+    """Return the final metrics of one seed as name -> value, without missing values.
 
-    The columns behind `test_examples` are the score on parts of the test split.
+    Args:
+        outcome: the seed's row of evaluation.csv. Columns after `test_examples` are scores on parts of the test split.
     """
     names = list(outcome.index)
     breakdown = names[names.index("test_examples") + 1 :] if "test_examples" in names else []
-    values = {name: outcome[name] for name in [*SEED_METRICS, *breakdown] if name in outcome}
+    values = {name: outcome[name] for name in [*SEED_METRIC_COLUMNS, *breakdown] if name in outcome}
     return {
         name: float(value)
         for name, value in values.items()
@@ -62,8 +71,11 @@ def seed_metrics(outcome: pd.Series) -> dict[str, float]:
 
 
 def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
-    """Number and share of converged seeds, with the 95 % Clopper-Pearson interval of the share, and median, mean and
-    range of the test score."""
+    """Return the metrics of an ablation as name -> value, given a row of evaluation.csv per seed.
+
+    They are the number and share of converged seeds, the 95 % Clopper-Pearson interval of the share, and the median,
+    mean and range of the test score.
+    """
     runs = len(outcomes)
     metrics = {"runs": float(runs)}
     if outcomes["converged"].notna().all():
@@ -73,7 +85,7 @@ def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
         metrics |= {"converged_low": low, "converged_high": high}
         if converged:
             metrics["steps_to_converge_median"] = float(outcomes["steps_to_converge"].median())
-    for column in [name for name in TEST_SCORES if name in outcomes]:
+    for column in [name for name in TEST_SCORE_COLUMNS if name in outcomes]:
         statistics = outcomes[column].agg(["mean", "min", "max"])
         metrics |= {f"{column}_{name}": float(value) for name, value in statistics.items()}
         metrics[column] = float(outcomes[column].median())
@@ -81,13 +93,13 @@ def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
 
 
 def describe_outcomes(ablation: Ablation, outcomes: pd.DataFrame) -> str:
-    """Describe in Markdown how many seeds converged, their test scores, and the ablation."""
+    """Describe an ablation in Markdown: how many seeds converged, the range of their test scores, and the settings."""
     rule, sentences = Convergence.for_ablation(ablation), []
-    bound = "at least" if rule.score.higher_is_better else "at most"
+    at_least_or_most = "at least" if rule.score.higher_is_better else "at most"
     if rule.threshold is not None:
         sentences.append(
             f"**{int(outcomes['converged'].sum())} of {len(outcomes)} seeds converged** "
-            f"(validation {rule.score.words}: {bound} {rule.threshold})."
+            f"(validation {rule.score.words}: {at_least_or_most} {rule.threshold})."
         )
     if rule.score.column("test") in outcomes:
         test = outcomes[rule.score.column("test")]

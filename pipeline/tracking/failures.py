@@ -1,4 +1,4 @@
-"""Failures of MLflow end a command that needs it with a one-line error; every other command warns and goes on."""
+"""Errors of MLflow. `track` and `ui` need MLflow and end with a one-line error; other commands warn and go on."""
 
 import re
 import sys
@@ -12,44 +12,44 @@ if TYPE_CHECKING:
     from pipeline.tracking.store import MlflowStore
 
 
-class Unreachable(RunError):
+class MlflowUnreachable(RunError):
     """Raised when MLflow does not answer, or answers with an error."""
 
 
 class BestEffortWriter:
-    """Base class for writing to MLflow while results are computed. After a failure it warns, and writes no more."""
+    """Base class of writers to MLflow whose failure must not stop a training: they print a warning and stop writing."""
 
     store: "MlflowStore | None" = None
-    """Store to write to; None before it is open and after a failure."""
-    rebuild_command = "python -m pipeline track"
-    """Command that writes the missing runs later."""
+    """MLflow store to write to; None before the store is opened and after a failure."""
+    retry_command = "python -m pipeline track"
+    """Command with which the user can write the missing runs to MLflow later."""
 
     @contextmanager
     def warn_on_failure(self) -> Iterator[None]:
-        """Print any error of the block as a one-line warning on stderr, and close the store."""
+        """Context manager that prints any error of its block as a one-line warning on stderr, and drops the store."""
         try:
             yield
         except Exception as error:  # no error of MLflow, whatever its type, is worth a training
             self.store = None
-            later = f"the results are in the files, `{self.rebuild_command}` shows them later"
-            print(f"warning: not tracked ({one_line(error)}); {later}", file=sys.stderr)
+            later = f"the results are in the files, `{self.retry_command}` shows them later"
+            print(f"warning: not tracked ({first_line_of_message(error)}); {later}", file=sys.stderr)
 
 
 @contextmanager
 def raise_unreachable(uri: str, errors: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
-    """Raise `Unreachable`, which names the store, in place of these errors of the block."""
+    """Context manager that replaces exceptions of the types `errors` by `MlflowUnreachable` with the address `uri`."""
     try:
         yield
     except errors as error:
-        raise Unreachable(f"no MLflow at {hide_password(uri)}: {one_line(error)}") from None
+        raise MlflowUnreachable(f"no MLflow at {hide_password(uri)}: {first_line_of_message(error)}") from None
 
 
-def one_line(error: Exception) -> str:
-    """Return the first line of the error's message, without passwords and cut to 200 characters."""
+def first_line_of_message(error: Exception) -> str:
+    """Return the first line of an error's message, without passwords and cut to 200 characters."""
     message = str(error).strip() or type(error).__name__
     return hide_password(message.splitlines()[0])[:200]
 
 
 def hide_password(text: str) -> str:
-    """Replace user and password of every address in the text by `***`."""
+    """Replace user and password in all addresses (`http://user:password@host`) of a text by `***`."""
     return re.sub(r"://[^/\s]*@", "://***@", text)

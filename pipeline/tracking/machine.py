@@ -1,4 +1,4 @@
-"""Tags of a run about the process that trained it: hardware, versions and commit."""
+"""Tags of a run in MLflow that describe the process that trained it: hardware, versions and commit."""
 
 import os
 import platform
@@ -9,12 +9,13 @@ from pathlib import Path
 import psutil
 
 PROCESS_TAG = "machine.process"
+"""Tag of a run in MLflow with the id and start time of the process that trains it."""
 CLOCK_TOLERANCE_SECONDS = 3.0
-"""Largest difference between two readings of a process's start time, which changes when the clock is set."""
+"""Largest difference between two readings of the start time of one process; readings differ when the clock is set."""
 
 
 def machine_tags() -> dict[str, str]:
-    """Return user, commit, hardware, versions and the id of this process, as tags."""
+    """Return tags for a run in MLflow: user, commit, hardware, versions, and the id of this process."""
     import torch
     from mlflow.utils.git_utils import get_git_commit
 
@@ -26,7 +27,7 @@ def machine_tags() -> dict[str, str]:
         PROCESS_TAG: f"{process.pid} {process.create_time():.0f}",
         "machine.system": platform.platform(),
         "machine.python": platform.python_version(),
-        "machine.processor": _processor(),
+        "machine.processor": _processor_name(),
         "machine.gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "machine.threads": str(torch.get_num_threads()),
         "machine.torch": torch.__version__,
@@ -35,8 +36,10 @@ def machine_tags() -> dict[str, str]:
 
 
 def has_exited(tags: Mapping[str, str]) -> bool:
-    """Return whether the process with these tags ran on this machine and has exited. A process is identified by its
-    number and its start time, because numbers are reused."""
+    """Return True if the run with these tags was trained by a process of this machine that has exited.
+
+    A process is identified by its id and start time, because ids are reused.
+    """
     number, _, start = tags.get(PROCESS_TAG, "").partition(" ")
     if tags.get("machine.host") != platform.node() or not start:
         return False
@@ -46,8 +49,8 @@ def has_exited(tags: Mapping[str, str]) -> bool:
         return True
 
 
-def _processor() -> str:
-    """Name of this machine's processor."""
+def _processor_name() -> str:
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

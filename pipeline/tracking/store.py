@@ -39,10 +39,11 @@ from pipeline.tracking.failures import raise_unreachable
 
 STORE_ERRORS = (MlflowException, OSError)
 """Exceptions that methods of `MlflowStore` raise. (Errors of the library requests are OSErrors.)"""
-LOCK_SECONDS = 60
+LOCK_TIMEOUT_SECONDS = 60
+"""Time for which a process waits until others have opened a SQLite store."""
 ARTIFACTS_FOLDER = "mlartifacts"
-"""Name of the folder, beside a SQLite store, with the files of its runs. (MLflow's default, `mlruns`, is also the name
-of its former file store, which it refuses to read.)"""
+"""Name of the folder, beside a SQLite store, that holds the files of runs. (It is not MLflow's default name, `mlruns`,
+which was also the name of its former file store: MLflow refuses to read that.)"""
 PATH_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -50,10 +51,13 @@ PATH_COLUMNS = (
     ("model_versions", "storage_location"),
     ("model_versions", "source"),
 )
-"""Tables and columns of MLflow's database that hold absolute paths of the folder of artifacts."""
+"""`table, column` of MLflow's database with absolute paths of files below `ARTIFACTS_FOLDER`."""
 POINTS_PER_REQUEST = 1000
+"""Largest number of curve points that MLflow accepts in a request."""
 RUNS_PER_SEARCH = 50_000
-LONGEST_PARAM = 6000
+"""Largest number of runs that MLflow returns for a query."""
+MAX_PARAM_LENGTH = 6000
+"""Largest number of characters in a parameter's value that MLflow accepts."""
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # without it the pages ask whether this is about chat bots
     "mlflow.note.content": "One run per ablation, with a child run per seed. "
@@ -64,64 +68,69 @@ EXPERIMENT_TAGS = {
 
 
 class MlflowStore:
-    """One experiment of an MLflow store. Methods take ids of runs, and raise `STORE_ERRORS`.
+    """Reads and writes the runs of one experiment in an MLflow store.
 
-    Metrics and points of curves that are not finite are left out.
+    Methods take the id of a run, and raise `STORE_ERRORS`. Metrics and curve points that are not finite are left out.
     """
 
     def __init__(self, client: MlflowClient, uri: str, experiment: str) -> None:
         self.client, self.uri, self.experiment = client, uri, experiment
         self.monitors: dict[str, Any] = {}
-        """Id of a run -> thread that logs the machine's load to it."""
+        """Id of a run -> thread that logs the machine's load to that run."""
 
-    def find(self, tag: str, value: str) -> list[Run]:
-        """Return all runs, except deleted ones, whose `tag` has this value."""
-        return self._search(f"tags.{tag} = '{value}'")
+    def find_runs(self, tag: str, value: str) -> list[Run]:
+        """Return all runs whose tag `tag` has this value, except deleted runs."""
+        return self._search_runs(f"tags.{tag} = '{value}'")
 
-    def running(self) -> list[Run]:
-        """Return all runs, except deleted ones, that have not ended."""
-        return self._search("attributes.status = 'RUNNING'")
+    def find_unfinished_runs(self) -> list[Run]:
+        """Return all runs that are still running, except deleted runs."""
+        return self._search_runs("attributes.status = 'RUNNING'")
 
-    def _search(self, condition: str) -> list[Run]:
+    def _search_runs(self, condition: str) -> list[Run]:
         return [*self.client.search_runs([self.experiment], condition, max_results=RUNS_PER_SEARCH)]
 
-    def create(self, name: str, tags: Mapping[str, str], parent: str = "") -> Run:
-        """Create a run, as a child of the run `parent` if one is given."""
+    def create_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> Run:
+        """Create a run; `parent` is the id of the parent run, if there is one."""
         parents = {"mlflow.parentRunId": parent} if parent else {}
         return self.client.create_run(self.experiment, tags={**tags, **parents}, run_name=name)
 
     def log(
         self, run: str, *, params: Mapping[str, Any] = {}, metrics: Mapping[str, Any] = {}, tags: Mapping[str, str] = {}
     ) -> None:
-        """Add parameters, metrics and tags to a run. A metric or tag that exists gets the new value."""
+        """Add parameters, metrics and tags to a run. Existing metrics and tags get the new value."""
         self.client.log_batch(
             run,
-            metrics=_metrics(metrics, step=0),
-            params=[entities.Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()],
+            metrics=_finite_metrics(metrics, step=0),
+            params=[entities.Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in params.items()],
             tags=[entities.RunTag(key, value) for key, value in tags.items()],
         )
 
     def log_curve(self, run: str, table: pd.DataFrame) -> None:
-        """Add each row of the table, at its `step`, to the curves named by the columns. Rows are added as a whole."""
+        """Add points to the curves of a run: each column of the table is a curve, each row a step (column `step`).
+
+        After a failure, no row is half added.
+        """
         rows_per_request = POINTS_PER_REQUEST // max(1, len(table.columns))
         for start in range(0, len(table), rows_per_request):
             rows = table.iloc[start : start + rows_per_request].to_dict("records")
-            self.client.log_batch(run, [point for row in rows for point in _metrics(row, step=int(row["step"]))])
+            self.client.log_batch(run, [point for row in rows for point in _finite_metrics(row, step=int(row["step"]))])
 
-    def curve(self, run: str, metric: str) -> dict[int, float]:
-        """Return the curve of a metric of a run, as step -> value."""
+    def read_curve(self, run: str, metric: str) -> dict[int, float]:
+        """Return the curve of a run's metric, as step -> value."""
         return {point.step: point.value for point in self.client.get_metric_history(run, metric)}
 
     def log_model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
-        """Register the trained ablation in `folder` as a version of the model `name`, once per run, and log its
-        metrics."""
+        """Register the trained ablation in `folder` as a version of MLflow's model `name`, and log the model's metrics.
+
+        If the run has a registered model already, only the metrics are logged.
+        """
         models = self.client.search_logged_models([self.experiment], filter_string=f"source_run_id = '{run}'")
         ready = [model.model_id for model in models if model.status == entities.LoggedModelStatus.READY]
-        model_id = ready[0] if ready else self._register(run, name, folder)
-        self.client.log_batch(run, _metrics(metrics, step=0, model_id=model_id))
+        model_id = ready[0] if ready else self._register_model(run, name, folder)
+        self.client.log_batch(run, _finite_metrics(metrics, step=0, model_id=model_id))
 
-    def _register(self, run: str, name: str, folder: Path) -> str:
-        """Log and register a model, and return its id."""
+    def _register_model(self, run: str, name: str, folder: Path) -> str:
+        """Log the trained ablation in `folder` as a model, register the model, and return the model's id."""
         model = self.client.create_logged_model(self.experiment, name, run, model_type="transformer")
         model_id = str(model.model_id)
         with TemporaryDirectory() as temporary, warnings.catch_warnings():
@@ -151,7 +160,10 @@ class MlflowStore:
         return model_id
 
     def log_dataset(self, run: str, name: str, rows: int, digests: Mapping[str, str]) -> None:
-        """Log that the run was trained on `rows` examples of `data/<name>`, whose files have these digests."""
+        """Log that the run was trained on `rows` examples of the dataset `data/<name>`.
+
+        `digests` holds the digest of each file of the dataset.
+        """
         digest = files.digest_values(dict(digests))
         dataset = entities.Dataset(
             name=name,
@@ -164,38 +176,39 @@ class MlflowStore:
         self.client.log_inputs(run, datasets=[entities.DatasetInput(dataset, [training])])
 
     def monitor_machine(self, run: str) -> None:
-        """Log the machine's load until the run ends, if `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true."""
+        """Log the machine's load until the run ends, if the environment variable
+        `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true."""
         if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             self.monitors[run] = SystemMetricsMonitor(run, tracking_uri=self.uri)
             self.monitors[run].start()
 
-    def end(self, run: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+    def end_run(self, run: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Set the final status of a run."""
         if monitor := self.monitors.pop(run, None):
             monitor.finish()
         self.client.set_terminated(run, status)
 
-    def delete(self, run: str) -> None:
-        """Delete a run. MLflow can restore it."""
+    def delete_run(self, run: str) -> None:
+        """Delete a run. MLflow can restore deleted runs."""
         self.client.delete_run(run)
 
 
-def _metrics(values: Mapping[Any, Any], *, step: int, model_id: str | None = None) -> list[Metric]:
-    """Return a metric for each value that is a finite number, except `step`."""
+def _finite_metrics(values: Mapping[Any, Any], *, step: int, model_id: str | None = None) -> list[Metric]:
+    """Return MLflow's metric objects for all finite values except `step`."""
     now = int(time.time() * 1000)
     numbers = {key: float(value) for key, value in values.items() if key != "step" and value is not None}
     return [Metric(key, value, now, step, model_id) for key, value in numbers.items() if math.isfinite(value)]
 
 
-def connect(settings: Tracking) -> MlflowStore:
-    """Open the experiment, and create it (and a SQLite store) if it does not exist.
+def open_store(settings: Tracking) -> MlflowStore:
+    """Open the MLflow store and experiment that `settings` name, and create them if they do not exist.
 
-    A SQLite store is opened under a lock: several processes that create or migrate it at once break it.
+    A SQLite store is opened under a lock, because processes that create or migrate a store at the same time break it.
 
     Raises:
-        Unreachable: MLflow does not answer, or its database cannot be used.
+        MlflowUnreachable: MLflow does not answer, or its database cannot be used.
     """
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -204,32 +217,38 @@ def connect(settings: Tracking) -> MlflowStore:
         if not settings.uri.startswith("sqlite:///"):
             return _open_experiment(settings.uri, settings.experiment, artifacts=None)
         database = workspace_path(Path(path))
-        with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
+        with FileLock(f"{database}.lock", timeout=LOCK_TIMEOUT_SECONDS):
             artifacts = (database.parent / ARTIFACTS_FOLDER).as_uri()
             if database.exists():
-                _update_paths(database, artifacts)
+                _update_artifact_paths(database, artifacts)
             else:
                 create_database(database)
             return _open_experiment(f"sqlite:///{database}{mark}{options}", settings.experiment, artifacts)
 
 
 def workspace_path(path: Path) -> Path:
-    """Make a path absolute, and map paths in the temporary copy of `dvc exp run --temp` to the workspace itself,
-    because DVC deletes the copy."""
+    """Make a path absolute.
+
+    A path in the temporary copy of the workspace in which `dvc exp run --temp` runs is mapped to the workspace, because
+    DVC deletes the copy.
+    """
     return Path(re.sub(r"/\.dvc/tmp/exps/(standalone/)?[^/]+/", "/", str(path.resolve())))
 
 
 def create_database(database: Path) -> None:
-    """Create an empty store under another name, and rename it: MLflow never opens a store again whose creation was
-    interrupted."""
+    """Create an empty SQLite store.
+
+    The store is created under another name and then renamed, because MLflow cannot open a store whose creation was
+    interrupted.
+    """
     unfinished = database.with_name(f".{database.name}.new")
     unfinished.unlink(missing_ok=True)
     MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
     unfinished.rename(database)
 
 
-def _update_paths(database: Path, artifacts: str) -> None:
-    """Make the absolute paths in the database point to `artifacts`, in case the project's folder was moved."""
+def _update_artifact_paths(database: Path, artifacts: str) -> None:
+    """Replace the absolute paths in MLflow's database by paths below the folder `artifacts`, in case it was moved."""
     with closing(sqlite3.connect(database)) as connection, connection:
         locations = {row[0] for row in connection.execute("SELECT artifact_location FROM experiments")}
         ours = {uri for uri in locations if uri.startswith("file:") and uri.endswith(f"/{ARTIFACTS_FOLDER}")}
@@ -242,7 +261,10 @@ def _update_paths(database: Path, artifacts: str) -> None:
 
 
 def _open_experiment(uri: str, name: str, artifacts: str | None) -> MlflowStore:
-    """Open the experiment `name`, and create or restore it if necessary; `artifacts` is the folder for its files."""
+    """Open the MLflow experiment `name`, and create or restore it if necessary.
+
+    `artifacts` is the folder for files of runs; None: the server's own.
+    """
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:

@@ -1,4 +1,4 @@
-"""Web server for MLflow's pages."""
+"""Web server for MLflow's user interface."""
 
 import os
 import socket
@@ -11,17 +11,19 @@ from urllib.request import urlopen
 from pipeline.errors import UserError
 from pipeline.params import Tracking
 from pipeline.tracking.failures import hide_password
-from pipeline.tracking.store import connect
+from pipeline.tracking.store import open_store
 
 
-def serve(settings: Tracking, port: int) -> None:
-    """Serve MLflow's pages of the experiment until Ctrl-C. If the store is a server, only print its address.
+def serve_pages(settings: Tracking, port: int) -> None:
+    """Serve MLflow's user interface until Ctrl-C, and open it in a browser if the machine has a screen.
+
+    If the store is an MLflow server, only the server's address is printed.
 
     Raises:
         UserError: the port is taken.
-        Unreachable: MLflow does not answer, or its database cannot be used.
+        MlflowUnreachable: MLflow does not answer, or its database cannot be used.
     """
-    store = connect(settings)
+    store = open_store(settings)
     # without a workflow type the pages open on evaluations of chat bots
     table = f"#/experiments/{store.experiment}/runs?workflowType=machine_learning"
     if store.uri.startswith("http"):
@@ -46,7 +48,7 @@ def serve(settings: Tracking, port: int) -> None:
 
 
 def is_healthy(server: str) -> bool:
-    """Return whether an MLflow server answers at this address."""
+    """Return True if an MLflow server answers at the address `server`."""
     try:
         with urlopen(f"{server}/health", timeout=1) as response:
             return bool(response.status == 200)

@@ -13,7 +13,7 @@ from pipeline.reporting.experiment import report as experiment_report
 from pipeline.reporting.style import draw_png
 from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.registry import TASKS, read_params
-from pipeline.tracking.store import connect
+from pipeline.tracking.store import open_store
 from pipeline.training.optimizers import OPTIMIZER_BUILDERS
 from pipeline.transformer.attention import ATTENTION_PATTERNS
 from pipeline.transformer.positional import POSITIONAL_ENCODINGS
@@ -80,5 +80,5 @@ def test_every_name_goes_through_the_whole_pipeline(
     assert all(f"({name})" in pages for name in params.tasks)
     scores = {name: params.task(name).score.name for name in params.tasks}
     assert all(Path("reports/figures", f"{name}-{score}.png").exists() for name, score in scores.items())
-    tracked = connect(store).find("role", "ablation")
+    tracked = open_store(store).find_runs("role", "ablation")
     assert {run.data.tags["ablation"] for run in tracked} == set(params.ablations)

@@ -19,8 +19,8 @@ from sqlalchemy.engine import URL
 
 from pipeline.engines import EngineName
 from pipeline.search import space
-from pipeline.search.study import VARIABLE
-from pipeline.search.table import first_attempt
+from pipeline.search.study import STORAGE_VARIABLE
+from pipeline.search.table import first_attempt_number
 from pipeline.stages import search
 from pipeline.tasks.registry import read_params
 from tests.faults.clusters import ray_address, ray_cluster, slurm, slurm_configuration
@@ -130,7 +130,7 @@ def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[Froze
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(complete) == TRIALS
     for trial in filter(lambda trial: trial.params, lost):
-        ends = [other for other in complete if first_attempt(other) == first_attempt(trial)]
+        ends = [other for other in complete if first_attempt_number(other) == first_attempt_number(trial)]
         assert len(ends) == 1, ends
         assert trial.params.items() <= ends[0].params.items()
     return complete, lost
@@ -222,7 +222,7 @@ def test_workers_on_two_nodes_of_a_cluster_complete_a_study(
     gpus: float | None,
     settings: dict[str, Any],
 ) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
     monkeypatch.chdir(write_small_study(tmp_path, **settings))
     request.getfixturevalue(fixture)
     search.run(read_params(), workers=3, engine=engine, gpus=gpus)

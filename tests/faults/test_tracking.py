@@ -14,7 +14,7 @@ import pytest
 from pipeline.params import Tracking
 from pipeline.tracking import ui
 from pipeline.tracking.ablations import sync_or_warn
-from pipeline.tracking.failures import Unreachable
+from pipeline.tracking.failures import MlflowUnreachable
 from tests.tracking.helpers import (
     ABLATION,
     curves,
@@ -33,10 +33,10 @@ EIGHT_FORKS = """
 import os, sys
 import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
 from pipeline.params import Tracking
-from pipeline.tracking.store import connect
+from pipeline.tracking.store import open_store
 for _ in range(8):
     if os.fork() == 0:
-        store = connect(Tracking(uri=sys.argv[1]))
+        store = open_store(Tracking(uri=sys.argv[1]))
         os.write(1, f"{store.experiment}\\n".encode())
         os._exit(0)
 sys.exit(sum(os.wait()[1] != 0 for _ in range(8)))
@@ -108,7 +108,7 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
     assert {path.name for path in (tmp_path / "served").rglob("*.safetensors")} == weights
     assert capfd.readouterr() == ("", "")
 
-    ui.serve(remote.model_copy(update={"uri": remote.uri.replace("://", "://someone:secret@")}), 0)
+    ui.serve_pages(remote.model_copy(update={"uri": remote.uri.replace("://", "://someone:secret@")}), 0)
     out = capfd.readouterr().out
     assert remote.uri.removeprefix("http://") in out
     assert "secret" not in out
@@ -144,7 +144,7 @@ def test_a_server_that_is_down_costs_seconds_and_a_line(
     assert out == ""
     assert len(error.splitlines()) == 2
     assert "secret" not in error
-    with pytest.raises(Unreachable, match=f"127.0.0.1:{port}") as raised:
+    with pytest.raises(MlflowUnreachable, match=f"127.0.0.1:{port}") as raised:
         synced(down, folder, evaluation)
     assert "secret" not in str(raised.value)
 

@@ -14,7 +14,7 @@ from pipeline.params import Ablation
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.page import render_html, render_markdown
 from pipeline.reporting.search import report
-from pipeline.reporting.search.results import SUBLAYERS, SearchResults, all_converged
+from pipeline.reporting.search.results import SUBLAYERS, SearchResults, select_converged
 from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
@@ -63,11 +63,11 @@ def results(*trials: Trial, size: int | None = 340) -> SearchResults:
 
 
 def page_text(search: SearchResults) -> str:
-    return render_markdown(report.page(search, report.claims(search), ["a: {}"]))
+    return render_markdown(report.build_page(search, report.build_claims(search), ["a: {}"]))
 
 
 def claims_of(search: SearchResults, sentence: str) -> list[Claim]:
-    return [claim for claim in report.claims(search) if claim.macro == sentence]
+    return [claim for claim in report.build_claims(search) if claim.macro == sentence]
 
 
 @st.composite
@@ -104,7 +104,7 @@ BUSY = (
 @given(SEARCHES)
 def test_the_front_is_what_nothing_dominates(search: SearchResults) -> None:
     front = search.pareto_front()
-    known = search.evidence
+    known = search.distinct_trials
     for _, row in known.iterrows():
         beaten = (
             (known["converged_share"] >= row["converged_share"])
@@ -117,19 +117,19 @@ def test_the_front_is_what_nothing_dominates(search: SearchResults) -> None:
 @settings(max_examples=15)
 @given(SEARCHES)
 def test_only_complete_trials_count_and_each_configuration_once(search: SearchResults) -> None:
-    known = search.evidence
+    known = search.distinct_trials
     assert (known["state"] == "complete").all()
     assert known["repeats"].isna().all()
     configurations = [(search.ablations[n].model, search.ablations[n].training) for n in known["trial"]]
     assert all(configurations.count(configuration) == 1 for configuration in configurations)
-    assert search.depths()["tried"].sum() == len(known)
+    assert search.depth_table()["tried"].sum() == len(known)
 
 
 @settings(max_examples=15)
 @given(SEARCHES)
 def test_the_sparsest_of_a_depth_is_the_fewest_among_those_that_converged(search: SearchResults) -> None:
-    for row in search.depths().to_dict("records"):
-        solved = all_converged(search.evidence[search.evidence["layers"] == row["layers"]])
+    for row in search.depth_table().to_dict("records"):
+        solved = select_converged(search.distinct_trials[search.distinct_trials["layers"] == row["layers"]])
         solved = solved[solved["positional"] == row["positional"]]
         assert row["solved"] == len(solved)
         assert (
@@ -140,7 +140,7 @@ def test_the_sparsest_of_a_depth_is_the_fewest_among_those_that_converged(search
 @settings(max_examples=15)
 @given(SEARCHES)
 def test_the_map_of_all_depths_is_the_sum_of_the_depths(search: SearchResults) -> None:
-    table = search.residual_map()
+    table = search.residual_map_table()
     assert (table["solved"] <= table["lacking"]).all()
     pooled = table["layers"].isna()
     keys, counts = ["layer", "sublayer"], ["lacking", "solved"]
@@ -185,9 +185,9 @@ def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
 )
 def test_any_search_makes_a_page(trials: tuple[Trial, ...], leads: list[str]) -> None:
     search = results(*trials)
-    claims = report.claims(search)
+    claims = report.build_claims(search)
     assert [claim.macro for claim in claims if claim.role == "lead"] == leads
-    page, images = report.page(search, claims, ["a: {}"]), report.images(search)
+    page, images = report.build_page(search, claims, ["a: {}"]), report.draw_images(search)
     assert "<html" in render_html(page, images)
     named = {figure.name for part in page.sections for figure in part.figures} | {page.figure.name}
     assert named == set(images)
@@ -195,14 +195,14 @@ def test_any_search_makes_a_page(trials: tuple[Trial, ...], leads: list[str]) ->
         for table in part.tables:
             assert table.rows
             assert {len(row) for row in table.rows} == {len(table.headers)}
-    for record in report.record(search, claims):
+    for record in report.build_records(search, claims):
         assert record.source.file in search.tables
         assert record.source.column in search.tables[record.source.file]
 
 
 def test_every_number_of_the_answer_is_one_of_the_tables() -> None:
     search = results(*BUSY)
-    for record in report.record(search, report.claims(search)):
+    for record in report.build_records(search, report.build_claims(search)):
         rows = search.tables[record.source.file]
         for name, value in record.source.where.items():
             rows = rows[rows[name].isin(value if isinstance(value, list) else [value])]
@@ -215,14 +215,14 @@ def test_the_answer_quotes_fresh_seeds_where_there_are_any() -> None:
     assert "not trained again" in page_text(search)
     steps = [400, None, 800]
     runs = pd.DataFrame({"converged": [1, 0, 1], "steps_to_converge": steps, "score": 0.9})
-    confirmed = replace(search, confirmed=dict.fromkeys(search.candidates, runs))
+    confirmed = replace(search, confirmation_runs=dict.fromkeys(search.confirmation_candidates, runs))
     (sparsest,) = claims_of(confirmed, "sparsest")
     assert (sparsest.estimates["again"].value, sparsest.estimates["again"].n) == (2, 3)
     assert sparsest.estimates["steps"].value == pytest.approx((400 + 800 + search.params.search.steps) / 3)
     assert "not trained again" not in page_text(confirmed)
     assert not claims_of(confirmed, "unconfirmed")
     assert {claim.words["trial"] for name in ("shallowest", "sparsest") for claim in claims_of(search, name)} <= set(
-        search.candidates
+        search.confirmation_candidates
     )
 
 
@@ -234,5 +234,5 @@ def test_the_varied_settings_of_each_trial_are_named() -> None:
     search = results(trial(2, 2), trial(2, 2, heads=2))
     searched = search.params.search.model_copy(update={"space": {**search.params.search.space, "heads": [2, 4]}})
     varied = replace(search, params=search.params.model_copy(update={"search": searched}))
-    assert [varied.settings(row) for _, row in varied.trials.iterrows()] == [", 4 heads", ", 2 heads"]
+    assert [varied.other_settings_in_words(row) for _, row in varied.trials.iterrows()] == [", 4 heads", ", 2 heads"]
     assert re.search(r"trial 1: 2 layers, every residual connection, 2 heads", page_text(varied))

@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, make_url
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.params import PARAMS_FILE, Params, Search, parse
-from pipeline.search.study import VARIABLE
+from pipeline.search.study import STORAGE_VARIABLE
 from pipeline.stages import search
 from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
@@ -46,7 +46,7 @@ def data(smoke: Params, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a small study in `params.yaml`, and its dataset."""
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
     return write_small_study(tmp_path)
 
@@ -56,7 +56,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small study that has ended; not to be changed."""
     folder = write_small_study(tmp_path_factory.mktemp("finished"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(VARIABLE, raising=False)
+        patch.delenv(STORAGE_VARIABLE, raising=False)
         patch.chdir(folder)
         search.run(read_params(), workers=1, engine="processes", gpus=None)
     return folder
@@ -65,7 +65,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def finished(finished_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that folder, as the current folder."""
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
     monkeypatch.chdir(shutil.copytree(finished_once, tmp_path / "project"))
     return tmp_path / "project"
 

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from pipeline.params import Ablation, Overrides, Params
 from pipeline.search import space
-from pipeline.search.promote import LONGEST_NAME, ablation_entry, yaml_line
+from pipeline.search.promote import MAX_NAME_LENGTH, ablation_entry, format_yaml_line
 from tests.search.conftest import changed
 from tests.search.test_space import all_choices, spaces
 
@@ -25,9 +25,9 @@ def test_an_entry_gives_the_trials_ablation_and_each_has_its_own_name(smoke: Par
     params = changed(smoke, space=fields | WIDE)
     choices_by_name = {}
     for choices in all_choices(params)[::7]:
-        ablation = space.ablation(params, choices)
+        ablation = space.build_ablation(params, choices)
         name, overrides = ablation_entry(ablation, params)
-        again = read_entry(params, name, YAML(typ="safe").load(yaml_line(name, overrides))[name])
+        again = read_entry(params, name, YAML(typ="safe").load(format_yaml_line(name, overrides))[name])
         assert again.model == ablation.model
         assert (again.dataset, again.task) == (ablation.dataset, ablation.task)
         searched = [name for name, _ in again.training if name in params.search.space]
@@ -66,6 +66,6 @@ def test_a_long_name_is_cut_and_still_unique(smoke: Params) -> None:
         for last in (0, 1)
     ]
     names = {ablation_entry(ablation, params)[0] for ablation in ablations}
-    assert [len(name) for name in names] == [LONGEST_NAME] * 2
+    assert [len(name) for name in names] == [MAX_NAME_LENGTH] * 2
     for name in names:
         type(params).model_validate(params.model_dump() | {"ablations": {name: {"task": "addition"}}})

@@ -47,8 +47,12 @@ def all_choices(params: Params) -> list[dict]:
 @given(fields=spaces)
 def test_all_choices_give_different_ablations_of_the_space(smoke: Params, fields: dict) -> None:
     params = changed(smoke, space=fields)
-    ablations = [space.ablation(params, choices) for choices in all_choices(params)]
-    assert len({ablation.model_dump_json() for ablation in ablations}) == len(ablations) == space.size(params)
+    ablations = [space.build_ablation(params, choices) for choices in all_choices(params)]
+    assert (
+        len({ablation.model_dump_json() for ablation in ablations})
+        == len(ablations)
+        == space.count_configurations(params)
+    )
     for model in (ablation.model for ablation in ablations):
         assert model.layers in fields["layers"]
         for sublayer, listed in fields["residual_free"].items():
@@ -63,7 +67,7 @@ def test_the_extremes_are_in_the_space_and_cover_each_depth(smoke: Params, field
     params = changed(smoke, space=fields)
     extremes, configurations = space.extreme_choices(params), all_choices(params)
     assert all(choices in configurations for choices in extremes)
-    assert {space.ablation(params, choices).model.layers for choices in extremes} == set(fields["layers"])
+    assert {space.build_ablation(params, choices).model.layers for choices in extremes} == set(fields["layers"])
 
 
 @settings(max_examples=20)
@@ -72,21 +76,21 @@ def test_a_new_draw_is_in_the_space_and_was_not_seen(smoke: Params, fields: dict
     params = changed(smoke, space=fields)
     configurations = all_choices(params)
     seen = configurations[: number % len(configurations)]
-    drawn = space.draw_new(params, seen, np.random.default_rng(number))
+    drawn = space.draw_unseen_choices(params, seen, np.random.default_rng(number))
     assert drawn in configurations
     assert drawn not in seen
 
 
 def test_nothing_new_is_drawn_from_a_space_that_was_seen_in_full(smoke: Params) -> None:
     params = changed(smoke, space={"layers": [1]})
-    assert space.draw_new(params, all_choices(params), np.random.default_rng(0)) is None
+    assert space.draw_unseen_choices(params, all_choices(params), np.random.default_rng(0)) is None
 
 
 def test_a_sampler_suggests_only_what_is_in_the_space(smoke: Params) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     configurations = all_choices(smoke)
     for _ in range(50):
-        assert space.suggest(study.ask(), smoke) in configurations
+        assert space.suggest_choices(study.ask(), smoke) in configurations
 
 
 def test_parameters_are_suggested_in_one_order_and_a_kept_connection_is_the_first_choice(smoke: Params) -> None:
@@ -94,7 +98,7 @@ def test_parameters_are_suggested_in_one_order_and_a_kept_connection_is_the_firs
     params = changed(smoke, space={"heads": [1, 2], "layers": [2, 1]})
     study = optuna.create_study()
     study.enqueue_trial({"layers": 2})
-    space.suggest(study.ask(), params)
+    space.suggest_choices(study.ask(), params)
     choices = {name: distribution.choices for name, distribution in study.trials[0].distributions.items()}  # type: ignore[attr-defined]
     by_layer = [f"residual_free_{sublayer}_{layer}" for layer in (0, 1) for sublayer in ("attention", "mlp")]
     assert list(choices) == ["layers", "heads", *by_layer]
@@ -114,21 +118,27 @@ def test_parameters_are_suggested_in_one_order_and_a_kept_connection_is_the_firs
 )
 def test_any_field_can_be_searched(smoke: Params, field: str, values: list[Any]) -> None:
     params = changed(smoke, space={field: values})
-    ablations = [space.ablation(params, choices) for choices in all_choices(params)]
+    ablations = [space.build_ablation(params, choices) for choices in all_choices(params)]
     assert {getattr(ablation.model, field, getattr(ablation.training, field, None)) for ablation in ablations} == {
         *values
     }
-    assert len({ablation.model_dump_json() for ablation in ablations}) == space.size(params) == 2 * space.size(smoke)
+    assert (
+        len({ablation.model_dump_json() for ablation in ablations})
+        == space.count_configurations(params)
+        == 2 * space.count_configurations(smoke)
+    )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    assert space.suggest(study.ask(), params)[field] in values
+    assert space.suggest_choices(study.ask(), params)[field] in values
 
 
 def test_without_the_number_of_layers_in_the_space_it_is_the_models(smoke: Params) -> None:
     content = smoke.search.model_dump()
     del content["space"]["layers"]
     params = smoke.model_copy(update={"search": parse(Search, content, "params.yaml: search")})
-    assert space.size(params) == 2 ** (2 * smoke.model.layers)
-    assert {space.ablation(params, choices).model.layers for choices in all_choices(params)} == {smoke.model.layers}
+    assert space.count_configurations(params) == 2 ** (2 * smoke.model.layers)
+    assert {space.build_ablation(params, choices).model.layers for choices in all_choices(params)} == {
+        smoke.model.layers
+    }
 
 
 def test_what_changes_a_trial_changes_the_study_and_nothing_else_does(smoke: Params) -> None:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
 from pipeline.search import table
-from pipeline.search.driver import longest_first
+from pipeline.search.driver import sort_longest_first
 from pipeline.search.study import load_study, open_study, storage_url
 from pipeline.stages import search
 from pipeline.tasks.registry import read_params
@@ -34,8 +34,8 @@ def test_confirmations_start_with_the_longest() -> None:
         trial.number, trial.datetime_start = number, begun
         trial.datetime_complete = begun + timedelta(seconds=seconds)
         study.add_trial(trial)
-    assert longest_first(study, [0, 1, 2]) == [1, 2, 0]
-    assert longest_first(study, [2, 0]) == [2, 0]
+    assert sort_longest_first(study, [0, 1, 2]) == [1, 2, 0]
+    assert sort_longest_first(study, [2, 0]) == [2, 0]
 
 
 def test_one_worker_of_a_fixed_seed_gives_the_same_answer_byte_for_byte(
@@ -75,7 +75,9 @@ def test_other_fresh_seeds_confirm_again_and_no_trial_is_run_again(finished: Pat
 def test_importances_name_what_is_searched_in_an_order_without_ties(finished: Path) -> None:
     """Optuna's order of equal importances depends on the hash seed of the process."""
     params = read_params()
-    importances = table.importances(load_study(params, storage_url(params.search, search.FOLDER.resolve())))
+    importances = table.compute_importances(
+        load_study(params, storage_url(params.search, search.SEARCH_FOLDER.resolve()))
+    )
     assert "layers" in importances
     order = [(*(-value for value in values.values()), name) for name, values in importances.items()]
     assert order == sorted(order)
@@ -85,14 +87,14 @@ def test_importances_name_what_is_searched_in_an_order_without_ties(finished: Pa
 def test_promoted_ablations_are_added_and_nothing_else_changes(finished: Path) -> None:
     entries = YAML(typ="safe").load(finished / "reports" / "search" / "ablations.yaml")
     before = read_params()
-    search.promote(before, 2)
+    search.promote_best_trials(before, 2)
     after = read_params()
     new = [name for name in after.ablations if name not in before.ablations]
     assert new == list(entries)[:2]
     assert all(after.ablations[name].model_dump(exclude_unset=True) == entries[name] for name in new)
     assert {name: after.ablations[name] for name in before.ablations} == before.ablations
     assert after.model_copy(update={"ablations": {}}) == before.model_copy(update={"ablations": {}})
-    search.promote(after, 2)
+    search.promote_best_trials(after, 2)
     assert read_params() == after
 
 
@@ -102,14 +104,14 @@ def test_the_name_of_another_ablation_is_refused_and_nothing_written(finished: P
     path.write_text(path.read_text().replace("ablations:", f"ablations:\n  {best}: {{task: reverse}}"))
     before = path.read_bytes()
     with pytest.raises(UserError, match=f"ablations.{best}: "):
-        search.promote(read_params(), 3)
+        search.promote_best_trials(read_params(), 3)
     assert path.read_bytes() == before
 
 
 def test_without_a_complete_trial_nothing_is_promoted(project: Path) -> None:
     with pytest.raises(UserError, match="python -m pipeline search"):
-        search.promote(read_params(), 1)
+        search.promote_best_trials(read_params(), 1)
     assert not (project / "reports").exists()
-    open_study(read_params(), storage_url(read_params().search, search.FOLDER.resolve()))
+    open_study(read_params(), storage_url(read_params().search, search.SEARCH_FOLDER.resolve()))
     with pytest.raises(UserError, match="no trial is complete"):
-        search.promote(read_params(), 1)
+        search.promote_best_trials(read_params(), 1)

@@ -20,46 +20,46 @@ from pipeline.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.params import Ablation, Params, Search
 from pipeline.search import space, table, trial
-from pipeline.search.study import open_study, storage_url, trials_required
-from pipeline.search.table import Records, Result
-from pipeline.search.trial import GiveUp, is_hopeless, train
-from pipeline.search.worker import Worker, deferred_interrupts
+from pipeline.search.study import count_required_trials, open_study, storage_url
+from pipeline.search.table import TableRows, TrialResult
+from pipeline.search.trial import StopHopelessTrial, is_hopeless, train_trial
+from pipeline.search.worker import Worker, defer_interrupts
 from pipeline.training import checkpoints
 from tests.search.conftest import changed
 
 
-def without_training(ablation: Ablation, data: Any, search: Search) -> tuple[Result, Records]:
+def without_training(ablation: Ablation, data: Any, search: Search) -> tuple[TrialResult, TableRows]:
     """A result that depends on the ablation, without training: for tests of how workers share a study."""
-    return Result(1, 0, ablation.model.layers / 10, 0, 10, 1.0, 1.0, 0, 0), []
+    return TrialResult(1, 0, ablation.model.layers / 10, 0, 10, 1.0, 1.0, 0, 0), []
 
 
-def work(params: Params, url: URL, train: Callable[..., tuple[Result, Records]] = without_training) -> int:
+def work(params: Params, url: URL, train: Callable[..., tuple[TrialResult, TableRows]] = without_training) -> int:
     """Run a worker to the end of the study; return how many trials it ran."""
     study = open_study(params, url, seeded=True)
-    return Worker(params, study, url, None, train=train).work()  # type: ignore[arg-type]
+    return Worker(params, study, url, None, train=train).run_trials()  # type: ignore[arg-type]
 
 
 def trials(params: Params, url: URL) -> pd.DataFrame:
-    return table.trials(params, open_study(params, url))
+    return table.build_trial_table(params, open_study(params, url))
 
 
 def test_a_study_gets_its_trials_and_no_configuration_is_trained_twice(cheap: Params, url: URL) -> None:
     params = changed(cheap, trials=14, space={"layers": [1]})
     trained: list[str] = []
 
-    def count(ablation: Ablation, data: Dataset, search: Search) -> tuple[Result, Records]:
+    def count(ablation: Ablation, data: Dataset, search: Search) -> tuple[TrialResult, TableRows]:
         trained.append(ablation.model_dump_json())
-        return Result(1, 0, len(trained) / 10, 0, 10, 1.0, 1.0, 0, 0), []
+        return TrialResult(1, 0, len(trained) / 10, 0, 10, 1.0, 1.0, 0, 0), []
 
     assert work(params, url, train=count) == 14
     rows = trials(params, url)
     assert list(rows["state"]) == ["complete"] * 14
-    assert len(trained) == len(set(trained)) <= space.size(params) == 4
+    assert len(trained) == len(set(trained)) <= space.count_configurations(params) == 4
     repeats = rows[rows["repeats"].notna()]
     assert len(repeats) == 14 - len(trained)
     for row in repeats.to_dict("records"):
         first = rows.loc[int(row["repeats"])]
-        for column in ("layers", "residual_free_attention", "residual_free_mlp", *Result.__dataclass_fields__):
+        for column in ("layers", "residual_free_attention", "residual_free_mlp", *TrialResult.__dataclass_fields__):
             assert row[column] == first[column]
     assert work(params, url) == 0  # the study is complete
 
@@ -70,7 +70,7 @@ def test_a_small_space_is_tried_in_full(cheap: Params, url: URL) -> None:
     params = changed(cheap, trials=50, enumerate_up_to=6, space=space_of_six)
     work(params, url)
     configurations = trials(params, url)[["layers", "residual_free_attention", "residual_free_mlp"]]
-    assert len(configurations) == trials_required(params) == space.size(params) == 6
+    assert len(configurations) == count_required_trials(params) == space.count_configurations(params) == 6
     assert not configurations.duplicated().any()
 
 
@@ -87,7 +87,7 @@ def test_more_trials_continue_the_study_and_another_space_starts_a_new_one(cheap
 
 
 def test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it(cheap: Params, url: URL) -> None:
-    def interrupt(ablation: Ablation, data: Dataset, search: Search) -> tuple[Result, Records]:
+    def interrupt(ablation: Ablation, data: Dataset, search: Search) -> tuple[TrialResult, TableRows]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -104,7 +104,7 @@ def test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it(cheap: Params, u
 
 
 def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, url: URL) -> None:
-    def slowly(ablation: Ablation, data: Dataset, search: Search) -> tuple[Result, Records]:
+    def slowly(ablation: Ablation, data: Dataset, search: Search) -> tuple[TrialResult, TableRows]:
         time.sleep(0.02)
         return without_training(ablation, data, search)
 
@@ -144,7 +144,7 @@ def test_a_trial_that_was_stopped_resumes_and_gives_the_same_result(
 ) -> None:
     params, first_steps, stop = changed(cheap, trials=1, steps=8, give_up_below=0.0), [], {6}
 
-    class Stopping(GiveUp):
+    class Stopping(StopHopelessTrial):
         """Interrupts the training once, in the middle of a step."""
 
         def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -158,11 +158,11 @@ def test_a_trial_that_was_stopped_resumes_and_gives_the_same_result(
     def result(name: str) -> dict[str, object]:
         url = make_url(f"sqlite:///{tmp_path / name}.db")
         study = open_study(params, url, seeded=True)
-        Worker(params, study, url, data, train=partial(train, checkpoints=tmp_path / name)).work()
+        Worker(params, study, url, data, train=partial(train_trial, checkpoints=tmp_path / name)).run_trials()
         return study.trials[-1].user_attrs["result"] | {"curve": study.trials[-1].user_attrs["curve"]}
 
     monkeypatch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))  # a checkpoint after every step
-    monkeypatch.setattr(trial, "GiveUp", Stopping)
+    monkeypatch.setattr(trial, "StopHopelessTrial", Stopping)
     with pytest.raises(KeyboardInterrupt):
         result("stopped")
     assert result("stopped") == result("alone")
@@ -177,8 +177,8 @@ def test_divergence_is_a_finite_result_and_a_violated_constraint(cheap: Params, 
         update={"training": params.training.model_copy(update={"schedule": "constant", "gradient_clip": None})}
     )
     study = open_study(params, url, seeded=True)
-    Worker(params, study, url, data).work()
-    (row,) = table.trials(params, study).to_dict("records")
+    Worker(params, study, url, data).run_trials()
+    (row,) = table.build_trial_table(params, study).to_dict("records")
     assert row["diverged"] > 0
     assert 0 <= row["score"] <= 1
     assert study.trials[0].constraints["diverged"] > 0
@@ -187,19 +187,19 @@ def test_divergence_is_a_finite_result_and_a_violated_constraint(cheap: Params, 
 def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset) -> None:
     params = changed(cheap, steps=8, give_up_at=0.5, give_up_below=1.0)
     params = params.model_copy(update={"training": params.training.model_copy(update={"evaluate_every": 2})})
-    ablation = space.ablation(params, space.extreme_choices(params)[0])
-    result, curve = train(ablation, data, params.search)
+    ablation = space.build_ablation(params, space.extreme_choices(params)[0])
+    result, curve = train_trial(ablation, data, params.search)
     assert (result.given_up, result.steps) == (1, 4)
     assert [row["step"] for row in curve] == [2, 4]
-    assert train(ablation, data, changed(params, give_up_below=0.0).search)[0].steps == 8
+    assert train_trial(ablation, data, changed(params, give_up_below=0.0).search)[0].steps == 8
     assert is_hopeless([0.0, 0.019], 0.02)
     assert not is_hopeless([0.03, 0.0], 0.02)
-    assert GiveUp(100, 0.5, 0.02).step == 50
+    assert StopHopelessTrial(100, 0.5, 0.02).first_checked_step == 50
 
 
 def test_the_first_objective_orders_by_converged_runs_then_by_score() -> None:
     ordered = [
-        Result(4, converged, score, 3, 10, 1.0, 1.0, 0, 0).values[0]
+        TrialResult(4, converged, score, 3, 10, 1.0, 1.0, 0, 0).objective_values[0]
         for converged in range(5)
         for score in (0.0, 0.3, 1.0)
     ]
@@ -215,7 +215,7 @@ def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
     done = []
 
     def leave_early() -> None:
-        with deferred_interrupts():
+        with defer_interrupts():
             ctrl_c()
             ctrl_c()
             done.append("all")
@@ -231,7 +231,7 @@ def test_ctrl_c_interrupts_at_once_where_it_is_allowed(came_before: bool) -> Non
     done = []
 
     def block() -> None:
-        with deferred_interrupts() as allow_interrupts:
+        with defer_interrupts() as allow_interrupts:
             if came_before:
                 ctrl_c()
             done.append("before")
@@ -246,7 +246,7 @@ def test_ctrl_c_interrupts_at_once_where_it_is_allowed(came_before: bool) -> Non
 
 def test_afterwards_ctrl_c_is_handled_as_before() -> None:
     handler = signal.getsignal(signal.SIGINT)
-    with deferred_interrupts() as allow_interrupts, allow_interrupts():
+    with defer_interrupts() as allow_interrupts, allow_interrupts():
         pass
     assert signal.getsignal(signal.SIGINT) is handler
     with pytest.raises(KeyboardInterrupt):

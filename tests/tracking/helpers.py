@@ -7,8 +7,8 @@ import torch
 
 from pipeline import files
 from pipeline.params import Tracking
-from pipeline.tracking.ablations import LiveRuns, RunsBySeed, result_digest, sync
-from pipeline.tracking.store import connect
+from pipeline.tracking.ablations import LiveRuns, RunsBySeed, result_digest, sync_runs
+from pipeline.tracking.store import open_store
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import History, history_columns
 from tests.conftest import ablation
@@ -69,7 +69,7 @@ def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
 
 def synced(settings: Tracking, folder: Path, evaluation: Path | None = None) -> str:
     """Synchronise the runs with the ablation's files; returns what was done."""
-    return sync(connect(settings), ABLATION, folder, evaluation)
+    return sync_runs(open_store(settings), ABLATION, folder, evaluation)
 
 
 def live(settings: Tracking) -> LiveRuns:
@@ -78,7 +78,7 @@ def live(settings: Tracking) -> LiveRuns:
 
 def runs(settings: Tracking) -> RunsBySeed:
     """The ablation's runs. No two are of the same seed."""
-    results = connect(settings).find("result_digest", result_digest(ABLATION, DATA))
+    results = open_store(settings).find_runs("result_digest", result_digest(ABLATION, DATA))
     by_seed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in results}
     assert len(by_seed) == len(results)
     return by_seed
@@ -93,9 +93,9 @@ Curves = dict[tuple[int | None, str], dict[int, float]]
 
 def curves(settings: Tracking) -> Curves:
     """(Seed, metric) -> step -> value."""
-    store = connect(settings)
+    store = open_store(settings)
     return {
-        (seed, metric): store.curve(run.info.run_id, metric)
+        (seed, metric): store.read_curve(run.info.run_id, metric)
         for seed, run in runs(settings).items()
         for metric in run.data.metrics
         if metric != "training_seconds"

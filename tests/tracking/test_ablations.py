@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from pipeline import files
 from pipeline.api import SHIPPED_MODELS_FOLDER, load
 from pipeline.params import Tracking
-from pipeline.tracking.ablations import result_digest, sync
-from pipeline.tracking.store import connect
+from pipeline.tracking.ablations import result_digest, sync_runs
+from pipeline.tracking.store import open_store
 from pipeline.training.convergence import History, history_columns
 from tests.conftest import ablation, task
 from tests.tracking.helpers import (
@@ -174,11 +174,11 @@ def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
         folder / "history.csv", pd.DataFrame([evaluations(4)[0] | {"seed": seed}], columns=history_columns())
     )
     files.write_manifest(folder, subject=NAME)
-    assert sync(connect(store), shipped, folder, None) == "added"
+    assert sync_runs(open_store(store), shipped, folder, None) == "added"
     moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
     uri = f"sqlite:///{moved}/mlflow.db"
-    experiment = connect(store.model_copy(update={"uri": uri}))
-    assert sync(experiment, shipped, moved / "models" / NAME, None) == "already there"
+    experiment = open_store(store.model_copy(update={"uri": uri}))
+    assert sync_runs(experiment, shipped, moved / "models" / NAME, None) == "already there"
     (version,) = experiment.client.search_model_versions(f"name = '{NAME}'")
     (model,) = experiment.client.search_logged_models([experiment.experiment])
     assert (model.source_run_id, model.status) == (version.run_id, "READY")

@@ -10,9 +10,9 @@ from pipeline import files
 from pipeline.errors import UserError
 from pipeline.params import Tracking
 from pipeline.tasks.registry import parse_task
-from pipeline.tracking.ablations import sync
-from pipeline.tracking.contents import run_contents
-from pipeline.tracking.store import connect
+from pipeline.tracking.ablations import sync_runs
+from pipeline.tracking.contents import build_run_contents
+from pipeline.tracking.store import open_store
 from pipeline.training.artifact import Artifact
 from tests.conftest import model
 from tests.tracking.helpers import ABLATION, synced, write_ablation, write_evaluation
@@ -21,7 +21,7 @@ from tests.tracking.helpers import ABLATION, synced, write_ablation, write_evalu
 def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> None:
     folder = write_ablation(tmp_path)
     table = pd.read_csv(write_evaluation(folder)).assign(verdict="words", empty=float("nan"))
-    metrics = run_contents(Artifact.read(folder, parse_task), table)[1].metrics
+    metrics = build_run_contents(Artifact.read(folder, parse_task), table)[1].metrics
     outcome = {"converged", "diverged", "steps", "steps_to_converge", "test_exact_match"}
     assert set(metrics) == outcome | {"place_1", "stratum_0"}
     assert metrics["stratum_0"] == 0.9
@@ -29,8 +29,8 @@ def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> Non
 
 def test_runs_are_those_of_the_ablation_as_it_was_trained(store: Tracking, tmp_path: Path) -> None:
     changed = ABLATION.model_copy(update={"model": model(layers=5)})
-    sync(connect(store), changed, write_ablation(tmp_path), None)
-    assert {run.data.tags["layers"] for run in connect(store).find("ablation", ABLATION.name)} == {"2"}
+    sync_runs(open_store(store), changed, write_ablation(tmp_path), None)
+    assert {run.data.tags["layers"] for run in open_store(store).find_runs("ablation", ABLATION.name)} == {"2"}
 
 
 @pytest.mark.parametrize("missing", ["manifest.json", "config.json", "history.csv", "seed-2.safetensors"])
@@ -43,7 +43,7 @@ def test_a_missing_file_is_refused(store: Tracking, tmp_path: Path, missing: str
 
 def test_another_ablations_files_are_refused(store: Tracking, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nope-causal.*another"):
-        sync(connect(store), ABLATION.model_copy(update={"name": "another"}), write_ablation(tmp_path), None)
+        sync_runs(open_store(store), ABLATION.model_copy(update={"name": "another"}), write_ablation(tmp_path), None)
 
 
 @pytest.mark.parametrize("key", ["task", "model", "training", "dataset"])

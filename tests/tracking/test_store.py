@@ -18,73 +18,73 @@ from pipeline.errors import UserError
 from pipeline.params import Tracking, parse
 from pipeline.tracking.ablations import mark_killed_runs
 from pipeline.tracking.machine import PROCESS_TAG, machine_tags
-from pipeline.tracking.store import connect, workspace_path
+from pipeline.tracking.store import open_store, workspace_path
 
 CODE = Path(pipeline.__file__).parent
 NAN = float("nan")
 
 
 def test_runs_are_found_by_a_tag_in_their_experiment(store: Tracking) -> None:
-    experiment = connect(store)
-    parent = experiment.create("one", {"result_digest": "a", "mlflow.note.content": "**words**"}).info.run_id
-    child = experiment.create("two", {"result_digest": "a"}, parent).info.run_id
-    experiment.create("three", {"result_digest": "b"})
-    runs = {run.info.run_id: run for run in connect(store).find("result_digest", "a")}
+    experiment = open_store(store)
+    parent = experiment.create_run("one", {"result_digest": "a", "mlflow.note.content": "**words**"}).info.run_id
+    child = experiment.create_run("two", {"result_digest": "a"}, parent).info.run_id
+    experiment.create_run("three", {"result_digest": "b"})
+    runs = {run.info.run_id: run for run in open_store(store).find_runs("result_digest", "a")}
     assert set(runs) == {parent, child}
     assert runs[parent].data.tags["mlflow.note.content"] == "**words**"
     assert runs[child].data.tags["mlflow.parentRunId"] == parent
-    assert connect(store.model_copy(update={"experiment": "another"})).find("result_digest", "a") == []
+    assert open_store(store.model_copy(update={"experiment": "another"})).find_runs("result_digest", "a") == []
 
 
 def test_the_last_finite_value_of_a_metric_is_kept(store: Tracking) -> None:
-    experiment = connect(store)
-    run = experiment.create("one", {"name": "a", "colour": "red"}).info.run_id
+    experiment = open_store(store)
+    run = experiment.create_run("one", {"name": "a", "colour": "red"}).info.run_id
     experiment.log(run, params={"switch": (1, 2)}, metrics={"share": 0.5, "count": 3, "no": NAN}, tags={"size": "1"})
     experiment.log(run, metrics={"share": 0.75}, tags={"colour": "blue"})
-    (logged,) = experiment.find("name", "a")
+    (logged,) = experiment.find_runs("name", "a")
     assert logged.data.metrics == {"share": 0.75, "count": 3.0}
     assert logged.data.params == {"switch": "(1, 2)"}
     assert {"colour": "blue", "size": "1"}.items() <= logged.data.tags.items()
 
 
 def test_a_curve_keeps_all_points_that_are_finite(store: Tracking) -> None:
-    experiment = connect(store)
-    run = experiment.create("one", {"name": "a"}).info.run_id
+    experiment = open_store(store)
+    run = experiment.create_run("one", {"name": "a"}).info.run_id
     experiment.log_curve(run, pd.DataFrame([]))
     experiment.log_curve(run, pd.DataFrame({"step": [4, 8], "loss": [0.5, NAN], "other": [1, None]}))
     experiment.log_curve(run, pd.DataFrame({"step": [12], "loss": [0.25]}))
-    assert experiment.curve(run, "loss") == {4: 0.5, 12: 0.25}
-    assert experiment.curve(run, "other") == {4: 1.0}
-    assert experiment.curve(run, "none") == {}
+    assert experiment.read_curve(run, "loss") == {4: 0.5, 12: 0.25}
+    assert experiment.read_curve(run, "other") == {4: 1.0}
+    assert experiment.read_curve(run, "none") == {}
 
 
 def test_a_curve_may_be_longer_than_a_request(store: Tracking) -> None:
-    experiment = connect(store)
-    run = experiment.create("one", {}).info.run_id
+    experiment = open_store(store)
+    run = experiment.create_run("one", {}).info.run_id
     expected = {step: 1 / step for step in range(1, 402)}
     table = pd.DataFrame({"step": expected.keys(), "loss": expected.values()}).assign(second=0.0, third=1.0)
     experiment.log_curve(run, table)
-    assert experiment.curve(run, "loss") == expected
-    assert len(experiment.curve(run, "third")) == len(expected)
+    assert experiment.read_curve(run, "loss") == expected
+    assert len(experiment.read_curve(run, "third")) == len(expected)
 
 
 def test_a_run_is_running_until_it_ends_or_is_deleted(store: Tracking) -> None:
-    experiment = connect(store)
+    experiment = open_store(store)
     statuses = ("FINISHED", "FAILED", "KILLED")
     for status in statuses:
-        experiment.end(experiment.create(status, {"name": "a"}).info.run_id, status)
-    running, deleted = (experiment.create("more", {"name": "a"}).info.run_id for _ in range(2))
-    experiment.delete(deleted)
-    assert {run.info.run_name: run.info.status for run in experiment.find("name", "a")} == {
+        experiment.end_run(experiment.create_run(status, {"name": "a"}).info.run_id, status)
+    running, deleted = (experiment.create_run("more", {"name": "a"}).info.run_id for _ in range(2))
+    experiment.delete_run(deleted)
+    assert {run.info.run_name: run.info.status for run in experiment.find_runs("name", "a")} == {
         **{status: status for status in statuses},
         "more": "RUNNING",
     }
-    assert [run.info.run_id for run in experiment.running()] == [running]
-    assert connect(store.model_copy(update={"experiment": "another"})).running() == []
+    assert [run.info.run_id for run in experiment.find_unfinished_runs()] == [running]
+    assert open_store(store.model_copy(update={"experiment": "another"})).find_unfinished_runs() == []
 
 
 def test_only_runs_of_processes_that_are_gone_are_marked_as_killed(store: Tracking) -> None:
-    experiment = connect(store)
+    experiment = open_store(store)
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     start = psutil.Process(gone.pid).create_time()
     gone.wait()
@@ -96,17 +96,17 @@ def test_only_runs_of_processes_that_are_gone_are_marked_as_killed(store: Tracki
         "elsewhere": {"machine.host": "another", PROCESS_TAG: f"{gone.pid} {start:.0f}"},
         "unknown": {},
     }.items():
-        experiment.create(name, {"name": "a", **tags})
+        experiment.create_run(name, {"name": "a", **tags})
     mark_killed_runs(experiment)
-    killed = {run.info.run_name for run in experiment.find("name", "a") if run.info.status == "KILLED"}
+    killed = {run.info.run_name for run in experiment.find_runs("name", "a") if run.info.status == "KILLED"}
     assert killed == {"killed", "number used again"}
-    assert len(experiment.running()) == 3
+    assert len(experiment.find_unfinished_runs()) == 3
 
 
 def test_a_deleted_experiment_is_restored(store: Tracking) -> None:
-    client, experiment = MlflowClient(store.uri), connect(store).experiment
+    client, experiment = MlflowClient(store.uri), open_store(store).experiment
     client.delete_experiment(experiment)
-    assert connect(store).experiment == experiment
+    assert open_store(store).experiment == experiment
     assert client.get_experiment(experiment).lifecycle_stage == "active"
 
 

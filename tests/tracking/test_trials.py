@@ -6,7 +6,7 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline.params import Tracking
-from pipeline.tracking.store import connect
+from pipeline.tracking.store import open_store
 from pipeline.tracking.trials import TrialRuns
 from tests.conftest import ablation
 
@@ -24,7 +24,7 @@ def search_runs(settings: Tracking) -> TrialRuns:
 
 def only_run(store: Tracking, role: str) -> Run:
     """The one run of this role in the store."""
-    (run,) = connect(store).find("role", role)
+    (run,) = open_store(store).find_runs("role", role)
     return run
 
 
@@ -32,23 +32,23 @@ def test_a_trial_is_one_finished_run_below_its_search_however_often_it_is_shown(
     for _ in range(2):
         runs = search_runs(store)
         for _ in range(2):
-            runs.show(0, ABLATION, ATTRIBUTES, VALUES)
+            runs.write_trial(0, ABLATION, ATTRIBUTES, VALUES)
     parent, run = only_run(store, "search"), only_run(store, "trial")
     assert (parent.info.status, run.info.status) == ("RUNNING", "FINISHED")
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert (run.data.metrics["objective_0"], run.data.metrics["objective_1"]) == VALUES
     assert run.data.metrics["converged"] == 1
     assert {"task": "addition", "positional": "none", "layers": "2"}.items() <= run.data.tags.items()
-    assert connect(store).curve(run.info.run_id, "validation_exact_match") == {4: 0.5}
-    runs.finish({"trials": 1})
+    assert open_store(store).read_curve(run.info.run_id, "validation_exact_match") == {4: 0.5}
+    runs.finish_search({"trials": 1})
     parent = only_run(store, "search")
     assert (parent.info.status, parent.data.metrics["trials"]) == ("FINISHED", 1)
 
 
 def test_a_trial_whose_writer_was_killed_is_shown_anew(store: Tracking) -> None:
     search_runs(store)
-    unfinished = connect(store).create("trial-0 study", {"search_id": "a", "role": "trial", "trial": "0"})
-    search_runs(store).show(0, ABLATION, ATTRIBUTES, VALUES)
+    unfinished = open_store(store).create_run("trial-0 study", {"search_id": "a", "role": "trial", "trial": "0"})
+    search_runs(store).write_trial(0, ABLATION, ATTRIBUTES, VALUES)
     run = only_run(store, "trial")
     assert run.info.run_id != unfinished.info.run_id
     assert run.info.status == "FINISHED"
@@ -58,7 +58,7 @@ def test_a_trial_whose_writer_was_killed_is_shown_anew(store: Tracking) -> None:
 def test_a_store_that_cannot_be_used_costs_one_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mlflow.db").write_text("no database")
     runs = search_runs(Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db"))
-    runs.show(0, ABLATION, ATTRIBUTES, VALUES)
-    runs.finish({"trials": 1})
+    runs.write_trial(0, ABLATION, ATTRIBUTES, VALUES)
+    runs.finish_search({"trials": 1})
     (warning,) = capsys.readouterr().err.splitlines()
     assert "python -m pipeline search" in warning

@@ -1,1 +1,1 @@
-"""The report of a search: results as tables, figures, claims and the page."""
+"""The report of a search: tables of its results, figures, claims and the page."""

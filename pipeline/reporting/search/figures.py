@@ -15,34 +15,41 @@ from pipeline.reporting.search.results import SUBLAYERS, SearchResults
 from pipeline.reporting.style import FIGURE_WIDTH, SHARE_LABELS, SHARE_TICKS
 from pipeline.reporting.wording import format_count
 
-MARKS = "osDphH8P"
-INK = ("#666666", "#C44E00", "#0072B2", "#00805C", "#8E4585", "#7A5C00", "#3A86B8", "#000000")
-"""Color of each depth, dark enough for white digits on it."""
-PANELS = 5
-"""Most panels side by side."""
-LARGEST = 18.0
-"""Largest diameter of a mark, in points: two digits fit in."""
+MARKERS = "osDphH8P"
+"""Matplotlib's marker for each number of layers."""
+DEPTH_COLORS = ("#666666", "#C44E00", "#0072B2", "#00805C", "#8E4585", "#7A5C00", "#3A86B8", "#000000")
+"""Marker colour for each number of layers, dark enough for white digits on the marker."""
+MAX_PANELS_PER_ROW = 5
+"""Largest number of panels that the residual map shows side by side."""
+MAX_MARKER_DIAMETER = 18.0
+"""Largest diameter of a marker in points; two digits fit in."""
 
 
-def pareto(results: SearchResults) -> Figure:
-    """Share converged against residual connections kept, with the Pareto front.
+def draw_pareto_front(results: SearchResults) -> Figure:
+    """Draw the share of runs converged against the number of residual connections kept, with the Pareto front.
 
-    A mark per result and depth shows the number of configurations; marks of one result stand side by side."""
+    A marker stands for all configurations with the same result and number of layers, and shows how many these are.
+    Markers of the same result stand side by side.
+    """
     figure = Figure(figsize=(FIGURE_WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
-    known = results.evidence
+    known = results.distinct_trials
     marks = known.groupby(["residuals_kept", "converged_share", "layers"]).size().reset_index(name="count")
     by_result = marks.groupby(["residuals_kept", "converged_share"])["layers"]
     kept = marks["residuals_kept"].astype(float)
     low, high = (kept.min() - 0.5, kept.max() + 0.5) if len(kept) else (0.0, 1.0)
     side_by_side = by_result.transform("size")
     unit = (FIGURE_WIDTH - 1) * 72 / (high - low)  # points
-    gap = min(1.25 * LARGEST / unit, 0.9 / max(side_by_side, default=1))  # no mark reaches the next number
-    size = min(LARGEST, gap * unit / 1.25)
+    gap = min(1.25 * MAX_MARKER_DIAMETER / unit, 0.9 / max(side_by_side, default=1))  # no mark reaches the next number
+    size = min(MAX_MARKER_DIAMETER, gap * unit / 1.25)
     aside = by_result.rank() - (side_by_side + 1) / 2
     marks["x"] = kept + gap * aside
     for index, (layers, rows) in enumerate(marks.groupby("layers")):
-        style: dict[str, Any] = {"marker": MARKS[index % len(MARKS)], "color": INK[index % len(INK)], "linewidths": 0}
+        style: dict[str, Any] = {
+            "marker": MARKERS[index % len(MARKERS)],
+            "color": DEPTH_COLORS[index % len(DEPTH_COLORS)],
+            "linewidths": 0,
+        }
         axes.scatter(rows["x"], rows["converged_share"], s=size**2, clip_on=False, zorder=3, **style)
         axes.scatter([], [], s=80, label=format_count(int(str(layers)), "layer"), **style)
         for x, share, count in zip(rows["x"], rows["converged_share"], rows["count"], strict=True):
@@ -62,19 +69,21 @@ def pareto(results: SearchResults) -> Figure:
     return figure
 
 
-def residual_map(results: SearchResults) -> Figure:
-    """For each residual connection: in how many of the configurations without it all runs converged. A panel for all
-    depths together, and one for each depth."""
-    counts = results.residual_map()
+def draw_residual_map(results: SearchResults) -> Figure:
+    """Draw, for each residual connection, how often all runs converged in configurations without the connection.
+
+    One panel counts configurations of all depths, and each of the others those with one number of layers.
+    """
+    counts = results.residual_map_table()
     pooled = counts["layers"].isna()
     panels = [("all depths", counts[pooled])]
     panels += [(format_count(int(str(depth)), "layer"), rows) for depth, rows in counts[~pooled].groupby("layers")]
-    columns, deepest = min(PANELS, len(panels)), int(counts["layer"].max()) + 1
+    columns, deepest = min(MAX_PANELS_PER_ROW, len(panels)), int(counts["layer"].max()) + 1
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(FIGURE_WIDTH, rows * (0.85 + 0.4 * deepest)), layout="constrained")
     all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, (title, of_depth) in zip(all_axes, panels, strict=False):
-        _draw_shares(axes, of_depth, deepest)
+        _draw_residual_panel(axes, of_depth, deepest)
         axes.set_title(title)
     for index, axes in enumerate(all_axes):
         axes.set_yticks(range(deepest), [f"layer {layer}" for layer in range(deepest)] if not index % columns else [])
@@ -83,8 +92,8 @@ def residual_map(results: SearchResults) -> Figure:
     return figure
 
 
-def _draw_shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
-    """Draw one panel: `k/n` in each tile, the share as its colour, grey where nothing was tried."""
+def _draw_residual_panel(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
+    """Draw a panel of the residual map: each tile shows `k/n`, its colour the share; grey if nothing was tried."""
     solved, lacking = (np.zeros((deepest, 2), int) for _ in range(2))
     for row in counts.to_dict("records"):
         tile = row["layer"], SUBLAYERS.index(row["sublayer"])
@@ -100,8 +109,8 @@ def _draw_shares(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
         axes.axhspan(layers - 0.5, deepest - 0.5, color="white", zorder=3)
 
 
-def importances(by_parameter: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Importance (PED-ANOVA) of each parameter for each objective."""
+def draw_importances(by_parameter: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw the importance (PED-ANOVA) of each searched parameter for each objective."""
     figure = Figure(figsize=(FIGURE_WIDTH, 1.5 + 0.5 * len(by_parameter)), layout="constrained")
     axes = figure.subplots()
     objectives = list(dict.fromkeys(objective for by_objective in by_parameter.values() for objective in by_objective))

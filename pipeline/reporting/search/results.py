@@ -21,37 +21,36 @@ BEST_COUNT = 3
 """Number of best configurations that are confirmed, and written as ablations for `params.yaml`."""
 
 
-def all_converged(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials of which all runs converged."""
+def select_converged(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the trials whose runs all converged."""
     return trials[trials["converged"] == trials["runs"]]
 
 
 @dataclass(frozen=True)
 class SearchResults(TableReader):
-    """Results of a search, from which its report is written.
+    """Results of a search, from which the report is built.
 
-    `evidence` are the complete trials, in order of their numbers. A configuration that two workers trained, or that was
-    suggested again, counts once: the same seeds give the same runs, not more runs.
+    A configuration that was trained twice counts once: the same seeds give the same runs, not more runs.
     """
 
     name: str
     params: Params
     trials: pd.DataFrame
-    """A row per trial, as in `trials.csv`."""
+    """Table `trials.csv`: a row per trial."""
     ablations: Mapping[int, Ablation]
-    """Trial number -> the ablation that it trained."""
-    required: int
-    """Number of trials at which the search ends."""
+    """Trial number -> the ablation that the trial trained."""
+    trials_required: int
+    """Number of complete trials at which the search ends."""
     space_size: int | None = None
-    """Number of configurations in the space; None if unknown."""
+    """Number of configurations in the search space; None if unknown."""
     importances: Mapping[str, Mapping[str, float]] | None = None
-    """Parameter -> objective -> importance; None if not computed."""
-    confirmed: Mapping[int, pd.DataFrame] = field(default_factory=dict)
-    """Trial number -> its runs with fresh seeds: a row each."""
+    """Searched parameter -> objective -> importance of the parameter for the objective; None if not computed."""
+    confirmation_runs: Mapping[int, pd.DataFrame] = field(default_factory=dict)
+    """Trial number -> table with a row per run of the trial's ablation with fresh seeds."""
 
     @cached_property
-    def evidence(self) -> pd.DataFrame:
-        """Complete trials, each configuration once, in order of their numbers."""
+    def distinct_trials(self) -> pd.DataFrame:
+        """Rows of the complete trials in the order of trial numbers, each configuration only once."""
         known = self.trials[(self.trials["state"] == "complete") & self.trials["repeats"].isna()].sort_values("trial")
         configurations = [
             str((self.ablations[trial].model, self.ablations[trial].training)) for trial in known["trial"]
@@ -59,90 +58,107 @@ class SearchResults(TableReader):
         return known[~pd.Series(configurations, index=known.index, dtype=str).duplicated()]
 
     def ablation(self, trial: Any) -> Ablation:
-        """The ablation that a trial, given by its row, trained."""
+        """Return the ablation that a trial trained, given the trial's row of `trials`."""
         return self.ablations[int(trial["trial"])]
 
     @property
-    def exhausted(self) -> bool:
-        """Whether all configurations of the space were tried."""
-        return self.space_size is not None and len(self.evidence) >= self.space_size
+    def is_space_exhausted(self) -> bool:
+        """True if all configurations of the search space were tried."""
+        return self.space_size is not None and len(self.distinct_trials) >= self.space_size
 
     @property
-    def score(self) -> str:
-        """Name of the score in [0, 1], such as `exact match`."""
+    def score_words(self) -> str:
+        """Words for the score in [0, 1] of the searched task, such as `exact match`."""
         return self.params.task(self.params.search.task).score.share_words
 
     @property
-    def order_blind(self) -> pd.DataFrame:
-        """Trials of `evidence` whose architecture cannot represent the order of its input."""
-        blind = [is_order_blind(self.ablations[trial].model) for trial in self.evidence["trial"]]
-        return self.evidence[np.array(blind, bool)]
+    def order_blind_trials(self) -> pd.DataFrame:
+        """Rows of `distinct_trials` whose architecture cannot represent the order of input tokens."""
+        blind = [is_order_blind(self.ablations[trial].model) for trial in self.distinct_trials["trial"]]
+        return self.distinct_trials[np.array(blind, bool)]
 
-    def ranked(self, trials: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Trials, best first: more runs converged, then fewer residual connections, then better score, then earlier."""
+    def rank_trials(self, trials: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Sort `trials` (default: `distinct_trials`), best first: more runs converged, then fewer residual connections,
+        then better score, then earlier."""
         order = ["converged_share", "residuals_kept", "score", "trial"]
-        return (self.evidence if trials is None else trials).sort_values(order, ascending=[False, True, False, True])
+        return (self.distinct_trials if trials is None else trials).sort_values(
+            order, ascending=[False, True, False, True]
+        )
 
-    def best(self, positional: str) -> dict[str, pd.Series]:
-        """The trials that the answer names for a positional encoding, by the name of their sentence.
+    def best_trials(self, positional: str) -> dict[str, pd.Series]:
+        """Return the rows of the best trials with a positional encoding, by the name of the sentence about them.
 
-        Among those of which all runs converged, the `shallowest` (of equals the sparsest) and the `sparsest`; if there
-        are none, the best trial (`unsolved`).
+        Among trials whose runs all converged, `shallowest` has the fewest layers (and of these the fewest residual
+        connections), and `sparsest` the fewest residual connections. If there are none, `unsolved` is the best trial.
         """
-        tried = self.evidence[self.evidence["positional"] == positional]
-        solved = all_converged(tried)
+        tried = self.distinct_trials[self.distinct_trials["positional"] == positional]
+        solved = select_converged(tried)
         if solved.empty:
-            return {"unsolved": self.ranked(tried).iloc[0]}
+            return {"unsolved": self.rank_trials(tried).iloc[0]}
         shallow = solved[solved["layers"] == solved["layers"].min()]
-        return {"shallowest": self.ranked(shallow).iloc[0], "sparsest": self.ranked(solved).iloc[0]}
+        return {"shallowest": self.rank_trials(shallow).iloc[0], "sparsest": self.rank_trials(solved).iloc[0]}
 
     @property
-    def positional(self) -> list[str]:
-        """The positional encodings tried, none first."""
-        return sorted(set(self.evidence["positional"]), key=lambda name: (name != "none", name))
+    def positional_encodings(self) -> list[str]:
+        """Names of the positional encodings that were tried, `none` first."""
+        return sorted(set(self.distinct_trials["positional"]), key=lambda name: (name != "none", name))
 
     @property
-    def candidates(self) -> list[int]:
-        """The trials to be confirmed: those that the answer names, and the best `BEST_COUNT`."""
-        named = [trial for positional in self.positional for trial in self.best(positional).values()]
-        best = [trial for _, trial in self.ranked().head(BEST_COUNT).iterrows()]
+    def confirmation_candidates(self) -> list[int]:
+        """Numbers of the trials to train again with fresh seeds: those of `best_trials`, and the best `BEST_COUNT`."""
+        named = [trial for positional in self.positional_encodings for trial in self.best_trials(positional).values()]
+        best = [trial for _, trial in self.rank_trials().head(BEST_COUNT).iterrows()]
         return list(dict.fromkeys(int(trial["trial"]) for trial in [*named, *best]))
 
     @property
-    def unconfirmed(self) -> list[int]:
-        """The candidates that still have to be trained again with fresh seeds."""
-        return [trial for trial in self.candidates if self.params.search.confirm and trial not in self.confirmed]
+    def unconfirmed_trials(self) -> list[int]:
+        """Numbers of the trials that still have to be trained again with fresh seeds."""
+        return [
+            trial
+            for trial in self.confirmation_candidates
+            if self.params.search.confirm and trial not in self.confirmation_runs
+        ]
 
-    def confirmation(self) -> pd.DataFrame:
-        """A row per confirmed trial, from its runs with fresh seeds: `trial, runs, converged`; `converged_low,
-        converged_high`, the exact 95% interval of the share; `restricted_steps`, the mean steps to converge up to the
-        budget, with its t interval; the mean `score`."""
+    def confirmation_table(self) -> pd.DataFrame:
+        """Return the table `confirmation.csv`, with a row per trial that was trained again with fresh seeds.
+
+        Columns: `trial, runs, converged`; `converged_low, converged_high`: exact 95% interval of the share of converged
+        runs; `restricted_steps` with its t interval: mean steps to converge, where the budget stands for a run that did
+        not; `score`: mean over runs.
+        """
         rows = []
-        for trial, runs in self.confirmed.items():
+        for trial, runs in self.confirmation_runs.items():
             steps = mean_with_interval(restricted_steps(runs, self.params.search.steps))
-            k, n = int(runs["converged"].sum()), len(runs)
-            rows.append([trial, n, k, *exact_share_interval(k, n), *steps, runs["score"].mean()])
+            converged, count = int(runs["converged"].sum()), len(runs)
+            interval = exact_share_interval(converged, count)
+            rows.append([trial, count, converged, *interval, *steps, runs["score"].mean()])
         intervals = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]
         return pd.DataFrame(rows, columns=["trial", "runs", *intervals, "score"])
 
     def pareto_front(self) -> pd.DataFrame:
-        """The Pareto front: trials for which no other has a higher share of converged runs and as few connections, or
-        fewer connections and as high a share; all of equal ones. Sorted by residual connections kept."""
-        known = self.evidence
+        """Return the rows of the trials on the Pareto front, sorted by residual connections kept.
+
+        No trial beats these: none has a higher share of converged runs with as few residual connections, or fewer
+        connections with as high a share. Trials with equal results are all included.
+        """
+        known = self.distinct_trials
         share, size = (known[name].to_numpy(float) for name in ("converged_share", "residuals_kept"))
         as_good = (share[:, None] >= share) & (size[:, None] <= size)
         better = (share[:, None] > share) | (size[:, None] < size)
         return known[pd.Series(~(as_good & better).any(axis=0), known.index)].sort_values(["residuals_kept", "trial"])
 
-    def depths(self) -> pd.DataFrame:
-        """A row per positional encoding and depth: `positional, layers, tried, solved` (configurations of which all
-        runs converged), `best_converged` (the most of `runs` that converged in one), `best_score`, and among the
-        solved ones the `trial` that keeps the fewest residual connections (of equals, the one with the best score) and
-        its `residuals_kept`."""
+    def depth_table(self) -> pd.DataFrame:
+        """Return the table `depths.csv`, with a row per positional encoding and number of layers.
+
+        Columns: `tried` and `solved`: numbers of configurations, and of configurations whose runs all converged;
+        `best_converged`: largest number of converged runs in a configuration, of `runs`; `best_score`; `trial`: number
+        of the solved trial that keeps the fewest residual connections (among equals, of the best score), and its
+        `residuals_kept`.
+        """
         rows = []
-        for (positional, layers), tried in self.evidence.groupby(["positional", "layers"]):
-            solved = all_converged(tried)
-            best = self.ranked(solved).head(1).to_dict("records")
+        for (positional, layers), tried in self.distinct_trials.groupby(["positional", "layers"]):
+            solved = select_converged(tried)
+            best = self.rank_trials(solved).head(1).to_dict("records")
             rows.append(
                 {
                     "positional": positional,
@@ -159,11 +175,14 @@ class SearchResults(TableReader):
         table = pd.DataFrame(rows, columns=[*names, "trial", "residuals_kept"])
         return table.astype({"trial": "Int64", "residuals_kept": "Int64"})
 
-    def residual_map(self) -> pd.DataFrame:
-        """A row per residual connection, at each depth and at all depths together (no `layers`): `layers, layer,
-        sublayer, lacking` (configurations without the connection), `solved` (those of which all runs converged), and
-        `low, high`, the exact 95% interval of their share."""
-        known = self.evidence
+    def residual_map_table(self) -> pd.DataFrame:
+        """Return a table with a row per residual connection and number of layers.
+
+        Columns: `layers` (missing: all numbers of layers together), `layer, sublayer`; `lacking`: number of
+        configurations without the connection; `solved`: number of these whose runs all converged; `low, high`: exact
+        95% interval of the share.
+        """
+        known = self.distinct_trials
         depths: list[tuple[int | None, pd.DataFrame]] = [(None, known)]
         depths += [(int(str(layers)), tried) for layers, tried in known.groupby("layers")]
         rows = []
@@ -172,48 +191,53 @@ class SearchResults(TableReader):
                 for sublayer in SUBLAYERS:
                     free = (getattr(self.ablations[trial].model.residual_free, sublayer) for trial in tried["trial"])
                     without = tried[np.array([layer in layers_free for layers_free in free], bool)]
-                    k, n = len(all_converged(without)), len(without)
-                    rows.append([layers, layer, sublayer, n, k, *exact_share_interval(k, n)])
+                    solved, lacking = len(select_converged(without)), len(without)
+                    rows.append([layers, layer, sublayer, lacking, solved, *exact_share_interval(solved, lacking)])
         columns = ["layers", "layer", "sublayer", "lacking", "solved", "low", "high"]
         return pd.DataFrame(rows, columns=columns).astype({"layers": "Int64"})
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:  # type: ignore[override]
-        """File below `reports/search/` -> the table; the numbers in sentences are looked up in these."""
-        return {"trials.csv": self.trials, "depths.csv": self.depths(), "confirmation.csv": self.confirmation()}
+        """Tables from which sentences take their numbers: name of the file in `reports/search/` -> table."""
+        return {
+            "trials.csv": self.trials,
+            "depths.csv": self.depth_table(),
+            "confirmation.csv": self.confirmation_table(),
+        }
 
     def budget(self, where: RowFilter) -> int | None:
-        """Budget of each run, the same in all rows."""
+        """Return the budget of a run in steps, which is the same for all trials."""
         return self.params.search.steps
 
-    def converged(self, where: RowFilter, statistic: Statistic = "value") -> Estimate | None:
-        """Number of converged runs of these trials, with the exact interval of their share."""
+    def estimate_converged_runs(self, where: RowFilter, statistic: Statistic = "value") -> Estimate | None:
+        """Return how many runs of the trials that match `where` converged, with the exact interval of the share."""
         estimate = self.read_estimate("trials.csv", "converged", "count", where, statistic=statistic, n="runs")
         if estimate is None:
             return None
         low, high = exact_share_interval(int(estimate.value), estimate.n or 0)
         return estimate.model_copy(update={"low": low, "high": high, "interval": "Clopper-Pearson 95%"})
 
-    def converged_again(self, trial: int) -> Estimate | None:
-        """Number of a trial's runs with fresh seeds that converged."""
+    def estimate_confirmed_runs(self, trial: int) -> Estimate | None:
+        """Return how many of a trial's runs with fresh seeds converged."""
         return self.read_estimate(
             "confirmation.csv", "converged", "count", {"trial": trial}, n="runs", interval="Clopper-Pearson 95%"
         )
 
-    def steps_again(self, trial: int) -> Estimate | None:
-        """Mean steps to converge of a trial's runs with fresh seeds; the budget for a run that did not converge."""
+    def estimate_confirmed_steps(self, trial: int) -> Estimate | None:
+        """Return the mean steps to converge of a trial's runs with fresh seeds; a run that did not converge counts as
+        its budget."""
         where = {"trial": trial}
         return self.read_estimate("confirmation.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
 
-    def pattern(self, trial: Any) -> str:
-        """A trial's architecture in words: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
+    def architecture_in_words(self, trial: Any) -> str:
+        """Describe a trial's architecture: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
         ablation = self.ablation(trial)
         missing = switches.missing_residuals_in_words(ablation.model.residual_free)
         return f"{format_count(ablation.model.layers, 'layer')}, {missing or 'every residual connection'}"
 
-    def settings(self, trial: Any) -> str:
-        """Other settings of a trial that the search varies, in words: `, width 32, AdamW`; "" if there are none."""
-        ablation, ablations = self.ablation(trial), [self.ablations[number] for number in self.evidence["trial"]]
+    def other_settings_in_words(self, trial: Any) -> str:
+        """Describe the other settings of a trial that differ between trials: `, width 32, AdamW`; "" if none differ."""
+        ablation, ablations = self.ablation(trial), [self.ablations[number] for number in self.distinct_trials["trial"]]
         words = []
         for name in self.params.search.value_lists:
             if name == "layers":
