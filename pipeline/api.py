@@ -26,7 +26,7 @@ from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.common.activation_cache import run_with_cache
 from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Ablation
-from pipeline.params.config import shorten, suggest
+from pipeline.params.config import shorten_value, suggest_names
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import MODELS
 from pipeline.stages.analyze import RANDOM_SEQUENCE_COUNT
@@ -91,15 +91,17 @@ class TrainedModel:
         for prompt in prompts:
             if unknown := [character for character in prompt if character not in self.vocabulary]:
                 raise UserError(
-                    f"prompt {shorten(prompt)}: {self.ablation.name} does not know the character {unknown[0]!r} "
+                    f"prompt {shorten_value(prompt)}: {self.ablation.name} does not know the character {unknown[0]!r} "
                     f"(allowed: {''.join(self.vocabulary)!r})"
                 )
             if not 0 < len(prompt) <= self.input_length:
                 raise UserError(
-                    f"prompt {shorten(prompt)}: must have 1 to {self.input_length} characters, not {len(prompt)}"
+                    f"prompt {shorten_value(prompt)}: must have 1 to {self.input_length} characters, not {len(prompt)}"
                 )
             if len(prompt) != len(prompts[0]):
-                raise UserError(f"prompt {shorten(prompt)}: must be as long as the first, {shorten(prompts[0])}")
+                raise UserError(
+                    f"prompt {shorten_value(prompt)}: must be as long as the first, {shorten_value(prompts[0])}"
+                )
         token_of = {character: token for token, character in enumerate(self.vocabulary)}
         return torch.tensor([[token_of[character] for character in prompt] for prompt in prompts])
 
@@ -120,9 +122,11 @@ class TrainedModel:
     def _decode_greedily(self, prompts: Sequence[str]) -> list[Answer]:
         """Answer prompts of equal length."""
         tokens, task = self.encode(prompts), self.ablation.task
-        longest, room = len(task.answer_positions), 1 + self.input_length - tokens.shape[1]
-        if room < longest and not task.end:  # an answer without an end token has a fixed length
-            raise UserError(f"prompt {shorten(prompts[0])}: leaves room for {room} of an answer's {longest} characters")
+        longest, room = len(task.answer_position_names), 1 + self.input_length - tokens.shape[1]
+        if room < longest and not task.end_token:  # an answer without an end token has a fixed length
+            raise UserError(
+                f"prompt {shorten_value(prompts[0])}: leaves room for {room} of an answer's {longest} characters"
+            )
         probabilities: list[Tensor] = []
         for _ in range(min(longest, room)):
             last = torch.full((len(tokens), 1), tokens.shape[1] - 1)
@@ -131,7 +135,7 @@ class TrainedModel:
         answers = []
         for answer, per_token in zip(tokens[:, len(prompts[0]) :], torch.stack(probabilities, dim=1), strict=True):
             text = "".join(self.vocabulary[token] for token in answer)
-            text, end, _ = text.partition(task.end) if task.end else (text, "", "")
+            text, end, _ = text.partition(task.end_token) if task.end_token else (text, "", "")
             answers.append(Answer(text, per_token[: len(text) + len(end)].prod().item()))
         return answers
 
@@ -176,7 +180,7 @@ class TrainedModel:
                 be drawn again.
         """
         if name not in measurements():
-            raise UserError(f"measurement {shorten(name)}: there is none{suggest(name, measurements())}")
+            raise UserError(f"measurement {shorten_value(name)}: there is none{suggest_names(name, measurements())}")
         measurement = measurements()[name]
         if measurement.needs_answers and self.ablation.task.score != EXACT_MATCH:
             raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
@@ -190,7 +194,7 @@ class TrainedModel:
 def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:
     """Return the prompts; refuse a single text, whose characters would be taken for prompts."""
     if isinstance(prompts, str):
-        raise UserError(f"prompts: must be a list of texts such as [{shorten(prompts)}], not a single text")
+        raise UserError(f"prompts: must be a list of texts such as [{shorten_value(prompts)}], not a single text")
     return prompts
 
 
@@ -201,13 +205,13 @@ def _redraw_split(split: str, artifact: Artifact) -> Examples:
         UserError: the result differs, because the file or package that the data come from has changed.
     """
     task = artifact.ablation.task
-    table = task.splits()[split]
+    table = task.draw_splits()[split]
     if files.digest(files.format_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
         raise UserError(
             f"{split}.csv of {task.name}: drawn again, it differs from what the model was trained on; the file or "
             f"package that it comes from has changed"
         )
-    return encode_table(table, artifact.vocabulary, task.end, length=artifact.input_length + 1)
+    return encode_table(table, artifact.vocabulary, task.end_token, length=artifact.input_length + 1)
 
 
 def list_orders(prompt: str) -> list[str]:
@@ -277,8 +281,8 @@ def _find_artifact_folder(name_or_folder: Path) -> Path:
     for folder in (name_or_folder, *(parent / name_or_folder for parent in MODEL_FOLDERS if is_name)):
         if (folder / CONFIG_FILE).exists():
             return folder
-    hint = suggest(name_or_folder.name, trained_ablations())
-    raise UserError(f"ablation {shorten(str(name_or_folder))}: there is no trained one{hint}")
+    hint = suggest_names(name_or_folder.name, trained_ablations())
+    raise UserError(f"ablation {shorten_value(str(name_or_folder))}: there is no trained one{hint}")
 
 
 class _PyfuncModel:

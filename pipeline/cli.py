@@ -240,7 +240,7 @@ def check(
         yaml = YAML()
         yaml.width = 120
         yaml.default_flow_style = None  # innermost tables and lists on one line
-        yaml.dump((params.ablation(ablation) if ablation else params).resolved(), sys.stdout)
+        yaml.dump((params.ablation(ablation) if ablation else params).resolved_settings(), sys.stdout)
         return
     ablations = params.all_ablations()
     runs = sum(len(ablation.training.seeds) for ablation in ablations)

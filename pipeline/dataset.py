@@ -108,11 +108,11 @@ def write(folder: Path, task: Task) -> None:
     Raises:
         UserError: the task has fewer examples than asked for.
     """
-    tables = task.splits()
+    tables = task.draw_splits()
     description = {
         "task": task.model_dump(mode="json"),
         "vocabulary": task.vocabulary,
-        "end": task.end,
+        "end": task.end_token,
         "score": task.score.name,
         "counts": {split: len(table) for split, table in tables.items()},
     }

@@ -2,18 +2,18 @@
 
 
 class UserError(Exception):
-    """Input that cannot be used; exit code 2. The message is one line: the mistake, what was given, what is allowed."""
+    """Error for input that cannot be used; the command exits with code 2.
+
+    The message is one line: the mistake, the given value, and the allowed values.
+    """
 
 
 class RunError(Exception):
-    """A failure while a command runs; exit code 1. The message is one line."""
+    """Error for a failure while a command runs; the command exits with code 1. The message is one line."""
 
 
 def machine_error_message(error: Exception) -> str:
-    """One line about a failure of the machine: a full disk, a missing permission, too little memory.
-
-    Returns an empty text for every other error.
-    """
+    """Return a one-line message about a full disk, a missing permission or too little memory; "" for other errors."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; nothing half-written; run the command again once this is fixed"
     message = str(error).strip().partition("\n")[0]

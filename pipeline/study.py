@@ -12,11 +12,11 @@ from typing import Any, cast
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.params import NAME, PARAMS_FILE, round_trip_yaml
-from pipeline.params.config import shorten, suggest
+from pipeline.params import NAME_PATTERN, PARAMS_FILE, round_trip_yaml
+from pipeline.params.config import shorten_value, suggest_names
 from pipeline.params.task import SPLITS
 from pipeline.tasks.registry import parse_task, read_params
-from pipeline.tasks.windows import Windows
+from pipeline.tasks.windows import WindowTask
 
 STUDIES = Path("studies")
 DVC_FILE = Path("dvc.yaml")
@@ -51,8 +51,10 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     """
     if not DVC_FILE.exists():
         raise UserError(f"{DVC_FILE}: no such file here; run from the project's folder")
-    if not NAME.fullmatch(name):
-        raise UserError(f"study: the name {shorten(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
+    if not NAME_PATTERN.fullmatch(name):
+        raise UserError(
+            f"study: the name {shorten_value(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them"
+        )
     folder = STUDIES / name
     params_file = folder / PARAMS_FILE
     if not params_file.exists():
@@ -69,7 +71,7 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     if not (folder / README_FILE).exists():
         files.write_text(folder / README_FILE, NEW_README.format(name=name))
     tasks = read_params(params_file).tasks.values()
-    data_files = {task.path for task in tasks if isinstance(task, Windows) and task.path}
+    data_files = {task.path for task in tasks if isinstance(task, WindowTask) and task.path}
     files.write_text(folder / DVC_FILE, dvc_file_of_study(DVC_FILE.read_text(), sorted(data_files)))
     return folder
 
@@ -92,7 +94,7 @@ def install_preset(name: str, *, force: bool = False) -> None:
         UserError: no preset has this name; or params.yaml has uncommitted changes and `force` is false.
     """
     if name not in PRESET_CONTENTS:
-        raise UserError(f"preset {shorten(name)}: unknown{suggest(name, PRESET_CONTENTS)}")
+        raise UserError(f"preset {shorten_value(name)}: unknown{suggest_names(name, PRESET_CONTENTS)}")
     if PARAMS_FILE.exists() and not force:
         current = PARAMS_FILE.read_text()
         if current not in PRESET_CONTENTS.values() and current != _read_committed(PARAMS_FILE):
@@ -150,9 +152,9 @@ def _find_largest_sizes(options: dict[str, Any]) -> dict[str, int]:
     def split_sizes(train: int) -> dict[str, int]:
         return {"train_size": train, "validation_size": train // 10, "test_size": train // 5}
 
-    smallest = cast(Windows, parse_task(options | split_sizes(min(ALLOWED_TRAIN_SIZES))))
-    smallest.splits()
-    windows = smallest.windows()
+    smallest = cast(WindowTask, parse_task(options | split_sizes(min(ALLOWED_TRAIN_SIZES))))
+    smallest.draw_splits()
+    windows = smallest.list_windows()
     train, validation, test = (len(windows[split]) for split in SPLITS)
     return split_sizes(max(size for size in ALLOWED_TRAIN_SIZES if size <= min(train, 10 * validation, 5 * test)))
 

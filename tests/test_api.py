@@ -76,7 +76,7 @@ def test_a_probability_is_the_product_over_all_tokens_of_the_answer(
     prompt = prompts(data)[0]
     (answer,) = model.predict([prompt])
     product, so_far = 1.0, prompt
-    for character in answer.text + model.ablation.task.end:
+    for character in answer.text + model.ablation.task.end_token:
         share = torch.tensor(model.logits([so_far]).values).softmax(-1)[0]
         product *= share[model.vocabulary.index(character)].item()
         so_far += character
@@ -192,7 +192,7 @@ def test_shipped_models_load_from_any_folder(tmp_path: Path, monkeypatch: pytest
 def test_shipped_models_answer_new_examples(name: str) -> None:
     model = pipeline.load(api.SHIPPED_MODELS_FOLDER / name)
     fresh = task(name="addition", digits=3, train_size=10, validation_size=10, test_size=300, seed=5)
-    table = fresh.splits()["test"]
+    table = fresh.draw_splits()["test"]
     answers = model.predict(table["prompt"].tolist())
     share = np.mean([answer.text == true for answer, true in zip(answers, table["answer"], strict=True)])
     assert share < 0.1 if model.ablation.model.attention == "full" else share > 0.97

@@ -119,7 +119,7 @@ def test_check_prints_the_size_of_the_experiment_and_one_ablation(
     assert capsys.readouterr().out == "params.yaml: 5 ablations, 10 runs, tasks addition, reverse\n"
     assert cli.run_command(["check", "reverse-nope-causal"]) == 0
     ablation = read_params(folder / "params.yaml").ablation("reverse-nope-causal")
-    assert YAML(typ="safe", pure=True).load(capsys.readouterr().out) == ablation.resolved()
+    assert YAML(typ="safe", pure=True).load(capsys.readouterr().out) == ablation.resolved_settings()
 
 
 @pytest.mark.parametrize("preset", ["smoke", "published"])

@@ -215,7 +215,7 @@ def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
 
 
 def test_what_is_written_as_plain_values_is_the_same_experiment(smoke: Params) -> None:
-    assert type(smoke).model_validate(smoke.resolved()) == smoke
+    assert type(smoke).model_validate(smoke.resolved_settings()) == smoke
 
 
 def test_a_list_of_layers_means_both_sublayers() -> None:

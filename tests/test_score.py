@@ -19,17 +19,17 @@ thresholds = st.integers(1, 10_000).map(lambda numerator: numerator / 10_000)
 )  # fmt: skip
 def test_a_threshold_is_computed_in_decimal(threshold: float, examples: int, required: int) -> None:
     """In floating point 0.55 * 20 is 11.000000000000002, and 0.29 * 100 is 28.999999999999996."""
-    assert EXACT_MATCH.required_count(threshold, examples) == required
+    assert EXACT_MATCH.count_required_answers(threshold, examples) == required
 
 
 @given(threshold=thresholds, examples=st.integers(1, 100_000), data=st.data())
 def test_exact_match_is_decided_on_counts(threshold: float, examples: int, data: st.DataObject) -> None:
-    required = EXACT_MATCH.required_count(threshold, examples)
+    required = EXACT_MATCH.count_required_answers(threshold, examples)
     right = data.draw(st.integers(max(0, required - 2), min(examples, required + 2)) | st.integers(0, examples))
     share = right / examples
     rounded = [share, float(np.float32(right) / np.float32(examples)), float(f"{share:.7g}")]
-    assert EXACT_MATCH.right_count(rounded, examples).tolist() == [right] * 3
-    reached = EXACT_MATCH.reached(rounded, threshold, examples)
+    assert EXACT_MATCH.count_right_answers(rounded, examples).tolist() == [right] * 3
+    reached = EXACT_MATCH.reaches(rounded, threshold, examples)
     assert reached.tolist() == [Fraction(right, examples) >= Fraction(str(threshold))] * 3
 
 
@@ -37,10 +37,10 @@ def test_exact_match_is_decided_on_counts(threshold: float, examples: int, data:
 def test_no_right_answer_never_reaches_a_threshold_and_all_right_answers_always_do(
     threshold: float, examples: int
 ) -> None:
-    assert EXACT_MATCH.reached([np.nan, 0.0, 1.0], threshold, examples).tolist() == [False, False, True]
+    assert EXACT_MATCH.reaches([np.nan, 0.0, 1.0], threshold, examples).tolist() == [False, False, True]
 
 
 def test_bits_reach_a_threshold_from_above_and_never_one_that_is_not_given() -> None:
-    assert BITS.reached([np.nan, 0.9, 1.0, 1.1], 1.0, 10).tolist() == [False, True, True, False]
-    assert BITS.reached([0.0, np.nan], None, 10).tolist() == [False, False]
-    assert BITS.share([0.0, 1.0, 2.0]).tolist() == [1.0, 0.5, 0.25]
+    assert BITS.reaches([np.nan, 0.9, 1.0, 1.1], 1.0, 10).tolist() == [False, True, True, False]
+    assert BITS.reaches([0.0, np.nan], None, 10).tolist() == [False, False]
+    assert BITS.as_share([0.0, 1.0, 2.0]).tolist() == [1.0, 0.5, 0.25]

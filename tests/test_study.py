@@ -109,7 +109,7 @@ def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
     assert {ablation.task.order_matters for ablation in params.all_ablations()} == {True, False}
     with monkeypatch.context() as patch:
         patch.chdir(folder)
-        sizes = {split: len(table) for split, table in task.splits().items()}
+        sizes = {split: len(table) for split, table in task.draw_splits().items()}
     assert sizes == {"train": 500, "validation": 50, "test": 100}  # the largest of TRAIN_SIZES that 1,200 rows allow
     kept = (folder / "params.yaml").read_text()
     study.create_study("mine")

@@ -1,8 +1,8 @@
-"""`params.yaml` as typed values. Each section has a file; `experiment.py` has the whole, and reads it."""
+"""The classes of the sections of `params.yaml`, a file each; `experiment.py` reads and checks the whole file."""
 
 from pipeline.params.config import Config, parse
 from pipeline.params.experiment import (
-    NAME,
+    NAME_PATTERN,
     PARAMS_FILE,
     Ablation,
     Comparison,
@@ -19,7 +19,7 @@ from pipeline.params.task import Task
 from pipeline.params.training import Training
 
 __all__ = [
-    "NAME",
+    "NAME_PATTERN",
     "PARAMS_FILE",
     "Ablation",
     "Comparison",

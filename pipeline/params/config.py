@@ -1,6 +1,6 @@
-"""The base class of every section of `params.yaml`, and the messages about mistakes in one.
+"""The base class of all sections of `params.yaml`, and the error messages about mistakes in a section.
 
-A message is one line: the key, what was given (shortened), and what is allowed.
+An error message is one line: the key, the given value (shortened), and the allowed values.
 """
 
 import difflib
@@ -13,80 +13,83 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import UserError
 
-LONGEST = 80
-"""Characters of a given value that a message shows."""
+MAX_VALUE_LENGTH = 80
+"""Largest number of characters of a given value that an error message shows."""
 
-LONGEST_LIST = 120
-"""Characters of a list of allowed values."""
+MAX_NAME_LIST_LENGTH = 120
+"""Largest number of characters of a list of allowed names in an error message."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Config(BaseModel):
-    """A section: unknown keys are refused, values are not converted, nothing changes later."""
+    """Base class of sections of `params.yaml`: immutable; unknown keys and values of a wrong type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _known_keys(cls, content: Any) -> Any:
-        """Refuse an unknown key before anything else, because a mistyped key also leaves a key missing."""
+    def _refuse_unknown_keys(cls, content: Any) -> Any:
+        """Report an unknown key before a missing one, because a mistyped key also leaves a key missing."""
         for key in content if isinstance(content, dict) else ():
             if key not in cls.model_fields:
-                raise ValueError(f"unknown key {shorten(key)}{suggest(str(key), cls.model_fields)}")
+                raise ValueError(f"unknown key {shorten_value(key)}{suggest_names(str(key), cls.model_fields)}")
         return content
 
 
-S = TypeVar("S")
+ParsedType = TypeVar("ParsedType")
 
 
-def parse(kind: type[S] | TypeAdapter[S], content: Any, where: str) -> S:
-    """Turn plain values into a section.
+def parse(section_type: type[ParsedType] | TypeAdapter[ParsedType], content: Any, location: str) -> ParsedType:
+    """Convert plain values, such as those of a YAML file, to a section.
 
     Raises:
-        UserError: the section does not allow them; the message begins with `where`.
+        UserError: the values are not valid; the message begins with `location`.
     """
     try:
-        return (kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)).validate_python(content)
+        adapter = section_type if isinstance(section_type, TypeAdapter) else TypeAdapter(section_type)
+        return adapter.validate_python(content)
     except ValidationError as error:
-        raise UserError(_message(error.errors()[0], content, where)) from None
+        raise UserError(_format_error(error.errors()[0], content, location)) from None
 
 
-def shorten(value: object) -> str:
-    """The value as a message shows it."""
+def shorten_value(value: object) -> str:
+    """Return the value as Python text, cut to `MAX_VALUE_LENGTH` characters."""
     text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 3]}..."
 
 
 def shorten_words(text: str) -> str:
-    """The text with every overlong word cut, such as a given number of a thousand digits."""
-    return re.sub(rf"\S{{{LONGEST + 1},}}", lambda word: f"{word[0][: LONGEST - 3]}...", text)
+    """Return the text with each word cut to `MAX_VALUE_LENGTH` characters; a user may give a number of 1,000 digits."""
+    return re.sub(rf"\S{{{MAX_VALUE_LENGTH + 1},}}", lambda word: f"{word[0][: MAX_VALUE_LENGTH - 3]}...", text)
 
 
 def requirement_text(message: str) -> str:
-    """A message of pydantic's as it stands in the middle of a line."""
+    """Rephrase an error message of pydantic for the middle of a line: `Input should be` becomes `must be`."""
     return (message[0].lower() + message[1:]).replace("input should be", "must be")
 
 
-def suggest(key: str, allowed: Collection[str]) -> str:
-    """The end of a message about an unknown name: the most similar one, and all allowed ones as far as they fit."""
-    close = difflib.get_close_matches(key, allowed, n=1)
-    hint = f"; did you mean {shorten(close[0])}?" if close else ""
-    *shown, last = [shorten(name)[1:-1] for name in allowed] or [""]
-    while len(", ".join([*shown, last])) > LONGEST_LIST:
+def suggest_names(name: str, allowed: Collection[str]) -> str:
+    """Return the end of an error message about an unknown name: the most similar allowed name, then all that fit."""
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {shorten_value(close[0])}?" if close else ""
+    *shown, last = [shorten_value(choice)[1:-1] for choice in allowed] or [""]
+    while len(", ".join([*shown, last])) > MAX_NAME_LIST_LENGTH:
         last = f"... {len(allowed)} in all"
         shown.pop()
     return f"{hint} (allowed: {', '.join([*shown, last])})"
 
 
-def _message(error: ErrorDetails, content: Any, where: str) -> str:
-    """The one line about an error."""
-    keys = [shorten(key)[1:-1] or "''" if isinstance(key, str) else str(key) for key in _keys(error, content)]
+def _format_error(error: ErrorDetails, content: Any, location: str) -> str:
+    keys = [
+        shorten_value(key)[1:-1] or "''" if isinstance(key, str) else str(key)
+        for key in _find_error_keys(error, content)
+    ]
     path = ".".join(keys)
     if path:
-        path = f"{where}: {path}" if where.endswith(".yaml") else f"{where}.{path}"
-    key = path or where
+        path = f"{location}: {path}" if location.endswith(".yaml") else f"{location}.{path}"
+    key = path or location
     match error["type"]:
         case "missing":
             return f"{key}: missing"
@@ -95,14 +98,14 @@ def _message(error: ErrorDetails, content: Any, where: str) -> str:
         case "union_tag_not_found":
             return f"{key}.name: missing"
         case "union_tag_invalid":
-            allowed = error["ctx"]["expected_tags"].replace("'", "").split(", ")
-            return f"{key}.name: {shorten(error['ctx']['tag'])} is unknown{suggest(error['ctx']['tag'], allowed)}"
+            name, allowed = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
+            return f"{key}.name: {shorten_value(name)} is unknown{suggest_names(name, allowed)}"
         case _:
-            return f"{key}: {requirement_text(error['msg'])}, not {shorten(error['input'])}"
+            return f"{key}: {requirement_text(error['msg'])}, not {shorten_value(error['input'])}"
 
 
-def _keys(error: ErrorDetails, content: Any) -> list[int | str]:
-    """The keys that lead to an error in `content`. (pydantic's path also names the alternatives that it tried.)"""
+def _find_error_keys(error: ErrorDetails, content: Any) -> list[int | str]:
+    """Return the keys that lead to an error in `content`; the path that pydantic reports also names union members."""
     keys: list[int | str] = []
     for key in error["loc"]:
         if isinstance(content, list | tuple):

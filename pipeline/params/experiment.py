@@ -1,7 +1,7 @@
-"""`params.yaml` as typed values: the only configuration, and this its only reader.
+"""The whole of `params.yaml`, the only configuration, and its reader.
 
-An unknown key, a wrong type, a value out of range or an experiment without ablations is refused before anything runs,
-in one line that names the key, what was given, and what is allowed. A key that is not in the file has its default.
+An unknown key, a wrong type, a value out of range or an experiment without ablations is reported before anything runs,
+in one line that names the key, the given value and the allowed values. Keys that are not in the file have defaults.
 """
 
 import re
@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import UserError
-from pipeline.params.config import Config, parse, shorten, shorten_words, suggest
+from pipeline.params.config import Config, parse, shorten_value, shorten_words, suggest_names
 from pipeline.params.model import Model
 from pipeline.params.score import BITS
 from pipeline.params.search import Search
@@ -22,89 +22,92 @@ from pipeline.params.task import Task
 from pipeline.params.training import Training
 
 PARAMS_FILE = Path("params.yaml")
-NAME = re.compile(r"[a-z0-9-]{1,80}")
-MOST_COMBINATIONS = 10_000
-"""Combinations of a search space's plain values that are checked before a search begins."""
+NAME_PATTERN = re.compile(r"[a-z0-9-]{1,80}")
+"""Pattern of the names of tasks, ablations and studies."""
+MAX_CHECKED_COMBINATIONS = 10_000
+"""Largest number of combinations of values of a search space that are checked when `params.yaml` is read."""
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "http", "https")
+"""Schemes of the addresses of MLflow stores."""
 
 
 class Tracking(Config):
-    """The MLflow store in which runs are shown, and the experiment there."""
+    """The section `tracking`: the MLflow store that records runs, and the name of the MLflow experiment."""
 
     uri: Annotated[str, Field(pattern=r".:.+")] = "sqlite:///mlflow.db"
     experiment: Annotated[str, Field(min_length=1)] = "breaking-symmetry"
 
     @field_validator("uri")
     @classmethod
-    def _has_a_scheme_of_mlflow(cls, uri: str) -> str:
+    def _check_scheme(cls, uri: str) -> str:
         scheme = re.split(r"[+:]", uri, maxsplit=1)[0]  # a driver may follow it, as in postgresql+psycopg
         if scheme not in TRACKING_SCHEMES:  # without the rest of the address, which may hold a password
-            raise ValueError(f"MLflow has no scheme {shorten(scheme)}{suggest(scheme, TRACKING_SCHEMES)}")
+            raise ValueError(f"MLflow has no scheme {shorten_value(scheme)}{suggest_names(scheme, TRACKING_SCHEMES)}")
         return uri
 
 
 class Overrides(Config):
-    """An ablation as the file gives it: its task, and what differs from the shared `model` and `training`."""
+    """An ablation as in `params.yaml`: the name of its task, and settings that override `model` and `training`."""
 
     task: str
     model: dict[str, Any] = Field({})
     training: dict[str, Any] = Field({})
 
 
-Quantity = Literal["restricted_steps", "test_exact_match", "test_bits"]
+ComparedQuantity = Literal["restricted_steps", "test_exact_match", "test_bits"]
+"""Names of the quantities in which two ablations may be compared."""
 
 
 class Comparison(Config):
-    """A comparison of two ablations that share seeds. Only comparisons declared here get a p-value."""
+    """A comparison of two ablations that share seeds. Only comparisons in `params.yaml` get a p-value."""
 
     first: str
     second: str
-    quantity: Quantity = "restricted_steps"
-    """Steps to converge (at most the budget), or exact match or bits per token on the test split."""
+    quantity: ComparedQuantity = "restricted_steps"
+    """The compared quantity: steps to converge (at most the budget), or the score on the test split."""
 
 
 class Ablation(Config):
-    """An ablation with its overrides applied."""
+    """An ablation with complete settings: the shared `model` and `training` with the overrides applied."""
 
     name: str
     dataset: str
-    """The name of the task in `tasks`, which is also the folder of its data."""
+    """Name of the ablation's task in `tasks`, and of the folder of the dataset in `data/`."""
     task: SerializeAsAny[Task]
     model: Model
     training: Training
 
     @property
-    def converged_at(self) -> float | None:
-        """The score that an evaluation must reach to count towards convergence; None where no score is enough."""
-        return self.task.score.threshold(self.training)
+    def convergence_threshold(self) -> float | None:
+        """Score that an evaluation must reach to count towards convergence, or None if runs cannot converge."""
+        return self.task.score.convergence_threshold(self.training)
 
-    def resolved(self) -> dict[str, Any]:
-        """The ablation as plain values."""
+    def resolved_settings(self) -> dict[str, Any]:
+        """Return all settings of the ablation as plain values, defaults included."""
         sections = {"task": self.task, "model": self.model, "training": self.training}
         return {"name": self.name} | {key: section.model_dump(mode="json") for key, section in sections.items()}
 
-    def check_trainable(self, where: str) -> None:
-        """Check what single values cannot show.
+    def check_trainable(self, location: str) -> None:
+        """Check that runs can converge, and that batches are large enough for a substitute that uses donors.
 
         Raises:
-            UserError: no run could ever converge, or a batch has no second example that could be a donor.
+            UserError: one of the two is not so; the message begins with `location`.
         """
         training, model = self.training, self.model
         evaluations = training.steps // training.evaluate_every
-        if self.converged_at is not None and evaluations < training.converged_for:
+        if self.convergence_threshold is not None and evaluations < training.converged_for:
             raise UserError(
-                f"{where}: no run can converge: converged_for {training.converged_for} evaluations in a row, but steps "
-                f"{training.steps} evaluated every {training.evaluate_every} have {evaluations}"
+                f"{location}: no run can converge: converged_for {training.converged_for} evaluations in a row, but "
+                f"steps {training.steps} evaluated every {training.evaluate_every} have {evaluations}"
             )
         if model.uses_donors and min(training.batch_size, self.task.train_size) < 2:
             raise UserError(
-                f"{where}: residual_substitute {model.residual_substitute!r} takes the states of another example; "
+                f"{location}: residual_substitute {model.residual_substitute!r} takes the states of another example; "
                 f"batch_size and train_size must be at least 2"
             )
 
 
 class Params(Config):
-    """The whole of `params.yaml`. Which tasks exist is decided above, in `pipeline/tasks/registry.py`."""
+    """The whole of `params.yaml`; `AllParams` in `pipeline/tasks/registry.py` restricts `tasks` to existing tasks."""
 
     tasks: Mapping[str, SerializeAsAny[Task]]
     model: Model
@@ -122,56 +125,62 @@ class Params(Config):
         if not value:
             raise ValueError("is empty; name at least one")
         for name in value:
-            if not isinstance(name, str) or not NAME.fullmatch(name):
-                raise ValueError(f"the name {shorten(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them")
+            if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+                raise ValueError(
+                    f"the name {shorten_value(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them"
+                )
         return value
 
-    def task(self, name: str, where: str = "task") -> Task:
-        """The task called `name`.
+    def task(self, name: str, location: str = "task") -> Task:
+        """Return the task called `name`.
 
         Raises:
-            UserError: there is none; the message begins with `where`.
+            UserError: no task has that name; the message begins with `location`.
         """
         if name not in self.tasks:
-            raise UserError(f"{where} {shorten(name)}: not under `tasks` in params.yaml{suggest(name, self.tasks)}")
+            raise UserError(
+                f"{location} {shorten_value(name)}: not under `tasks` in params.yaml{suggest_names(name, self.tasks)}"
+            )
         return self.tasks[name]
 
     def ablation(self, name: str) -> Ablation:
-        """The ablation called `name`, with its overrides applied.
+        """Return the ablation called `name`, with its overrides applied.
 
         Raises:
-            UserError: there is none, or its overrides are not valid.
+            UserError: no ablation has that name, or its overrides are not valid.
         """
         if name not in self.ablations:
-            raise UserError(f"ablation {shorten(name)}: not in params.yaml{suggest(name, self.ablations)}")
-        overrides, where = self.ablations[name], f"params.yaml: ablations.{name}"
+            raise UserError(f"ablation {shorten_value(name)}: not in params.yaml{suggest_names(name, self.ablations)}")
+        overrides, location = self.ablations[name], f"params.yaml: ablations.{name}"
         ablation = Ablation(
             name=name,
             dataset=overrides.task,
-            task=self.task(overrides.task, f"{where}.task"),
-            model=parse(Model, self.model.model_dump() | overrides.model, f"{where}.model"),
-            training=parse(Training, self.training.model_dump() | overrides.training, f"{where}.training"),
+            task=self.task(overrides.task, f"{location}.task"),
+            model=parse(Model, self.model.model_dump() | overrides.model, f"{location}.model"),
+            training=parse(Training, self.training.model_dump() | overrides.training, f"{location}.training"),
         )
         substitute = ablation.model.residual_substitute
         if substitute != "none" and not ablation.model.residual_free.layers:
-            where = f"{where}.model.residual_substitute"
-            raise UserError(f"{where}: {substitute!r} replaces nothing; name the layers in residual_free")
-        ablation.check_trainable(where)
+            raise UserError(
+                f"{location}.model.residual_substitute: {substitute!r} replaces nothing; "
+                f"name the layers in residual_free"
+            )
+        ablation.check_trainable(location)
         return ablation
 
     def all_ablations(self) -> list[Ablation]:
-        """All ablations, in the order of the file."""
+        """Return all ablations with their overrides applied, in the order of `params.yaml`."""
         return [self.ablation(name) for name in self.ablations]
 
     def trial_ablation(self, overrides: Mapping[str, Any], name: str = "trial") -> Ablation:
-        """The ablation that a trial of the search trains: `overrides` of fields of `model` and `training`.
+        """Return the ablation that a trial of the search trains; `overrides` are fields of `model` or `training`.
 
-        It is evaluated more often than `training` says, where its steps would otherwise have too few evaluations.
+        If `training.evaluate_every` gives too few evaluations to converge in `search.steps`, it is lowered.
 
         Raises:
             UserError: the overrides are not valid.
         """
-        search, where = self.search, "params.yaml: search.space"
+        search, location = self.search, "params.yaml: search.space"
         training = self.training.model_dump() | {"seeds": search.seeds, "steps": search.steps, "snapshots": 0}
         training["evaluate_every"] = _evaluation_interval(
             search.steps, self.training.evaluate_every, self.training.converged_for
@@ -185,21 +194,21 @@ class Params(Config):
             name=name,
             dataset=search.task,
             task=self.task(search.task, "params.yaml: search.task"),
-            model=parse(Model, model, where),
-            training=parse(Training, training, where),
+            model=parse(Model, model, location),
+            training=parse(Training, training, location),
         )
         ablation.check_trainable("params.yaml: search")
         return ablation
 
-    def resolved(self) -> dict[str, Any]:
-        """The experiment as plain values, with every default; ablations as they are given."""
+    def resolved_settings(self) -> dict[str, Any]:
+        """Return the experiment as plain values, defaults included; ablations as in the file, without defaults."""
         ablations = {
             name: overrides.model_dump(mode="json", exclude_unset=True) for name, overrides in self.ablations.items()
         }
         return self.model_dump(mode="json") | {"ablations": ablations}
 
-    def check(self) -> None:
-        """Check what depends on several sections.
+    def check_all_sections(self) -> None:
+        """Check the ablations, the comparisons and the search, which depend on several sections.
 
         Raises:
             UserError: an ablation, a comparison or a combination of values in the search space is not valid.
@@ -207,52 +216,56 @@ class Params(Config):
         self.all_ablations()
         for index, comparison in enumerate(self.comparisons):
             self._check_comparison(comparison, f"params.yaml: comparisons.{index}")
-        if problem := self.search.missing_layers(self.model.layers):
+        if problem := self.search.explain_missing_layers(self.model.layers):
             raise UserError(f"params.yaml: search.space: {problem}")
         layered: dict[str, Any] = {name: {} for name in self.search.layer_choices}
-        for _, combination in zip(range(MOST_COMBINATIONS), self.search.combinations(), strict=False):
+        for _, combination in zip(range(MAX_CHECKED_COMBINATIONS), self.search.value_combinations(), strict=False):
             self.trial_ablation(layered | combination)
 
-    def _check_comparison(self, comparison: Comparison, where: str) -> None:
+    def _check_comparison(self, comparison: Comparison, location: str) -> None:
         for role, name in (("first", comparison.first), ("second", comparison.second)):
             if name not in self.ablations:
-                raise UserError(f"{where}.{role}: {shorten(name)} is no ablation{suggest(name, self.ablations)}")
+                raise UserError(
+                    f"{location}.{role}: {shorten_value(name)} is no ablation{suggest_names(name, self.ablations)}"
+                )
         first, second = self.ablation(comparison.first), self.ablation(comparison.second)
         if first.dataset != second.dataset:
             raise UserError(
-                f"{where}: {first.name} learns {first.dataset}, but {second.name} learns {second.dataset}; "
+                f"{location}: {first.name} learns {first.dataset}, but {second.name} learns {second.dataset}; "
                 f"only ablations of one task are compared"
             )
         if not {*first.training.seeds} & {*second.training.seeds}:
             raise UserError(
-                f"{where}: {first.name} and {second.name} share no seed; ablations are compared seed by seed"
+                f"{location}: {first.name} and {second.name} share no seed; ablations are compared seed by seed"
             )
         if comparison.quantity not in (allowed := comparable_quantities(first, second)):
             raise UserError(
-                f"{where}.quantity: {comparison.quantity!r} is not defined for {first.dataset} "
+                f"{location}.quantity: {comparison.quantity!r} is not defined for {first.dataset} "
                 f"(allowed: {', '.join(allowed)})"
             )
         if self.comparisons.count(comparison) > 1 or first.name == second.name:
-            raise UserError(f"{where}: {first.name} and {second.name} are compared already, or the same")
+            raise UserError(f"{location}: {first.name} and {second.name} are compared already, or the same")
 
 
-def _evaluation_interval(steps: int, longest: int, evaluations: int) -> int:
-    """The largest divisor of `steps`, at most `longest`, that gives at least so many evaluations, if any does."""
-    longest = max(1, min(longest, steps // evaluations))
-    return next(divisor for divisor in range(longest, 0, -1) if steps % divisor == 0)
+def _evaluation_interval(steps: int, max_interval: int, min_evaluations: int) -> int:
+    """Return the largest divisor of `steps`, at most `max_interval`, with at least `min_evaluations`, else 1."""
+    max_interval = max(1, min(max_interval, steps // min_evaluations))
+    return next(divisor for divisor in range(max_interval, 0, -1) if steps % divisor == 0)
 
 
-def comparable_quantities(first: Ablation, second: Ablation) -> list[Quantity]:
-    """The quantities in which two ablations of one task can be compared."""
-    score: Quantity = "test_bits" if first.task.score == BITS else "test_exact_match"
-    return [score] if None in (first.converged_at, second.converged_at) else ["restricted_steps", score]
+def comparable_quantities(first: Ablation, second: Ablation) -> list[ComparedQuantity]:
+    """Return the names of the quantities in which two ablations of one task can be compared."""
+    score: ComparedQuantity = "test_bits" if first.task.score == BITS else "test_exact_match"
+    return (
+        [score] if None in (first.convergence_threshold, second.convergence_threshold) else ["restricted_steps", score]
+    )
 
 
-P = TypeVar("P", bound=Params)
+ParamsType = TypeVar("ParamsType", bound=Params)
 
 
-def read(path: Path, kind: type[P]) -> P:
-    """Read and check an experiment, every ablation included. `kind`: `Params` with the tasks that exist.
+def read(path: Path, params_type: type[ParamsType]) -> ParamsType:
+    """Read an experiment from a YAML file, and check all its sections, ablations included.
 
     Raises:
         UserError: the file is missing, or does not describe a valid experiment; the message is one line.
@@ -265,21 +278,21 @@ def read(path: Path, kind: type[P]) -> P:
             f"experiment back, `python -m pipeline preset smoke` a small one)"
         ) from None
     except MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}: not valid YAML{where}: {_first_line(error.problem or error.context)}") from None
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}: not valid YAML{line}: {_first_line(error.problem or error.context)}") from None
     except RecursionError:
         raise UserError(f"{path}: not valid YAML: nested too deeply") from None
     except (YAMLError, ValueError) as error:  # undecodable bytes, or a malformed number
         raise UserError(f"{path}: not valid YAML: {_first_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no table of sections ({', '.join(Params.model_fields)})")
-    params = parse(kind, content, str(path))
-    params.check()
+    params = parse(params_type, content, str(path))
+    params.check_all_sections()
     return params
 
 
 def round_trip_yaml() -> YAML:
-    """A reader and writer that keeps comments and layout."""
+    """Return a reader and writer of YAML that keeps comments and layout."""
     yaml = YAML()
     yaml.width = 1000  # no line is broken
     yaml.indent(mapping=2, sequence=4, offset=2)

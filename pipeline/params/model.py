@@ -1,4 +1,4 @@
-"""The transformer's sizes and switches. Sizes must be given; switches have defaults."""
+"""The section `model` of `params.yaml`: sizes and switches of the transformer."""
 
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -7,24 +7,28 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 from pipeline.params.config import Config
 
 PositionalName = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
+"""Names of the positional encodings."""
 AttentionName = Literal["causal", "full"]
+"""Names of the attention masks."""
 DonorSubstitute = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
-"""Substitutes that are computed from the states of donors."""
+"""Names of the substitutes for residual connections that are computed from the states of donor examples."""
 PositionSubstitute = Literal["other-row", "slot-mean", "noise"]
-"""Substitutes that differ between positions whatever the tokens are, and so encode the position."""
+"""Names of the substitutes for residual connections that encode the position: they differ between positions for all
+tokens."""
 SubstituteName = Literal["none", "backward", "forward", DonorSubstitute, "fade"]
+"""Names of all substitutes for residual connections."""
 
 
 class Sublayers(Config):
-    """A set of sublayers: the layers, counted from 0, whose attention or MLP belongs to it."""
+    """A set of sublayers: indices of the layers whose attention, and of those whose MLP, is in the set."""
 
     attention: tuple[NonNegativeInt, ...] = ()
     mlp: tuple[NonNegativeInt, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        """Accept `[1, 2]` for both sublayers of the layers 1 and 2, and lists, because YAML has no tuples."""
+    def _accept_lists(cls, value: Any) -> Any:
+        """Convert lists to tuples, which YAML does not have; `[1, 2]` means both sublayers of layers 1 and 2."""
         if isinstance(value, list | tuple):
             value = {"attention": value, "mlp": value}
         if isinstance(value, dict):
@@ -33,19 +37,19 @@ class Sublayers(Config):
 
     @field_validator("attention", "mlp")
     @classmethod
-    def _ascending(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
+    def _sort_layers(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
         if repeated := sorted({layer for layer in layers if layers.count(layer) > 1}):
             raise ValueError(f"layer {repeated[0]} is listed twice")
         return tuple(sorted(layers))
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers with at least one sublayer in the set."""
+        """Indices of the layers with at least one sublayer in the set, ascending."""
         return tuple(sorted({*self.attention, *self.mlp}))
 
 
 class Model(Config):
-    """The section `model`."""
+    """The section `model` of `params.yaml`: sizes, which must be given, and switches, which have defaults."""
 
     layers: Annotated[int, Field(ge=1, le=64)]
     heads: PositiveInt
@@ -54,13 +58,13 @@ class Model(Config):
     positional: PositionalName = "learned"
     attention: AttentionName = "causal"
     residual_free: Sublayers = Sublayers()
-    """The sublayers without residual connection."""
+    """The sublayers whose residual connection is removed."""
     residual_substitute: SubstituteName = "none"
-    """The part of a missing residual connection that is kept, or what replaces it."""
+    """The substitute for the removed residual connections, if any."""
 
     @property
     def uses_donors(self) -> bool:
-        """True if a substitute is computed from the states of other examples."""
+        """True if removed residual connections are substituted by states of donors (other examples)."""
         return bool(self.residual_free.layers) and self.residual_substitute in get_args(DonorSubstitute)
 
     @model_validator(mode="after")

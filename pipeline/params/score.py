@@ -1,4 +1,4 @@
-"""The scores that a task may have: how good a trained model is, and when that is good enough."""
+"""Scores of trained models, exact match and bits per token, and the thresholds at which runs converge."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,82 +15,87 @@ from pipeline.params.training import Training
 
 @dataclass(frozen=True)
 class Score(ABC):
-    """A measure of a model's predictions on one split, as one number."""
+    """Base class of scores: one number for the quality of a model's predictions on a split."""
 
     name: ClassVar[str]
-    """In the names of columns."""
-    words: ClassVar[str]
-    share_words: ClassVar[str]
-    """The result of `share`, in words."""
+    """Name of the score in names of columns, such as `test_exact_match`."""
+    label: ClassVar[str]
+    """Name of the score in text for readers."""
+    share_label: ClassVar[str]
+    """Name of the result of `as_share` in text for readers."""
     higher_is_better: ClassVar[bool]
 
     def column(self, split: str) -> str:
-        """The column of tables that holds the score on a split, such as `validation_exact_match`."""
+        """Return the name of the column with the score on a split, such as `validation_exact_match`."""
         return f"{split}_{self.name}"
 
     @abstractmethod
-    def threshold(self, training: Training) -> float | None:
-        """The score that an evaluation must reach to count towards convergence; None where no score is enough."""
+    def convergence_threshold(self, training: Training) -> float | None:
+        """Return the score that an evaluation must reach to count towards convergence, None if runs cannot converge."""
 
     @abstractmethod
-    def reached(self, scores: ArrayLike, threshold: float | None, examples: int) -> Bool[np.ndarray, "*shape"]:
-        """Return True for each of `scores`, computed on `examples` examples, that is as good as `threshold`.
+    def reaches(self, scores: ArrayLike, threshold: float | None, example_count: int) -> Bool[np.ndarray, "*shape"]:
+        """Return True for each score that is at least as good as `threshold`; False for NaN, or if that is None.
 
-        NaN never is, and no score is as good as None.
+        `example_count`: number of examples on which each score was computed.
         """
 
     @abstractmethod
-    def share(self, scores: ArrayLike) -> Float[np.ndarray, "*shape"]:
-        """The scores between 0 and 1, where 1 is perfect."""
+    def as_share(self, scores: ArrayLike) -> Float[np.ndarray, "*shape"]:
+        """Return the scores on a scale from 0 to 1, where 1 is perfect."""
 
 
 class ExactMatch(Score):
-    """The share of examples whose whole answer is right."""
+    """Score: the share of examples whose whole answer is right."""
 
     name = "exact_match"
-    words = "exact match"
-    share_words = "exact match"
+    label = "exact match"
+    share_label = "exact match"
     higher_is_better = True
 
-    def threshold(self, training: Training) -> float:
+    def convergence_threshold(self, training: Training) -> float:
         return training.converged_at
 
-    def required_count(self, threshold: float, examples: int) -> int:
-        """The least number of right answers that reaches `threshold`. It is computed in decimal: 0.55 of 20 is 11."""
-        return math.ceil(Fraction(str(threshold)) * examples)
+    def count_required_answers(self, threshold: float, example_count: int) -> int:
+        """Return the least number of right answers that reaches `threshold`, exact in decimal: 0.55 of 20 is 11."""
+        return math.ceil(Fraction(str(threshold)) * example_count)
 
-    def right_count(self, scores: ArrayLike, examples: int) -> Int[np.ndarray, "*shape"]:
-        """The number of right answers behind each score, be it rounded to float32 or to seven digits; 0 for NaN."""
-        return np.rint(np.nan_to_num(np.asarray(scores, float)) * examples).astype(int)
+    def count_right_answers(self, scores: ArrayLike, example_count: int) -> Int[np.ndarray, "*shape"]:
+        """Return the number of right answers behind each score, rounded to the nearest integer; 0 for NaN."""
+        return np.rint(np.nan_to_num(np.asarray(scores, float)) * example_count).astype(int)
 
-    def reached(self, scores: ArrayLike, threshold: float | None, examples: int) -> Bool[np.ndarray, "*shape"]:
-        """Compare numbers of right answers, as `Score.reached` says, so that rounding a score changes nothing."""
-        counts = self.right_count(scores, examples)
-        return np.full(counts.shape, False) if threshold is None else counts >= self.required_count(threshold, examples)
+    def reaches(self, scores: ArrayLike, threshold: float | None, example_count: int) -> Bool[np.ndarray, "*shape"]:
+        """Return True for each score that reaches `threshold`, decided on numbers of right answers, so exactly."""
+        counts = self.count_right_answers(scores, example_count)
+        return (
+            np.full(counts.shape, False)
+            if threshold is None
+            else counts >= self.count_required_answers(threshold, example_count)
+        )
 
-    def share(self, scores: ArrayLike) -> Float[np.ndarray, "*shape"]:
+    def as_share(self, scores: ArrayLike) -> Float[np.ndarray, "*shape"]:
         return np.asarray(scores, float)
 
 
-class Bits(Score):
-    """The cross-entropy of the model's predictions, in bits per token."""
+class BitsPerToken(Score):
+    """Score: the cross-entropy of the predicted tokens, in bits per token."""
 
     name = "bits"
-    words = "bits per token"
-    share_words = "probability of the next token"
+    label = "bits per token"
+    share_label = "probability of the next token"
     higher_is_better = False
 
-    def threshold(self, training: Training) -> float | None:
+    def convergence_threshold(self, training: Training) -> float | None:
         return training.converged_at_bits
 
-    def reached(self, scores: ArrayLike, threshold: float | None, examples: int) -> Bool[np.ndarray, "*shape"]:
+    def reaches(self, scores: ArrayLike, threshold: float | None, example_count: int) -> Bool[np.ndarray, "*shape"]:
         return np.asarray(scores, float) <= (-np.inf if threshold is None else threshold)
 
-    def share(self, scores: ArrayLike) -> Float[np.ndarray, "*shape"]:
-        """The geometric mean of the probabilities given to the right tokens: 2 ** -bits."""
+    def as_share(self, scores: ArrayLike) -> Float[np.ndarray, "*shape"]:
+        """Return the geometric mean of the probabilities of the right tokens: 2 ** -bits."""
         return 2.0 ** -np.asarray(scores, float)
 
 
 EXACT_MATCH = ExactMatch()
-BITS = Bits()
+BITS = BitsPerToken()
 SCORES: tuple[Score, ...] = (EXACT_MATCH, BITS)

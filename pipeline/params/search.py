@@ -1,4 +1,4 @@
-"""The search: an Optuna study, what it varies and how long it runs."""
+"""The section `search` of `params.yaml`: the settings of an Optuna study."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -16,72 +16,74 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.params.config import Config, Fraction, Seed, requirement_text, shorten, suggest
+from pipeline.params.config import Config, Fraction, Seed, requirement_text, shorten_value, suggest_names
 from pipeline.params.model import Model, Sublayers
 from pipeline.params.training import Training, check_distinct_seeds
 
-SEARCHABLE = {
+SEARCHABLE_FIELDS = {
     name: field
     for section in (Model, Training)
     for name, field in section.model_fields.items()
     if name not in ("seeds", "steps", "snapshots")  # which `search` sets
 }
-"""Fields of `model` and `training` that a space may list."""
-PER_LAYER = [name for name, field in SEARCHABLE.items() if field.annotation is Sublayers]
-"""Fields that are chosen for each layer and sublayer."""
+"""Fields of `model` and `training` that a search space may contain, by name."""
+PER_SUBLAYER_FIELDS = [name for name, field in SEARCHABLE_FIELDS.items() if field.annotation is Sublayers]
+"""Names of the searchable fields that have a value for each sublayer."""
 
 
 class LayerChoices(Config):
-    """Choice for each sublayer, by layer from 0 on. Of `residual_free`: `searched`, `kept` (the connection always
-    stays) or `free` (it is always removed)."""
+    """Entry of a search space with a choice for each sublayer, in the order of layers.
+
+    For `residual_free`: `searched`, `kept` (the residual connection stays) or `free` (it is removed).
+    """
 
     attention: list[Literal["searched", "kept", "free"]]
     mlp: list[Literal["searched", "kept", "free"]]
 
 
-Entry = Annotated[
+SpaceEntry = Annotated[
     Annotated[list[Any], Tag("[list]")] | Annotated[LayerChoices, Tag("[layers]")],
     Discriminator(lambda entry: "[layers]" if isinstance(entry, dict | LayerChoices) else "[list]"),
 ]
-"""Entry of a space: the values of a field, or the choices by layer."""
+"""Entry of a search space: the list of values of a field, or a choice for each sublayer."""
 
 
 class Search(Config):
-    """An Optuna study: which architectures of `space` converge, and how few layers and residual connections suffice."""
+    """The section `search`: settings of an Optuna study that looks for the smallest architectures that converge."""
 
     task: str
-    space: dict[str, Entry]
-    """Fields of `model` or `training`. A list of values is searched, a list of one is fixed; `residual_free` has
-    choices by layer. Other fields are as in `model` and `training`."""
+    space: dict[str, SpaceEntry]
+    """The search space: values of fields of `model` and `training`. A list of values is searched, a list of one value
+    is fixed; `residual_free` has a choice for each sublayer. Other fields are as in `model` and `training`."""
     trials: PositiveInt
+    """Number of trials of the search."""
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    """Seeds of the runs of each trial."""
+    """Seeds with which each trial trains, one run per seed."""
     steps: PositiveInt
-    """Budget of each run; other settings are as in `training`."""
+    """Budget of each run of a trial, in steps."""
     confirm: list[Seed] = Field(default_factory=list)
-    """Fresh seeds with which the best configurations are trained again, because the best of many looks better than it
-    is."""
+    """Fresh seeds with which the best configurations are trained again: the best of many trials is partly lucky."""
     give_up_at: Fraction = 0.5
-    """Share of the steps after which a trial is stopped as hopeless, unless ..."""
+    """Share of `steps` after which a trial is stopped if no run has reached the score `give_up_below`."""
     give_up_below: Fraction = 0.02
-    """... a run has reached this score on validation: exact match, or the probability of the next token."""
+    """Validation score in [0, 1] below which a trial is stopped: exact match, or the probability of the next token."""
     enumerate_up_to: NonNegativeInt = 40
-    """Size up to which a space is tried in full; a larger one is sampled."""
+    """Largest number of configurations of a space that is tried in full; a larger space is sampled."""
     seed: Seed = 1
-    """Seed of the sampler."""
+    """Seed of the sampler of configurations."""
     heartbeat: PositiveInt = 20
-    """Seconds between a worker's heartbeats. If one misses three, its trial is run again."""
+    """Seconds between the heartbeats of a worker; after three missed heartbeats, the worker's trial is run again."""
     storage: Annotated[str, Field(pattern=r"^(sqlite|postgresql(\+\w+)?)://.+")] | None = None
-    """Address of the database; None: an SQLite file in `reports/search/`. The environment variable `SEARCH_STORAGE` has
-    precedence."""
+    """Address of the database of the search; None for an SQLite file in `reports/search/`. The environment variable
+    `SEARCH_STORAGE` has precedence."""
 
     @field_validator("seeds", "confirm")
     @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
+    def _check_distinct_seeds(cls, seeds: list[int]) -> list[int]:
         return check_distinct_seeds(seeds)
 
     @model_validator(mode="after")
-    def _fresh(self) -> Self:
+    def _check_fresh_seeds(self) -> Self:
         if shared := {*self.seeds} & {*self.confirm}:
             raise ValueError(
                 f"confirm: {min(shared)} is also one of seeds, with which the best are chosen; take others"
@@ -90,32 +92,34 @@ class Search(Config):
 
     @field_validator("space")
     @classmethod
-    def _fields(cls, space: dict[str, list[Any] | LayerChoices]) -> dict[str, list[Any] | LayerChoices]:
+    def _check_space(cls, space: dict[str, list[Any] | LayerChoices]) -> dict[str, list[Any] | LayerChoices]:
         for name, entry in space.items():
-            if name not in SEARCHABLE:
-                raise ValueError(f"{shorten(name)} is no field to search{suggest(name, list(SEARCHABLE))}")
-            if isinstance(entry, LayerChoices) != (name in PER_LAYER):
-                allowed = "{attention: [...], mlp: [...]}" if name in PER_LAYER else "a list of values"
-                raise ValueError(f"{name}: must be {allowed}, not {shorten(entry)}")
+            if name not in SEARCHABLE_FIELDS:
+                raise ValueError(
+                    f"{shorten_value(name)} is no field to search{suggest_names(name, list(SEARCHABLE_FIELDS))}"
+                )
+            if isinstance(entry, LayerChoices) != (name in PER_SUBLAYER_FIELDS):
+                allowed = "{attention: [...], mlp: [...]}" if name in PER_SUBLAYER_FIELDS else "a list of values"
+                raise ValueError(f"{name}: must be {allowed}, not {shorten_value(entry)}")
             if isinstance(entry, list):
                 _check_values(name, entry)
         return space
 
     @property
     def value_lists(self) -> dict[str, list[Any]]:
-        """Fields that list values, with their values; `layers` first, because it decides which layers have choices."""
+        """Values of the fields of the space that list values; `layers` first, because it limits the other choices."""
         lists = {name: entry for name, entry in self.space.items() if isinstance(entry, list)}
         return {name: lists[name] for name in sorted(lists, key=lambda name: name != "layers")}
 
     @property
     def layer_choices(self) -> dict[str, LayerChoices]:
-        """Fields that have choices by layer, with their choices."""
+        """Choices of the fields of the space that have a choice for each sublayer."""
         return {name: entry for name, entry in self.space.items() if isinstance(entry, LayerChoices)}
 
-    def missing_layers(self, layers: int) -> str:
-        """Error message if an entry has choices for too few layers, else "".
+    def explain_missing_layers(self, layers: int) -> str:
+        """Return an error message if an entry of the space has choices for too few layers, else "".
 
-        `layers`: number of layers of a model whose layers are not in the space.
+        `layers`: number of layers of the models if the space does not list `layers`.
         """
         deepest = max(self.value_lists.get("layers", [layers]))
         for name, by_sublayer in self.layer_choices.items():
@@ -126,8 +130,8 @@ class Search(Config):
                     )
         return ""
 
-    def combinations(self) -> Iterator[dict[str, Any]]:
-        """All combinations of the listed values."""
+    def value_combinations(self) -> Iterator[dict[str, Any]]:
+        """Iterate over all combinations of the listed values, each as field -> value."""
         for values in product(*self.value_lists.values()):
             yield dict(zip(self.value_lists, values, strict=True))
 
@@ -136,14 +140,14 @@ def _check_values(name: str, values: list[Any]) -> None:
     if not values:
         raise ValueError(f"{name}: lists nothing")
     if len({repr(value) for value in values}) < len(values):
-        raise ValueError(f"{name}: {shorten(values)} lists a value twice")
+        raise ValueError(f"{name}: {shorten_value(values)} lists a value twice")
     if len(values) > 1 and any(isinstance(value, list | dict) for value in values):
-        raise ValueError(f"{name}: only single values are searched, not {shorten(values[0])}")
-    field = SEARCHABLE[name]
+        raise ValueError(f"{name}: only single values are searched, not {shorten_value(values[0])}")
+    field = SEARCHABLE_FIELDS[name]
     adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
     for value in values:
         try:
             adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
         except ValidationError as error:
             requirement = requirement_text(error.errors()[0]["msg"])
-            raise ValueError(f"{name}: {requirement}, not {shorten(value)}") from None
+            raise ValueError(f"{name}: {requirement}, not {shorten_value(value)}") from None

@@ -1,4 +1,4 @@
-"""The base class of tasks: their options in `params.yaml`, and how their examples are drawn.
+"""The base class of tasks: options in `params.yaml`, and the generator of examples.
 
 A task is one class in `pipeline/tasks/`; `tests/tasks/test_conformance.py` tests every task against this interface.
 """
@@ -16,21 +16,23 @@ from pydantic.functional_serializers import SerializerFunctionWrapHandler
 from pipeline.params.config import Config, Seed
 from pipeline.params.score import BITS, EXACT_MATCH, Score
 
-__all__ = ["BITS", "SPLITS", "OrderFree", "Score", "Task"]
+__all__ = ["BITS", "SPLITS", "OrderFreeTask", "Score", "Task"]
 
 SPLITS = ("train", "validation", "test")
+"""Names of the splits of a dataset."""
 
 
 class Task(Config, ABC):
-    """A task: its options, and the generator of its examples. Equal options give equal examples.
+    """Base class of tasks: options, and a generator of examples. Equal options give equal examples.
 
     A table of examples has a row per example: `prompt` and `answer` (text), a column of whole numbers for each of
-    `strata`, and what else helps a reader.
+    `strata`, and further columns that help a reader.
     """
 
     score: ClassVar[Score] = EXACT_MATCH
+    """Score of models that learn the task."""
     answer_unit: ClassVar[str] = "place"
-    """The noun for one character of an answer: `digit` gives the columns `digit_1`, `digit_2`, ... of the scores."""
+    """Noun for a character of an answer; `digit` gives the columns `digit_1`, `digit_2`, ... of `evaluation.csv`."""
     name: str
     train_size: PositiveInt
     validation_size: PositiveInt
@@ -39,66 +41,66 @@ class Task(Config, ABC):
 
     @property
     @abstractmethod
-    def words(self) -> str:
-        """The task in a few words of Markdown."""
+    def description(self) -> str:
+        """The task in a few words, as Markdown, such as "the sum of five digits modulo 3"."""
 
     @property
     @abstractmethod
     def vocabulary(self) -> list[str]:
-        """The characters that prompts, answers and `end` may contain, sorted."""
+        """All characters of prompts, answers and `end_token`, sorted."""
 
     @property
-    def end(self) -> str:
-        """The character that closes an answer; empty where all answers have one length."""
+    def end_token(self) -> str:
+        """Character that ends an answer; "" if all answers have one length."""
         return ""
 
     @property
     @abstractmethod
-    def answer_positions(self) -> Sequence[str]:
-        """Name of each character of the longest answer, `end` included, in the order of their production."""
+    def answer_position_names(self) -> Sequence[str]:
+        """Name of each character of the longest answer, `end_token` included, such as `ones`, `tens`, `hundreds`."""
 
     @property
     @abstractmethod
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """Columns by which scores are broken down -> all values of the column."""
+        """All values of each column of the examples by which scores are broken down."""
 
     @abstractmethod
-    def splits(self) -> dict[str, pd.DataFrame]:
-        """Draw the examples of each of `SPLITS`. No prompt is in two splits, except by the chance of a shuffle.
+    def draw_splits(self) -> dict[str, pd.DataFrame]:
+        """Draw the table of examples of each split. No prompt is in two splits, except by the chance of a shuffle.
 
         Raises:
-            UserError: the task has fewer examples than its sizes ask for.
+            UserError: fewer examples exist than the sizes request.
         """
 
     @abstractmethod
-    def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
-        """All examples, and the probability with which the test split draws each; None where there are too many.
+    def enumerate_examples(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
+        """Return all examples, with the probability that the test split draws each, None if they are too many.
 
-        The exact ceiling of order-blind predictors is computed from them. Some orders of a prompt may stand for all
-        its orders, with their weight, where that leaves the ceiling as it is.
+        From these, the exact ceiling of order-blind predictors is computed. Some orders of a prompt may stand for all
+        orders of the prompt, with their total probability, if the ceiling remains the same.
         """
 
     @property
     def order_matters(self) -> bool:
-        """True if answers depend on the order of the prompt's tokens; False for an order-free control."""
+        """True if answers depend on the order of the prompt's tokens; False for an order-free control (task)."""
         return True
 
     @property
     def unshuffled(self) -> "Task":
-        """The same task with its data in their own order; the task itself where they are not shuffled."""
+        """The task with unshuffled data: a copy of a shuffled task, or the unchanged task itself."""
         return self
 
     @model_serializer(mode="wrap")
     def _sizes_last(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write what is learned before the sizes."""
+        """Serialize the options of the subclass before the sizes and the seed."""
         content = handler(self)
         return {
             key: content[key] for key in sorted(content, key=lambda key: key in Task.model_fields and key != "name")
         }
 
 
-class OrderFree(Task):
-    """An order-free control: a task whose answers do not depend on the order of the prompt's tokens."""
+class OrderFreeTask(Task):
+    """Base class of order-free controls: tasks whose answers do not depend on the order of the prompt's tokens."""
 
     @property
     def order_matters(self) -> bool:

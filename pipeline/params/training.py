@@ -1,4 +1,4 @@
-"""The settings of training."""
+"""The section `training` of `params.yaml`."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -15,11 +15,13 @@ from pydantic import (
 from pipeline.params.config import Config, Fraction, Seed
 
 OptimizerName = Literal["adamw", "muon"]
-Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""Names of the optimizers."""
+MomentDecay = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""Decay rate of an optimizer's moving average of gradients or squared gradients."""
 
 
 def check_distinct_seeds(seeds: list[int]) -> list[int]:
-    """The seeds, unchanged.
+    """Return the seeds unchanged, after a check.
 
     Raises:
         ValueError: a seed is listed twice.
@@ -30,56 +32,56 @@ def check_distinct_seeds(seeds: list[int]) -> list[int]:
 
 
 class Training(Config):
-    """The section `training`. All seeds of an ablation train together, as one population."""
+    """The section `training` of `params.yaml`. All seeds of an ablation train together, as one population."""
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
     optimizer: OptimizerName = "muon"
     learning_rate: PositiveFloat
     adamw_learning_rate: PositiveFloat = 0.003
-    """With Muon: the rate of the parameters that AdamW trains (embeddings, norms). Unused with AdamW alone."""
-    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    """Learning rate of embeddings and norms if the optimizer is `muon`, which leaves these parameters to AdamW."""
+    betas: tuple[MomentDecay, MomentDecay] = (0.9, 0.99)
     weight_decay: NonNegativeFloat = 0.1
     gradient_clip: PositiveFloat | None = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: NonNegativeInt
     final_learning_rate: Fraction = 0.1
-    """With the cosine schedule: the last rate, as a fraction of `learning_rate`."""
+    """Last learning rate of the cosine schedule, as a fraction of `learning_rate`."""
     decay_steps: PositiveInt | None = None
-    """With the cosine schedule: the steps until the final rate, warm-up included. None: all of `steps`, so that
-    another budget makes another run from its first step."""
+    """Number of steps, warm-up included, in which the cosine schedule reaches the final learning rate. None for all of
+    `steps`: a longer run then differs from its first step."""
     steps: PositiveInt
     batch_size: PositiveInt
     evaluate_every: PositiveInt
     snapshots: Annotated[int, Field(ge=0, le=100)] = 0
-    """Number of times that the weights are saved along training, at logarithmically spaced steps, for `analyze`."""
+    """Number of logarithmically spaced steps at which the weights are saved during training, for `analyze`."""
     converged_at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
-    """Validation exact match at or above which an evaluation counts towards convergence."""
+    """Least validation exact match at which an evaluation counts towards convergence."""
     converged_at_bits: PositiveFloat | None = None
-    """For tasks scored in bits per token: the bits at or below which an evaluation counts. None: no run converges, and
-    every run uses its whole budget."""
+    """Largest validation score at which an evaluation counts towards convergence, for tasks scored in bits per token.
+    None: no run converges, and every run uses its whole budget."""
     converged_for: PositiveInt = 2
-    """Number of evaluations in a row that must count. One alone may be lucky."""
+    """Number of consecutive evaluations that must reach the threshold before a run has converged; one may be lucky."""
     stop_when_converged: bool = True
     loss_on: Literal["answer", "all"] = "answer"
-    """`all`: every token after the first."""
+    """Tokens that the training loss includes: those of the answer, or all but the first."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     deterministic: bool = True
     compiled: bool = False
-    """True to use `torch.compile`, with CUDA graphs on a GPU. Compiling takes up to a minute, and again whenever a
-    run stops, so it pays in long trainings only."""
+    """True to use `torch.compile`, with CUDA graphs on a GPU. Compiling takes up to a minute, at the start and whenever
+    a run stops, so only long trainings become faster."""
     threads: PositiveInt = 1
-    """Processor threads of one ablation. Results depend on it in their last digits. Several ablations at a time
-    (`python -m pipeline repro`) use a processor better than threads do."""
+    """Number of processor threads of one training, on which the last digits of results depend. Several ablations at a
+    time (`python -m pipeline repro`) use a processor better than threads."""
 
     @field_validator("betas", mode="before")
     @classmethod
-    def _pair(cls, value: Any) -> Any:
+    def _accept_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("seeds")
     @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
+    def _check_distinct_seeds(cls, seeds: list[int]) -> list[int]:
         return check_distinct_seeds(seeds)
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.params import PARAMS_FILE, Ablation, Overrides, Params, Sublayers, parse, round_trip_yaml
-from pipeline.params.search import PER_LAYER
+from pipeline.params.search import PER_SUBLAYER_FIELDS
 
 MAX_NAME_LENGTH = 80
 """Largest number of characters in the name of an ablation."""
@@ -30,7 +30,10 @@ def ablation_entry(ablation: Ablation, params: Params) -> tuple[str, dict[str, A
     }
     values = {name: value for section in overrides.values() for name, value in section.items() if name != "layers"}
     layers = ablation.model.layers
-    parts = [_describe_override(name, values[name]) for name in sorted(values, key=lambda name: name not in PER_LAYER)]
+    parts = [
+        _describe_override(name, values[name])
+        for name in sorted(values, key=lambda name: name not in PER_SUBLAYER_FIELDS)
+    ]
     name = "-".join([f"search-{layers}-layer" if layers == 1 else f"search-{layers}-layers", *parts])
     if len(name) > MAX_NAME_LENGTH:
         name = f"{name[: MAX_NAME_LENGTH - 9]}-{files.digest(name.encode())[:8]}"
@@ -70,7 +73,7 @@ def add_to_params(params: Params, ablations: Iterable[Ablation]) -> list[str]:
     content = yaml.load(PARAMS_FILE.read_text())
     content["ablations"].update(new)
     yaml.dump(content, buffer)
-    parse(type(params), YAML(typ="safe", pure=True).load(buffer.getvalue()), str(PARAMS_FILE)).check()
+    parse(type(params), YAML(typ="safe", pure=True).load(buffer.getvalue()), str(PARAMS_FILE)).check_all_sections()
     files.write_text(PARAMS_FILE, buffer.getvalue())
     return list(new)
 

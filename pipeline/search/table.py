@@ -29,7 +29,7 @@ class TrialResult:
     converged: int
     """Number of runs that converged."""
     score: float
-    """Mean validation score of the runs at their last step, in [0, 1] (`Score.share`)."""
+    """Mean validation score of the runs at their last step, in [0, 1] (`Score.as_share`)."""
     residuals_kept: int
     """Number of residual connections in the model; an intact layer has two."""
     parameters: int

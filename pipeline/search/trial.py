@@ -33,7 +33,7 @@ class StopHopelessTrial(Callback):
         rule: Any = module.convergence
         if trainer.global_step < self.first_checked_step or trainer.should_stop or not history:
             return
-        if is_hopeless(rule.score.share([row[rule.score_column] for row in history]), self.min_score):
+        if is_hopeless(rule.score.as_share([row[rule.score_column] for row in history]), self.min_score):
             self.has_stopped_early = trainer.global_step < trainer.max_steps
             trainer.should_stop = True
 
@@ -60,7 +60,7 @@ def train_trial(
     result = TrialResult(
         runs=len(runs),
         converged=int(runs["converged"].sum()),
-        score=float(convergence.score.share(runs[convergence.score_column]).mean()),
+        score=float(convergence.score.as_share(runs[convergence.score_column]).mean()),
         residuals_kept=2 * ablation.model.layers - len(free.attention) - len(free.mlp),
         parameters=trained.parameter_count,
         flops=_compute_flops_per_step(ablation, data) * float(runs["steps"].sum()),
@@ -81,7 +81,7 @@ def train_with_fresh_seeds(
         trained = fit(reseeded, data, checkpoints=opened)
     convergence = Convergence.for_ablation(reseeded)
     runs = run_outcomes(trained.history, convergence).astype(object)
-    runs["score"] = convergence.score.share(runs.pop(convergence.score_column))
+    runs["score"] = convergence.score.as_share(runs.pop(convergence.score_column))
     return _convert_to_rows(runs.where(runs.notna(), None))
 
 

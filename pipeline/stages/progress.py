@@ -61,7 +61,7 @@ def describe_last_evaluation(module: PopulationModule) -> str:
     """Mean loss and score of all runs, each at its last evaluation, and how many have converged."""
     last = pd.DataFrame(module.history).drop_duplicates("seed", keep="last")
     rule = module.convergence
-    parts = [f"loss {last['validation_loss'].mean():.3f}", f"{rule.score.words} {last[rule.score_column].mean():.3f}"]
+    parts = [f"loss {last['validation_loss'].mean():.3f}", f"{rule.score.label} {last[rule.score_column].mean():.3f}"]
     return ", ".join([*parts, *filter(None, [describe_converged_runs(module)])])
 
 

@@ -120,7 +120,7 @@ def _read_dataset(params: Params) -> dataset.Dataset:
         UserError: the dataset does not exist, or `training` does not define at which score a run has converged.
     """
     name, task = params.search.task, params.task(params.search.task)
-    if task.score.threshold(params.training) is None:
+    if task.score.convergence_threshold(params.training) is None:
         raise UserError(
             f"search.task: {name} is scored by bits per token, so set training.converged_at_bits, at which a run has "
             f"converged"

@@ -1,1 +1,1 @@
-"""The tasks: one class each, with its options and the generator of its examples."""
+"""The tasks: a class per task has the options and generates the examples."""

@@ -1,4 +1,4 @@
-"""Addition as text: `123+456=9750`, with the answer reversed and padded unless the options say otherwise."""
+"""Task `addition`: add two numbers, written as text. By default the answer is reversed and padded: `123+456=9750`."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -12,80 +12,87 @@ from pydantic import Field
 from pipeline.errors import UserError
 from pipeline.params.task import SPLITS, Task
 
-DEALING = ("test", "validation", "train")
+SPLITS_AS_DEALT = ("test", "validation", "train")
 """The splits in the order in which they receive examples. With uniform sampling, the test split does not depend on the
-size of the others; balanced sampling shares scarce strata in proportion to the sizes."""
+sizes of the other splits; balanced sampling shares scarce strata in proportion to the sizes."""
 
-MOST_DIGITS_ENUMERATED = 3
-NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+MAX_ENUMERATED_DIGITS = 3
+"""Largest number of digits for which all pairs of numbers are listed."""
+NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DECIMAL_PLACES = ("ones", "tens", "hundreds", "thousands")
-CHUNK = 200_000
-CHUNKS_WITHOUT_NEWS = 50
-"""Random draws of `CHUNK` pairs without a single usable one, after which a stratum counts as used up."""
+PAIRS_PER_DRAW = 200_000
+"""Number of random pairs drawn at a time, where the pairs are too many to list."""
+MAX_FRUITLESS_DRAWS = 50
+"""Number of consecutive draws of `PAIRS_PER_DRAW` pairs without a new pair, after which a stratum counts as used up."""
 
 Numbers = Int[np.ndarray, " examples"]
+"""Array with a whole number per example."""
 
 
-def carries(a: Numbers, b: Numbers) -> Numbers:
-    """Number of digit columns of a + b that carry, by Kummer's theorem, from the digit sums."""
-    return (digit_sum(a) + digit_sum(b) - digit_sum(a + b)) // 9
+def count_carries(a: Numbers, b: Numbers) -> Numbers:
+    """Return the number of decimal places at which a + b carries, from the digit sums by Kummer's theorem."""
+    return (sum_digits(a) + sum_digits(b) - sum_digits(a + b)) // 9
 
 
-def digit_sum(x: Numbers) -> Numbers:
-    """Sum of the decimal digits."""
-    total = np.zeros_like(x)
-    while x.any():
-        total += x % 10
-        x = x // 10
+def sum_digits(numbers: Numbers) -> Numbers:
+    """Return the sum of the decimal digits of each number."""
+    total = np.zeros_like(numbers)
+    while numbers.any():
+        total += numbers % 10
+        numbers = numbers // 10
     return total
 
 
-def length(x: Numbers) -> Numbers:
-    """Number of decimal digits; zero has one."""
-    digits = np.ones_like(x)
-    while (x := x // 10).any():
-        digits += x > 0
+def count_digits(numbers: Numbers) -> Numbers:
+    """Return the number of decimal digits of each number; zero has one."""
+    digits = np.ones_like(numbers)
+    while (numbers := numbers // 10).any():
+        digits += numbers > 0
     return digits
 
 
 class Stratum(NamedTuple):
-    """Pairs that sampling treats alike: those with so many carries, whose longer number has so many digits."""
+    """Group of pairs of numbers that sampling treats alike."""
 
     carries: int
-    length: int
+    """Number of carries in the sum of a pair."""
+    digits: int
+    """Number of digits of the longer number of a pair."""
 
 
-EVERYTHING = Stratum(-1, 0)
-"""The one stratum of uniform sampling."""
+ALL_PAIRS = Stratum(carries=-1, digits=0)
+"""Stratum of all pairs, the only stratum of uniform sampling."""
 
 
 class Addition(Task):
-    """The sum of two numbers of up to `digits` digits.
+    """Task `addition`: add two numbers of up to `digits` digits, as in `123+456=9750`.
 
     Sampling is `uniform` over all ordered pairs, or `balanced` as in Lee et al., "Teaching Arithmetic to Small
     Transformers" (arXiv 2307.03381, section 3): every number of carries equally often, and within it all lengths that
-    admit it, each ten times as often as the next shorter one (their 100, 900, 9,000). Every stratum has at least one
-    example, as far as there is room. Of the few short pairs at most half are used, so that all splits get some.
+    admit it, each ten times as often as the next shorter one (100, 900, 9,000 in the paper). Every stratum has at least
+    one example, as far as there is room. At most half of the few short pairs are used, so that all splits get some.
     """
 
     answer_unit: ClassVar[str] = "digit"
     name: Literal["addition"]
     digits: Annotated[int, Field(ge=1, le=9)]
     reverse: bool = True
-    """True if the least significant digit of the sum comes first."""
+    """True to write the least significant digit of the sum first."""
     zero_pad: bool = True
+    """True to pad both numbers and the sum with zeros to a fixed length."""
     delimiters: bool = False
+    """True to put a `$` before and after each example."""
     sampling: Literal["uniform", "balanced"] = "uniform"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         example = "`123+456=`" if self.digits == 3 else "`a+b=`"
         order = "least" if self.reverse else "most"
-        return f"{NUMBERS[self.digits - 1]}-digit addition ({example}, the answer {order} significant digit first)"
+        return f"{NUMBER_WORDS[self.digits - 1]}-digit addition ({example}, the answer {order} significant digit first)"
 
     @property
-    def answer_positions(self) -> Sequence[str]:
-        count = self.digits + 1 + len(self.end)
+    def answer_position_names(self) -> Sequence[str]:
+        count = self.digits + 1 + len(self.end_token)
         if not self.zero_pad:  # the decimal place of a character depends on the length of the answer
             return [f"{position}." for position in range(1, count + 1)]
         names = [*DECIMAL_PLACES, *(f"10^{power}" for power in range(len(DECIMAL_PLACES), self.digits + 1))]
@@ -94,21 +101,21 @@ class Addition(Task):
 
     @property
     def strata(self) -> dict[str, Sequence[int]]:
-        """The number of carries: n digits carry at most n times."""
+        """Return the values of the column `carries`: numbers of n digits carry at most n times."""
         return {"carries": range(self.digits + 1)}
 
     @property
-    def end(self) -> str:
+    def end_token(self) -> str:
         if self.delimiters:
             return "$"
         return "" if self.zero_pad else "\n"
 
     @property
     def vocabulary(self) -> list[str]:
-        return sorted({*"0123456789+=", *self.end})
+        return sorted({*"0123456789+=", *self.end_token})
 
-    def table(self, a: Numbers, b: Numbers) -> pd.DataFrame:
-        """The table of the examples a + b."""
+    def build_table(self, a: Numbers, b: Numbers) -> pd.DataFrame:
+        """Return the table of the examples a + b; columns as `Task` describes."""
         digits = self.digits if self.zero_pad else 0
         start = "$" if self.delimiters else ""
         operands = [pd.Series(x).astype(str).str.zfill(digits) for x in (a, b)]
@@ -120,61 +127,63 @@ class Addition(Task):
                 "a": a,
                 "b": b,
                 "sum": a + b,
-                "carries": carries(a, b),
+                "carries": count_carries(a, b),
             }
         )
 
-    def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
-        """Enumerate all pairs of up to three digits. Balanced sampling is uniform within a stratum."""
-        if self.digits > MOST_DIGITS_ENUMERATED:
+    def enumerate_examples(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
+        """Return all examples with their probabilities, None for numbers of more than three digits."""
+        if self.digits > MAX_ENUMERATED_DIGITS:
             return None
-        a, b = self._all_pairs()
+        a, b = self._list_all_pairs()
         if self.sampling == "uniform":
-            return self.table(a, b), np.full(len(a), 1.0 / len(a))
-        stratum = pd.MultiIndex.from_arrays((carries(a, b), length(np.maximum(a, b))))
-        drawn = pd.Series(self._quotas(self.test_size)) / self.test_size
-        return self.table(a, b), (drawn / stratum.value_counts()).reindex(stratum).to_numpy(float)
+            return self.build_table(a, b), np.full(len(a), 1.0 / len(a))
+        stratum = pd.MultiIndex.from_arrays((count_carries(a, b), count_digits(np.maximum(a, b))))
+        drawn = pd.Series(self._examples_per_stratum(self.test_size)) / self.test_size
+        return self.build_table(a, b), (drawn / stratum.value_counts()).reindex(stratum).to_numpy(float)
 
-    def splits(self) -> dict[str, pd.DataFrame]:
-        """Draw the examples. No two splits share a pair of numbers, in either order: a pair belongs to the split that
-        first receives it.
+    def draw_splits(self) -> dict[str, pd.DataFrame]:
+        """Draw the examples of all splits. No two splits share a pair of numbers, in any order: a pair belongs to the
+        split that first receives it.
 
         Raises:
             UserError: the sizes ask for more pairs than exist.
         """
         generator = np.random.default_rng(self.seed)
-        room = {split: self._quotas(getattr(self, f"{split}_size")) for split in DEALING}
-        chosen: dict[str, list[np.ndarray]] = {split: [] for split in DEALING}
-        for stratum in room["train"]:
-            wanted = {split: room[split][stratum] for split in DEALING}
-            if sum(wanted.values()) > self._existing(stratum):  # refused here, because dealing would try for long
-                raise UserError(self._shortage(stratum, wanted))
-            received = self._hand_out(stratum, wanted, generator) or self._hand_out(
+        sizes = {split: self._examples_per_stratum(getattr(self, f"{split}_size")) for split in SPLITS_AS_DEALT}
+        chosen: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS_AS_DEALT}
+        for stratum in sizes["train"]:
+            wanted = {split: sizes[split][stratum] for split in SPLITS_AS_DEALT}
+            if sum(wanted.values()) > self._count_pairs_in_stratum(
+                stratum
+            ):  # refused here, because dealing would try for long
+                raise UserError(self._format_shortage(stratum, wanted))
+            received = self._deal_pairs(stratum, wanted, generator) or self._deal_pairs(
                 stratum, wanted, generator, both_orders=True
             )
             if received is None:
-                raise UserError(self._shortage(stratum, wanted))
-            for split in DEALING:
+                raise UserError(self._format_shortage(stratum, wanted))
+            for split in SPLITS_AS_DEALT:
                 chosen[split].append(received[split])
         tables = {}
-        for split in DEALING:
+        for split in SPLITS_AS_DEALT:
             pairs = generator.permutation(np.concatenate(chosen[split]))
-            tables[split] = self.table(pairs[:, 0], pairs[:, 1])
+            tables[split] = self.build_table(pairs[:, 0], pairs[:, 1])
         return {split: tables[split] for split in SPLITS}
 
-    def _hand_out(
+    def _deal_pairs(
         self, stratum: Stratum, wanted: dict[str, int], generator: np.random.Generator, *, both_orders: bool = False
     ) -> dict[str, Int[np.ndarray, "examples 2"]] | None:
-        """Deal the pairs of one stratum until each split has as many as it wants; None if they run out.
+        """Deal the pairs of one stratum until each split has the `wanted` number; return None if the pairs run out.
 
-        A pair is usually dealt in one order, and the other order is lost if the split is full when it comes up. Where
-        pairs are scarce, `both_orders` are dealt together, to a split with room for both; up to three digits no usable
-        pair is then lost.
+        A pair is usually dealt in one order; the other order is lost if the split is full when that order comes up.
+        With `both_orders`, where pairs are scarce, both are dealt together to a split with room for both; up to three
+        digits, no usable pair is then lost.
         """
         owner: dict[tuple[int, int], str] = {}
-        received: dict[str, list[tuple[int, int]]] = {split: [] for split in DEALING}
-        for a, b in self._stream(stratum, generator, both_orders=both_orders):
-            open_splits = [split for split in DEALING if len(received[split]) < wanted[split]]
+        received: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS_AS_DEALT}
+        for a, b in self._draw_pairs(stratum, generator, both_orders=both_orders):
+            open_splits = [split for split in SPLITS_AS_DEALT if len(received[split]) < wanted[split]]
             if not open_splits:
                 break
             together = 2 if both_orders and a != b else 1
@@ -182,34 +191,36 @@ class Addition(Task):
             split = owner.setdefault((min(a, b), max(a, b)), (roomy or open_splits)[0])
             if split in open_splits:
                 received[split].append((a, b))
-        if any(len(received[split]) < wanted[split] for split in DEALING):
+        if any(len(received[split]) < wanted[split] for split in SPLITS_AS_DEALT):
             return None
         return {split: np.array(pairs, dtype=np.int64).reshape(-1, 2) for split, pairs in received.items()}
 
-    def _shortage(self, stratum: Stratum, wanted: dict[str, int]) -> str:
+    def _format_shortage(self, stratum: Stratum, wanted: dict[str, int]) -> str:
         which = f"operands of up to {self.digits} digits"
         if self.sampling == "balanced":
-            which = f"{stratum.carries} carries and operands of {stratum.length} digits"
-        requested = ", ".join(f"{wanted[split]} for {split}" for split in reversed(DEALING))
+            which = f"{stratum.carries} carries and operands of {stratum.digits} digits"
+        requested = ", ".join(f"{wanted[split]} for {split}" for split in reversed(SPLITS_AS_DEALT))
         return (
             f"task: more examples asked for than exist: {requested} with {which}, of which there are "
-            f"{self._existing(stratum)} (splits may share no pair of operands, in either order)"
+            f"{self._count_pairs_in_stratum(stratum)} (splits may share no pair of operands, in either order)"
         )
 
-    def _stream(
+    def _draw_pairs(
         self, stratum: Stratum, generator: np.random.Generator, *, both_orders: bool
     ) -> Iterator[tuple[int, int]]:
-        """The pairs of a stratum in random order, each once: a permutation where all can be listed, else random draws
-        until nothing new turns up."""
-        if self.digits <= MOST_DIGITS_ENUMERATED:
-            a, b = self._all_pairs()
-            keep = self._in(stratum, a, b)
+        """Iterate over the pairs of a stratum in random order, without repetition.
+
+        All pairs are listed and permuted where they are few enough, else drawn until no new pair comes up.
+        """
+        if self.digits <= MAX_ENUMERATED_DIGITS:
+            a, b = self._list_all_pairs()
+            keep = self._is_in_stratum(stratum, a, b)
             order = generator.permutation(int(keep.sum()))
             pairs = np.stack((a[keep][order], b[keep][order]), axis=1)
             if both_orders:
                 _, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
                 pairs = pairs[np.sort(first)]
-                doubles = np.flatnonzero(pairs[:, 0] == pairs[:, 1])[: len(DEALING)]
+                doubles = np.flatnonzero(pairs[:, 0] == pairs[:, 1])[: len(SPLITS_AS_DEALT)]
                 # a + a has one order only; one for each split comes last, to fill a split of odd size
                 pairs = np.concatenate((np.delete(pairs, doubles, axis=0), pairs[doubles]))
             for a, b in pairs.tolist():
@@ -218,50 +229,51 @@ class Addition(Task):
                     yield b, a
             return
         seen: set[tuple[int, int]] = set()
-        largest, barren = 10 ** (stratum.length or self.digits), 0
-        while barren < CHUNKS_WITHOUT_NEWS:
-            a, b = generator.integers(0, largest, (2, CHUNK))
-            keep = self._in(stratum, a, b)
-            barren += 1
+        limit, fruitless_draws = 10 ** (stratum.digits or self.digits), 0
+        while fruitless_draws < MAX_FRUITLESS_DRAWS:
+            a, b = generator.integers(0, limit, (2, PAIRS_PER_DRAW))
+            keep = self._is_in_stratum(stratum, a, b)
+            fruitless_draws += 1
             for pair in zip(a[keep].tolist(), b[keep].tolist(), strict=True):
                 if pair not in seen:
-                    barren = 0
+                    fruitless_draws = 0
                     for ordered in dict.fromkeys((pair, pair[::-1])) if both_orders else (pair,):
                         seen.add(ordered)
                         yield ordered
 
-    def _all_pairs(self) -> tuple[Numbers, Numbers]:
+    def _list_all_pairs(self) -> tuple[Numbers, Numbers]:
         numbers = np.arange(10**self.digits, dtype=np.int64)
         return np.repeat(numbers, len(numbers)), np.tile(numbers, len(numbers))
 
-    def _in(self, stratum: Stratum, a: Numbers, b: Numbers) -> np.ndarray:
+    def _is_in_stratum(self, stratum: Stratum, a: Numbers, b: Numbers) -> np.ndarray:
         if self.sampling == "uniform":
             return np.ones(len(a), dtype=bool)
-        return (carries(a, b) == stratum.carries) & (length(np.maximum(a, b)) == stratum.length)
+        return (count_carries(a, b) == stratum.carries) & (count_digits(np.maximum(a, b)) == stratum.digits)
 
-    def _existing(self, stratum: Stratum) -> int:
-        """Number of pairs in the stratum."""
+    def _count_pairs_in_stratum(self, stratum: Stratum) -> int:
         if self.sampling == "uniform":
             return 10 ** (2 * self.digits)
-        return _pairs(stratum.length, stratum.carries) - _pairs(stratum.length - 1, stratum.carries)
+        return _count_pairs_with_carries(stratum.digits, stratum.carries) - _count_pairs_with_carries(
+            stratum.digits - 1, stratum.carries
+        )
 
-    def _strata_with(self, carry_count: int) -> list[Stratum]:
-        """The strata with so many carries, the shortest numbers first; n digits carry at most n times."""
-        return [Stratum(carry_count, length) for length in range(max(1, carry_count), self.digits + 1)]
-
-    def _quotas(self, size: int) -> dict[Stratum, int]:
-        """Number of examples of each stratum in a split of `size`."""
+    def _examples_per_stratum(self, size: int) -> dict[Stratum, int]:
+        """Return the number of examples of each stratum in a split of `size` examples."""
         if self.sampling == "uniform":
-            return {EVERYTHING: size}
+            return {ALL_PAIRS: size}
         counts = self.digits + 1
-        split_share = size / sum(getattr(self, f"{split}_size") for split in DEALING)
+        split_share = size / sum(getattr(self, f"{split}_size") for split in SPLITS_AS_DEALT)
         quotas: dict[Stratum, int] = {}
         for count in range(counts):
             left = total = size // counts + (count < size % counts)
-            strata = self._strata_with(count)
+            strata = [Stratum(count, digits) for digits in range(max(1, count), self.digits + 1)]
             for stratum in strata[:-1]:
-                share = 10.0**stratum.length / sum(10.0**other.length for other in strata)
-                room = self._existing(stratum) * split_share / 2 if stratum.length <= MOST_DIGITS_ENUMERATED else total
+                share = 10.0**stratum.digits / sum(10.0**other.digits for other in strata)
+                room = (
+                    self._count_pairs_in_stratum(stratum) * split_share / 2
+                    if stratum.digits <= MAX_ENUMERATED_DIGITS
+                    else total
+                )
                 quotas[stratum] = min(left, max(1, min(round(total * share), int(room))))
                 left -= quotas[stratum]
             quotas[strata[-1]] = left
@@ -269,19 +281,19 @@ class Addition(Task):
 
 
 @cache
-def _pairs(columns: int, carry_count: int) -> int:
-    """Number of pairs of numbers below 10 ** columns that carry so many times, counted column by column.
+def _count_pairs_with_carries(digits: int, carry_count: int) -> int:
+    """Return the number of pairs of numbers below 10 ** digits whose sum carries `carry_count` times.
 
-    Of the 100 pairs of digits 45 carry by themselves, and 55 with a carry from the column before.
+    The pairs are counted digit by digit: of the 100 pairs of digits, 45 carry, and 55 after a carry.
     """
-    if columns == 0:
-        return 0  # zero has one digit
+    if digits == 0:
+        return 0  # the number 0 has one digit
     ways = {(0, False): 1}
-    for _ in range(columns):
-        after: dict[tuple[int, bool], int] = {}
+    for _ in range(digits):
+        next_ways: dict[tuple[int, bool], int] = {}
         for (count, carried), number in ways.items():
             carrying = 55 if carried else 45
             for key, pairs in (((count + 1, True), carrying), ((count, False), 100 - carrying)):
-                after[key] = after.get(key, 0) + number * pairs
-        ways = after
+                next_ways[key] = next_ways.get(key, 0) + number * pairs
+        ways = next_ways
     return sum(number for (count, _), number in ways.items() if count == carry_count)

@@ -9,15 +9,16 @@ import pandas as pd
 from jaxtyping import Int
 from pydantic import Field
 
-from pipeline.params.task import OrderFree
-from pipeline.tasks.words import Symbols, Words
+from pipeline.params.task import OrderFreeTask
+from pipeline.tasks.strings import StringTask, SymbolIndices
 
 
-class Bits(Words):
-    """A string of `bits` bits, and a parity."""
+class BitStringTask(StringTask):
+    """Base class of tasks that ask for a parity in a string of `bits` bits, as in `0110=0`."""
 
     alphabet: ClassVar[str] = "01"
-    counted_words: ClassVar[str]
+    counted_label: ClassVar[str]
+    """The counted bits, in words, for the description of the task."""
     bits: Annotated[int, Field(ge=2, le=60)] = 12
 
     @property
@@ -25,40 +26,40 @@ class Bits(Words):
         return self.bits
 
     @property
-    def words(self) -> str:
-        return f"the parity of the {self.counted_words} {self.length} bits (`{('0110' * self.length)[: self.length]}=`)"
+    def description(self) -> str:
+        return f"the parity of the {self.counted_label} {self.length} bits (`{('0110' * self.length)[: self.length]}=`)"
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """The number of 1s."""
+        """Return the values of the column `ones`, the number of 1s in the prompt."""
         return {"ones": range(self.length + 1)}
 
-    def table(self, symbols: Symbols) -> pd.DataFrame:
-        answers = (self.counted(symbols) % 2).astype(str)
-        return pd.DataFrame({"prompt": self.as_text(symbols) + "=", "answer": answers, "ones": symbols.sum(1)})
+    def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
+        answers = (self.count(symbols) % 2).astype(str)
+        return pd.DataFrame({"prompt": self.to_text(symbols) + "=", "answer": answers, "ones": symbols.sum(1)})
 
     @abstractmethod
-    def counted(self, symbols: Symbols) -> Int[np.ndarray, " examples"]:
-        """The number whose parity is the answer."""
+    def count(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
+        """Return the number whose parity is the answer, for each string."""
 
 
-class Paridy(Bits):
-    """The number of 0s between the first and the last 1, modulo 2."""
+class ParityOfInnerZeros(BitStringTask):
+    """Task `paridy`: the parity of the number of 0s between the first and the last 1, as in `0100110=0`."""
 
-    counted_words: ClassVar[str] = "0s between the first and the last 1 of"
+    counted_label: ClassVar[str] = "0s between the first and the last 1 of"
     name: Literal["paridy"]
 
-    def counted(self, symbols: Symbols) -> Int[np.ndarray, " examples"]:
-        begun = np.maximum.accumulate(symbols, axis=1)
-        not_over = np.maximum.accumulate(symbols[:, ::-1], axis=1)[:, ::-1]
-        return ((symbols == 0) & (begun == 1) & (not_over == 1)).sum(1)
+    def count(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
+        after_a_one = np.maximum.accumulate(symbols, axis=1)
+        before_a_one = np.maximum.accumulate(symbols[:, ::-1], axis=1)[:, ::-1]
+        return ((symbols == 0) & (after_a_one == 1) & (before_a_one == 1)).sum(1)
 
 
-class Parity(Bits, OrderFree):
-    """The number of 1s, modulo 2: the order-free control of `paridy`."""
+class ParityOfOnes(BitStringTask, OrderFreeTask):
+    """Task `parity`: the parity of the number of 1s, as in `0100110=1`; the order-free control of `paridy`."""
 
-    counted_words: ClassVar[str] = "1s in"
+    counted_label: ClassVar[str] = "1s in"
     name: Literal["parity"]
 
-    def counted(self, symbols: Symbols) -> Int[np.ndarray, " examples"]:
+    def count(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
         return symbols.sum(1)

@@ -1,5 +1,5 @@
-"""Strings of digits: answered backwards (`reverse`), sorted (`sort`, its order-free control), or asked for the digit at
-one position (`index`)."""
+"""Tasks about strings of digits: write them backwards (`reverse`), sort them (`sort`, the order-free control of
+`reverse`), or look up the digit at one position (`index`)."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,15 @@ import pandas as pd
 from jaxtyping import Float
 from pydantic import Field
 
-from pipeline.params.task import OrderFree
-from pipeline.tasks.words import MOST_ENUMERATED, Symbols, Words, distinct
+from pipeline.params.task import OrderFreeTask
+from pipeline.tasks.strings import MAX_ENUMERATED_EXAMPLES, StringTask, SymbolIndices, count_distinct_symbols
 
-EXAMPLE = "123456789123456789"
+EXAMPLE_DIGITS = "123456789123456789"
+"""Digits of the example prompts in the descriptions of tasks."""
 
 
-class Rearranged(Words):
-    """All of `digits` digits, answered in another order."""
+class RearrangedDigits(StringTask):
+    """Base class of tasks whose answers are the `digits` digits of the prompt in another order."""
 
     alphabet: ClassVar[str] = "0123456789"
     answer_unit: ClassVar[str] = "digit"
@@ -31,53 +32,55 @@ class Rearranged(Words):
         return self.digits
 
     @property
-    def answer_positions(self) -> Sequence[str]:
+    def answer_position_names(self) -> Sequence[str]:
         return [f"{position}." for position in range(1, self.length + 1)]
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """The number of different digits."""
+        """Return the values of the column `distinct`, the number of different digits in the prompt."""
         return {"distinct": range(1, min(10, self.length) + 1)}
 
-    def table(self, symbols: Symbols) -> pd.DataFrame:
-        answers = self.as_text(self.answers(symbols))
-        return pd.DataFrame({"prompt": self.as_text(symbols) + "=", "answer": answers, "distinct": distinct(symbols)})
+    def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
+        answers = self.to_text(self.rearrange(symbols))
+        return pd.DataFrame(
+            {"prompt": self.to_text(symbols) + "=", "answer": answers, "distinct": count_distinct_symbols(symbols)}
+        )
 
     @abstractmethod
-    def answers(self, symbols: Symbols) -> Symbols:
-        """The digits in the order of the answer."""
+    def rearrange(self, symbols: SymbolIndices) -> SymbolIndices:
+        """Return the digits of each prompt in the order of the answer."""
 
 
-class Reverse(Rearranged):
-    """The digits backwards, as in `12345=54321`."""
+class ReversedDigits(RearrangedDigits):
+    """Task `reverse`: write the digits backwards, as in `12345=54321`."""
 
     name: Literal["reverse"]
 
     @property
-    def words(self) -> str:
-        return f"{self.length} digits (`{EXAMPLE[: self.length]}=`) answered backwards"
+    def description(self) -> str:
+        return f"{self.length} digits (`{EXAMPLE_DIGITS[: self.length]}=`) answered backwards"
 
-    def answers(self, symbols: Symbols) -> Symbols:
+    def rearrange(self, symbols: SymbolIndices) -> SymbolIndices:
         return symbols[:, ::-1]
 
 
-class Sort(Rearranged, OrderFree):
-    """The digits in ascending order: the order-free control of `reverse`."""
+class SortedDigits(RearrangedDigits, OrderFreeTask):
+    """Task `sort`: write the digits in ascending order, as in `312=123`; the order-free control of `reverse`."""
 
     name: Literal["sort"]
 
     @property
-    def words(self) -> str:
-        return f"{self.length} digits (`{EXAMPLE[: self.length][::-1]}=`) sorted"
+    def description(self) -> str:
+        return f"{self.length} digits (`{EXAMPLE_DIGITS[: self.length][::-1]}=`) sorted"
 
-    def answers(self, symbols: Symbols) -> Symbols:
+    def rearrange(self, symbols: SymbolIndices) -> SymbolIndices:
         return np.sort(symbols, axis=1)
 
 
-class Index(Words):
-    """The digit at one position of `digits` digits, as in `12345c=3`.
+class DigitAtPosition(StringTask):
+    """Task `index`: look up the digit at a position, as in `12345c=3` for the third.
 
-    The first symbol of a word is the position, the others are the digits.
+    In an array of symbols, the first column is the position (from 0) and the others are the digits.
     """
 
     alphabet: ClassVar[str] = "0123456789"
@@ -90,8 +93,8 @@ class Index(Words):
         return self.digits
 
     @property
-    def words(self) -> str:
-        return f"the digit of {self.digits} at a place (`{EXAMPLE[: self.digits]}b=`, the second)"
+    def description(self) -> str:
+        return f"the digit of {self.digits} at a place (`{EXAMPLE_DIGITS[: self.digits]}b=`, the second)"
 
     @property
     def vocabulary(self) -> list[str]:
@@ -99,32 +102,35 @@ class Index(Words):
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """The position, counted from 1."""
+        """Return the values of the column `place`, the position (from 1) of the requested digit."""
         return {"place": range(1, self.digits + 1)}
 
     @property
-    def existing(self) -> int:
+    def example_count(self) -> int:
         return self.digits * 10**self.digits
 
-    def table(self, symbols: Symbols) -> pd.DataFrame:
+    def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
         position, digits = symbols[:, 0], symbols[:, 1:]
         letters = pd.Series(np.array(list(ascii_lowercase))[position])
-        answers = self.as_text(np.take_along_axis(digits, position[:, None], axis=1))
-        return pd.DataFrame({"prompt": self.as_text(digits) + letters + "=", "answer": answers, "place": position + 1})
+        answers = self.to_text(np.take_along_axis(digits, position[:, None], axis=1))
+        return pd.DataFrame({"prompt": self.to_text(digits) + letters + "=", "answer": answers, "place": position + 1})
 
-    def enumerated(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
-        """Enumerate all examples. Where they are too many, the rotations of each multiset of digits stand for all
-        its orders: at every position they have each digit equally often."""
+    def enumerate_examples(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
+        """Return all examples with their probabilities, None where there are too many.
+
+        For more than `MAX_ENUMERATED_EXAMPLES` examples, the rotations of each multiset of digits stand for all orders
+        of the multiset: at every position, they have each digit equally often.
+        """
         length, orders = self.digits, factorial(self.digits)
-        if self.existing <= MOST_ENUMERATED or comb(length + 9, 9) * length**2 > MOST_ENUMERATED:
-            return super().enumerated()
+        if self.example_count <= MAX_ENUMERATED_EXAMPLES or comb(length + 9, 9) * length**2 > MAX_ENUMERATED_EXAMPLES:
+            return super().enumerate_examples()
         multisets = np.array(list(combinations_with_replacement(range(10), length)))
         repetitions = [prod(factorial(count) for count in np.bincount(digits)) for digits in multisets]
-        rotated = np.concatenate([np.roll(multisets, by, axis=1) for by in range(length)])
+        rotated = np.concatenate([np.roll(multisets, shift, axis=1) for shift in range(length)])
         symbols = [np.insert(rotated, 0, position, axis=1) for position in range(length)]
-        weight = np.tile(orders / np.array(repetitions) / length / self.existing, length**2)
-        return self.table(np.concatenate(symbols)), weight
+        weight = np.tile(orders / np.array(repetitions) / length / self.example_count, length**2)
+        return self.build_table(np.concatenate(symbols)), weight
 
-    def symbols(self, numbers: np.ndarray) -> Symbols:
+    def strings_with_numbers(self, numbers: np.ndarray) -> SymbolIndices:
         position, digits = np.divmod(numbers, 10**self.digits)
-        return np.column_stack((position, super().symbols(digits)))
+        return np.column_stack((position, super().strings_with_numbers(digits)))

@@ -1,5 +1,5 @@
-"""Products in a group of six elements: `s3`, in the symmetric group, for which order matters, and its order-free
-control `z6`, in the cyclic group. Only the multiplication table differs."""
+"""Tasks that ask for a product in a group of six elements: in the symmetric group (`s3`), where order matters, and in
+the cyclic group (`z6`, the order-free control of `s3`). Only the multiplication table differs."""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -10,23 +10,25 @@ import pandas as pd
 from jaxtyping import Int
 from pydantic import Field
 
-from pipeline.params.task import OrderFree
-from pipeline.tasks.words import Symbols, Words
+from pipeline.params.task import OrderFreeTask
+from pipeline.tasks.strings import StringTask, SymbolIndices
 
-ORDER = 6
+GROUP_SIZE = 6
+"""Number of elements of either group."""
 PERMUTATIONS = list(permutations(range(3)))
-"""The elements of S3; `a` is the identity."""
+"""Elements of the symmetric group S3: element i is written as letter i of `abcdef`, and `a` is the identity."""
 S3_TABLE = np.array([[PERMUTATIONS.index(tuple(p[i] for i in q)) for q in PERMUTATIONS] for p in PERMUTATIONS])
-"""Product of two permutations: the right one is applied first."""
-Z6_TABLE = np.add.outer(np.arange(ORDER), np.arange(ORDER)) % ORDER
+"""Multiplication table of S3: entry [i, j] applies permutation j first, then permutation i."""
+Z6_TABLE = np.add.outer(np.arange(GROUP_SIZE), np.arange(GROUP_SIZE)) % GROUP_SIZE
+"""Multiplication table of the cyclic group Z6: entry [i, j] is i + j modulo 6."""
 
 
-class Product(Words):
-    """The product of `elements` elements of a group."""
+class GroupProduct(StringTask):
+    """Base class of tasks that ask for the product of `elements` elements of a group, written as letters."""
 
     alphabet: ClassVar[str] = "abcdef"
-    products: ClassVar[Int[np.ndarray, "left right"]]
-    group: ClassVar[str]
+    multiplication_table: ClassVar[Int[np.ndarray, "left right"]]
+    group_name: ClassVar[str]
     elements: Annotated[int, Field(ge=2, le=20)]
 
     @property
@@ -34,33 +36,35 @@ class Product(Words):
         return self.elements
 
     @property
-    def words(self) -> str:
-        return f"the product of {self.length} elements of the {self.group} (`{(self.alphabet * 2)[: self.length]}=`)"
+    def description(self) -> str:
+        return (
+            f"the product of {self.length} elements of the {self.group_name} (`{(self.alphabet * 2)[: self.length]}=`)"
+        )
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """The index of the product in the alphabet."""
-        return {"product": range(ORDER)}
+        """Return the values of the column `product`, the index of the answer in the alphabet."""
+        return {"product": range(GROUP_SIZE)}
 
-    def table(self, symbols: Symbols) -> pd.DataFrame:
+    def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
         product = symbols[:, 0]
         for factor in symbols.T[1:]:
-            product = self.products[product, factor]
-        answers = self.as_text(product[:, None])
-        return pd.DataFrame({"prompt": self.as_text(symbols) + "=", "answer": answers, "product": product})
+            product = self.multiplication_table[product, factor]
+        answers = self.to_text(product[:, None])
+        return pd.DataFrame({"prompt": self.to_text(symbols) + "=", "answer": answers, "product": product})
 
 
-class S3(Product):
-    """The product in the symmetric group S3."""
+class SymmetricGroupProduct(GroupProduct):
+    """Task `s3`: the product of elements of the symmetric group S3, as in `aaaf=f`."""
 
-    products: ClassVar[Int[np.ndarray, "left right"]] = S3_TABLE
-    group: ClassVar[str] = "symmetric group S3"
+    multiplication_table: ClassVar[Int[np.ndarray, "left right"]] = S3_TABLE
+    group_name: ClassVar[str] = "symmetric group S3"
     name: Literal["s3"]
 
 
-class Z6(Product, OrderFree):
-    """The product in the cyclic group Z6: the order-free control of `s3`."""
+class CyclicGroupProduct(GroupProduct, OrderFreeTask):
+    """Task `z6`: the product of elements of the cyclic group Z6, as in `bcde=e`; the order-free control of `s3`."""
 
-    products: ClassVar[Int[np.ndarray, "left right"]] = Z6_TABLE
-    group: ClassVar[str] = "cyclic group Z6"
+    multiplication_table: ClassVar[Int[np.ndarray, "left right"]] = Z6_TABLE
+    group_name: ClassVar[str] = "cyclic group Z6"
     name: Literal["z6"]

@@ -1,4 +1,4 @@
-"""All tasks. A new task is a file of its own, and a name in the union below."""
+"""All tasks by name. To add a task, write its class and list it in `AnyTask`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,42 +9,53 @@ from pydantic import Field, TypeAdapter
 from pipeline import params
 from pipeline.params import PARAMS_FILE, Params, Task, parse
 from pipeline.tasks.addition import Addition
-from pipeline.tasks.bits import Paridy, Parity
-from pipeline.tasks.digits import Index, Reverse, Sort
-from pipeline.tasks.groups import S3, Z6
-from pipeline.tasks.sums import Mod3, Modp
-from pipeline.tasks.windows import Series, Text
+from pipeline.tasks.bits import ParityOfInnerZeros, ParityOfOnes
+from pipeline.tasks.digits import DigitAtPosition, ReversedDigits, SortedDigits
+from pipeline.tasks.groups import CyclicGroupProduct, SymmetricGroupProduct
+from pipeline.tasks.sums import AllDigitSum, BracketedDigitSum
+from pipeline.tasks.windows import SeriesWindows, TextWindows
 
 AnyTask = Annotated[
-    Addition | Reverse | Sort | Index | Modp | Mod3 | Paridy | Parity | S3 | Z6 | Text | Series,
+    Addition
+    | ReversedDigits
+    | SortedDigits
+    | DigitAtPosition
+    | BracketedDigitSum
+    | AllDigitSum
+    | ParityOfInnerZeros
+    | ParityOfOnes
+    | SymmetricGroupProduct
+    | CyclicGroupProduct
+    | TextWindows
+    | SeriesWindows,
     Field(discriminator="name"),
 ]
-"""The options of any task, told apart by `name`."""
+"""Type of the options of any task; the key `name` decides which task."""
 TASKS: dict[str, type[Task]] = {
     get_args(task.model_fields["name"].annotation)[0]: task for task in get_args(get_args(AnyTask)[0])
 }
-"""`name` in the options -> the task."""
+"""Class of each task, by the task's name in `params.yaml`."""
 
 
 class AllParams(Params):
-    """`params.yaml`, with all tasks allowed."""
+    """The whole of `params.yaml`, with all tasks of this package allowed."""
 
     tasks: Mapping[str, AnyTask]
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
-    """Read and check `params.yaml`, every ablation included.
+    """Read `params.yaml`, and check all sections, ablations included.
 
     Raises:
-        UserError: the file is missing, or does not describe a valid experiment; the message is one line.
+        UserError: the file is missing, or does not describe a valid experiment.
     """
     return params.read(path, AllParams)
 
 
-def parse_task(content: Any, where: str = "task") -> Task:
-    """The task with these options.
+def parse_task(options: Any, location: str = "task") -> Task:
+    """Return the task with the given options, such as `{"name": "sort", ...}`.
 
     Raises:
-        UserError: no task has them; the message begins with `where`.
+        UserError: the options are not valid; the message begins with `location`.
     """
-    return parse(TypeAdapter[Task](AnyTask), content, where)
+    return parse(TypeAdapter[Task](AnyTask), options, location)

@@ -1,5 +1,5 @@
-"""Five digits and a remainder: `modp`, for which order matters, and its order-free control `mod3`. After later
-experiments of the paper's authors."""
+"""Tasks that ask for a sum of digits modulo 3: of the last three (`modp`), where order matters, or of all five (`mod3`,
+the order-free control of `modp`). Both follow later experiments of the paper's authors."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from pipeline.params.task import OrderFree
-from pipeline.tasks.words import Symbols, Words
+from pipeline.params.task import OrderFreeTask
+from pipeline.tasks.strings import StringTask, SymbolIndices
 
-LAST, MODULUS = 3, 3
+BRACKETED_DIGIT_COUNT = 3
+MODULUS = 3
 
 
-class Sums(Words):
-    """Five digits, of which some are added and divided by 3; the answer is the remainder."""
+class DigitSum(StringTask):
+    """Base class of tasks that add some of five digits; the answer is the sum modulo 3."""
 
     alphabet: ClassVar[str] = "0123456789"
-    framing: ClassVar[str] = "modp()"
+    extra_characters: ClassVar[str] = "modp()"
 
     @property
     def length(self) -> int:
@@ -27,50 +28,50 @@ class Sums(Words):
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """The remainder."""
+        """Return the values of the column `remainder`, the answer as a number."""
         return {"remainder": range(MODULUS)}
 
-    def table(self, symbols: Symbols) -> pd.DataFrame:
-        remainders = self.added(symbols).sum(1) % MODULUS
-        prompts = self.prompts(self.as_text(symbols))
+    def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
+        remainders = self.select_summands(symbols).sum(1) % MODULUS
+        prompts = self.format_prompts(self.to_text(symbols))
         return pd.DataFrame({"prompt": prompts, "answer": remainders.astype(str), "remainder": remainders})
 
     @abstractmethod
-    def prompts(self, digits: pd.Series) -> pd.Series:
-        """The prompts that ask about these digits."""
+    def format_prompts(self, digits: pd.Series) -> pd.Series:
+        """Return the prompt of each text of five digits."""
 
     @abstractmethod
-    def added(self, symbols: Symbols) -> Int[np.ndarray, "examples added"]:
-        """The digits that are added."""
+    def select_summands(self, symbols: SymbolIndices) -> Int[np.ndarray, "examples summands"]:
+        """Return the digits of each prompt that are added."""
 
 
-class Modp(Sums):
-    """The sum of the last three digits modulo 3, as in `83modp(380)=2`: the digits before the bracket do not count."""
+class BracketedDigitSum(DigitSum):
+    """Task `modp`: the sum of the three digits in brackets modulo 3, as in `83modp(380)=2`."""
 
     name: Literal["modp"]
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return "the sum of the three digits in brackets modulo 3 (`83modp(380)=`)"
 
-    def prompts(self, digits: pd.Series) -> pd.Series:
-        return digits.str[:-LAST] + "modp(" + digits.str[-LAST:] + ")="
+    def format_prompts(self, digits: pd.Series) -> pd.Series:
+        return digits.str[:-BRACKETED_DIGIT_COUNT] + "modp(" + digits.str[-BRACKETED_DIGIT_COUNT:] + ")="
 
-    def added(self, symbols: Symbols) -> Int[np.ndarray, "examples added"]:
-        return symbols[:, -LAST:]
+    def select_summands(self, symbols: SymbolIndices) -> Int[np.ndarray, "examples summands"]:
+        return symbols[:, -BRACKETED_DIGIT_COUNT:]
 
 
-class Mod3(Sums, OrderFree):
-    """The sum of all digits modulo 3, as in `mod3(83380)=1`: the order-free control of `modp`."""
+class AllDigitSum(DigitSum, OrderFreeTask):
+    """Task `mod3`: the sum of all five digits modulo 3, as in `mod3(83380)=1`; the order-free control of `modp`."""
 
     name: Literal["mod3"]
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return "the sum of five digits modulo 3 (`mod3(83380)=`)"
 
-    def prompts(self, digits: pd.Series) -> pd.Series:
+    def format_prompts(self, digits: pd.Series) -> pd.Series:
         return "mod3(" + digits + ")="
 
-    def added(self, symbols: Symbols) -> Int[np.ndarray, "examples added"]:
+    def select_summands(self, symbols: SymbolIndices) -> Int[np.ndarray, "examples summands"]:
         return symbols

@@ -234,5 +234,5 @@ def _create_runs(
 
 def flatten_settings(ablation: Ablation) -> dict[str, Any]:
     """Return every setting of the ablation as `section.key` -> value, such as `model.layers` -> 2."""
-    sections = {name: content for name, content in ablation.resolved().items() if isinstance(content, dict)}
+    sections = {name: content for name, content in ablation.resolved_settings().items() if isinstance(content, dict)}
     return {f"{name}.{key}": value for name, content in sections.items() for key, value in content.items()}

@@ -99,9 +99,9 @@ def describe_outcomes(ablation: Ablation, outcomes: pd.DataFrame) -> str:
     if rule.threshold is not None:
         sentences.append(
             f"**{int(outcomes['converged'].sum())} of {len(outcomes)} seeds converged** "
-            f"(validation {rule.score.words}: {at_least_or_most} {rule.threshold})."
+            f"(validation {rule.score.label}: {at_least_or_most} {rule.threshold})."
         )
     if rule.score.column("test") in outcomes:
         test = outcomes[rule.score.column("test")]
-        sentences.append(f"Test {rule.score.words}: {test.min():.3f} to {test.max():.3f}, median {test.median():.3f}.")
+        sentences.append(f"Test {rule.score.label}: {test.min():.3f} to {test.max():.3f}, median {test.median():.3f}.")
     return f"{' '.join(sentences)}\n\n{ablation.dataset}: {switches.describe_ablation(ablation, {})}."

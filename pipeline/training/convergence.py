@@ -36,7 +36,7 @@ class Convergence:
     def for_ablation(cls, ablation: Ablation) -> "Convergence":
         """Return the rule of an ablation."""
         task = ablation.task
-        return cls(ablation.converged_at, task.validation_size, ablation.training.converged_for, task.score)
+        return cls(ablation.convergence_threshold, task.validation_size, ablation.training.converged_for, task.score)
 
     @property
     def score_column(self) -> str:
@@ -45,7 +45,7 @@ class Convergence:
 
     def has_converged(self, scores: Any) -> Bool[np.ndarray, "evaluations ..."]:
         """Compute for each evaluation whether each run has converged by then, from scores `[evaluations, ...]`."""
-        reached = self.score.reached(scores, self.threshold, self.example_count)
+        reached = self.score.reaches(scores, self.threshold, self.example_count)
         streak, long_enough = np.zeros(reached.shape[1:], int), np.zeros_like(reached)
         for evaluation, counts in enumerate(reached):
             streak = np.where(counts, streak + 1, 0)

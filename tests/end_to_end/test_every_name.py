@@ -56,7 +56,7 @@ def test_every_name_goes_through_the_whole_pipeline(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     params = every_name().model_copy(update={"tracking": store})
-    params.check()
+    params.check_all_sections()
     for name in params.tasks:
         dataset.write(tmp_path / "data" / name, params.task(name))
     for name in params.ablations:

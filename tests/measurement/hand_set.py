@@ -17,7 +17,7 @@ VOCABULARY = 12
 def task_examples(count: int = 100) -> Examples:
     """Two-digit additions of `LENGTH` tokens."""
     addition = task(validation_size=count)
-    return encode_table(addition.splits()["validation"], addition.vocabulary, addition.end)
+    return encode_table(addition.draw_splits()["validation"], addition.vocabulary, addition.end_token)
 
 
 def measurement_input(

@@ -152,7 +152,7 @@ def test_flops_are_those_of_the_matrix_products() -> None:
 
 def test_task_tokens_contain_no_padding() -> None:
     sums = task(zero_pad=False, validation_size=100)
-    held_out = encode_table(sums.splits()["validation"], sums.vocabulary, sums.end)
+    held_out = encode_table(sums.draw_splits()["validation"], sums.vocabulary, sums.end_token)
     inputs = measurement_input(untrained(), examples=held_out)
     padded = torch.arange(held_out.tokens.shape[1]) >= held_out.lengths[:, None]
     assert padded.any()

@@ -179,4 +179,4 @@ def test_tasks_are_compared_first_and_each_is_a_detail(
 def test_ablations_are_compared_only_in_what_has_a_meaning_for_their_task(task: str, measure: str) -> None:
     pair = {"first": f"{task}-nope", "second": f"{task}-learned", "quantity": measure}
     with pytest.raises(UserError, match=measure):
-        params(comparisons=[pair]).check()
+        params(comparisons=[pair]).check_all_sections()

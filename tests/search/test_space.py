@@ -184,7 +184,7 @@ def test_an_impossible_search_is_refused_in_one_line_that_names_key_and_value(
     section, last = (content["space"], key[6:]) if key.startswith("space.") else (content, key)
     section[last] = value
     with pytest.raises(UserError, match=named) as refusal:
-        smoke.model_copy(update={"search": parse(Search, content, "params.yaml: search")}).check()
+        smoke.model_copy(update={"search": parse(Search, content, "params.yaml: search")}).check_all_sections()
     assert "\n" not in str(refusal.value)
 
 

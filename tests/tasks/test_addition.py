@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.params import Task
-from pipeline.tasks.addition import carries, length
+from pipeline.tasks.addition import count_carries, count_digits
 from tests.conftest import task
 
 numbers = st.integers(0, 999_999_999)
@@ -30,19 +30,19 @@ def schoolbook_carries(a: int, b: int) -> int:
 
 @given(a=numbers, b=numbers)
 def test_carries_and_lengths_are_those_of_the_schoolbook(a: int, b: int) -> None:
-    assert carries(np.array([a]), np.array([b])).tolist() == [schoolbook_carries(a, b)]
-    assert length(np.array([a, b])).tolist() == [len(str(a)), len(str(b))]
+    assert count_carries(np.array([a]), np.array([b])).tolist() == [schoolbook_carries(a, b)]
+    assert count_digits(np.array([a, b])).tolist() == [len(str(a)), len(str(b))]
 
 
 @given(chosen=options, data=st.data())
 def test_the_text_says_the_sum(chosen: dict[str, object], data: st.DataObject) -> None:
     addition = task(**chosen)
     a, b = (data.draw(st.integers(0, 10**addition.digits - 1)) for _ in range(2))
-    row = addition.table(np.array([a]), np.array([b])).iloc[0]
+    row = addition.build_table(np.array([a]), np.array([b])).iloc[0]
     left, right = row["prompt"].strip("$").removesuffix("=").split("+")
     said = row["answer"][::-1] if addition.reverse else row["answer"]
     assert (int(left), int(right), int(said)) == (a, b, a + b)
-    assert set(row["prompt"] + row["answer"] + addition.end) <= set(addition.vocabulary)
+    assert set(row["prompt"] + row["answer"] + addition.end_token) <= set(addition.vocabulary)
     if addition.zero_pad:
         assert len(left) == len(right) == len(said) - 1 == addition.digits
 
@@ -63,7 +63,7 @@ def test_splits_have_their_sizes_and_share_no_pair(
 ) -> None:
     names = ("train", "validation", "test")
     asked = {f"{name}_size": size for name, size in zip(names, sizes, strict=True)}
-    splits = task(digits=digits, sampling=sampling, seed=seed, **asked).splits()
+    splits = task(digits=digits, sampling=sampling, seed=seed, **asked).draw_splits()
     assert {name: len(table) for name, table in splits.items()} == dict(zip(names, sizes, strict=True))
     assert not any(table.duplicated(["a", "b"]).any() for table in splits.values())
     owned = [pairs(table) for table in splits.values()]
@@ -75,28 +75,28 @@ def balanced(**settings: object) -> Task:
 
 
 def test_balanced_sampling_has_every_carry_count_equally_often_and_all_lengths() -> None:
-    for table in balanced().splits().values():
+    for table in balanced().draw_splits().values():
         counts = table["carries"].value_counts()
         assert set(counts.index) == {0, 1, 2, 3}
         assert counts.max() - counts.min() <= 1
-        lengths = length(np.maximum(table["a"], table["b"]).to_numpy())
+        lengths = count_digits(np.maximum(table["a"], table["b"]).to_numpy())
         by_length = [int((lengths == each).sum()) for each in (1, 2, 3)]
         assert all(0 < shorter < longer for shorter, longer in pairwise(by_length))
 
 
 def test_the_same_task_gives_the_same_splits_and_another_seed_others() -> None:
-    first, again, other = (task(seed=seed).splits()["train"] for seed in (1, 1, 2))
+    first, again, other = (task(seed=seed).draw_splits()["train"] for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert not first.equals(other)
 
 
 def test_what_is_tested_does_not_depend_on_how_much_is_trained() -> None:
-    few, many = (task(train_size=size).splits() for size in (100, 900))
+    few, many = (task(train_size=size).draw_splits() for size in (100, 900))
     assert pairs(few["test"]) == pairs(many["test"])
 
 
 def test_scarce_pairs_are_dealt_in_both_orders() -> None:
-    splits = task(digits=1, train_size=50, validation_size=20, test_size=20).splits()
+    splits = task(digits=1, train_size=50, validation_size=20, test_size=20).draw_splits()
     assert sum(map(len, splits.values())) == 90
 
 
@@ -105,7 +105,7 @@ def test_scarce_pairs_are_dealt_in_both_orders() -> None:
 def test_all_of_the_hundred_one_digit_pairs_can_be_used(seed: int, test: int, validation: int) -> None:
     train = 100 - test - validation
     asked = task(digits=1, train_size=train, validation_size=validation, test_size=test, seed=seed)
-    splits = asked.splits()
+    splits = asked.draw_splits()
     assert len(set.union(*(set(zip(each["a"], each["b"], strict=True)) for each in splits.values()))) == 100
 
 
@@ -113,9 +113,9 @@ def test_all_of_the_hundred_one_digit_pairs_can_be_used(seed: int, test: int, va
 def test_strata_have_the_sizes_that_counting_every_pair_gives(digits: int) -> None:
     addition = task(digits=digits, sampling="balanced", train_size=20, validation_size=8, test_size=8)
     a, b = (x.ravel() for x in np.indices((10**digits, 10**digits)))
-    counted = pd.Series(list(zip(carries(a, b), length(np.maximum(a, b)), strict=True))).value_counts()
-    strata = [stratum for count in range(digits + 1) for stratum in addition._strata_with(count)]
-    assert {tuple(stratum): addition._existing(stratum) for stratum in strata} == counted.to_dict()
+    counted = pd.Series(list(zip(count_carries(a, b), count_digits(np.maximum(a, b)), strict=True))).value_counts()
+    strata = addition._examples_per_stratum(addition.test_size)
+    assert {tuple(stratum): addition._count_pairs_in_stratum(stratum) for stratum in strata} == counted.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -129,17 +129,17 @@ def test_strata_have_the_sizes_that_counting_every_pair_gives(digits: int) -> No
 )
 def test_more_examples_than_exist_are_refused_with_the_numbers(chosen: dict[str, object], numbers: str) -> None:
     with pytest.raises(UserError, match=numbers):
-        task(**chosen).splits()
+        task(**chosen).draw_splits()
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
 def test_the_probabilities_of_all_pairs_sum_to_one_and_match_the_test_split(sampling: str) -> None:
     addition = task(digits=2, sampling=sampling, train_size=20, validation_size=10, test_size=1500)
-    everything = addition.enumerated()
+    everything = addition.enumerate_examples()
     assert everything is not None
     table, probability = everything
     assert len(table) == 10_000
     assert probability.sum() == pytest.approx(1.0)
     expected = pd.Series(probability).groupby(table["carries"]).sum()
-    found = addition.splits()["test"]["carries"].value_counts(normalize=True).sort_index()
+    found = addition.draw_splits()["test"]["carries"].value_counts(normalize=True).sort_index()
     assert np.abs(found.to_numpy() - expected.to_numpy()).max() < 0.04

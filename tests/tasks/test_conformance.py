@@ -58,12 +58,12 @@ def task(name: str, options: dict[str, object]) -> Task:
 
 
 def drawn(task: Task) -> pd.DataFrame:
-    return pd.concat(task.splits(), ignore_index=True)
+    return pd.concat(task.draw_splits(), ignore_index=True)
 
 
 def enumerated(task: Task) -> tuple[pd.DataFrame, np.ndarray]:
     """All examples and their probabilities; skips a test of a task scored in bits, which cannot enumerate them."""
-    result = task.enumerated()
+    result = task.enumerate_examples()
     if task.score == BITS:
         assert result is None
         pytest.skip("the examples cannot be enumerated")
@@ -74,7 +74,7 @@ def enumerated(task: Task) -> tuple[pd.DataFrame, np.ndarray]:
 def test_it_has_its_name_and_words(name: str, task: Task) -> None:
     assert isinstance(task, Task)
     assert task.name == name
-    assert task.words
+    assert task.description
 
 
 def test_equal_options_give_equal_splits_and_another_seed_gives_others(
@@ -87,7 +87,7 @@ def test_equal_options_give_equal_splits_and_another_seed_gives_others(
 
 
 def test_splits_have_their_sizes_and_share_no_prompt(task: Task) -> None:
-    splits = task.splits()
+    splits = task.draw_splits()
     assert list(splits) == list(SPLITS)
     assert {split: len(table) for split, table in splits.items()} == SIZES
     assert not drawn(task)["prompt"].duplicated().any()
@@ -97,21 +97,21 @@ def test_the_vocabulary_is_sorted_and_has_every_character(task: Task) -> None:
     assert all(len(character) == 1 for character in task.vocabulary)
     assert all(character < following for character, following in pairwise(task.vocabulary))
     table = drawn(task)
-    assert set("".join(table["prompt"] + table["answer"]) + task.end) <= set(task.vocabulary)
+    assert set("".join(table["prompt"] + table["answer"]) + task.end_token) <= set(task.vocabulary)
 
 
 def test_every_character_of_the_longest_answer_has_a_name(task: Task) -> None:
     examples = drawn(task) if task.score == BITS else enumerated(task)[0]
-    assert len(task.end) <= 1
-    assert len(set(task.answer_positions)) == len(task.answer_positions)
-    assert len(task.answer_positions) == examples["answer"].str.len().max() + len(task.end)
+    assert len(task.end_token) <= 1
+    assert len(set(task.answer_position_names)) == len(task.answer_position_names)
+    assert len(task.answer_position_names) == examples["answer"].str.len().max() + len(task.end_token)
 
 
 def test_answers_of_different_lengths_are_closed_by_a_character_that_no_answer_has(task: Task) -> None:
     """Else decoding could not know where an answer ends."""
     answers = enumerated(task)[0]["answer"]
-    if task.end:
-        assert not answers.str.contains(task.end, regex=False).any()
+    if task.end_token:
+        assert not answers.str.contains(task.end_token, regex=False).any()
     else:
         assert answers.str.len().nunique() == 1
 
@@ -130,7 +130,7 @@ def test_all_examples_are_enumerated_once_with_their_probability(task: Task) -> 
     same = table.set_index("prompt").loc[examples["prompt"]].reset_index()[examples.columns]
     pd.testing.assert_frame_equal(same, examples)
     impossible = set(table["prompt"][probability == 0])
-    assert impossible.isdisjoint(task.splits()["test"]["prompt"])
+    assert impossible.isdisjoint(task.draw_splits()["test"]["prompt"])
 
 
 def test_order_matters_where_the_best_order_blind_predictor_is_not_perfect(task: Task) -> None:
@@ -141,15 +141,15 @@ def test_order_matters_where_the_best_order_blind_predictor_is_not_perfect(task:
 def test_more_examples_than_exist_are_refused_in_one_line(name: str, options: dict[str, object], task: Task) -> None:
     existing = len(enumerated(task)[0])
     with pytest.raises(UserError, match="more examples") as error:
-        task_of(name, options, SIZES | {"train": existing}).splits()
+        task_of(name, options, SIZES | {"train": existing}).draw_splits()
     assert "\n" not in str(error.value)
 
 
 def test_it_can_be_written_read_trained_and_scored(task: Task, tmp_path: Path, smoke: Params) -> None:
     dataset.write(tmp_path, task)
     data = dataset.read(tmp_path, task)
-    assert (data.task, data.vocabulary, data.end_token) == (task, task.vocabulary, task.end)
-    for split, table in task.splits().items():
+    assert (data.task, data.vocabulary, data.end_token) == (task, task.vocabulary, task.end_token)
+    for split, table in task.draw_splits().items():
         pd.testing.assert_frame_equal(data.tables[split], table.reset_index(drop=True), check_dtype=False)
     short = training(seeds=[1], steps=2, evaluate_every=2)
     ablation = smoke.all_ablations()[0].model_copy(update={"task": task, "training": short})
@@ -167,6 +167,8 @@ def test_it_can_be_written_read_trained_and_scored(task: Task, tmp_path: Path, s
         right = sum(columns[stratum] * count for stratum, count in counts.items() if count)
         assert sum(counts.values()) == SIZES["test"]
         assert right == pytest.approx(columns["test_exact_match"] * SIZES["test"])
-    by_position = [columns[f"{task.answer_unit}_{number}"] for number, _ in enumerate(task.answer_positions, start=1)]
+    by_position = [
+        columns[f"{task.answer_unit}_{number}"] for number, _ in enumerate(task.answer_position_names, start=1)
+    ]
     assert all(0 <= share <= 1 for share in by_position)
     assert columns["test_exact_match"] <= by_position[0]  # every answer has a first character

@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Callable[[bytes], str]:
 
 @pytest.mark.parametrize("name", ["text", "series"])
 def test_shuffled_data_are_the_same_windows_with_all_tokens_but_the_last_in_another_order(name: str) -> None:
-    ordered, shuffled = (task(name, shuffled=shuffled).splits() for shuffled in (False, True))
+    ordered, shuffled = (task(name, shuffled=shuffled).draw_splits() for shuffled in (False, True))
     for split, table in ordered.items():
         other = shuffled[split]
         assert table["answer"].tolist() == other["answer"].tolist()
@@ -87,7 +87,7 @@ def test_any_text_is_read_back_as_it_was_written(text: str, tmp_path: Path) -> N
         {"name": "text", "path": str(path), "window": 2, "train_size": 2, "validation_size": 1, "test_size": 1}
     )
     try:
-        drawn = asked.splits()
+        drawn = asked.draw_splits()
     except UserError:  # of too few different characters
         return
     dataset.write(tmp_path / "data", asked)
@@ -99,7 +99,7 @@ def test_any_text_is_read_back_as_it_was_written(text: str, tmp_path: Path) -> N
 def test_parts_follow_one_another_and_no_window_reaches_into_two(file: Callable[[bytes], str]) -> None:
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 600)))  # no character twice
     order = {character: place for place, character in enumerate(text)}
-    splits = task("text", path=file(text.encode())).splits()
+    splits = task("text", path=file(text.encode())).draw_splits()
     last = {split: table["answer"].map(order).max() for split, table in splits.items()}
     first = {split: table["prompt"].str[0].map(order).min() for split, table in splits.items()}
     assert last["train"] < first["validation"]
@@ -119,7 +119,7 @@ def test_what_is_missing_in_a_series_is_in_no_window(file: Callable[[bytes], str
     drawn = np.random.default_rng(1).integers(100, size=900)
     values = ["" if place % 30 == 0 else str(value) for place, value in enumerate(drawn)]
     found = task("series", path=file("\n".join(["x,y", *(f"{v},1" for v in values)]).encode()), column="x")
-    for table in found.splits().values():
+    for table in found.draw_splits().values():
         assert set("".join(table["prompt"] + table["answer"])) <= set(found.vocabulary)
 
 

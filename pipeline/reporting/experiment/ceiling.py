@@ -16,7 +16,7 @@ def order_blind_ceiling(task: Task) -> float | None:
 
     None if the examples are too many to enumerate.
     """
-    enumerated = task.enumerated()
+    enumerated = task.enumerate_examples()
     if enumerated is None:
         return None
     table, weight = enumerated

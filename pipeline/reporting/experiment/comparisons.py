@@ -18,7 +18,7 @@ from statsmodels.stats.power import TTestPower
 
 from pipeline import switches
 from pipeline.params import Ablation, Comparison, comparable_quantities
-from pipeline.params.experiment import Quantity
+from pipeline.params.experiment import ComparedQuantity
 from pipeline.reporting import survival
 from pipeline.reporting.claims import select_rows
 from pipeline.reporting.experiment import tables
@@ -70,7 +70,7 @@ def comparison_table(results: TaskResults, declared_comparisons: Sequence[Compar
     state_values = cache(lambda measure, depth: pivot_by_seed(measure, states[measure].query("depth == @depth"), 0))
     rows = [
         _comparison_row(measure, first, second, run_values(measure, _smaller_budget(first, second)))
-        for measure in get_args(Quantity)
+        for measure in get_args(ComparedQuantity)
         for first, second in pairs
         if measure in comparable_quantities(first, second)
         if measure != "restricted_steps"

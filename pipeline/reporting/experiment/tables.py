@@ -56,7 +56,7 @@ def ablation_table(
         ablation_runs = runs[runs["ablation"] == ablation.name]
         checked = above[above["ablation"] == ablation.name]
         per_step = flops.get(ablation.name)
-        has_target = ablation.converged_at is not None
+        has_target = ablation.convergence_threshold is not None
         rows.append(
             {
                 "ablation": ablation.name,

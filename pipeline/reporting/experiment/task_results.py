@@ -93,7 +93,7 @@ class TaskResults(TableReader):
 
         None, too, if no number of steps could be enough: for an order-blind ablation, or without a target score.
         """
-        if is_order_blind(ablation.model) or ablation.converged_at is None:
+        if is_order_blind(ablation.model) or ablation.convergence_threshold is None:
             return None
         return self._read_positive_count("still_rising", ablation)
 

@@ -69,7 +69,7 @@ class SearchResults(TableReader):
     @property
     def score_words(self) -> str:
         """Words for the score in [0, 1] of the searched task, such as `exact match`."""
-        return self.params.task(self.params.search.task).score.share_words
+        return self.params.task(self.params.search.task).score.share_label
 
     @property
     def order_blind_trials(self) -> pd.DataFrame:

@@ -28,7 +28,7 @@ def build_bits_section(results: TaskResults) -> SectionContent:
         columns["Worth of order"] = lambda ablation: (
             format_cell(value) if (value := results.order_value(ablation)) else " "
         )
-    if any(ablation.converged_at is not None for ablation in results.ablations):
+    if any(ablation.convergence_threshold is not None for ablation in results.ablations):
         columns |= {"Converged": results.converged_runs, "Steps": results.mean_steps}
     columns |= {
         "Budget": results.column_reader("budget", "steps"),
@@ -45,7 +45,7 @@ def build_bits_section(results: TaskResults) -> SectionContent:
         "interval.",
         partial(outcomes.draw_bits, results.runs, results.ablations),
     )
-    claims = [Claim("opening", results.experiment_size(), {"task": results.task.words}, role="opening")]
+    claims = [Claim("opening", results.experiment_size(), {"task": results.task.description}, role="opening")]
     claims += [
         Claim(
             "worth",
@@ -60,7 +60,7 @@ def build_bits_section(results: TaskResults) -> SectionContent:
         Claim("bits", {"bits": results.mean_bits(ablation)}, {"ablation": ablation.name}, "lead") for ablation in others
     ]
     words = {
-        "task": results.task.words,
+        "task": results.task.description,
         "section": results.task,
         "worth": bool(with_value),
         "diverged": bool(diverged_run_column(results)),

@@ -15,7 +15,7 @@ def build_breakdown_section(results: TaskResults) -> SectionContent:
     """Build the section with a heat map for the positions of the answer, and one for each of the task's strata."""
     task = results.task
     by_position = tables.mean_by_position(results.runs, task.answer_unit)
-    names = [task.answer_positions[key - 1] for key in sorted(set(by_position["key"]))]
+    names = [task.answer_position_names[key - 1] for key in sorted(set(by_position["key"]))]
     breakdowns = [(task.answer_unit, by_position, names, f"Answer {task.answer_unit}, in the order produced")]
     for stratum in task.strata:
         of_stratum = tables.mean_by_stratum(results.runs, stratum)

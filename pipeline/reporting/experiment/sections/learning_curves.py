@@ -12,10 +12,10 @@ def build_learning_curve_section(results: TaskResults) -> SectionContent:
     figure = panel_figure(
         results,
         "learning_curves",
-        f"Validation {score.words} over training steps, by ablation",
-        f"Validation {score.words}, a line per seed, to its last evaluation (a run that has converged may stop there).",
+        f"Validation {score.label} over training steps, by ablation",
+        f"Validation {score.label}, a line per seed, to its last evaluation (a run that has converged may stop there).",
         lambda ablations: outcomes.draw_learning_curves(
-            results.history, ablations, score.column("validation"), score.words
+            results.history, ablations, score.column("validation"), score.label
         ),
     )
     return SectionContent(figures=[figure])

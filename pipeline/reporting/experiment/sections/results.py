@@ -81,9 +81,9 @@ def build_result_section(results: TaskResults) -> SectionContent:
     same_seeds = len({len(ablation.training.seeds) for ablation in results.ablations}) == 1
     fewest = results.read_estimate("ablations.csv", "runs", "count", {"task": results.dataset}, statistic="min")
     counts["seeds"] = fewest if same_seeds else None
-    opening = Claim("opening", counts, {"task": results.task.words}, role="opening")
+    opening = Claim("opening", counts, {"task": results.task.description}, role="opening")
     words = {
-        "task": results.task.words,
+        "task": results.task.description,
         "section": results.task,
         "converged_at": sorted({ablation.training.converged_at for ablation in results.ablations}),
         "converged_for": sorted({ablation.training.converged_for for ablation in results.ablations}),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.params import Task
 from pipeline.reporting.experiment.ceiling import order_blind_ceiling
 from pipeline.tasks import digits
-from pipeline.tasks.groups import ORDER, S3_TABLE, Z6_TABLE
+from pipeline.tasks.groups import GROUP_SIZE, S3_TABLE, Z6_TABLE
 from pipeline.tasks.registry import parse_task
 
 SIZES = {"train_size": 40, "validation_size": 10, "test_size": 10}
@@ -28,7 +28,7 @@ def small(name: str) -> Task:
 
 def answers(name: str) -> dict[str, str]:
     """Prompt -> answer, for all examples."""
-    enumerated = small(name).enumerated()
+    enumerated = small(name).enumerate_examples()
     assert enumerated is not None
     return dict(zip(enumerated[0]["prompt"], enumerated[0]["answer"], strict=True))
 
@@ -74,11 +74,11 @@ def order_blind_best(name: str) -> float:
 
 @pytest.mark.parametrize(("table", "commutes"), [(S3_TABLE, False), (Z6_TABLE, True)])
 def test_groups_are_groups(table: np.ndarray, commutes: bool) -> None:
-    for a, b, c in product(range(ORDER), repeat=3):
+    for a, b, c in product(range(GROUP_SIZE), repeat=3):
         assert table[table[a, b], c] == table[a, table[b, c]]
-    assert (table[0] == range(ORDER)).all()
-    assert (table[:, 0] == range(ORDER)).all()
-    assert all((table[a] == 0).sum() == 1 for a in range(ORDER))
+    assert (table[0] == range(GROUP_SIZE)).all()
+    assert (table[:, 0] == range(GROUP_SIZE)).all()
+    assert all((table[a] == 0).sum() == 1 for a in range(GROUP_SIZE))
     assert (table == table.T).all() == commutes
 
 
@@ -92,8 +92,8 @@ def test_rotations_that_stand_for_all_orders_give_the_same_ceiling(monkeypatch: 
     """For six digits, the ceiling is the expected share of the commonest digit."""
     index = small("index")
     expected = order_blind_ceiling(index)
-    monkeypatch.setattr(digits, "MOST_ENUMERATED", 2_999)
-    enumerated = index.enumerated()
+    monkeypatch.setattr(digits, "MAX_ENUMERATED_EXAMPLES", 2_999)
+    enumerated = index.enumerate_examples()
     assert enumerated is not None
     assert len(enumerated[0]) < 3000
     assert enumerated[1].sum() == pytest.approx(1.0)
