@@ -9,7 +9,7 @@ from pipeline.measurement.common.tables import tidy_table
 from pipeline.measurement.registry import MeasurementInput, measurement
 
 EIGENVALUE_TOLERANCE = 1e-13
-"""Largest ratio of an eigenvalue of a Gram matrix to the largest one that counts as 0 (float64's rounding)."""
+"""Largest eigenvalue of a Gram matrix that counts as 0 (a rounding error), as a share of its largest eigenvalue."""
 
 
 @measurement(

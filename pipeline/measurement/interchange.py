@@ -59,7 +59,7 @@ def swappable_prompts(
 
 
 def position_sets(pairs: Int[Tensor, "prompts 2"], length: int) -> dict[str, Bool[Tensor, "prompts length"]]:
-    """Return the sets of positions whose states are patched, by name, as masks."""
+    """Return the named sets of positions, as masks, at which states of the swapped prompt are patched in."""
     position = torch.arange(length)
     pair = (position == pairs[:, :1]) | (position == pairs[:, 1:])
     last = (position == length - 1).expand_as(pair)

@@ -120,7 +120,7 @@ def measurement(
     includes_snapshots: bool = False,
     needs_answers: bool = False,
 ) -> Callable[[Callable[[MeasurementInput], pd.DataFrame]], Measurement]:
-    """Return a decorator that turns a function into a `Measurement`, whose other fields are the arguments."""
+    """Return a decorator that makes a function a `Measurement` with this title, these columns and these options."""
     return lambda function: Measurement(
         function, title, value_descriptions, no_effect_value, includes_snapshots, needs_answers
     )

@@ -84,10 +84,10 @@ def _ridge_slopes(
     column_means: Float64[Tensor, "probes columns"],
     sample_count: int,
 ) -> Float64[Tensor, "probes columns labels"]:
-    """Ridge regression slopes for unstandardised columns, penalised as if each had variance 1.
+    """Return the slopes of a ridge regression on centred columns, penalised as if each column had variance 1.
 
-    So one penalty suits the small states before training and the large ones after it. `gram` and `moments` are of the
-    centred columns.
+    So one penalty suits the small states before training and the large ones after it. `gram_matrix` and `label_moments`
+    are of the centred columns.
     """
     squares = gram_matrix.diagonal(dim1=-2, dim2=-1)
     varies = squares > CONSTANT_COLUMN_TOLERANCE**2 * (squares + sample_count * column_means.square())
