@@ -32,7 +32,7 @@ from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Ablation
 from pipeline.tasks.registry import read_params
 from pipeline.training.data import PopulationData
-from pipeline.training.module import member_losses
+from pipeline.training.module import mean_member_losses
 from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms
 from pipeline.training.population import Population, build_initial_model
 
@@ -97,7 +97,7 @@ def population_step(ablation: Ablation, data: dataset.Dataset, device: str = "cp
         optimizer.zero_grad()
         batch = examples[next(order).to(device)]
         with mixed_precision(ablation, device):
-            losses = member_losses(population(batch.tokens, batch.positions), batch.targets)
+            losses = mean_member_losses(population(batch.tokens, batch.positions), batch.targets)
         losses.sum().backward()
         clip_gradients(population, gradient_norms(population), training.gradient_clip or 1.0)
         optimizer.step()

@@ -65,7 +65,7 @@ def load_models(mo, pipeline, prompt, reordered, selected):
     for name in selected.value:
         try:
             model = pipeline.load(name)
-            model.encode(prompts)
+            model.encode_prompts(prompts)
             models[name] = model
         except UserError as error:
             errors.append(str(error))

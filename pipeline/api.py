@@ -1,4 +1,4 @@
-"""Trained models as objects, loaded by name from any folder.
+"""Python interface to trained models, which are loaded by name from any folder.
 
 import pipeline
 model = pipeline.load("nope-causal")
@@ -36,12 +36,13 @@ from pipeline.transformer.model import Transformer
 
 PACKAGE_FOLDER = Path(__file__).parent
 SHIPPED_MODELS_FOLDER = PACKAGE_FOLDER / "shipped"
-"""Trained models that come with the project, so that they can be tried before anything is trained."""
+"""Folder of the trained models that come with the project, so that they can be tried without training."""
 MODEL_FOLDERS = (MODELS, PACKAGE_FOLDER.parent / MODELS, SHIPPED_MODELS_FOLDER)
-"""Where `load` looks for a name: in the current folder, in the project, among the shipped models."""
+"""Folders in which `load` looks for an ablation: of the current folder, of the project, of the shipped models."""
 MAX_ORDER_COUNT = 5040
-"""Most orders that `predict_all_orders` tries: all 7! orders of `ENUMERATED_LENGTH` tokens, a random choice of more."""
+"""Largest number of orders of a prompt that `predict_all_orders` tries: 7!, all orders of seven tokens."""
 MAX_ENUMERATED_LENGTH = 7
+"""Largest number of tokens of which all orders are tried; of more tokens a random choice of orders is tried."""
 
 
 class Answer(NamedTuple):
@@ -49,12 +50,12 @@ class Answer(NamedTuple):
 
     text: str
     probability: float
-    """Probability that the model gives to the whole text."""
+    """Probability that the model gives to the whole answer."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Model of one seed of a trained ablation, with methods that take prompts as text.
+    """Trained model of one seed of an ablation, with methods that take prompts as text.
 
     The prompts of one call must have equal length, except for `predict`.
     """
@@ -62,24 +63,24 @@ class TrainedModel:
     artifact: Artifact
     seed: int
     network: Transformer
-    """The network, in evaluation mode, on the CPU, float32."""
+    """Transformer with the trained weights, in evaluation mode, on the CPU, in float32."""
 
     @property
     def ablation(self) -> Ablation:
-        """The ablation as it was trained."""
+        """Ablation with the settings of its training."""
         return self.artifact.ablation
 
     @property
     def vocabulary(self) -> list[str]:
-        """The character of each token."""
+        """Characters that the model knows; the index of a character is its token."""
         return self.artifact.vocabulary
 
     @property
     def input_length(self) -> int:
-        """Longest input, in tokens."""
+        """Number of tokens of the longest input."""
         return self.artifact.input_length
 
-    def encode(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
+    def encode_prompts(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
         """Encode prompts as tokens.
 
         Raises:
@@ -109,7 +110,8 @@ class TrainedModel:
         """Answer each prompt by greedy decoding.
 
         Raises:
-            UserError: as `tokens`, except that lengths may differ; or a prompt leaves no room for an answer.
+            UserError: the prompts are no list; a prompt is empty, too long, leaves no room for an answer, or has an
+                unknown character.
         """
         answers: dict[int, Answer] = {}
         by_length = sorted(range(len(_check_is_list(prompts))), key=lambda index: len(prompts[index]))
@@ -121,7 +123,7 @@ class TrainedModel:
     @torch.no_grad()
     def _decode_greedily(self, prompts: Sequence[str]) -> list[Answer]:
         """Answer prompts of equal length."""
-        tokens, task = self.encode(prompts), self.ablation.task
+        tokens, task = self.encode_prompts(prompts), self.ablation.task
         longest, room = len(task.answer_position_names), 1 + self.input_length - tokens.shape[1]
         if room < longest and not task.end_token:  # an answer without an end token has a fixed length
             raise UserError(
@@ -140,10 +142,11 @@ class TrainedModel:
         return answers
 
     def predict_all_orders(self, prompt: str) -> pd.DataFrame:
-        """Answer the prompt with the tokens before its last one in every order (see `all_orders`).
+        """Answer a prompt with its tokens in every order; the last token stays in place (see `list_orders`).
 
         Returns:
-            One row per answer, the most frequent first: `answer`, `orders` (how many give it), `example` (the first).
+            One row per answer, the most frequent first: `answer`, `orders` (number of orders with that answer),
+            `example` (the first of these orders).
         """
         prompts = list_orders(prompt)
         table = pd.DataFrame({"answer": [answer.text for answer in self.predict(prompts)], "example": prompts})
@@ -151,29 +154,29 @@ class TrainedModel:
         return counts.sort_values("orders", ascending=False, kind="stable", ignore_index=True)
 
     def logits(self, prompts: Sequence[str]) -> xarray.DataArray:
-        """Logits of the token after each prompt: `prompt, token`."""
+        """Compute the logits of the token after each prompt. Axes: `prompt, token`."""
         logits, _ = self.run_with_cache(prompts)
         return _label_axes(logits, prompt=list(prompts), token=self.vocabulary)
 
     def residual_stream(self, prompts: Sequence[str]) -> xarray.DataArray:
-        """Residual stream at each depth (0: the embeddings): `depth, prompt, position, unit`."""
+        """Compute the residual stream at each depth (0: the embeddings). Axes: `depth, prompt, position, unit`."""
         _, cache = self.run_with_cache(prompts)
         after_layers = [cache[f"blocks.{layer}.hook_resid_post"] for layer in range(self.ablation.model.layers)]
         states = torch.stack([cache["blocks.0.hook_resid_pre"], *after_layers])
         return _label_axes(states, depth=None, prompt=list(prompts), position=None, unit=None)
 
     def attention(self, prompts: Sequence[str]) -> xarray.DataArray:
-        """Attention weights: `layer, prompt, head, query, key`."""
+        """Compute the attention weights of each layer. Axes: `layer, prompt, head, query, key`."""
         _, cache = self.run_with_cache(prompts)
         patterns = [cache[f"blocks.{layer}.attn.hook_pattern"] for layer in range(self.ablation.model.layers)]
         return _label_axes(torch.stack(patterns), layer=None, prompt=list(prompts), head=None, query=None, key=None)
 
     def run_with_cache(self, prompts: Sequence[str]) -> tuple[Float[Tensor, "prompts vocabulary"], dict[str, Tensor]]:
-        """Logits and all activations, under the names of TransformerLens such as `blocks.0.hook_resid_post`."""
-        return run_with_cache(self.network, self.encode(prompts))
+        """Compute the logits after each prompt, and all activations, named as in TransformerLens."""
+        return run_with_cache(self.network, self.encode_prompts(prompts))
 
     def measure(self, name: str) -> pd.DataFrame:
-        """Take a measurement of the report on this model: its keys and values, without those of the run.
+        """Apply one of the report's measurements to the model and return the table, without the columns of the run.
 
         Raises:
             UserError: there is no such measurement, it does not apply to this task, or the validation examples cannot
@@ -192,21 +195,21 @@ class TrainedModel:
 
 
 def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:
-    """Return the prompts; refuse a single text, whose characters would be taken for prompts."""
+    """Return the prompts if they are a list; a single text is refused, because its characters would become prompts."""
     if isinstance(prompts, str):
         raise UserError(f"prompts: must be a list of texts such as [{shorten_value(prompts)}], not a single text")
     return prompts
 
 
 def _redraw_split(split: str, artifact: Artifact) -> Examples:
-    """Draw again a split of the dataset that the artifact was trained on.
+    """Draw again one split of the dataset that an artifact was trained on.
 
     Raises:
-        UserError: the result differs, because the file or package that the data come from has changed.
+        UserError: the drawn examples differ, because the file or package that the data come from has changed.
     """
     task = artifact.ablation.task
     table = task.draw_splits()[split]
-    if files.digest(files.format_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
+    if files.compute_digest(files.format_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
         raise UserError(
             f"{split}.csv of {task.name}: drawn again, it differs from what the model was trained on; the file or "
             f"package that it comes from has changed"
@@ -215,9 +218,9 @@ def _redraw_split(split: str, artifact: Artifact) -> Examples:
 
 
 def list_orders(prompt: str) -> list[str]:
-    """Return the prompt, then the others that differ in the order of the tokens before the last one.
+    """Return a prompt, then the same tokens in other orders; the last token stays in place.
 
-    If there are more than `MAX_ORDERS`, a fixed random choice of them.
+    Of more than `MAX_ORDER_COUNT` orders, a fixed random choice is returned.
     """
     earlier, last = prompt[:-1], prompt[-1:]
     if len(earlier) <= MAX_ENUMERATED_LENGTH:
@@ -228,20 +231,20 @@ def list_orders(prompt: str) -> list[str]:
     return list(dict.fromkeys([prompt, *(other + last for other in others)]))
 
 
-def _label_axes(values: Tensor, **axes: Sequence[str] | None) -> xarray.DataArray:
-    """Name the axes of a tensor and label their entries; None numbers them."""
+def _label_axes(tensor: Tensor, **labels_by_axis: Sequence[str] | None) -> xarray.DataArray:
+    """Convert a tensor to an array with named axes and labelled entries; label None numbers the entries."""
     labels = {
         axis: range(size) if names is None else list(names)
-        for (axis, names), size in zip(axes.items(), values.shape, strict=True)
+        for (axis, names), size in zip(labels_by_axis.items(), tensor.shape, strict=True)
     }
-    return xarray.DataArray(values.detach().numpy(), coords=labels, dims=list(axes))
+    return xarray.DataArray(tensor.detach().numpy(), coords=labels, dims=list(labels_by_axis))
 
 
 def load(name_or_folder: str | Path, *, seed: int | None = None) -> TrainedModel:
     """Load a trained model.
 
     Args:
-        where: the folder of an artifact, or the name of an ablation, which is looked for in `MODEL_FOLDERS`.
+        name_or_folder: the name of an ablation, which is looked for in `MODEL_FOLDERS`, or the folder of an artifact.
         seed: the seed of the model (default: the first).
 
     Raises:
@@ -262,12 +265,12 @@ def load(name_or_folder: str | Path, *, seed: int | None = None) -> TrainedModel
 
 
 def trained_ablations() -> list[str]:
-    """Names of all ablations that `load` finds in the current folder, the project and among the shipped models."""
+    """Return the names of all trained ablations: of the current folder, of the project, and of the shipped models."""
     return sorted({path.parent.name for folder in MODEL_FOLDERS for path in folder.glob(f"*/{CONFIG_FILE}")})
 
 
 def add_shipped_model(name_or_folder: str | Path, *, seed: int | None = None) -> Path:
-    """Copy a trained model to the shipped models, and return its folder there."""
+    """Copy a trained model to the models that come with the project, and return the new folder."""
     model = load(name_or_folder, seed=seed)
     folder = SHIPPED_MODELS_FOLDER / model.ablation.name
     weights = {model.seed: model.artifact.weights[model.seed]}
@@ -276,7 +279,7 @@ def add_shipped_model(name_or_folder: str | Path, *, seed: int | None = None) ->
 
 
 def _find_artifact_folder(name_or_folder: Path) -> Path:
-    """Return the folder `where`, or the first in `MODEL_FOLDERS` of that name, that holds an artifact."""
+    """Return the folder with the artifact: `name_or_folder` itself, or the first of that name in `MODEL_FOLDERS`."""
     is_name = name_or_folder.parts == (name_or_folder.name,)
     for folder in (name_or_folder, *(parent / name_or_folder for parent in MODEL_FOLDERS if is_name)):
         if (folder / CONFIG_FILE).exists():
@@ -286,13 +289,13 @@ def _find_artifact_folder(name_or_folder: Path) -> Path:
 
 
 class _PyfuncModel:
-    """Model behind the interface that MLflow calls; `params` is part of it."""
+    """Trained model with the method `predict(prompts, params)` that MLflow calls."""
 
     def __init__(self, model: TrainedModel) -> None:
         self.model = model
 
     def predict(self, prompts: Iterable[str], params: dict[str, Any] | None = None) -> list[str]:
-        """Return the answers to `prompts`: a list, or a table with one column."""
+        """Return the model's answers to `prompts`: a list of texts, or a table with one column."""
         return [answer.text for answer in self.model.predict([*np.asarray(prompts, dtype=str).ravel()])]
 
 

@@ -19,54 +19,54 @@ from pipeline.params.task import SPLITS, Task
 
 DESCRIPTION_FILE = "dataset.json"
 IGNORED_TARGET = -100
-"""A target that does not count (the default of torch's cross-entropy)."""
+"""Target value of positions whose prediction does not count (the default of torch's cross-entropy)."""
 DONOR_COUNT = 64
-"""Training examples that lend their states to substitutes: enough for a mean, few beside the evaluated examples."""
+"""Number of training examples whose states replace residual connections: enough for a mean, and cheap to compute."""
 
 
 def is_correct(predicted: Int[Tensor, "*#shape"], targets: Int[Tensor, "*#shape"]) -> Bool[Tensor, "..."]:
-    """Return True for each predicted token that equals its target, and where the target is `IGNORED`."""
+    """Return True for each predicted token that equals its target, and where the target is `IGNORED_TARGET`."""
     return (predicted == targets) | (targets == IGNORED_TARGET)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Token sequences, and the predictions that count in each.
+    """Token sequences, and the positions and targets of the predictions that count.
 
-    Sequences are padded on the right with token 0. No prediction depends on padding, except through a substitute for a
-    residual connection, which takes states of other examples, padding included.
+    Sequences are padded on the right with token 0. Padding has no effect on predictions, except where a residual
+    connection is replaced by states of other examples, padding included.
     """
 
     tokens: Int[Tensor, "*examples length"]
-    """The model's input: all tokens but the last one, from which nothing is predicted."""
+    """Input of the model: all tokens of each sequence except the last one."""
     positions: Int[Tensor, "*examples reads"]
-    """Positions at which predictions are read. A shorter answer repeats its last one, with the target `IGNORED`."""
+    """Positions whose next token is predicted. Short answers repeat the last position, with target `IGNORED_TARGET`."""
     targets: Int[Tensor, "*examples reads"]
-    """The token after each position."""
+    """Correct token after each of `positions`, or `IGNORED_TARGET`."""
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __getitem__(self, index: Any) -> "Examples":
-        """The examples at `index`: a slice, a mask, or a tensor of numbers, whose shape the result takes."""
+        """Return the examples at `index`: a slice, a mask, or a tensor of indices, whose shape the result takes."""
         return Examples(self.tokens[index], self.positions[index], self.targets[index])
 
     def to(self, device: torch.device) -> "Examples":
-        """The same examples on `device`."""
+        """Return a copy of the examples on `device`."""
         return Examples(self.tokens.to(device), self.positions.to(device), self.targets.to(device))
 
     @property
     def prompt_lengths(self) -> Int[Tensor, " examples"]:
-        """Tokens of each prompt, where `targets` are those of the answer."""
+        """Number of tokens of each prompt, if the targets are the tokens of the answers."""
         return self.positions[:, 0] + 1
 
     @property
     def lengths(self) -> Int[Tensor, " examples"]:
-        """Tokens of each sequence, the last one included and padding excluded."""
+        """Number of tokens of each sequence, without padding."""
         return 1 + (self.positions + (self.targets != IGNORED_TARGET)).amax(1)
 
     def with_all_targets(self) -> "Examples":
-        """The same sequences with every token after the first as a target, where `targets` were those of the answer."""
+        """Return the examples with every token after the first as a target, instead of the answer tokens only."""
         positions = torch.arange(self.tokens.shape[1]).expand_as(self.tokens)
         targets = torch.cat((self.tokens[:, 1:], torch.zeros_like(self.tokens[:, :1])), dim=1)
         counts = self.targets != IGNORED_TARGET
@@ -76,37 +76,38 @@ class Examples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as read from disk."""
+    """Dataset of a task as read from disk: a table per split, and its examples as tokens."""
 
     task: Task
     vocabulary: list[str]
-    """The character of each token."""
+    """Characters of the dataset; the index of a character is its token."""
     end_token: str
+    """Character after each answer; empty if answers have a fixed length."""
     tables: dict[str, pd.DataFrame]
-    """Split -> its table, a row per example."""
+    """Name of a split -> table of the split, one row per example."""
     examples: dict[str, Examples]
-    """Split -> the same examples as tokens, with the answers as targets."""
+    """Name of a split -> examples of the split as tokens, with the answers as targets."""
     digests: dict[str, str]
-    """File name of each table -> SHA-256."""
+    """File name of each table -> SHA-256 of the file."""
 
     @property
     def input_length(self) -> int:
-        """Tokens that a model reads of an example."""
+        """Number of tokens of each example that a model gets as input."""
         return self.examples["train"].tokens.shape[1]
 
     @property
     def transformer_arguments(self) -> dict[str, Any]:
-        """Arguments of `Transformer` that depend on the data: `vocabulary`, the number of different tokens; `length`;
-        `donors`, the examples whose states substitutes use."""
+        """Arguments of `Transformer` that depend on the dataset: `vocabulary` (number of different tokens), `length`
+        of the input, `donors` (training examples whose states replace residual connections)."""
         donors = self.examples["train"].tokens[:DONOR_COUNT]
         return {"vocabulary": len(self.vocabulary), "length": self.input_length, "donors": donors}
 
 
 def write(folder: Path, task: Task) -> None:
-    """Draw the dataset and write it to `folder`.
+    """Draw the dataset of a task and write it to `folder`.
 
     Raises:
-        UserError: the task has fewer examples than asked for.
+        UserError: the task has fewer examples than requested.
     """
     tables = task.draw_splits()
     description = {
@@ -126,26 +127,26 @@ def read(folder: Path, task: Task) -> Dataset:
     """Read the dataset in `folder`, and check that it is complete, unaltered, and that of `task`.
 
     Raises:
-        UserError: it is not.
+        UserError: a file is missing or altered, or the dataset is of another task.
     """
-    made_by = f"python -m pipeline generate {folder.name}"
-    written = files.open_verified(folder, creating_command=made_by, subject=task.name)
-    description = written.json(DESCRIPTION_FILE)
+    command = f"python -m pipeline generate {folder.name}"
+    folder_files = files.open_verified_folder(folder, creating_command=command, subject=task.name)
+    description = folder_files.read_json(DESCRIPTION_FILE)
     for key, wanted in task.model_dump(mode="json").items():
         if (given := description["task"].get(key)) != wanted:
             raise UserError(
-                f"{folder}: made with {key} {given}, but params.yaml says {wanted}; make it again with `{made_by}`"
+                f"{folder}: made with {key} {given}, but params.yaml says {wanted}; make it again with `{command}`"
             )
     vocabulary, end = description["vocabulary"], description["end"]
-    tables = {split: written.csv(f"{split}.csv", text_columns=("prompt", "answer")) for split in SPLITS}
+    tables = {split: folder_files.read_csv(f"{split}.csv", text_columns=("prompt", "answer")) for split in SPLITS}
     longest = max(int((table["prompt"] + table["answer"]).str.len().max()) for table in tables.values()) + len(end)
     examples = {split: encode_table(table, vocabulary, end, length=longest) for split, table in tables.items()}
-    digests = {name: written.digests[name] for name in (f"{split}.csv" for split in SPLITS)}
+    digests = {name: folder_files.digests[name] for name in (f"{split}.csv" for split in SPLITS)}
     return Dataset(task, vocabulary, end, tables, examples, digests)
 
 
 def encode_table(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int | None = None) -> Examples:
-    """The sequences `prompt + answer + end` as tokens, padded to `length` tokens (default: the longest sequence).
+    """Encode the texts `prompt + answer + end` of a table as tokens, padded to `length` tokens (default: the longest).
 
     Raises:
         UserError: a character is not in the vocabulary.

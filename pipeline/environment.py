@@ -15,6 +15,7 @@ GARBAGE_COLLECTION_THRESHOLD = 100_000
 AVX2_VARIABLES = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 """Environment variables with which torch and oneDNN use AVX2 instructions at most."""
 CPU_INFO_FILE = Path("/proc/cpuinfo")
+"""File in which Linux lists the instructions that the processor has."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Codes by which glibc's function `mallopt` identifies two of its settings, from malloc.h."""
 HIDDEN_LIGHTNING_WARNINGS = (

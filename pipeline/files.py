@@ -24,11 +24,11 @@ MANIFEST_FILE = "manifest.json"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, and create its folder where needed.
+    """Write a file atomically, and create its folder if needed.
 
     Raises:
-        OSError: there is no room, or no permission; the message has the path and the number of bytes. An old file of
-            that name stays as it was.
+        OSError: the disk is full, or permission is missing; the message has the path and the number of bytes. An old
+            file of that name stays unchanged.
     """
     with _report_path_in_errors(path, f"; {len(content):,} bytes to write"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _report_path_in_errors(path: Path, details: str = "") -> Iterator[None]:
-    """Replace the name of a temporary file in errors of the system by `path`, and add details."""
+    """Replace the name of a temporary file in error messages of the system by `path`, and add details."""
     try:
         yield
     except OSError as error:
@@ -55,7 +55,7 @@ def _report_path_in_errors(path: Path, details: str = "") -> Iterator[None]:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file atomically, as UTF-8 with its line ends unchanged."""
+    """Write a text file atomically, in UTF-8 and with unchanged line ends."""
     write_bytes(path, content.encode())
 
 
@@ -69,12 +69,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV file atomically, without the index; floats have seven significant digits, as many as a float32."""
+    """Write a table to a CSV file atomically, without the index; floats have seven significant digits, like float32."""
     write_bytes(path, format_csv(table))
 
 
 def format_csv(table: pd.DataFrame) -> bytes:
-    """The content of the file that `write_csv` writes."""
+    """Format a table as CSV, without the index; floats have seven significant digits."""
     return table.to_csv(index=False, float_format="%.7g", lineterminator="\n").encode()
 
 
@@ -83,10 +83,10 @@ def _format_json(content: Mapping[str, Any]) -> bytes:
 
 
 def read_bytes(path: Path, *, creating_command: str) -> bytes:
-    """Read a file.
+    """Read the content of a file.
 
     Raises:
-        UserError: it does not exist, or cannot be read; the message has the command that makes it.
+        UserError: the file does not exist or cannot be read; the message names the command that creates it.
     """
     try:
         return path.read_bytes()
@@ -97,10 +97,10 @@ def read_bytes(path: Path, *, creating_command: str) -> bytes:
 
 
 def read_json(path: Path, *, creating_command: str) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object from a file.
 
     Raises:
-        UserError: the file is missing, or holds no JSON object.
+        UserError: the file is missing, or contains no JSON object.
     """
     return _parse_json(path, read_bytes(path, creating_command=creating_command), creating_command)
 
@@ -115,47 +115,47 @@ def _parse_json(path: Path, content: bytes, creating_command: str) -> dict[str, 
     return parsed
 
 
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal."""
+def compute_digest(content: bytes) -> str:
+    """Compute the SHA-256 of a file's content, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
-def digest_values(values: object) -> str:
-    """SHA-256 of plain values (numbers, texts, lists, dictionaries), written as JSON with sorted keys."""
-    return digest(json.dumps(values, sort_keys=True).encode())
+def compute_digest_of_values(values: object) -> str:
+    """Compute the SHA-256 of plain values (numbers, texts, lists, dictionaries), written as JSON with sorted keys."""
+    return compute_digest(json.dumps(values, sort_keys=True).encode())
 
 
-def read_verified(path: Path, expected: str, *, creating_command: str) -> bytes:
-    """Read a file and compare it with its recorded digest: torch and safetensors would load a flipped bit silently.
+def read_verified(path: Path, expected_digest: str, *, creating_command: str) -> bytes:
+    """Read a file and check its SHA-256, because torch and safetensors load damaged files without an error.
 
     Raises:
         UserError: the file is missing, truncated or altered.
     """
     content = read_bytes(path, creating_command=creating_command)
-    if (actual := digest(content)) != expected:
+    if (actual := compute_digest(content)) != expected_digest:
         raise UserError(
             f"{path}: altered or truncated ({len(content)} bytes, SHA-256 {actual[:12]}..., "
-            f"recorded {expected[:12]}...); make it again with `{creating_command}`"
+            f"recorded {expected_digest[:12]}...); make it again with `{creating_command}`"
         )
     return content
 
 
 @dataclass(frozen=True)
 class VerifiedFolder:
-    """A folder with a manifest. Each file is verified when it is read."""
+    """Folder with a manifest, which lists the digest of each file; a file is verified when it is read."""
 
     folder: Path
     creating_command: str
-    """The command that makes the folder."""
+    """Command that creates the folder, for error messages."""
     subject: str
-    """The name of the ablation or task, or the digest, that the files belong to."""
+    """Name of the ablation or task to which the files belong, or digest of the artifact to which they belong."""
     digests: Mapping[str, str]
-    """Path of each file, relative to the folder -> SHA-256."""
+    """Path of each file, relative to the folder -> SHA-256 of the file."""
     digest: str
-    """SHA-256 of `subject` and `digests`."""
+    """SHA-256 of the manifest: of the subject and the digests of all files."""
 
-    def bytes(self, name: str) -> bytes:
-        """The content of a file.
+    def read_bytes(self, name: str) -> bytes:
+        """Read the content of the file `name` in the folder.
 
         Raises:
             UserError: the file is missing, truncated or altered.
@@ -165,13 +165,16 @@ class VerifiedFolder:
             raise UserError(f"{path}: no such file in {MANIFEST_FILE}; `{self.creating_command}` makes it")
         return read_verified(path, self.digests[name], creating_command=self.creating_command)
 
-    def json(self, name: str) -> dict[str, Any]:
-        """The JSON object in a file; raises as `bytes`."""
-        return _parse_json(self.folder / name, self.bytes(name), self.creating_command)
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read the JSON object in the file `name` of the folder; a damaged file raises UserError."""
+        return _parse_json(self.folder / name, self.read_bytes(name), self.creating_command)
 
-    def csv(self, name: str, *, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
-        """The table in a CSV file; raises as `bytes`. `text_columns` are read as text, even `007` and `nan`."""
-        content = io.BytesIO(self.bytes(name))
+    def read_csv(self, name: str, *, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
+        """Read the table in the CSV file `name` of the folder; a damaged file raises UserError.
+
+        Values in `text_columns` stay text, even `007` and `nan`.
+        """
+        content = io.BytesIO(self.read_bytes(name))
         try:
             return pd.read_csv(content, converters=dict.fromkeys(text_columns, str))
         except (ValueError, pd.errors.ParserError):
@@ -181,25 +184,25 @@ class VerifiedFolder:
 
 
 def write_manifest(folder: Path, *, subject: str) -> None:
-    """Write the manifest of a folder, after all its files."""
+    """Write the manifest of a folder that contains all its other files."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_FILE)
-    digests = {path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in paths}
+    digests = {path.relative_to(folder).as_posix(): compute_digest(path.read_bytes()) for path in paths}
     write_json(folder / MANIFEST_FILE, _build_manifest(subject, digests))
 
 
 def _build_manifest(subject: str, digests: Mapping[str, Any]) -> dict[str, Any]:
-    whole = digest(json.dumps([subject, digests]).encode())
+    whole = compute_digest(json.dumps([subject, digests]).encode())
     return {"subject": subject, "files": dict(digests), "digest": whole}
 
 
 @contextmanager
 def replace_folder(folder: Path, *, subject: str) -> Iterator[Path]:
-    """Yield a new folder to write to, which gets a manifest and replaces `folder` when the block ends.
+    """Yield a temporary folder to write to, which gets a manifest and replaces `folder` when the block ends.
 
-    If the block fails, `folder` stays as it was.
+    If the block fails, `folder` stays unchanged.
 
     Raises:
-        OSError: there is no room, or no permission.
+        OSError: the disk is full, or permission is missing.
     """
     with _report_path_in_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -212,8 +215,12 @@ def replace_folder(folder: Path, *, subject: str) -> Iterator[Path]:
             new.rename(folder)
 
 
-def open_verified(folder: Path, *, creating_command: str, subject: str | None = None) -> VerifiedFolder:
-    """Open a folder with a manifest. `subject`: what its files must belong to.
+def open_verified_folder(folder: Path, *, creating_command: str, subject: str | None = None) -> VerifiedFolder:
+    """Open a folder with a manifest and check the manifest.
+
+    Args:
+        creating_command: the command that creates the folder, for error messages.
+        subject: the ablation, task or digest to which the files must belong (default: any).
 
     Raises:
         UserError: the manifest is missing, altered, or of another subject.

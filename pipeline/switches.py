@@ -1,7 +1,6 @@
-"""The switches of an ablation: each with its columns, its words and its group, in one place.
+"""Switches: the settings in which ablations differ, each with columns for tables, a description and a group.
 
-Tables, tags, figures and sentences are made from them, and ablations are compared by them. Elsewhere ablations are
-typed objects; the columns are for people.
+Tables, tags, figures and sentences describe ablations by their switches.
 """
 
 from collections import Counter
@@ -11,34 +10,34 @@ from typing import Any, Literal
 
 from pipeline.params import Ablation, Model, Sublayers, Training
 
-Columns = dict[str, int | str]
+ColumnValues = dict[str, int | str]
 
 SWITCH_GROUPS = ("Positional encoding and mask", "Size", "Residual connections", "Optimizer")
-"""The groups of switches, in the order in which ablations are shown. An ablation belongs to the last group in which it
-varies."""
+"""Groups of switches, in the order of the report. An ablation belongs to the last group that has a switch in which it
+differs from most ablations."""
 ENCODING_GROUP, SIZE_GROUP, RESIDUAL_GROUP, OPTIMIZER_GROUP = SWITCH_GROUPS
 
 
 @dataclass(frozen=True)
 class Switch:
-    """A field of `model` or `training` in which ablations differ."""
+    """Setting, under `model` or `training` in params.yaml, in which ablations differ."""
 
-    section: Literal["model", "training"]
+    settings_section: Literal["model", "training"]
     field: str
     group: str
     describe_value: Callable[[Any], str]
-    """A value in words; an empty text where there is nothing to say."""
+    """Function that describes a value of the setting in words, such as `2 layers`; empty if there is nothing to say."""
     unmentioned_value: Any = None
-    """The value that is not mentioned. None: the value that most ablations of the experiment have."""
+    """Value that descriptions of ablations leave out; None for the value that most ablations of the experiment have."""
     is_always_mentioned: bool = False
-    """True if the value of every ablation is mentioned, also a common one."""
+    """True if descriptions of ablations never leave out the value."""
 
     def value_of(self, ablation: Ablation) -> Any:
-        """The ablation's value of the field."""
-        return getattr(getattr(ablation, self.section), self.field)
+        """Return the ablation's value of the setting."""
+        return getattr(getattr(ablation, self.settings_section), self.field)
 
-    def value_columns(self, ablation: Ablation) -> Columns:
-        """The value as columns of a table: a flag as 1 or 0, sublayers as a column each of layers, such as `0 2`."""
+    def value_columns(self, ablation: Ablation) -> ColumnValues:
+        """Return the ablation's value as columns of a table: flags as 1 or 0, sublayers as two columns like `0 2`."""
         value = self.value_of(ablation)
         if isinstance(value, Sublayers):
             return {f"{self.field}_{sublayer}": " ".join(map(str, layers)) for sublayer, layers in value}
@@ -46,53 +45,53 @@ class Switch:
 
 
 def count_in_words(count: int, noun: str) -> str:
-    """The count with the noun in singular or plural: `1 layer`, `2 layers`."""
+    """Format a count with its noun in singular or plural: `1 layer`, `2 layers`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def layers_in_words(layers: Sequence[int]) -> str:
-    """The numbers of layers in words: `layer 1`, `layers 0, 1`."""
+    """Format indices of layers: `layer 1`, `layers 0, 1`."""
     return f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(map(str, layers))}"
 
 
 def sublayers_in_words(sublayers: Sublayers) -> str:
-    """Sublayers in words: `layer 1 (attention)`, or `layers 0, 1` for both sublayers of each; empty for none."""
+    """Format sublayers: `layer 1 (attention)`, or `layers 0, 1` if both sublayers of each layer are meant."""
     if sublayers.attention == sublayers.mlp:
         return layers_in_words(sublayers.mlp) if sublayers.mlp else ""
     by_sublayer = {"attention": sublayers.attention, "MLP": sublayers.mlp}
     return " and ".join(f"{layers_in_words(layers)} ({name})" for name, layers in by_sublayer.items() if layers)
 
 
-def missing_residuals_in_words(free: Sublayers) -> str:
-    """Missing residual connections in words: `no residual at layer 1 (attention)`; empty if none is missing."""
-    return f"no residual at {sublayers_in_words(free)}" if free.layers else ""
+def missing_residuals_in_words(residual_free: Sublayers) -> str:
+    """Describe missing residual connections: `no residual at layer 1 (attention)`; empty if none is missing."""
+    return f"no residual at {sublayers_in_words(residual_free)}" if residual_free.layers else ""
 
 
 def both_sublayers(layer: int) -> Sublayers:
-    """Both sublayers of one layer."""
+    """Return both sublayers, attention and MLP, of one layer."""
     return Sublayers(attention=(layer,), mlp=(layer,))
 
 
-def layer_ordinal(layer: int, layers: int) -> str:
-    """The place of a layer among `layers` layers: `first`, `second`, ..., `last`."""
+def layer_ordinal(layer_index: int, layer_count: int) -> str:
+    """Return the ordinal number of a layer in words: `first`, `second`, ..., `last`, or `only`."""
     names = ["first", "second", "third", "fourth", "fifth"]
-    if layer == layers - 1:
-        return "last" if layers > 1 else "only"
-    return names[layer] if layer < len(names) else f"{layer + 1}th"
+    if layer_index == layer_count - 1:
+        return "last" if layer_count > 1 else "only"
+    return names[layer_index] if layer_index < len(names) else f"{layer_index + 1}th"
 
 
 def positional_encoding_in_words(positional: str) -> str:
-    """A positional encoding in words: `no PE`, `learned PE`."""
+    """Describe a positional encoding in words: `no PE`, `learned PE`."""
     return {"none": "no PE", "alibi": "ALiBi"}.get(positional, f"{positional} PE")
 
 
 def optimizer_in_words(name: str) -> str:
-    """The name of an optimizer as its authors write it."""
+    """Return the name of an optimizer as its authors write it: `AdamW`, `Muon`."""
     return {"adamw": "AdamW", "muon": "Muon"}.get(name, name)
 
 
 def residual_substitute_in_words(name: str) -> str:
-    """A substitute for residual connections in words: `noise instead`; empty for none."""
+    """Describe what replaces residual connections: `noise instead`; empty for `none`."""
     return "" if name == "none" else f"{name} instead"
 
 
@@ -106,16 +105,16 @@ SWITCHES = (
     Switch("model", "residual_substitute", RESIDUAL_GROUP, residual_substitute_in_words, unmentioned_value="none"),
     Switch("training", "optimizer", OPTIMIZER_GROUP, optimizer_in_words),
 )
-"""All switches, in the order of the columns and of the words."""
+"""All switches of an ablation, in the order of the columns in tables and of the words in descriptions."""
 
 
-def switch_columns(ablation: Ablation) -> Columns:
-    """The ablation's switches as columns of a table."""
+def switch_columns(ablation: Ablation) -> ColumnValues:
+    """Return the values of an ablation's switches as columns of a table."""
     return {name: value for switch in SWITCHES for name, value in switch.value_columns(ablation).items()}
 
 
 def switch_tags(ablation: Ablation) -> dict[str, str]:
-    """The ablation's switches as tags of a run: the columns as text, with `none` for an empty one."""
+    """Return the values of an ablation's switches as MLflow tags: texts, with `none` for an empty one."""
     return {name: str(value) if value != "" else "none" for name, value in switch_columns(ablation).items()}
 
 
@@ -126,11 +125,11 @@ SWITCH_COLUMNS = tuple(
         )
     )
 )
-"""Names of the columns."""
+"""Names of the columns that describe an ablation in tables."""
 
 
-def common_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
-    """Field -> the value that is not mentioned: the switch's default, or what most of the ablations have.
+def find_unmentioned_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
+    """Return for each switch the value that descriptions of ablations leave out: a fixed value, or the commonest.
 
     The commonest combination of values is taken; among equally common ones, the first.
     """
@@ -141,22 +140,22 @@ def common_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
     return common | {switch.field: value for switch, value in zip(varying, commonest, strict=True)}
 
 
-def describe_ablation(ablation: Ablation, unmentioned: Mapping[str, Any]) -> str:
-    """The ablation in words: `no PE, causal, AdamW, no residual at layer 1 (attention)`.
+def describe_ablation(ablation: Ablation, unmentioned_values: Mapping[str, Any]) -> str:
+    """Describe an ablation in words: `no PE, causal, AdamW, no residual at layer 1 (attention)`.
 
-    Values that are as in `unmentioned` (see `common_values`) are left out.
+    Values that equal those in `unmentioned_values` (see `find_unmentioned_values`) are left out.
     """
     words = (
         switch.describe_value(switch.value_of(ablation))
         for switch in SWITCHES
-        if switch.value_of(ablation) != unmentioned.get(switch.field)
+        if switch.value_of(ablation) != unmentioned_values.get(switch.field)
     )
     return ", ".join(filter(None, words))
 
 
 def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablation]]]:
-    """The ablations by the group in which they vary, in their order within a group; without empty groups."""
-    common = common_values(ablations)
+    """Group ablations by the last of `SWITCH_GROUPS` in which they differ from most; empty groups are left out."""
+    common = find_unmentioned_values(ablations)
 
     def group_of(ablation: Ablation) -> str:
         varied = [
@@ -171,7 +170,7 @@ def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablat
 
 
 def select_ablations(ablations: Iterable[Ablation], **values: object) -> list[Ablation]:
-    """The ablations whose switches have these values, in their order."""
+    """Return the ablations whose switches have the given values, in the given order."""
     switches = {switch.field: switch for switch in SWITCHES}
     return [
         ablation
@@ -181,10 +180,10 @@ def select_ablations(ablations: Iterable[Ablation], **values: object) -> list[Ab
 
 
 def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **changes: object) -> list[Ablation]:
-    """The ablations that differ from `ablation` in nothing but these `changes` of switches.
+    """Return the ablations that differ from `ablation` only by the given changes of switches.
 
-    They have the same task and the same settings; seeds, steps, evaluations and snapshots may differ. With another
-    optimizer, all settings of the training may differ.
+    They have the same task and the same settings; seeds, steps, evaluations and snapshots may differ. If the optimizer
+    is among the changes, all settings of the training may differ.
     """
     values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | changes
     candidates = [other for other in ablations if other.dataset == ablation.dataset]
@@ -196,14 +195,14 @@ def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **changes
 
 
 def _settings_besides_switches(ablation: Ablation) -> tuple[Any, ...]:
-    """All settings of model and training except switches, seeds, steps, evaluations and snapshots."""
+    """Return all settings of model and training except switches, seeds, steps, evaluations and snapshots."""
     observed = {"seeds", "steps", "evaluate_every", "snapshots"}
     switches = {switch.field for switch in SWITCHES}
     return ablation.model.model_dump(exclude=switches), ablation.training.model_dump(exclude=observed | switches)
 
 
 INTACT_SWITCHES: dict[str, Any] = {"residual_free": Sublayers(), "residual_substitute": "none"}
-"""The switches of an ablation with all residual connections."""
+"""Name -> value of the switches of ablations that have all residual connections."""
 
 
 def is_intact(ablation: Ablation) -> bool:
@@ -212,10 +211,10 @@ def is_intact(ablation: Ablation) -> bool:
 
 
 def lacks_residuals(ablation: Ablation) -> bool:
-    """Return True if residual connections are missing and nothing substitutes them."""
+    """Return True if the ablation has missing residual connections, and nothing replaces them."""
     return not is_intact(ablation) and ablation.model.residual_substitute == "none"
 
 
 def find_intact_counterpart(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
-    """The same ablation with all residual connections, or None if it is not among `ablations`."""
+    """Return the ablation that differs from `ablation` only by having all residual connections; None without one."""
     return next(iter(select_variants(ablations, ablation, **INTACT_SWITCHES)), None)

@@ -211,7 +211,7 @@ def test_nnsight_can_intervene_in_the_module() -> None:
     nnsight = pytest.importorskip("nnsight", reason="not installed: pip install -e '.[nnsight]'")
 
     model = pipeline.load("nope-causal")
-    tokens, last = model.encode(["123+456=", "321+456="]), torch.tensor([[7], [7]])
+    tokens, last = model.encode_prompts(["123+456=", "321+456="]), torch.tensor([[7], [7]])
     expected = model.network(tokens, last)
     seen: Any = nnsight.NNsight(model.network)
     with seen.trace(tokens, last):

@@ -37,9 +37,9 @@ def test_any_altered_bit_and_any_cut_is_noticed(
     for wrong in (bytes(altered), content[: data.draw(st.integers(0, len(content) - 1))]):
         files.write_bytes(path, wrong)
         with pytest.raises(UserError, match="weights"):
-            files.read_verified(path, files.digest(content), creating_command="make it")
+            files.read_verified(path, files.compute_digest(content), creating_command="make it")
     files.write_bytes(path, content)
-    assert files.read_verified(path, files.digest(content), creating_command="make it") == content
+    assert files.read_verified(path, files.compute_digest(content), creating_command="make it") == content
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_damaged_json_is_refused(tmp_path: Path, content: str) -> None:
 
 def read_all(folder: Path) -> list[bytes]:
     """The content of all files of a folder with a manifest."""
-    verified = files.open_verified(folder, creating_command="cook dinner", subject="dinner")
-    return [verified.bytes(name) for name in verified.digests]
+    verified = files.open_verified_folder(folder, creating_command="cook dinner", subject="dinner")
+    return [verified.read_bytes(name) for name in verified.digests]
 
 
 CONTENTS = {"soup.csv": b"salt,pepper\n1,2\n", "cellar/wine.bin": bytes(range(40)), "recipe.json": b'{"stir": 3}\n'}
@@ -100,7 +100,7 @@ def test_a_folder_of_another_subject_and_an_unfinished_one_are_refused(tmp_path:
     with pytest.raises(UserError, match=r"manifest\.json.*`cook dinner`"):
         read_all(dinner)
     with pytest.raises(UserError, match=r"bread\.csv.*manifest\.json"):
-        files.open_verified(lunch, creating_command="cook dinner").csv("bread.csv")
+        files.open_verified_folder(lunch, creating_command="cook dinner").read_csv("bread.csv")
 
 
 def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -123,5 +123,5 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_folders_have_the_same_digest_if_and_only_if_they_hold_the_same(tmp_path: Path) -> None:
     contents = {"first": CONTENTS, "second": CONTENTS, "other": {"soup.csv": b"2\n"}}
     folders = [with_manifest(tmp_path / name, content) for name, content in contents.items()]
-    digests = [files.open_verified(folder, creating_command="").digest for folder in folders]
+    digests = [files.open_verified_folder(folder, creating_command="").digest for folder in folders]
     assert digests[0] == digests[1] != digests[2]

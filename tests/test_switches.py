@@ -65,14 +65,14 @@ def test_columns_differ_where_a_switch_differs_and_only_there(first: Ablation, s
 
 @given(experiments)
 def test_different_ablations_of_an_experiment_have_different_words(ablations: list[Ablation]) -> None:
-    unmentioned = switches.common_values(ablations)
+    unmentioned = switches.find_unmentioned_values(ablations)
     words = {values_of(ablation): switches.describe_ablation(ablation, unmentioned) for ablation in ablations}
     assert len(set(words.values())) == len(words)
 
 
 @given(experiments)
 def test_what_all_ablations_share_is_not_mentioned_unless_it_always_is(ablations: list[Ablation]) -> None:
-    unmentioned = switches.common_values(ablations)
+    unmentioned = switches.find_unmentioned_values(ablations)
     words = [part for ablation in ablations for part in switches.describe_ablation(ablation, unmentioned).split(", ")]
     for switch in SWITCHES:
         values = {switch.value_of(ablation) for ablation in ablations}
@@ -141,4 +141,6 @@ def test_a_counterpart_has_the_same_task_and_settings_but_may_have_other_seeds_a
 )
 def test_missing_residual_connections_in_words(free: Any, words: str) -> None:
     ablation = small_ablation(model_={"residual_free": free})
-    assert switches.describe_ablation(ablation, switches.common_values([ablation])) == f"no PE, causal, {words}"
+    assert (
+        switches.describe_ablation(ablation, switches.find_unmentioned_values([ablation])) == f"no PE, causal, {words}"
+    )

@@ -36,7 +36,7 @@ def ablation_entry(ablation: Ablation, params: Params) -> tuple[str, dict[str, A
     ]
     name = "-".join([f"search-{layers}-layer" if layers == 1 else f"search-{layers}-layers", *parts])
     if len(name) > MAX_NAME_LENGTH:
-        name = f"{name[: MAX_NAME_LENGTH - 9]}-{files.digest(name.encode())[:8]}"
+        name = f"{name[: MAX_NAME_LENGTH - 9]}-{files.compute_digest(name.encode())[:8]}"
     changed = {
         section: {name: _shorten_yaml_value(value) for name, value in fields.items()}
         for section, fields in overrides.items()

@@ -88,7 +88,7 @@ def study_name(params: Params) -> str:
     without_influence = {"task", "trials", "confirm", "storage", "seed", "enumerate_up_to", "heartbeat"}
     search = params.search.model_dump(mode="json", exclude=without_influence)
     example = build_ablation(params, extreme_choices(params)[0]).model_dump(mode="json", exclude={"name", "dataset"})
-    return f"search-{files.digest_values([search, example])[:10]}"
+    return f"search-{files.compute_digest_of_values([search, example])[:10]}"
 
 
 def _searched_fields(params: Params) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""Stage `analyze`: take every measurement on every run: at initialisation, at its snapshots, and after training."""
+"""Stage `analyze`: apply all measurements to every run of an ablation: before, during and after training."""
 
 import sys
 from collections import defaultdict
@@ -20,24 +20,26 @@ from pipeline.training.population import build_initial_model
 from pipeline.transformer.model import Transformer
 
 RANDOM_SEQUENCE_COUNT = 1000
-"""Number of random token sequences to measure on."""
+"""Number of random token sequences that measurements use as inputs."""
 
 
 class TrainingPoint(NamedTuple):
-    """Seed and step of a measured model; the fields are columns of every table."""
+    """Point in the training of a run at which its model is measured; the fields are columns of every table."""
 
     seed: int
     step: int
     trained: int
-    """1 for the weights that training kept, 0 for earlier ones."""
+    """1 if the measured weights are those that training kept, 0 if they are earlier ones."""
 
 
 def run(params: Params, ablation_name: str) -> None:
-    """Write `reports/analysis/<ablation>/<measurement>.csv`: `ablation, seed, step, trained`, then the columns of the
-    measurement. A model with weights that are not finite is left out.
+    """Apply all measurements to an ablation and write `reports/analysis/<ablation>/<measurement>.csv`.
+
+    The columns are `ablation, seed, step, trained` and then those of the measurement. Models whose weights are not
+    finite are left out.
 
     Raises:
-        UserError: no such ablation, or its dataset or artifact is missing, altered or of something else.
+        UserError: there is no such ablation, or its dataset or artifact is missing, altered or of other settings.
         SymmetryError: a model is not as blind to order as its architecture predicts.
     """
     ablation = params.ablation(ablation_name)
@@ -65,7 +67,7 @@ def run(params: Params, ablation_name: str) -> None:
 def _load_models_along_training(
     artifact: Artifact, transformer_arguments: dict[str, Any]
 ) -> Iterator[tuple[TrainingPoint, Transformer]]:
-    """Models of every seed in the order of training: initial, snapshots, trained."""
+    """Load the models of every seed in the order of training: initial, snapshots, trained."""
     trained_steps = steps_of_kept_weights(artifact.history, Convergence.for_ablation(artifact.ablation))
     for seed in artifact.weights:
         initial = build_initial_model(artifact.ablation.model, seed=seed, **transformer_arguments)

@@ -19,14 +19,14 @@ from pipeline.transformer.model import Transformer
 
 
 def score_answers(model: Transformer, data: Dataset) -> dict[str, float]:
-    """Score greedily decoded answers: exact match, and the share that is right by stratum and by answer position."""
+    """Score the answers of a model to the test examples: exact match, overall, by stratum and by answer position."""
     produced = scoring.decode_greedily(model, data.examples["test"])
     task = data.task
     return scoring.accuracy_columns(produced, data.examples["test"], data.tables["test"], task.strata, task.answer_unit)
 
 
 def score_bits(model: Transformer, data: Dataset) -> dict[str, float]:
-    """Compute the mean cross-entropy, in bits per token."""
+    """Compute the mean cross-entropy of a model on the test examples, in bits per token."""
     bits = scoring.bits_per_token(model, data.examples["test"])
     return {"test_bits": bits.mean().item(), "test_examples": len(bits)}
 
@@ -35,14 +35,14 @@ SCORE_FUNCTIONS: dict[Score, Callable[[Transformer, Dataset], dict[str, float]]]
     EXACT_MATCH: score_answers,
     BITS: score_bits,
 }
-"""Score of a task -> function that computes the columns of test scores in `runs.csv`."""
+"""Type of score -> function that computes the test scores of a model, which are columns of `runs.csv`."""
 
 
 def run(params: Params, ablation_name: str) -> None:
-    """Write `reports/evaluation/<ablation>/evaluation.csv`, one row per seed.
+    """Score all seeds of an ablation and write `reports/evaluation/<ablation>/evaluation.csv`, one row per seed.
 
     Raises:
-        UserError: no such ablation, or its dataset or artifact is missing, altered or of something else.
+        UserError: there is no such ablation, or its dataset or artifact is missing, altered or of other settings.
     """
     ablation = params.ablation(ablation_name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)

@@ -1,4 +1,4 @@
-"""Progress of a training, shown on stderr."""
+"""Callback that displays the progress of a training on stderr."""
 
 import sys
 import time
@@ -13,10 +13,14 @@ from pipeline.training.convergence import run_outcomes
 from pipeline.training.module import PopulationModule
 
 STEPS_PER_BAR_UPDATE = 10
+"""Number of training steps between two updates of the progress bar."""
 
 
-class ShowProgress(Callback):
-    """Shows step, loss, score, converged runs and remaining time: a bar on a terminal, else a line per evaluation."""
+class ProgressDisplay(Callback):
+    """Callback that displays step, loss, score, converged runs and remaining time of a training.
+
+    On a terminal it draws a progress bar, elsewhere it prints a line after every evaluation.
+    """
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -52,13 +56,13 @@ class ShowProgress(Callback):
 
 
 def as_population_module(module: LightningModule) -> PopulationModule:
-    """Return the module with its own type, which Lightning's callbacks do not declare."""
+    """Return the module that a callback receives, typed as `PopulationModule`."""
     assert isinstance(module, PopulationModule)
     return module
 
 
 def describe_last_evaluation(module: PopulationModule) -> str:
-    """Mean loss and score of all runs, each at its last evaluation, and how many have converged."""
+    """Describe a training in words: mean loss and score of the runs' last evaluations, and number of converged runs."""
     last = pd.DataFrame(module.history).drop_duplicates("seed", keep="last")
     rule = module.convergence
     parts = [f"loss {last['validation_loss'].mean():.3f}", f"{rule.score.label} {last[rule.score_column].mean():.3f}"]
@@ -66,7 +70,7 @@ def describe_last_evaluation(module: PopulationModule) -> str:
 
 
 def describe_converged_runs(module: LightningModule) -> str:
-    """Number of converged runs of all runs, such as `converged 3/8`; empty if no score is enough to converge."""
+    """Describe how many runs have converged, such as `converged 3/8`; empty if the ablation has no threshold."""
     trained, converged = as_population_module(module), 0
     if trained.convergence.threshold is None:
         return ""

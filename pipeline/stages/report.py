@@ -137,16 +137,16 @@ def _ablations_in_page_order(ablations: Sequence[Ablation], task: str) -> list[A
 
 def _open_artifact(ablation: Ablation) -> files.VerifiedFolder:
     """Open the artifact of an ablation. Its evaluation and measurements must belong to the same training."""
-    return files.open_verified(
+    return files.open_verified_folder(
         MODELS / ablation.name, creating_command=f"python -m pipeline train {ablation.name}", subject=ablation.name
     )
 
 
 def _read_evaluation(ablation: Ablation, artifact: files.VerifiedFolder) -> pd.DataFrame:
     command = f"python -m pipeline evaluate {ablation.name}"
-    table = files.open_verified(EVALUATION / ablation.name, creating_command=command, subject=artifact.digest).csv(
-        TESTED
-    )
+    table = files.open_verified_folder(
+        EVALUATION / ablation.name, creating_command=command, subject=artifact.digest
+    ).read_csv(TESTED)
     scores = [ablation.task.score.column(split) for split in ("validation", "test")]
     if missing := [column for column in (*tables.REQUIRED_RUN_COLUMNS, *scores) if column not in table]:
         raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
@@ -158,7 +158,7 @@ def _read_evaluation(ablation: Ablation, artifact: files.VerifiedFolder) -> pd.D
 def _read_measurements(artifacts: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
     """Return each measurement's table over all ablations. An ablation whose runs all diverged has no rows."""
     analyses = {
-        ablation: files.open_verified(
+        ablation: files.open_verified_folder(
             ANALYSIS / ablation, creating_command=f"python -m pipeline analyze {ablation}", subject=model.digest
         )
         for ablation, model in artifacts.items()
@@ -167,7 +167,7 @@ def _read_measurements(artifacts: Mapping[str, files.VerifiedFolder]) -> dict[st
     for name in measurements():
         file = f"{name}.csv"
         parts = [
-            analysis.csv(file).assign(ablation=ablation)
+            analysis.read_csv(file).assign(ablation=ablation)
             for ablation, analysis in analyses.items()
             if file in analysis.digests
         ]
@@ -181,7 +181,7 @@ def _read_measurements(artifacts: Mapping[str, files.VerifiedFolder]) -> dict[st
 
 
 def _read_history(ablation: Ablation, artifact: files.VerifiedFolder) -> pd.DataFrame:
-    table = artifact.csv("history.csv")
+    table = artifact.read_csv("history.csv")
     _check_seeds(table, ablation, str(MODELS / ablation.name))
     table.insert(0, "ablation", ablation.name)
     return table

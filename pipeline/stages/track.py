@@ -9,9 +9,9 @@ from pipeline.training.artifact import CONFIG_FILE
 
 
 def run(params: Params) -> None:
-    """Bring the runs of every trained ablation up to date, and print for each what was done.
+    """Bring the runs of every trained ablation in MLflow up to date, and print the result for each ablation.
 
-    Runs that a killed training left running are marked as killed.
+    Runs whose process was killed are marked as killed.
 
     Raises:
         MlflowUnreachable: MLflow does not answer, or stops to.

@@ -7,17 +7,20 @@ from pytorch_lightning import Callback
 from pipeline import dataset
 from pipeline.params import Params
 from pipeline.stages import CHECKPOINTS, DATA, MODELS
-from pipeline.stages.progress import ShowProgress
+from pipeline.stages.progress import ProgressDisplay
 from pipeline.tracking.ablations import LiveRuns
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.fit import fit
 
 
 def run(params: Params, ablation_name: str, callbacks: Sequence[Callback] = ()) -> None:
-    """Train all seeds of an ablation, with further `callbacks` of Lightning, and write `models/<ablation>/`.
+    """Train all seeds of an ablation and write `models/<ablation>/`.
+
+    Args:
+        callbacks: further callbacks for Lightning's trainer.
 
     Raises:
-        UserError: no such ablation, its dataset is missing or another than in params.yaml, or no such accelerator.
+        UserError: there is no such ablation or accelerator, or the dataset is missing or of other settings.
     """
     ablation = params.ablation(ablation_name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
@@ -27,7 +30,7 @@ def run(params: Params, ablation_name: str, callbacks: Sequence[Callback] = ()) 
                 ablation,
                 data,
                 on_evaluation=live.log_evaluation,
-                callbacks=[ShowProgress(), *callbacks],
+                callbacks=[ProgressDisplay(), *callbacks],
                 checkpoints=checkpoints,
             )
             artifact.write(MODELS / ablation_name)

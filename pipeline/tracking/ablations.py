@@ -23,7 +23,7 @@ from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.machine import has_exited, machine_tags
 from pipeline.tracking.store import MlflowStore, Run, open_store
 from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import Convergence, History, mean_learning_curve
+from pipeline.training.convergence import Convergence, HistoryRows, mean_learning_curve
 
 TRAINED_TAG, EVALUATED_TAG = "trained", "evaluated"
 """Tags of a complete run in MLflow: the digests of the artifact and of the evaluation whose values the run shows."""
@@ -44,7 +44,7 @@ def result_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
         for section in (ablation.task, ablation.model, ablation.training)
     ]
     content = [ablation.name, ablation.dataset, sections, dict(digests)]
-    return files.digest_values(content)
+    return files.compute_digest_of_values(content)
 
 
 class LiveRuns(BestEffortWriter):
@@ -58,7 +58,7 @@ class LiveRuns(BestEffortWriter):
         """Prepare the runs of `ablation`; `digests` holds the digest of each file of the dataset."""
         self.settings, self.ablation, self.digests = settings, ablation, digests
         self.runs: RunsBySeed = {}
-        self.history: History = []
+        self.history: HistoryRows = []
 
     def __enter__(self) -> Self:
         self.started = time.monotonic()
@@ -71,7 +71,7 @@ class LiveRuns(BestEffortWriter):
             self.store.monitor_machine(self.runs[None].info.run_id)
         return self
 
-    def log_evaluation(self, evaluation: History) -> None:
+    def log_evaluation(self, evaluation: HistoryRows) -> None:
         """Add an evaluation on the validation examples to the learning curves of the seeds and of the parent run.
 
         Seeds that have finished training are not in `evaluation`. The parent run shows the mean over seeds.
@@ -141,11 +141,11 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
     ablation, score = artifact.ablation, Convergence.for_ablation(artifact.ablation).score_column
     digests, table = {TRAINED_TAG: artifact.digest}, None
     if evaluation and evaluation.exists():
-        evaluated = files.open_verified(
+        evaluated = files.open_verified_folder(
             evaluation.parent, creating_command=f"python -m pipeline evaluate {ablation.name}"
         )
         if evaluated.subject == artifact.digest:
-            digests[EVALUATED_TAG], table = evaluated.digest, evaluated.csv(evaluation.name)
+            digests[EVALUATED_TAG], table = evaluated.digest, evaluated.read_csv(evaluation.name)
     contents = build_run_contents(artifact, table)
     existing = store.find_runs("result_digest", result_digest(ablation, artifact.dataset_digests))
     runs: RunsBySeed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}

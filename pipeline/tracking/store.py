@@ -164,7 +164,7 @@ class MlflowStore:
 
         `digests` holds the digest of each file of the dataset.
         """
-        digest = files.digest_values(dict(digests))
+        digest = files.compute_digest_of_values(dict(digests))
         dataset = entities.Dataset(
             name=name,
             digest=digest[:12],  # MLflow takes 36 characters, its pages show a dozen

@@ -22,17 +22,17 @@ from pipeline.transformer.model import Transformer
 
 CONFIG_FILE, HISTORY_FILE = "config.json", "history.csv"
 SNAPSHOT_FOLDER = "snapshots"
-"""Folder of the weights along training, inside the artifact's."""
+"""Name of the folder, inside an artifact's folder, with the weights of earlier training steps."""
 
 Weights = dict[str, Tensor]
-"""Parameter name -> tensor, as in the state dict of a `Transformer`."""
+"""Weights of one transformer, as in its state dict: parameter name -> tensor."""
 TaskParser = Callable[[Any, str], Task]
-"""Parser of a task: takes its plain values, and the key to name in an error."""
+"""Function that parses a task from the plain values of config.json, and from the key to name in error messages."""
 Key = TypeVar("Key")
 
 
 class StoredWeights(Mapping[Key, Weights]):
-    """Weights in a folder; each file is read and verified when it is accessed.
+    """Mapping of weights stored in a folder; each file is read and verified when its key is accessed.
 
     Raises:
         UserError: the accessed file is missing, truncated or altered.
@@ -44,7 +44,7 @@ class StoredWeights(Mapping[Key, Weights]):
     def __getitem__(self, key: Key) -> Weights:
         name = self.file_names[key]
         try:
-            return safetensors.torch.load(self.folder.bytes(name))
+            return safetensors.torch.load(self.folder.read_bytes(name))
         except SafetensorError:
             path, command = self.folder.folder / name, self.folder.creating_command
             raise UserError(f"{path}: not a safetensors file; make it again with `{command}`") from None
@@ -58,56 +58,54 @@ class StoredWeights(Mapping[Key, Weights]):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A trained ablation. `fit` returns it, `write` and `read` store it in a folder."""
+    """Trained ablation: configuration, history and weights of all seeds, in memory or in a folder."""
 
     ablation: Ablation
-    """The ablation as it was trained."""
+    """Ablation with the settings of its training."""
     vocabulary: list[str]
+    """Characters of the dataset; the index of a character is its token."""
     input_length: int
-    """Longest input, in tokens."""
+    """Number of tokens of the longest input."""
     parameter_count: int
-    """Number of trained numbers per seed."""
+    """Number of trainable numbers in the model of one seed."""
     dataset_digests: Mapping[str, str]
-    """File name -> SHA-256 of each file it was trained on."""
+    """File name of each dataset table -> SHA-256 of the file that the ablation was trained on."""
     history: pd.DataFrame
-    """One row per seed and evaluation (see `history_columns`)."""
-    # `Weights`, but declared as Any: run-time type checks would read the files of an artifact that was read
+    """Results of the evaluations during training: one row per seed and evaluation (see `history_columns`)."""
+    # `Weights`, but declared as Any, because run-time type checks would read the files of an artifact on disk
     weights: Mapping[int, Any]
-    """Seed -> weights after its last step; for a task scored in bits, at its best evaluation."""
+    """Seed -> weights after the last training step; for a task scored in bits, at the best evaluation."""
     snapshots: Mapping[tuple[int, int], Any] = field(default_factory=dict)
-    """(Seed, step) -> weights along training, in bfloat16."""
+    """(Seed, step) -> weights after that training step, in bfloat16."""
     folder: files.VerifiedFolder | None = None
-    """The folder it was read from."""
+    """Folder that the artifact was read from; None if it was trained in this process."""
 
     @property
     def digest(self) -> str:
-        """Digest of all files it was read from; empty if it was not read."""
+        """SHA-256 of the manifest of the artifact's folder; empty if the artifact was trained in this process."""
         return self.folder.digest if self.folder else ""
 
     def load_model(
         self, seed: int, transformer_arguments: Mapping[str, Any], *, step: int | None = None
     ) -> Transformer:
-        """Trained model of `seed`, or its snapshot at `step`, in evaluation mode on the CPU.
+        """Build the trained model of `seed`, or its snapshot after `step`, in evaluation mode on the CPU.
 
-        `inputs` are the other arguments of `Transformer`, such as `Dataset.inputs`. Snapshots are rounded to bfloat16.
+        Args:
+            transformer_arguments: the arguments of `Transformer` besides the model settings, as in `Dataset`.
 
         Raises:
-            UserError: its weights are missing, altered, or those of another configuration.
+            UserError: the weights are missing, altered, or do not fit the model settings.
         """
         transformer = Transformer(self.ablation.model, **transformer_arguments)
         try:
             transformer.load_state_dict(self.weights[seed] if step is None else self.snapshots[seed, step])
         except RuntimeError:
-            where = self.folder.folder if self.folder else self.ablation.name
-            raise UserError(f"{where}: the weights of seed {seed} do not fit {CONFIG_FILE}; train it again") from None
+            source = self.folder.folder if self.folder else self.ablation.name
+            raise UserError(f"{source}: the weights of seed {seed} do not fit {CONFIG_FILE}; train it again") from None
         return transformer.eval()
 
     def write(self, folder: Path) -> None:
-        """Replace `folder` by this artifact. An artifact without history writes no history.csv.
-
-        Raises:
-            OSError: there is no room, or no permission; the old content of `folder` stays.
-        """
+        """Write the artifact to `folder`, in place of earlier content; without a history there is no history.csv."""
         config = {
             "ablation": self.ablation.name,
             "task": self.ablation.task.model_dump(mode="json"),
@@ -131,21 +129,21 @@ class Artifact:
     def read(
         cls, folder: Path, parse_task: TaskParser, *, name: str | None = None, creating_command: str = ""
     ) -> "Artifact":
-        """Read the artifact in `folder`, its weights only when they are accessed.
+        """Read the artifact in `folder`; its weights are read later, when they are accessed.
 
         Args:
-            folder: holds the files that `write` made.
+            folder: contains the files that `write` wrote.
             parse_task: parses the task in config.json.
-            name: the ablation it must be (default: any).
-            made_by: the command that errors suggest (default: train).
+            name: the name that the ablation must have (default: any).
+            creating_command: the command that error messages suggest (default: train).
 
         Raises:
             UserError: the folder is missing, incomplete, altered, of another ablation or of an earlier version.
         """
-        verified = files.open_verified(
+        verified = files.open_verified_folder(
             folder, creating_command=creating_command or f"python -m pipeline train {folder.name}", subject=name
         )
-        config, where = verified.json(CONFIG_FILE), str(folder / CONFIG_FILE)
+        config, where = verified.read_json(CONFIG_FILE), str(folder / CONFIG_FILE)
         try:
             ablation = Ablation(
                 name=verified.subject,
@@ -160,9 +158,9 @@ class Artifact:
             raise UserError(
                 f"{where}: of another version ({error}); make it again with `{verified.creating_command}`"
             ) from None
-        history = (
-            verified.csv(HISTORY_FILE) if HISTORY_FILE in verified.digests else pd.DataFrame(columns=history_columns())
-        )
+        history = pd.DataFrame(columns=history_columns())
+        if HISTORY_FILE in verified.digests:
+            history = verified.read_csv(HISTORY_FILE)
         seeds = {seed: weights_file(seed) for seed in ablation.training.seeds}
         seeds = {seed: file for seed, file in seeds.items() if file in verified.digests}
         steps = {
@@ -173,10 +171,10 @@ class Artifact:
 
 
 def read_artifact_trained_on(folder: Path, ablation: Ablation, dataset: Dataset) -> Artifact:
-    """Read the artifact of `ablation`, which must have been trained on `dataset`, so that its task is the dataset's.
+    """Read the artifact of `ablation`, which must have been trained on `dataset`.
 
     Raises:
-        UserError: as `Artifact.read`, or it was trained on another dataset.
+        UserError: the folder is missing, incomplete, altered or of another ablation, or the dataset is another.
     """
     artifact = Artifact.read(folder, lambda values, where: ablation.task, name=ablation.name)
     if artifact.dataset_digests != dataset.digests:
@@ -187,12 +185,12 @@ def read_artifact_trained_on(folder: Path, ablation: Ablation, dataset: Dataset)
 
 
 def weights_file(seed: int) -> str:
-    """Name of the file with the weights of a seed."""
+    """Return the name of the file with the trained weights of a seed."""
     return f"seed-{seed}.safetensors"
 
 
 def snapshot_file(seed: int, step: int) -> str:
-    """Name, below the artifact's folder, of the file with the weights of a seed after `step`."""
+    """Return the path, inside an artifact's folder, of the file with the weights of a seed after `step`."""
     return f"{SNAPSHOT_FOLDER}/seed-{seed}-step-{step}.safetensors"
 
 

@@ -1,8 +1,8 @@
-"""Checkpoints, from which a killed training resumes and ends with the same bits as if it had never been killed.
+"""Checkpoints, from which a killed training resumes; its results have the same bits as without the interruption.
 
 They lie outside the outputs of DVC, because DVC deletes outputs before it runs a stage. A folder holds the checkpoints
-of one ablation, dataset and version of the code, so that nothing else resumes from them. Reading one executes no code
-(`weights_only`), and one that is altered or incomplete is ignored.
+of one ablation, dataset and version of the code, so that nothing else resumes from them. Reading a checkpoint executes
+no code (`weights_only`). Altered and incomplete checkpoints are ignored.
 
 Lightning's `ModelCheckpoint` does not serve: it saves at fixed intervals instead of a share of the time, also between a
 step and its evaluation, which is then lost on resuming, and it stops training when the disk is full.
@@ -27,9 +27,9 @@ from pipeline import files
 from pipeline.params import Ablation
 
 MAX_TIME_SHARE = 0.02
-"""Largest share of the training time that goes into writing checkpoints."""
+"""Largest share of the training time that may be spent on writing checkpoints."""
 KEPT_CHECKPOINT_COUNT = 2
-"""Number of checkpoints kept: if the newest is damaged, training resumes from the one before."""
+"""Number of checkpoints that stay on disk: if the newest is damaged, training resumes from the one before."""
 PACKAGE_FOLDER = Path(__file__).parents[1]
 TRAINING_CODE_PATTERNS = (
     "training/*.py",
@@ -39,29 +39,32 @@ TRAINING_CODE_PATTERNS = (
     "dataset.py",
     "environment.py",
 )
-"""Files below `pipeline/` that decide the result of a training."""
+"""Patterns of the code files, relative to `pipeline/`, on which the result of a training depends."""
 
 
 def compute_training_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> str:
-    """Digest of all that decides the result of a training: ablation, dataset, code and version of torch."""
+    """Compute a digest of all that the result of a training depends on: ablation, dataset, code, version of torch."""
     code = [
-        files.digest(path.read_bytes())
+        files.compute_digest(path.read_bytes())
         for pattern in TRAINING_CODE_PATTERNS
         for path in sorted(PACKAGE_FOLDER.glob(pattern))
     ]
     inputs = [ablation.model_dump(mode="json"), dict(dataset_digests), code, torch.__version__]
-    return files.digest_values(inputs)[:16]
+    return files.compute_digest_of_values(inputs)[:16]
 
 
 class Checkpoints(Callback):
-    """Writes the checkpoints of one training. As a context, it deletes them when it ends without an error.
+    """Callback that writes the checkpoints of one training.
 
-    Only one process at a time writes the checkpoints of a training. A second one trains without, and so does one that
-    cannot write to the disk.
+    As a context manager, it deletes the checkpoints when the block ends without an error.
+
+    Only one process at a time writes the checkpoints of a training. A second process trains without checkpoints, and so
+    does a process that cannot write to the disk.
 
     Args:
-        folder: holds the checkpoints of every training of this ablation.
-        ablation, dataset_digests: what is trained, and on which files.
+        folder: contains the checkpoints of every training of this ablation.
+        ablation: the ablation that is trained.
+        dataset_digests: file name -> SHA-256 of each dataset table.
     """
 
     def __init__(self, folder: Path, ablation: Ablation, dataset_digests: Mapping[str, str]) -> None:
@@ -69,7 +72,7 @@ class Checkpoints(Callback):
         self.folder = folder / name
         self.lock = FileLock(folder / f"{name}.lock")
         self.next_checkpoint_time = math.inf
-        """When the next checkpoint may be written, in seconds of `time.monotonic`."""
+        """Time of `time.monotonic` in seconds at which the next checkpoint may be written; infinite for never."""
 
     def __enter__(self) -> "Checkpoints":
         try:
@@ -91,13 +94,13 @@ class Checkpoints(Callback):
 
     @property
     def newest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole and unaltered; None without one, or if another process writes them."""
+        """File of the newest undamaged checkpoint; None without one, or if another process trains the same."""
         return (
             next(filter(_has_correct_digest, reversed(self._list_checkpoints())), None) if self.lock.is_locked else None
         )
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        """Write a checkpoint if it is time, unless an evaluation or a snapshot follows this step."""
+        """Write a checkpoint if enough time has passed, unless an evaluation or a snapshot follows this step."""
         population: Any = module
         step, started = trainer.global_step, time.monotonic()
         followed = step % population.ablation.training.evaluate_every == 0 or step in population.snapshot_steps
@@ -115,7 +118,7 @@ class Checkpoints(Callback):
             self.next_checkpoint_time = ended + (ended - started) / MAX_TIME_SHARE
 
     def checkpoint_path(self, step: int) -> Path:
-        """File of the checkpoint after `step` steps."""
+        """Return the file of the checkpoint after `step` training steps."""
         return self.folder / f"step-{step:09d}.ckpt"
 
     def _list_checkpoints(self) -> list[Path]:
@@ -133,13 +136,13 @@ def _digest_file(checkpoint: Path) -> Path:
 
 def _has_correct_digest(checkpoint: Path) -> bool:
     try:
-        return _digest_file(checkpoint).read_text() == files.digest(checkpoint.read_bytes())
+        return _digest_file(checkpoint).read_text() == files.compute_digest(checkpoint.read_bytes())
     except OSError:
         return False
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes each of Lightning's checkpoints as a whole or not at all, and then a file with its digest.
+    """Plug-in that writes each checkpoint of Lightning completely or not at all, and then a file with its digest.
 
     Lightning's own writer replaces a good checkpoint by a truncated one when the disk is full.
     """
@@ -148,7 +151,7 @@ class AtomicCheckpointIO(CheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         files.write_bytes(Path(path), buffer.getvalue())
-        files.write_text(_digest_file(Path(path)), files.digest(buffer.getvalue()))
+        files.write_text(_digest_file(Path(path)), files.compute_digest(buffer.getvalue()))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         content = io.BytesIO(

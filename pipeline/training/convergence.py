@@ -1,4 +1,4 @@
-"""Which runs of an ablation converged, when, and with which score. Nothing else decides that a run has converged."""
+"""Rule of convergence, and tables computed with it from the history of an ablation: outcomes and mean curve."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,37 +10,37 @@ from jaxtyping import Bool
 from pipeline.params import Ablation
 from pipeline.params.score import EXACT_MATCH, Score
 
-History = list[dict[str, Any]]
-"""Evaluations during training: one row per seed and evaluation, with the columns of `history.csv`."""
+HistoryRows = list[dict[str, Any]]
+"""Results of the evaluations during training: one row per seed and evaluation, with the columns of `history.csv`."""
 
 
 def history_columns(score: Score = EXACT_MATCH) -> list[str]:
-    """Columns of `history.csv`, which has one row per seed and evaluation."""
+    """Return the column names of `history.csv`, which has one row per seed and evaluation."""
     losses = ("train_loss", "validation_loss")
     return ["seed", "step", *losses, score.column("validation"), "gradient_norm", "learning_rate", "diverged"]
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """Rule of convergence: the validation score reaches the threshold in several evaluations in a row."""
+    """Rule by which a run has converged: its validation score reaches a threshold in several evaluations in a row."""
 
     threshold: float | None
-    """Score to reach; None if no score is enough, so that no run ever converges."""
+    """Validation score that a run must reach to converge; None if runs of this ablation never count as converged."""
     example_count: int
-    """Number of validation examples behind a score."""
+    """Number of validation examples from which a score is computed."""
     evaluations_in_a_row: int = 1
-    """Number of evaluations in a row that must reach the threshold."""
+    """Number of evaluations in a row in which the score must reach the threshold."""
     score: Score = EXACT_MATCH
 
     @classmethod
     def for_ablation(cls, ablation: Ablation) -> "Convergence":
-        """Return the rule of an ablation."""
+        """Return the convergence rule of an ablation."""
         task = ablation.task
         return cls(ablation.convergence_threshold, task.validation_size, ablation.training.converged_for, task.score)
 
     @property
     def score_column(self) -> str:
-        """The column of the history that holds the score."""
+        """Column of `history.csv` that holds the validation score."""
         return self.score.column("validation")
 
     def has_converged(self, scores: Any) -> Bool[np.ndarray, "evaluations ..."]:
@@ -54,12 +54,12 @@ class Convergence:
 
 
 def run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
-    """Compute the outcome of each run: one row per seed, in order of appearance.
+    """Compute a table with the outcome of each run: one row per seed, in order of appearance.
 
     Returns:
-        Columns `seed, steps, converged, steps_to_converge, diverged` and the validation score: that of the last
-        evaluation, or of the best one if the task is scored in bits. `steps_to_converge` is the first of the
-        evaluations in a row that reached the threshold, whatever comes later.
+        Columns `seed, steps, converged, steps_to_converge, diverged` and the validation score: of the last evaluation,
+        or of the best one if the task is scored in bits. `steps_to_converge` is the step of the first of the
+        evaluations in a row that reached the threshold.
     """
     column, rows = convergence.score_column, []
     for seed, run in history.groupby("seed", sort=False):
@@ -81,8 +81,10 @@ def run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFram
 
 
 def steps_of_kept_weights(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:
-    """Return for each seed the step whose weights are kept: the last, or for a task scored in bits that of the best
-    score (the last, if every score is NaN)."""
+    """Return for each seed the training step whose weights are kept.
+
+    It is the last step; for a task scored in bits it is the step of the best score, unless every score is NaN.
+    """
     kept = history.drop_duplicates("seed", keep="last")
     if not convergence.score.higher_is_better:
         best = history.dropna(subset=[convergence.score_column]).sort_values(convergence.score_column, kind="stable")
@@ -91,9 +93,9 @@ def steps_of_kept_weights(history: pd.DataFrame, convergence: Convergence) -> di
 
 
 def mean_learning_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
-    """Compute the mean learning curve of an ablation: `step, runs_converged` and the mean validation score.
+    """Compute the learning curve of an ablation, averaged over runs: `step, runs_converged`, mean validation score.
 
-    A run that has stopped keeps its last score. Without a threshold there is no column `runs_converged`.
+    A run that has stopped counts with its last score. Without a threshold there is no column `runs_converged`.
     """
     scores = history.pivot(index="step", columns="seed", values=convergence.score_column).ffill()
     curve = pd.DataFrame({"step": scores.index})

@@ -1,4 +1,4 @@
-"""The data module. All examples lie on the device as tensors; a batch holds the indices of its examples."""
+"""Lightning data module of a training. All examples lie on the device; a batch holds only indices of examples."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,13 +14,14 @@ from pipeline.errors import UserError
 from pipeline.params import Training
 
 VALIDATION_BATCH_SIZE = 1024
-"""Examples in a validation batch; bounds the memory of an evaluation."""
+"""Number of examples in a validation batch, small enough for the memory of a GPU."""
 
 
 class BatchOrder:
-    """Endless batches of example indices `[member, batch]`. Each epoch is a permutation that depends on the seed alone.
+    """Endless iterable of training batches, each the indices `[member, batch]` of examples.
 
-    The last examples of an epoch are left out if they do not fill a batch.
+    Each epoch is a permutation that depends on the seed alone. The last examples of an epoch are left out if they do
+    not fill a batch.
     """
 
     def __init__(self, example_count: int, batch_size: int, seeds: list[int]) -> None:
@@ -28,7 +29,7 @@ class BatchOrder:
             raise UserError(f"training.batch_size: {batch_size} is more than the {example_count} training examples")
         self.example_count, self.batch_size, self.seeds = example_count, batch_size, seeds
         self.batches_to_skip = 0
-        """Number of batches to skip; not 0 when a training resumes."""
+        """Number of batches to skip at the start; greater than 0 when a training resumes from a checkpoint."""
 
     def __iter__(self) -> Iterator[Int[Tensor, "member batch"]]:
         return itertools.islice(self._generate_batches(), self.batches_to_skip, None)
@@ -42,7 +43,10 @@ class BatchOrder:
 
 
 class ValidationBatches:
-    """Indices of all examples, in batches of `VALIDATION_BATCH`. (Lightning would take a list for several loaders.)"""
+    """Iterable of validation batches: the indices of all examples, `VALIDATION_BATCH_SIZE` at a time.
+
+    It is no list, because Lightning would take a list for several data loaders.
+    """
 
     def __init__(self, example_count: int) -> None:
         self.example_count = example_count
@@ -52,7 +56,7 @@ class ValidationBatches:
 
 
 class PopulationData(LightningDataModule):
-    """Gives Lightning's loops the indices of examples; the examples are in `training` and `validation`."""
+    """Data module with the training and validation examples of a dataset, whose loaders yield indices of examples."""
 
     def __init__(self, dataset: Dataset, training: Training) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The function that trains an ablation, called by the stage `train`, the search and the tests."""
+"""Function `fit`, which trains all seeds of an ablation."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.params import Ablation
 from pipeline.training.artifact import Artifact
 from pipeline.training.checkpoints import AtomicCheckpointIO, Checkpoints
-from pipeline.training.convergence import History, history_columns
+from pipeline.training.convergence import HistoryRows, history_columns
 from pipeline.training.data import PopulationData
 from pipeline.training.module import PopulationModule
 
@@ -22,18 +22,18 @@ def fit(
     ablation: Ablation,
     dataset: Dataset,
     *,
-    on_evaluation: Callable[[History], None] = lambda rows: None,
+    on_evaluation: Callable[[HistoryRows], None] = lambda rows: None,
     callbacks: Sequence[Callback] = (),
     checkpoints: Checkpoints | None = None,
 ) -> Artifact:
     """Train all seeds of `ablation` on `dataset`, in one Lightning `fit`.
 
     Args:
-        ablation: what to train.
-        dataset: its data.
-        on_evaluation: called after every evaluation with the new rows of the history, one per seed.
-        callbacks: further callbacks of Lightning.
-        checkpoints: where to resume from, and where to write checkpoints (default: none).
+        ablation: the ablation to train.
+        dataset: the dataset of the ablation's task.
+        on_evaluation: function called after every evaluation with the new rows of the history, one per seed.
+        callbacks: further callbacks for Lightning's trainer.
+        checkpoints: the checkpoints to resume from and to write (default: none).
 
     Raises:
         UserError: the accelerator does not exist, or the batch is larger than the dataset.

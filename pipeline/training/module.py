@@ -1,4 +1,4 @@
-"""The Lightning module of a population: training step, evaluation, and when a member stops."""
+"""Lightning module that trains a population: training step, evaluation, and stopping of members."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from pipeline.dataset import IGNORED_TARGET, is_correct
 from pipeline.params import Ablation
 from pipeline.params.score import EXACT_MATCH
 from pipeline.training.artifact import Weights
-from pipeline.training.convergence import Convergence, History
+from pipeline.training.convergence import Convergence, HistoryRows
 from pipeline.training.data import PopulationData
 from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms, learning_rate_factor
 from pipeline.training.population import Population
@@ -30,13 +30,13 @@ CHECKPOINTED_ATTRIBUTES = (
     "gradient_norm_sum",
     "steps_since_evaluation",
 )
-"""Attributes of the module that a checkpoint stores, beside those that Lightning stores."""
+"""Names of the attributes of `PopulationModule` that a checkpoint stores, besides what Lightning stores itself."""
 
 
-def member_losses(
+def mean_member_losses(
     logits: Float[Tensor, "member batch reads vocabulary"], targets: Int[Tensor, "*member batch reads"]
 ) -> Float[Tensor, " member"]:
-    """Mean cross-entropy of each member, in nats per predicted token; targets of `IGNORED` do not count."""
+    """Compute the mean cross-entropy of each member, in nats per token; targets `IGNORED_TARGET` do not count."""
     targets = targets.expand(logits.shape[:-1])
     losses = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), reduction="none")
     return losses.view(len(logits), -1).sum(1) / (targets != IGNORED_TARGET).flatten(1).sum(1)
@@ -45,37 +45,37 @@ def member_losses(
 def has_correct_answer(
     logits: Float[Tensor, "member batch reads vocabulary"], targets: Int[Tensor, "batch reads"]
 ) -> Bool[Tensor, "member batch"]:
-    """Compute whether greedy decoding gives the right answer to each example.
+    """Return True for each example that a member answers correctly by greedy decoding.
 
-    It does exactly if every answer token is the arg-max after the true tokens before it: the first wrong arg-max would
-    be the first wrong token.
+    Decoding token by token is not needed: an answer is correct exactly if each of its tokens is the arg-max after the
+    true tokens before it, because the first wrong arg-max would be the first wrong token.
     """
     return is_correct(logits.argmax(-1), targets).all(-1) & logits.isfinite().all(-1).all(-1)
 
 
 def round_as_in_history(values: Float[Tensor, " member"]) -> Float[Tensor, " member"]:
-    """Round to the seven digits that history.csv stores, so that convergence recomputed from the file agrees."""
+    """Round scores to the seven digits that history.csv stores, so that convergence recomputed from the file agrees."""
     return torch.tensor([float(f"{value:.7g}") for value in values.tolist()], dtype=torch.float64)
 
 
-def choose_snapshot_steps(steps: int, count: int) -> frozenset[int]:
-    """Return at most `count` steps between the first and the last, logarithmically spaced."""
-    between = np.geomspace(1, steps, count + 2)[1:-1]
-    return frozenset(int(step) for step in between.round()) - {steps}
+def choose_snapshot_steps(step_count: int, max_count: int) -> frozenset[int]:
+    """Return the training steps after which snapshots are taken: at most `max_count`, spaced logarithmically."""
+    between = np.geomspace(1, step_count, max_count + 2)[1:-1]
+    return frozenset(int(step) for step in between.round()) - {step_count}
 
 
 class PopulationModule(LightningModule):
-    """Trains all members of an ablation, one per seed, in one `fit`.
+    """Lightning module that trains all members of an ablation, one per seed, in one `fit`.
 
-    A member stops when it diverges, or when it converges and `stop_when_converged` is set. It keeps the weights of that
-    evaluation, and the others continue without it. For a task scored in bits every member keeps the weights of its best
-    evaluation instead, because real data are few and it overfits afterwards.
+    A member stops when it diverges, or when it converges and `stop_when_converged` is set. Its weights at that
+    evaluation are kept, and the others continue without it. For a task scored in bits the weights of the best
+    evaluation are kept instead, because real data are few and models overfit later.
 
     Args:
-        ablation: what is trained, and how.
-        data: its examples, which the module moves to its device.
-        inputs: arguments of `Transformer` that depend on the dataset (see `Dataset.inputs`).
-        on_evaluation: called after every evaluation with the new rows of the history.
+        ablation: the ablation to train.
+        data: the training and validation examples, which the module moves to its device.
+        transformer_arguments: arguments of `Transformer` that depend on the dataset (see `Dataset`).
+        on_evaluation: function called after every evaluation with the new rows of the history.
     """
 
     loss_sum: Tensor
@@ -87,7 +87,7 @@ class PopulationModule(LightningModule):
         data: PopulationData,
         *,
         transformer_arguments: dict[str, Any],
-        on_evaluation: Callable[[History], None] = lambda rows: None,
+        on_evaluation: Callable[[HistoryRows], None] = lambda rows: None,
     ) -> None:
         super().__init__()
         self.ablation = ablation
@@ -100,17 +100,17 @@ class PopulationModule(LightningModule):
         )
         self.parameter_count = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
         self.active_members = list(range(len(training.seeds)))
-        """Indices into `seeds` of the members that still train."""
+        """Indices of the members that still train, counted in the list of all seeds."""
         self.validation_scores: list[Float[np.ndarray, " seed"]] = []
-        """Validation scores at each evaluation; NaN for members that had stopped before."""
-        self.history: History = []
+        """Validation scores `[seed]` of each evaluation so far; NaN for members that had stopped before."""
+        self.history: HistoryRows = []
         self.stopped_weights: dict[int, Weights] = {}
-        """Index of a member that has stopped -> its weights."""
+        """Index of each stopped member -> weights when the member stopped."""
         self.best_weights: dict[int, Weights] = {}
-        """Index of a member -> weights at its best evaluation; only for a task scored in bits."""
+        """Index of each member -> weights at its best evaluation; empty unless the task is scored in bits."""
         self.snapshot_steps = choose_snapshot_steps(training.steps, training.snapshots)
         self.snapshots: dict[tuple[int, int], Weights] = {}
-        """(Seed, step) -> weights in bfloat16."""
+        """(Seed, step) -> weights after that training step, in bfloat16."""
         self._reset_sums()
 
     def configure_optimizers(self) -> Any:
@@ -130,7 +130,7 @@ class PopulationModule(LightningModule):
         checkpoint["population"] = state | {"scores": [torch.from_numpy(scores) for scores in self.validation_scores]}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state, and drop stopped members before Lightning loads the weights of the others."""
+        """Restore the module from a checkpoint, and drop stopped members before Lightning loads the others' weights."""
         state = checkpoint["population"]
         for name in CHECKPOINTED_ATTRIBUTES:
             setattr(self, name, state[name])
@@ -147,7 +147,7 @@ class PopulationModule(LightningModule):
         indices = batch if len(self.active_members) == len(batch) else batch[self.active_members]
         examples = self.training_examples[indices]
         logits = self.population(examples.tokens, examples.positions, self.global_step, self.ablation.training.steps)
-        losses = member_losses(logits, examples.targets)
+        losses = mean_member_losses(logits, examples.targets)
         self.loss_sum += losses.detach()
         self.steps_since_evaluation += 1
         return losses.sum()  # so that the gradient of every member is that of its own loss
@@ -174,7 +174,7 @@ class PopulationModule(LightningModule):
         examples = self.validation_examples[indices]
         logits, targets = self.population(examples.tokens, examples.positions), examples.targets
         predicted_tokens = (targets != IGNORED_TARGET).sum()
-        self.validation_loss += member_losses(logits, targets) * predicted_tokens
+        self.validation_loss += mean_member_losses(logits, targets) * predicted_tokens
         self.validation_tokens += predicted_tokens
         self.validation_correct += has_correct_answer(logits, targets).sum(1)
 
@@ -191,8 +191,10 @@ class PopulationModule(LightningModule):
         self._reset_sums()
         self.on_evaluation(rows)
 
-    def _compute_evaluation(self, optimizer: Any) -> tuple[History, Float[Tensor, " member"], Bool[Tensor, " member"]]:
-        """Return the rows of the history, the validation scores, and which members have diverged."""
+    def _compute_evaluation(
+        self, optimizer: Any
+    ) -> tuple[HistoryRows, Float[Tensor, " member"], Bool[Tensor, " member"]]:
+        """Return the new rows of the history, the validation scores, and True for each member that has diverged."""
         means = (
             self.loss_sum / self.steps_since_evaluation,
             self.gradient_norm_sum / self.steps_since_evaluation,
@@ -221,26 +223,26 @@ class PopulationModule(LightningModule):
         return rows, score, diverged
 
     def _store_best_weights(self) -> None:
-        """Store the weights of the members whose last evaluation was their best so far."""
+        """Store the weights of each member whose last evaluation was its best so far."""
         *earlier, last = self.validation_scores
         lowest = np.fmin.reduce([np.full_like(last, np.inf), *earlier])
         for index, member in enumerate(self.active_members):
             if last[member] < lowest[member]:
                 self.best_weights[member] = self.population.copy_member_weights(index)
 
-    def _stop_members(self, stopping: Bool[Tensor, " member"], optimizer: Any) -> None:
+    def _stop_members(self, is_stopping: Bool[Tensor, " member"], optimizer: Any) -> None:
         """Store the weights of the members that stop, and drop them from the population."""
-        for index in stopping.nonzero().flatten().tolist():
+        for index in is_stopping.nonzero().flatten().tolist():
             self.stopped_weights[self.active_members[index]] = self.population.copy_member_weights(index)
-        remaining = (~stopping).nonzero().flatten()
+        remaining = (~is_stopping).nonzero().flatten()
         self.active_members = [self.active_members[index] for index in remaining.tolist()]
         if not self.active_members:
             self.trainer.should_stop = True
-        elif len(remaining) < len(stopping):
+        elif len(remaining) < len(is_stopping):
             self.population.keep_members(remaining.to(self.device), optimizer.optimizer)
 
     def final_weights(self) -> dict[int, Weights]:
-        """Return the weights to keep of every seed: at its best evaluation, when it stopped, or after the last step."""
+        """Return the trained weights by seed: of the best evaluation, of the stop, or after the last step."""
         last = {member: self.population.copy_member_weights(index) for index, member in enumerate(self.active_members)}
         kept = last | self.stopped_weights | self.best_weights
         return {seed: kept[member] for member, seed in enumerate(self.ablation.training.seeds)}

@@ -24,17 +24,17 @@ NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 MIN_NORM = 1e-7
 NEWTON_SCHULZ_PRECISION = {"cuda": torch.bfloat16}
-"""Device -> precision of the Newton-Schulz iteration; else float32, because many processors multiply in bfloat16 ten
-times slower."""
+"""Device type -> number format of Muon's Newton-Schulz iteration. Other devices use float32, because many processors
+multiply ten times slower in bfloat16."""
 
 ADAM_EPSILON = 1e-8
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon on the parameter groups with `algorithm: muon`, AdamW on those with `algorithm: adamw`.
+    """Optimizer that applies Muon to parameter groups with `algorithm: muon`, and AdamW to groups with `adamw`.
 
-    Muon's parameters are stacked matrices `[member, rows, columns]`. For every member the result equals that of
-    `torch.optim.Muon` (with its default settings) and of `torch.optim.AdamW`.
+    Muon's parameters are stacked matrices `[member, rows, columns]`. Every member is updated as by `torch.optim.Muon`
+    (with default settings) and `torch.optim.AdamW`.
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
@@ -106,14 +106,14 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def orthogonalise_rows(
-    wide: Float[Tensor, "matrices rows columns"],
+    matrices: Float[Tensor, "matrices rows columns"],
 ) -> Float[Tensor, "matrices rows columns"]:
     """Move each matrix (no taller than wide) towards the nearest one with orthonormal rows.
 
-    Five quintic Newton-Schulz iterations leave its singular values between about 0.5 and 1.5.
+    After five quintic Newton-Schulz iterations the singular values are between about 0.5 and 1.5.
     """
     a, b, c = NEWTON_SCHULZ_COEFFICIENTS
-    x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=MIN_NORM)
+    x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=MIN_NORM)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.transpose(-2, -1)
         update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -122,18 +122,18 @@ def orthogonalise_rows(
 
 
 class ParametersByKind(NamedTuple):
-    """Parameters of a population, grouped by how they are optimized."""
+    """Parameters of a population in three groups, which the optimizers treat differently."""
 
     hidden_matrices: list[nn.Parameter]
-    """Matrices inside the layers."""
+    """Weight matrices inside the transformer's layers."""
     embedding_matrices: list[nn.Parameter]
-    """All other matrices."""
+    """Weight matrices outside the transformer's layers: embeddings and the output matrix."""
     norm_parameters: list[nn.Parameter]
-    """Scales and shifts of the norms, which get no weight decay."""
+    """Scales and shifts of the layer norms, which get no weight decay."""
 
 
 def group_parameters(population: Population) -> ParametersByKind:
-    """Group the parameters of a population."""
+    """Group the parameters of a population by the way they are optimized."""
     groups = ParametersByKind([], [], [])
     for name, parameter in population.weights.items():
         if parameter.ndim < 3:
@@ -146,7 +146,7 @@ def group_parameters(population: Population) -> ParametersByKind:
 
 
 def build_adamw(population: Population, training: Training) -> torch.optim.Optimizer:
-    """Build AdamW for all parameters."""
+    """Build the optimizer AdamW for all parameters of a population."""
     hidden, embeddings, vectors = group_parameters(population)
     return torch.optim.AdamW(
         [
@@ -161,7 +161,7 @@ def build_adamw(population: Population, training: Training) -> torch.optim.Optim
 
 
 def build_muon_with_adamw(population: Population, training: Training) -> torch.optim.Optimizer:
-    """Build Muon for the hidden matrices and AdamW for all other parameters."""
+    """Build the optimizer of a population with Muon for matrices inside layers, and AdamW for other parameters."""
     hidden, embeddings, vectors = group_parameters(population)
     decay = training.weight_decay
     rest = {"algorithm": "adamw", "lr": training.adamw_learning_rate, "betas": training.betas}
@@ -178,19 +178,21 @@ OPTIMIZER_BUILDERS: dict[OptimizerName, Callable[[Population, Training], torch.o
     "adamw": build_adamw,
     "muon": build_muon_with_adamw,
 }
-"""`training.optimizer` -> its builder. State that is stacked like its parameter leads with the member axis."""
+"""Name of an optimizer in params.yaml -> function that builds the optimizer of a population.
+
+If a state tensor has the shape of its parameter, its first axis is the member axis."""
 
 
 def build_optimizer(population: Population, training: Training) -> torch.optim.Optimizer:
-    """Build the optimizer that `training` names."""
+    """Build the optimizer of a population that the training settings name."""
     return OPTIMIZER_BUILDERS[training.optimizer](population, training)
 
 
 def learning_rate_factor(step: int, training: Training) -> float:
     """Compute the learning rate at `step` (counted from 0) as a share of the highest one.
 
-    It warms up linearly and then stays constant or falls as half a cosine to `final_learning_rate`, which it reaches at
-    the last of `decay_steps`.
+    The learning rate warms up linearly. Then it stays constant, or falls as half a cosine to `final_learning_rate`,
+    which it reaches at the last of `decay_steps`.
     """
     if step < training.warmup_steps:
         return (step + 1) / training.warmup_steps
@@ -203,7 +205,7 @@ def learning_rate_factor(step: int, training: Training) -> float:
 
 
 def gradient_norms(population: Population) -> Float[Tensor, " member"]:
-    """Euclidean norm of the whole gradient of each member."""
+    """Compute the Euclidean norm of the whole gradient of each member of a population."""
     squares = [
         parameter.grad.flatten(1).float().square().sum(1)
         for parameter in population.stacked
@@ -214,7 +216,7 @@ def gradient_norms(population: Population) -> Float[Tensor, " member"]:
 
 def clip_gradients(population: Population, norms: Float[Tensor, " member"], max_norm: float) -> None:
     """Scale down the gradient of each member whose norm exceeds `max_norm`, as torch's `clip_grad_norm_` does for one
-    model; a norm that is not finite affects only its own member."""
+    model. A norm that is not finite affects no other member."""
     factor = (max_norm / (norms + 1e-6)).clamp(max=1.0)
     for parameter in population.stacked:
         if parameter.grad is not None:

@@ -18,7 +18,7 @@ from pipeline.transformer.model import Transformer
 
 
 def build_initial_model(config: Model, *, seed: int, **transformer_arguments: Any) -> Transformer:
-    """Return the model of a seed before training. `inputs` are the other arguments of `Transformer`."""
+    """Build the transformer of a seed, with its weights before training. `transformer_arguments`: see `Transformer`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Transformer(config, **transformer_arguments)
@@ -28,10 +28,10 @@ class Population(nn.Module):
     """Transformers of one configuration, one member per seed, run and trained together.
 
     Args:
-        config: the configuration of all members.
+        config: the model settings of all members.
         seeds: the seed of each member.
         compiled: whether to compile the training step, which fuses its kernels and launches them as one graph on a GPU.
-        inputs: the other arguments of `Transformer`.
+        transformer_arguments: the other arguments of `Transformer`.
     """
 
     member_seeds: Tensor
@@ -53,9 +53,9 @@ class Population(nn.Module):
         buffers = [name for name, _ in self.skeleton.named_buffers()]
         random = ("substitute.key", "dropout.key") if config.dropout else "substitute.key"
         self.key_buffers = [name for name in buffers if name.endswith(random)]
-        """Names of the buffers with the keys of random numbers."""
+        """Names of the transformer's buffers that hold keys for random numbers."""
         self.faded_buffers = [name for name in buffers if name.endswith("substitute.faded")]
-        """Names of the buffers with the share by which residual connections have faded."""
+        """Names of the transformer's buffers with the share, in [0, 1], by which residual connections have faded."""
         self.register_buffer("member_seeds", torch.tensor(list(seeds)), persistent=False)
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Population(nn.Module):
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """Parameter name in the transformer -> stacked parameter `[member, ...]`."""
+        """Parameter name in the transformer -> parameter of all members, stacked to `[member, ...]`."""
         return dict(zip(self.parameter_names, self.stacked, strict=True))
 
     def forward(
@@ -73,9 +73,10 @@ class Population(nn.Module):
         step: int = 0,
         steps: int = 1,
     ) -> Float[Tensor, "member batch reads vocabulary"]:
-        """Return the logits after each of `positions`. Without a member axis, all members get the same examples.
+        """Compute each member's logits for the token after each of `positions`.
 
-        `step` is the training step, of `steps`. Random numbers are a function of seed, step and buffer.
+        Without a member axis in `tokens`, all members get the same examples. `step` is the training step, of `steps`.
+        Random numbers depend on nothing but seed, step and buffer.
         """
         faded = torch.full_like(self.member_seeds, min(1.0, 2.0 * step / steps), dtype=torch.float32)
         buffers = self._compute_random_keys(step) | dict.fromkeys(self.faded_buffers, faded)
@@ -108,7 +109,7 @@ class Population(nn.Module):
     def keep_members(
         self, member_indices: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer | None = None
     ) -> None:
-        """Drop all members but those at the indices `members`, here and in the state of the optimizer, if given."""
+        """Keep the members at `member_indices` and drop all others, also from the state of the optimizer, if given."""
         for parameter in self.stacked:
             state = optimizer.state[parameter] if optimizer else {}
             for name, value in state.items():
@@ -121,5 +122,5 @@ class Population(nn.Module):
             torch.compiler.reset()  # the compiler gives up after a few shapes; drop those that are no longer needed
 
     def copy_member_weights(self, member: int) -> dict[str, Tensor]:
-        """Copy the weights of one member to the CPU, under their names in the transformer."""
+        """Copy the weights of the member with index `member` to the CPU, named as in the transformer."""
         return {name: stacked[member].detach().cpu().clone() for name, stacked in self.weights.items()}

@@ -97,7 +97,7 @@ def test_missing_or_altered_results_are_refused_with_the_command_that_makes_them
     assert "[1, 2, 3]" in other
     evaluation = Path("reports/evaluation/null")
     table = pd.read_csv(evaluation / "evaluation.csv", keep_default_na=False)
-    digest = files.open_verified(evaluation, creating_command="").subject
+    digest = files.open_verified_folder(evaluation, creating_command="").subject
     files.write_csv(evaluation / "evaluation.csv", table.drop(columns="optimizer"))
     assert "`python -m pipeline evaluate null`" in refusal(copied)
     files.write_manifest(evaluation, subject=digest)

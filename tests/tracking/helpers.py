@@ -10,7 +10,7 @@ from pipeline.params import Tracking
 from pipeline.tracking.ablations import LiveRuns, RunsBySeed, result_digest, sync_runs
 from pipeline.tracking.store import open_store
 from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import History, history_columns
+from pipeline.training.convergence import HistoryRows, history_columns
 from tests.conftest import ablation
 
 NAME = "nope-causal"
@@ -21,7 +21,7 @@ DATA = {"train.csv": "a" * 64, "validation.csv": "b" * 64, "test.csv": "c" * 64}
 ABLATION = ablation(NAME, model_={"residual_free": [1]}, seeds=list(SEEDS), converged_for=1)
 
 
-def evaluations(step: int) -> History:
+def evaluations(step: int) -> HistoryRows:
     """The evaluation of both seeds at a step: seed 1 converges at step 8, seed 2 diverges there."""
     loss, exact = 1 / step, {4: 0.25, 8: 1.0}[step]
     first = (1, step, loss, loss, exact, loss, 0.01, 0)
@@ -29,7 +29,7 @@ def evaluations(step: int) -> History:
     return [dict(zip(history_columns(), values, strict=True)) for values in (first, second)]
 
 
-def write_ablation(project: Path, *, weight: float = 0.0, history: History | None = None) -> Path:
+def write_ablation(project: Path, *, weight: float = 0.0, history: HistoryRows | None = None) -> Path:
     """The folder of a trained ablation, as the stage `train` leaves it."""
     rows = history or [row for step in STEPS for row in evaluations(step)]
     artifact = Artifact(
@@ -63,7 +63,7 @@ def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
     }
     path = folder.parents[1] / "reports" / "evaluation" / NAME / "evaluation.csv"
     files.write_csv(path, pd.DataFrame(columns))
-    files.write_manifest(path.parent, subject=of or files.open_verified(folder, creating_command="").digest)
+    files.write_manifest(path.parent, subject=of or files.open_verified_folder(folder, creating_command="").digest)
     return path
 
 

@@ -15,7 +15,7 @@ from pipeline.api import SHIPPED_MODELS_FOLDER, load
 from pipeline.params import Tracking
 from pipeline.tracking.ablations import result_digest, sync_runs
 from pipeline.tracking.store import open_store
-from pipeline.training.convergence import History, history_columns
+from pipeline.training.convergence import HistoryRows, history_columns
 from tests.conftest import ablation, task
 from tests.tracking.helpers import (
     ABLATION,
@@ -121,7 +121,7 @@ def test_an_evaluation_of_an_earlier_training_is_not_shown(store: Tracking, tmp_
     assert "test_exact_match" not in runs(store)[1].data.metrics
 
 
-def stop_by(settings: Tracking, error: type[BaseException], history: History) -> None:
+def stop_by(settings: Tracking, error: type[BaseException], history: HistoryRows) -> None:
     """Log an evaluation, and leave the training by an error."""
     with suppress(error), live(settings) as live_runs:
         live_runs.log_evaluation(history)

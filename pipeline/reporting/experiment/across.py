@@ -33,7 +33,7 @@ def describe_kind(results: TaskResults, ablation: Ablation) -> str:
 
     The same idea has the same words on every task.
     """
-    return switches.describe_ablation(ablation, switches.common_values(results.ablations))
+    return switches.describe_ablation(ablation, switches.find_unmentioned_values(results.ablations))
 
 
 def task_outcome_table(results: Sequence[TaskResults]) -> pd.DataFrame:

@@ -211,7 +211,7 @@ def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
     are layers of the same network.
     """
     usual = switches.select_ablations(
-        ablations, **(switches.common_values(ablations) | {"positional": "none", "attention": "causal"})
+        ablations, **(switches.find_unmentioned_values(ablations) | {"positional": "none", "attention": "causal"})
     )
     pairs = [
         (ablation, intact)

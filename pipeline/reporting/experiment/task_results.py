@@ -65,7 +65,7 @@ class TaskResults(TableReader):
 
     def usual_ablations(self, **values: object) -> list[Ablation]:
         """Return the ablations with these values of switches; all other switches have their most common value."""
-        return switches.select_ablations(self.ablations, **(switches.common_values(self.ablations) | values))
+        return switches.select_ablations(self.ablations, **(switches.find_unmentioned_values(self.ablations) | values))
 
     def budget(self, where: RowFilter) -> int | None:
         """Return the most training steps of the ablation in the filter, or the smaller of two ablations compared."""

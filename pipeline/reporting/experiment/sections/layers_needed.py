@@ -61,7 +61,7 @@ def build_layer_section(results: TaskResults) -> SectionContent | None:
 
 def _ablations_by_kind(results: TaskResults) -> dict[str, list[Ablation]]:
     """Group the ablations that differ only in their number of layers, the shallowest first, by their description."""
-    usual, kinds = switches.common_values(results.ablations), dict[str, list[Ablation]]()
+    usual, kinds = switches.find_unmentioned_values(results.ablations), dict[str, list[Ablation]]()
     for ablation in sorted(results.ablations, key=lambda ablation: ablation.model.layers):
         kinds.setdefault(switches.describe_ablation(ablation, usual | {"layers": ablation.model.layers}), []).append(
             ablation

@@ -31,7 +31,7 @@ def build_residual_section(results: TaskResults) -> SectionContent | None:
     )
     claims = [Claim("by_layer", estimates, {"layers": layers}, role="lead")] if layers else []
     claims += [_cost_claim(results, *pair) for pair in unsubstituted if pair not in single]
-    usual = switches.common_values(results.ablations)
+    usual = switches.find_unmentioned_values(results.ablations)
     columns = {
         "What is missing": lambda ablation: switches.sublayers_in_words(ablation.model.residual_free),
         "Otherwise": lambda ablation: switches.describe_ablation(

@@ -21,7 +21,7 @@ from pipeline.reporting.wording import format_cell, format_interval, percent
 @register_section("results", 0, "Results by ablation", scores=[EXACT_MATCH])
 def build_result_section(results: TaskResults) -> SectionContent:
     """Build the section of results by ablation, with an alarm for runs above the order-blind ceiling."""
-    usual = switches.common_values(results.ablations)
+    usual = switches.find_unmentioned_values(results.ablations)
     ceiling, p = (
         results.column_reader("order_blind_ceiling", "share"),
         results.column_reader("ceiling_p_value", "p"),
