@@ -133,8 +133,8 @@ def test_donors_are_drawn_again(tmp_path: Path) -> None:
         1, data.transformer_arguments
     )
     test = data.examples["test"]
-    assert pipeline.load(tmp_path / "models" / "substituted").module.donors.equal(read.donors)
-    assert decode_greedily(pipeline.load(tmp_path / "models" / "substituted").module, test).equal(
+    assert pipeline.load(tmp_path / "models" / "substituted").network.donors.equal(read.donors)
+    assert decode_greedily(pipeline.load(tmp_path / "models" / "substituted").network, test).equal(
         decode_greedily(read, test)
     )
 
