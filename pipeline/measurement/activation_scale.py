@@ -1,7 +1,5 @@
 """Activation scale: how large are the states that enter each sublayer, and how large is the sublayer's update?"""
 
-from typing import Any
-
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -30,28 +28,26 @@ def activation_scale(inputs: MeasurementInput) -> pd.DataFrame:
     norm, before the logits, is called `output` and counted as one more layer."""
     model = inputs.model
     _, activations = run_with_cache(model, inputs.task_tokens[:BATCH_SIZE])
-
-    def make_row(
-        layer: int, sublayer: str, norm: nn.LayerNorm, entering_states: Tensor, share_of_update: float
-    ) -> dict[str, Any]:
-        return {
-            "layer": layer,
-            "sublayer": sublayer,
-            "entering": root_mean_square(entering_states),
-            "jacobian": root_mean_square(relative_jacobian_norm(norm, entering_states)),
-            "update_share": share_of_update,
-        }
-
-    rows = []
+    rows: list[tuple[int, str, nn.LayerNorm, Tensor, float]] = []
     for layer, block in enumerate(model.blocks):
         assert isinstance(block, Block)
         pre, mid, post, attention_out, mlp_out = (
             activations[f"blocks.{layer}.hook_{name}"]
             for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
         )
-        rows.append(make_row(layer, "attention", block.attention.norm, pre, update_share(attention_out, mid)))
-        rows.append(make_row(layer, "mlp", block.mlp.norm, mid, update_share(mlp_out, post)))
-    return pd.DataFrame([*rows, make_row(len(model.blocks), "output", model.norm, post, float("nan"))])
+        rows.append((layer, "attention", block.attention.norm, pre, update_share(attention_out, mid)))
+        rows.append((layer, "mlp", block.mlp.norm, mid, update_share(mlp_out, post)))
+    rows.append((len(model.blocks), "output", model.norm, post, float("nan")))
+    return pd.DataFrame(
+        {
+            "layer": layer,
+            "sublayer": sublayer,
+            "entering": root_mean_square(states),
+            "jacobian": root_mean_square(relative_jacobian_norm(norm, states)),
+            "update_share": share,
+        }
+        for layer, sublayer, norm, states, share in rows
+    )
 
 
 def relative_jacobian_norm(norm: nn.LayerNorm, x: Float[Tensor, "*many width"]) -> Float[Tensor, "*many"]:

@@ -1,5 +1,7 @@
 """A model's activations, under the names that TransformerLens gives them."""
 
+from contextlib import ExitStack
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -42,15 +44,10 @@ def run_with_cache(
     With full attention, all tokens of an example attend to each other.
     """
     activations: Activations = {}  # the pass of the donors comes first, and that of the examples overwrites its entries
-    handles = [
-        module.register_forward_hook(lambda _, args, output, name=name: activations.update({name: output}))
-        for name, module in hook_points(model).items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, module in hook_points(model).items():
+            hook = module.register_forward_hook(lambda _, args, output, name=name: activations.update({name: output}))
+            hooks.enter_context(hook)
         samples = model.samples(tokens, last_position(tokens))
         last = model.residual_stream(samples.tokens, samples.attention_mask)[-1]
-        logits = model.logits(select_positions(last, samples.output_positions))[:, 0]
-    finally:
-        for handle in handles:
-            handle.remove()
-    return logits, activations
+        return model.logits(select_positions(last, samples.output_positions))[:, 0], activations

@@ -17,9 +17,8 @@ def tidy_table(index_columns: Sequence[str], **values: torch.Tensor | np.ndarray
     arrays = {name: np.asarray(value, dtype=float) for name, value in values.items()}
     shape = next(iter(arrays.values())).shape
     indices = np.indices(shape).reshape(len(index_columns), -1)
-    return pd.DataFrame(
-        dict(zip(index_columns, indices, strict=True)) | {name: array.ravel() for name, array in arrays.items()}
-    )
+    columns = dict(zip(index_columns, indices, strict=True))
+    return pd.DataFrame(columns | {name: array.ravel() for name, array in arrays.items()})
 
 
 def round_measured_values(table: pd.DataFrame) -> pd.DataFrame:
