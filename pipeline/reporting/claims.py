@@ -1,4 +1,4 @@
-"""Claims: the sentences of a report, as the name of a template and the estimates that it shows.
+"""Claims: each is a sentence of a report, stored as the name of a template and the estimates inserted into it.
 
 Each estimate names the table, column and rows that it was read from. Sentences are templates (`sentences.py`), so every
 number of the report comes from an estimate.
@@ -26,57 +26,57 @@ VERDICT_TITLES: dict[ClaimRole, str] = {
     "open": "What is not decided",
     "next": "What would decide it",
 }
-"""The roles that are verdicts, in the order of the page, with their titles."""
+"""Role of a claim that is a verdict -> title of the verdicts with this role, in the order of the page."""
 Statistic = Literal["value", "rows", "sum", "min", "max", "median"]
 RowFilter = dict[str, Any]
-"""Column -> the value that a row must have there; for a list, any of its values."""
+"""Filter of a table's rows: column -> the value that a row must have in it, or a list of allowed values."""
 
 
 class Source(Config):
-    """The origin of a number: `statistic` of `column`, over the rows of a table that match `where`."""
+    """The origin of a number in a report: `statistic` of `column`, over the rows of a table that match `where`."""
 
     file: str
     """Path of the table, relative to `reports/`."""
     column: str
     where: dict[str, Any]
-    """The filter of the rows (see `RowFilter`)."""
+    """Filter of the table's rows: column -> required value, or list of allowed values."""
     statistic: Statistic = "value"
-    """`value` requires exactly one row; `rows` is the number of rows."""
+    """Statistic over the matching rows; `value` requires exactly one row, `rows` is the number of rows."""
 
 
 class Estimate(Config):
-    """A number with its uncertainty and its source."""
+    """A number of a report with its confidence interval and its source."""
 
     value: float
     low: float | None = None
     high: float | None = None
     interval: IntervalKind = ""
-    """The method that gave `low` and `high`; empty without an interval."""
+    """Method by which the interval from `low` to `high` was computed; empty for an estimate without an interval."""
     n: int | None = None
-    """Number of runs, pairs of runs or ablations behind the value."""
+    """Number of runs, pairs of runs or ablations from which the estimate was computed."""
     unit: Unit
     budget: int | None = None
-    """The most training steps that a run behind the value could take."""
+    """Largest number of training steps allowed to the runs from which the estimate was computed."""
     source: Source
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the report, not yet in words."""
+    """A sentence of the report: the template macro that words it, and the arguments of that macro."""
 
     macro: str
-    """Name of the macro in the section's template."""
+    """Name of the Jinja macro, in the section's template, that makes the sentence."""
     estimates: Mapping[str, Estimate | None]
-    """Its numbers, by the macro's parameters; None leaves out the part of the sentence that needs the number."""
+    """Numbers in the sentence, by parameter of the macro; None leaves out the part that needs the number."""
     words: Mapping[str, Any] = field(default_factory=dict)
-    """The macro's other parameters, such as names of ablations."""
+    """Arguments of the sentence's macro that are no numbers, such as names of ablations."""
     role: ClaimRole = ""
-    """Place on the first screen. `alarm`: makes every number suspect; `opening`: introduces the experiment; `lead`:
-    answers its question; `decided`, `open`, `next`: verdicts; empty: not on the first screen."""
+    """Role of the sentence on the first screen. `alarm`: makes every number suspect; `opening`: introduces the
+    experiment; `lead`: answers its question; `decided`, `open`, `next`: verdicts; empty: not on the first screen."""
 
 
 def read_number(table: pd.DataFrame, row_indices: Sequence[int], source: Source) -> float | None:
-    """Return the number that `source` describes, from the rows at `indices`; None if they have no value.
+    """Return the number that `source` describes, from the table's rows at `row_indices`; None if all values are NaN.
 
     Raises:
         ValueError: the statistic is `value`, but several rows match.
@@ -94,38 +94,38 @@ def read_number(table: pd.DataFrame, row_indices: Sequence[int], source: Source)
     return float(getattr(np, source.statistic)(values))
 
 
-def select_rows(table: pd.DataFrame, where: RowFilter) -> pd.DataFrame:
-    """Return the rows that match the filter; none if the table lacks one of its columns."""
-    if not set(where) <= set(table):
+def select_rows(table: pd.DataFrame, row_filter: RowFilter) -> pd.DataFrame:
+    """Return the rows of a table that match the filter; no row if the table lacks a column of the filter."""
+    if not set(row_filter) <= set(table):
         return table.head(0)
     chosen = pd.Series(True, index=table.index)
-    for name, value in where.items():
+    for name, value in row_filter.items():
         chosen &= table[name].isin(value) if isinstance(value, list) else table[name] == value
     return table[chosen]
 
 
 RowsByValues = dict[tuple[Any, ...], list[int]]
-"""Values of some columns -> the numbers of the rows that have them."""
+"""Index of a table: values of some of its columns -> indices of the rows with these values."""
 
 
 class TableReader(Protocol):
-    """A set of result tables from which estimates are read."""
+    """Result tables of an experiment or search, from which the estimates of a report are read."""
 
     tables: Mapping[str, pd.DataFrame]
-    """Path relative to `reports/` -> the table that is written there."""
+    """File name relative to `reports/` -> table with the content of that file."""
 
-    def budget(self, where: RowFilter) -> int | None:
-        """Return the most training steps of the runs behind these rows; None if unknown.
+    def budget_of_rows(self, row_filter: RowFilter) -> int | None:
+        """Return the largest budget of training steps among the ablations named in the filter; None if unknown.
 
-        It is used for tables without a column `budget`.
+        Estimates from tables without a column `budget` get this budget.
         """
 
-    def row_indices(self, file: str, where: RowFilter) -> Sequence[int]:
-        """Return the numbers of the rows that match the filter, in order.
+    def row_indices(self, file: str, row_filter: RowFilter) -> Sequence[int]:
+        """Return the indices of a table's rows that match the filter, in increasing order.
 
         A report reads thousands of numbers, so the index of a choice of columns is built once per table.
         """
-        table, names = self.tables[file], tuple(where)
+        table, names = self.tables[file], tuple(row_filter)
         if not set(names) <= set(table):
             return []
         indexed_table, index = self._cached_indices.get((file, names), (None, {}))
@@ -134,7 +134,7 @@ class TableReader(Protocol):
             for row, values in enumerate(zip(*(table[name].tolist() for name in names), strict=True)):
                 index.setdefault(values, []).append(row)
             self._cached_indices[file, names] = table, index
-        wanted = product(*(value if isinstance(value, list) else [value] for value in where.values()))
+        wanted = product(*(value if isinstance(value, list) else [value] for value in row_filter.values()))
         return sorted(row for values in set(wanted) for row in index.get(values, []))
 
     @cached_property
@@ -146,38 +146,39 @@ class TableReader(Protocol):
         file: str,
         column: str,
         unit: Unit,
-        where: RowFilter,
+        row_filter: RowFilter,
         *,
         statistic: Statistic = "value",
         interval: IntervalKind = "",
-        limits: tuple[str, str] | None = None,
-        n: str | None = None,
+        limit_columns: tuple[str, str] | None = None,
+        n_column: str | None = None,
     ) -> Estimate | None:
-        """Return an estimate from the rows that match the filter; None if they have no value in `column`.
+        """Read an estimate from the rows of a table that match the filter; None if they have no value in `column`.
 
         Args:
-            interval: how the interval was computed; empty for none.
-            limits: columns of its two ends; by default `<column>_low` and `<column>_high` where the table has them,
-                otherwise `low` and `high`.
-            n: column that holds the number of runs.
+            file: name of the table in `tables`.
+            interval: method by which the table's interval was computed; empty for an estimate without an interval.
+            limit_columns: columns with the lower and the upper limit of the interval; by default `<column>_low` and
+                `<column>_high` where the table has them, otherwise `low` and `high`.
+            n_column: column with the number of runs.
         """
-        source = Source(file=file, column=column, where=where, statistic=statistic)
-        table, indices = self.tables[file], self.row_indices(file, where)
+        source = Source(file=file, column=column, where=row_filter, statistic=statistic)
+        table, indices = self.tables[file], self.row_indices(file, row_filter)
 
-        def read(column: str | None, statistic: Statistic = statistic) -> float | None:
+        def read_statistic(column: str | None, statistic: Statistic = statistic) -> float | None:
             if column not in table:
                 return None
             return read_number(table, indices, source.model_copy(update={"column": column, "statistic": statistic}))
 
-        if (value := read(column)) is None:
+        if (value := read_statistic(column)) is None:
             return None
-        if interval and limits is None:
-            limits = (f"{column}_low", f"{column}_high") if f"{column}_low" in table else ("low", "high")
-        low, high = map(read, limits or (None, None))
-        budget = read("budget", "max")
+        if interval and limit_columns is None:
+            limit_columns = (f"{column}_low", f"{column}_high") if f"{column}_low" in table else ("low", "high")
+        low, high = map(read_statistic, limit_columns or (None, None))
+        budget = read_statistic("budget", "max")
         if unit == "share" and low is not None and high is not None:
             low, high = max(low, 0.0), min(high, 1.0)  # a t interval may leave [0, 1], a share cannot
-        size = read(n)
+        size = read_statistic(n_column)
         return Estimate(
             value=value,
             low=low,
@@ -185,16 +186,16 @@ class TableReader(Protocol):
             interval=interval if low is not None else "",
             n=None if size is None else int(size),
             unit=unit,
-            budget=self.budget(where) if budget is None else int(budget),
+            budget=self.budget_of_rows(row_filter) if budget is None else int(budget),
             source=source,
         )
 
 
 class Record(Estimate):
-    """An estimate as a row of `claims.json`, with the sentence that shows it."""
+    """An entry of `claims.json`: an estimate, and the name of the sentence in which the report prints it."""
 
     claim: str
-    """Section and sentence, such as `without_mask.answer`."""
+    """Name of the section and of the sentence's macro, such as `without_mask.answer`."""
     task: str
     """Name of the task in `params.yaml`."""
     name: str
@@ -202,13 +203,13 @@ class Record(Estimate):
 
 
 class Claims(Config):
-    """The content of `claims.json`: every number that a sentence of the report shows."""
+    """The content of `claims.json`: every number in the sentences of the report."""
 
     claims: list[Record]
 
 
 def claim_records(section: str, task: str, claim: Claim) -> list[Record]:
-    """Return the numbers of a claim as rows of `claims.json`."""
+    """Return the numbers of a claim as entries of `claims.json`."""
     return [
         Record(claim=f"{section}.{claim.macro}", task=task, name=name, **dict(estimate))
         for name, estimate in claim.estimates.items()

@@ -15,7 +15,7 @@ from pipeline.reporting.sentences import jinja_environment
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are text, with `code` and **bold** as in Markdown."""
+    """A table of the page; the text of its cells may have `code` and **bold** as in Markdown."""
 
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -24,12 +24,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page."""
+    """A figure of the page, drawn when the page is written."""
 
     name: str
-    """File name without `.png`."""
+    """Name of the figure's file, without `.png`."""
     alternative_text: str
-    """Description for readers who cannot see the picture."""
+    """Description of the figure for readers who cannot see it."""
     caption: str
     draw: Callable[[], matplotlib_figure.Figure]
 
@@ -45,42 +45,42 @@ class Section:
 
     @property
     def has_content(self) -> bool:
-        """True if the section has more than its title."""
+        """True if the section has a paragraph, a figure or a table."""
         return bool(self.paragraphs or self.figures or self.tables)
 
     @property
     def anchor(self) -> str:
-        """The title as the fragment of a URL, such as `is-position-readable`."""
+        """The section's title as the fragment of a URL, such as `is-position-readable`."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page: first screen, sections and appendix."""
+    """A page of the report: first screen, sections and appendix."""
 
     title: str
-    opening: Sequence[str]
+    opening_paragraphs: Sequence[str]
     """Paragraphs that introduce the experiment."""
-    lead: Sequence[str]
-    """Sentences that answer its questions."""
+    lead_sentences: Sequence[str]
+    """Sentences that answer the questions of the experiment."""
     figure: Figure
-    """The main figure, shown on the first screen."""
+    """The figure on the first screen of the page."""
     sections: Sequence[Section]
     alarms: Sequence[str] = field(default=())
-    """Sentences about faults that make every number suspect; shown first, in red."""
+    """Sentences about faults that make every number of the report suspect; the page begins with them, in red."""
     verdicts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Title -> sentences on what is decided, what is not, and what would decide it."""
+    """Title, such as `What is decided` -> the sentences below that title."""
     appendix: Mapping[str, Sequence[Section]] = field(default_factory=dict)
-    """Chapter -> its sections. They are folded in the HTML page; in Markdown each is a page of its own."""
+    """Chapter of the appendix -> its sections, which are folded in HTML and separate pages in Markdown."""
 
 
 def render_markdown(page: Page) -> str:
-    """Return the page as Markdown, which names figures by their relative path."""
+    """Return a page as Markdown, without its appendix; figures are linked by relative path."""
     return _render_template("templates/summary.md", page=page)
 
 
 def render_appendix(page: Page) -> dict[str, str]:
-    """Return the sections of the appendix as Markdown, by file name."""
+    """Return the appendix of a page in Markdown: file name -> text of one section."""
     return {
         f"{section.anchor}.md": _render_template("templates/appendix.md", page=page, section=section)
         for sections in page.appendix.values()
@@ -89,13 +89,13 @@ def render_appendix(page: Page) -> dict[str, str]:
 
 
 def render_html(page: Page, images: Mapping[str, bytes]) -> str:
-    """Return the page as HTML with all pictures inside; `images` maps the name of each figure to its PNG."""
+    """Return a page as one HTML file that contains all figures; `images` maps the name of each figure to its PNG."""
     inlined = {name: base64.b64encode(_convert_to_webp(content)).decode() for name, content in images.items()}
     return _render_template("templates/index.html", page=page, images=inlined)
 
 
 def _convert_to_webp(png: bytes) -> bytes:
-    """Return a PNG as lossless WebP, a third of the bytes."""
+    """Convert a PNG image to lossless WebP, which takes a third of the bytes."""
     buffer = io.BytesIO()
     Image.open(io.BytesIO(png)).save(buffer, format="WEBP", lossless=True, method=4)
     return buffer.getvalue()
@@ -112,7 +112,7 @@ def _render_template(template: str, **content: object) -> str:
 
 
 def is_numeric_column(table: Table, column: int) -> bool:
-    """Return True if every cell of the column starts like a number, so that it is aligned to the right."""
+    """Return True if every cell of a table's column starts like a number; such columns are aligned to the right."""
     return all(re.match(r"[\d<>+−–—\[]|not reached|\s*$", row[column]) for row in table.rows)
 
 

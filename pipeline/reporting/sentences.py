@@ -1,4 +1,4 @@
-"""Sentences: a claim put into words by a Jinja template, whose filters write the numbers."""
+"""Sentences of a report: Jinja templates put claims into words, and their filters format the numbers."""
 
 import re
 from functools import cache
@@ -14,7 +14,7 @@ TEMPLATE_FOLDER = Path(__file__).parent
 
 
 def choose_noun_form(count: Estimate, singular: str) -> str:
-    """Return the noun in the singular or plural that the count needs."""
+    """Return the noun `singular` if the count is 1, otherwise its plural with `s`."""
     return singular if count.value == 1 else f"{singular}s"
 
 
@@ -33,7 +33,7 @@ FILTERS = {
 
 @cache
 def jinja_environment(*, html: bool = False) -> Environment:
-    """Return Jinja's environment with the filters of `wording`; inserted text is escaped if `html` is set."""
+    """Return the Jinja environment of all report templates; inserted text is escaped for HTML if `html` is set."""
     result = Environment(
         loader=FileSystemLoader(TEMPLATE_FOLDER),
         autoescape=html,
@@ -47,13 +47,13 @@ def jinja_environment(*, html: bool = False) -> Environment:
 
 
 def render_sentence(template: str, claim: Claim) -> str:
-    """Return a claim in words, on one line; `template` is a path relative to `reporting/`."""
+    """Return a claim as a sentence on one line, by the macro of the template file `template` in `reporting/`."""
     text = _load_macro(template, claim.macro)(**claim.estimates, **claim.words)
     return " ".join(text.split())
 
 
 def render_explanation(template: str, words: dict[str, Any]) -> list[str]:
-    """Return the paragraphs that open a section; none if its template has no macro `explanation`."""
+    """Return the paragraphs that explain a section, from the macro `explanation` of its template, if it has one."""
     module = jinja_environment().get_template(template).module if (TEMPLATE_FOLDER / template).exists() else None
     if not hasattr(module, "explanation"):
         return []
@@ -62,7 +62,7 @@ def render_explanation(template: str, words: dict[str, Any]) -> list[str]:
 
 
 def render_paragraphs(template: str) -> list[str]:
-    """Return the paragraphs of a template that takes no values."""
+    """Return the paragraphs of a template that has no placeholders."""
     return jinja_environment().get_template(template).render().strip().split("\n\n")
 
 

@@ -31,8 +31,9 @@ from pipeline.params.model import AttentionName, PositionalName
 FIGURE_WIDTH = 10.0
 DOTS_PER_INCH = 130
 ENCODING_COLORS = ("#D55E00", "#0072B2", "#009E73", "#8E4585", "#7A5C00", "#000000", "#C44E8A", "#3A86B8")
-"""The colours of Okabe and Ito, some darkened for a white background."""
+"""Colours of the positional encodings: those of Okabe and Ito, some darkened for a white background."""
 ATTENTION_MARKERS = "os^DvPX"
+"""Markers of the attention patterns, in matplotlib's notation."""
 GREY, DARK_GREY, LIGHT_GREY = "#999999", "#555555", "#e8e8e8"
 MATPLOTLIB_SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same on every machine
@@ -48,16 +49,13 @@ MATPLOTLIB_SETTINGS: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 NOTE_BY_PATTERN = {r"\bnope\b": "nope: no positional encoding", r"residual-\d|layer \d": "layers count from 0"}
-"""Pattern of a text in a figure -> the note that explains it."""
+"""Regular expression -> note that is added below a figure if a text in the figure matches."""
 SHARE_TICKS = [0.0, 0.25, 0.5, 0.75, 1.0]
 SHARE_LABELS = [f"{tick:.0%}" for tick in SHARE_TICKS]
 
 
 def draw_png(draw: Callable[[], Figure]) -> bytes:
-    """Draw a figure and return it as PNG, without date or version in the file.
-
-    256 colours take a third of the bytes of full colour.
-    """
+    """Draw a figure in the common style and return it as a PNG of 256 colours, without date or version in the file."""
     buffer = io.BytesIO()
     with mpl.rc_context({**mpl.rcParamsDefault, **MATPLOTLIB_SETTINGS}):
         figure = draw()
@@ -71,7 +69,7 @@ def draw_png(draw: Callable[[], Figure]) -> bytes:
 
 
 def _add_notes(figure: Figure) -> None:
-    """Explain, below the panels, abbreviations that the figure shows."""
+    """Add notes, below the panels, that explain abbreviations in the figure."""
     shown = " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
     notes = [note for pattern, note in NOTE_BY_PATTERN.items() if re.search(pattern, shown)]
     if notes:
@@ -80,45 +78,47 @@ def _add_notes(figure: Figure) -> None:
 
 
 def encoding_color(ablation: Ablation) -> str:
-    """Return the colour of the ablation's positional encoding."""
+    """Return the colour that stands for the ablation's positional encoding in all figures."""
     return ENCODING_COLORS[get_args(PositionalName).index(ablation.model.positional) % len(ENCODING_COLORS)]
 
 
 def attention_marker(ablation: Ablation) -> str:
-    """Return the marker of the ablation's attention pattern."""
+    """Return the marker that stands for the ablation's attention pattern in all figures."""
     return ATTENTION_MARKERS[get_args(AttentionName).index(ablation.model.attention) % len(ATTENTION_MARKERS)]
 
 
 def add_legend(figure: Figure, handles: Sequence[Artist], *, columns: int = 4) -> None:
-    """Add a legend above the panels."""
+    """Add a legend above the panels of a figure, in `columns` columns."""
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.5)
 
 
-def encoding_legend_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
-    """Return a legend handle for each positional encoding among the ablations."""
+def encoding_legend_handles(ablations: Sequence[Ablation], **line_style: Any) -> list[Line2D]:
+    """Return a legend handle for each positional encoding that some of the ablations have."""
     first = {ablation.model.positional: ablation for ablation in reversed(ablations)}
     return [
-        Line2D([], [], color=encoding_color(first[name]), label=switches.positional_encoding_in_words(name), **style)
+        Line2D(
+            [], [], color=encoding_color(first[name]), label=switches.positional_encoding_in_words(name), **line_style
+        )
         for name in get_args(PositionalName)
         if name in first
     ]
 
 
-def full_attention_legend_handles(ablations: Sequence[Ablation], **style: Any) -> list[Line2D]:
-    """Return a legend handle for full attention, or none if no ablation has it."""
+def full_attention_legend_handles(ablations: Sequence[Ablation], **line_style: Any) -> list[Line2D]:
+    """Return a legend handle for full attention; an empty list if no ablation has full attention."""
     full = any(ablation.model.attention == "full" for ablation in ablations)
-    return [Line2D([], [], color=DARK_GREY, label="full attention", **style)] if full else []
+    return [Line2D([], [], color=DARK_GREY, label="full attention", **line_style)] if full else []
 
 
 def create_panels(
     ablations: Sequence[Ablation], panel_height: float, *, max_columns: int = 4, share_y_axis: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a panel per ablation, and its panels.
+    """Return an empty figure with a panel per ablation, titled with its name, and the list of these panels.
 
     Args:
-        height: of a panel, in inches.
-        across: the most panels in a row.
-        shared: give all panels the same vertical axis.
+        panel_height: height of a panel in inches.
+        max_columns: largest number of panels side by side.
+        share_y_axis: give all panels the same vertical axis.
     """
     columns = min(max_columns, len(ablations))
     rows = math.ceil(len(ablations) / columns)
@@ -150,10 +150,10 @@ def draw_tiles(
     """Draw a table of coloured cells.
 
     Args:
-        shades: colour of each cell, from 0 (white) to 1 (dark blue); NaN is grey.
-        text: gives the text of the cell at (row, column).
-        rows: names of the rows.
-        columns: names of the columns.
+        shades: shade of each cell, from 0 (white) to 1 (dark blue); NaN is grey.
+        cell_text: function that returns the text of the cell at (row, column).
+        row_names: labels at the left of the rows.
+        column_names: labels above the columns.
     """
     colors = mpl.colormaps["Blues"].with_extremes(bad="#eeeeee")
     # vmax above 1 leaves out the darkest blue, on which black text cannot be read

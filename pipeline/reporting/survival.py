@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipeline.reporting.intervals import CONFIDENCE
+from pipeline.reporting.intervals import CONFIDENCE_LEVEL
 
 MIN_RUNS_FOR_INTERVAL = 6
-"""With fewer runs, the interval of a survival curve is too wide to be drawn."""
+"""Smallest number of runs for which a survival curve has an interval; with fewer runs it would be too wide to draw."""
 
 
 def unconverged_share_by_step(runs: pd.DataFrame) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def unconverged_share_by_step(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `step, share, low, high`: the share from each step on, with its pointwise 95 % interval (Greenwood's, on the
-        log-log scale); the interval is NaN if there are fewer than `MIN_RUNS` runs.
+        log-log scale); the interval is NaN if there are fewer than `MIN_RUNS_FOR_INTERVAL` runs.
     """
     converged = runs["converged"] == 1
     last_step = runs["steps"].where(runs["diverged"] == 0, runs["steps"].max()).astype(float)
@@ -28,7 +28,7 @@ def unconverged_share_by_step(runs: pd.DataFrame) -> pd.DataFrame:
     columns = {"step": curve.quantiles, "share": curve.probabilities, "low": np.nan, "high": np.nan}
     if len(runs) >= MIN_RUNS_FOR_INTERVAL:
         with warnings.catch_warnings(action="ignore"):  # scipy warns that a share of 0 or 1 has no interval
-            interval = curve.confidence_interval(CONFIDENCE, method="log-log")
+            interval = curve.confidence_interval(CONFIDENCE_LEVEL, method="log-log")
         columns |= {"low": interval.low.probabilities, "high": interval.high.probabilities}
     start = pd.DataFrame({"step": [0.0], "share": 1.0, "low": 1.0, "high": 1.0})
     return pd.concat([start, pd.DataFrame(columns)], ignore_index=True)
@@ -37,6 +37,6 @@ def unconverged_share_by_step(runs: pd.DataFrame) -> pd.DataFrame:
 def restricted_steps(runs: pd.DataFrame, budget: int) -> "pd.Series[float]":
     """Return the steps to converge of each run, or `budget` for a run that took more or did not converge.
 
-    Their mean (the restricted mean survival time) compares ablations without leaving out the runs that failed.
+    The mean of these steps (the restricted mean survival time) includes the runs that failed.
     """
     return runs["steps_to_converge"].astype(float).fillna(np.inf).clip(upper=budget)

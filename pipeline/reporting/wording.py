@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 
 from pipeline.reporting.claims import Estimate, IntervalKind, Unit
 
-MISSING = "–"
+MISSING_NUMBER = "–"
+"""Text in place of a number that does not exist."""
 
 
 def percent(share: float) -> str:
     """Return a share in [0, 1] as percent; only exactly 0 and 1 become `0%` and `100%`."""
     if math.isnan(share):
-        return MISSING
+        return MISSING_NUMBER
     if share in (0.0, 1.0):
         return f"{share:.0%}"
     for decimals in (1, 2, 3):
@@ -21,8 +22,8 @@ def percent(share: float) -> str:
     return "<0.001%" if share < 0.5 else ">99.999%"
 
 
-def _format_p_value(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+def _format_p_value(p_value: float) -> str:
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
 
 
 def _format_flops(flops: float) -> str:
@@ -55,19 +56,20 @@ INTERVAL_NAMES: dict[IntervalKind, str] = {
 
 
 def format_number(value: float, unit: Unit) -> str:
-    """Return a value of that unit as text, with a true minus sign; `–` for NaN."""
-    return MISSING if math.isnan(value) else UNIT_FORMATTERS[unit](value).replace("-", "−").replace("e−", "e-")
+    """Return a value as text in the format of its unit, with a typographic minus sign; `–` for NaN."""
+    return MISSING_NUMBER if math.isnan(value) else UNIT_FORMATTERS[unit](value).replace("-", "−").replace("e−", "e-")
 
 
 def format_value(estimate: Estimate | None) -> str:
     """Return the value of an estimate as text, without its interval; `–` for None."""
-    return format_number(estimate.value, estimate.unit) if estimate else MISSING
+    return format_number(estimate.value, estimate.unit) if estimate else MISSING_NUMBER
 
 
 def format_interval(estimate: Estimate) -> str:
-    """Return the interval of an estimate, such as `29% to 100%`; empty without an interval, or if its ends are equal.
+    """Return the interval of an estimate as text, such as `29% to 100%`.
 
-    The interval of a count of runs is that of their share.
+    The text is empty if the estimate has no interval, or if both limits are equal as text. For a count of runs it is
+    the interval of the share of runs.
     """
     low, high = estimate.low, estimate.high
     if low is None or high is None or low == high:
@@ -79,9 +81,9 @@ def format_interval(estimate: Estimate) -> str:
 
 
 def format_share_interval(low: float, high: float) -> str:
-    """Return the interval of a share in percent, with more decimals the narrower it is.
+    """Return the interval of a share as text in percent; the narrower the interval, the more decimals it has.
 
-    Only an end of exactly 0 or 1 becomes `0%` or `100%`.
+    Only a limit of exactly 0 or 1 becomes `0%` or `100%`.
     """
     decimals = 0 if high - low >= 0.1 else 1 if high - low >= 0.01 else 2
     ends = (f"{end:.{decimals}%}" for end in (low, high))
@@ -92,12 +94,12 @@ def format_share_interval(low: float, high: float) -> str:
 
 
 def format_with_interval(estimate: Estimate | None, noun: str = "") -> str:
-    """Return an estimate for a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`, `3 of 3 runs (...)`.
+    """Return an estimate with its interval for a sentence: `0.49 (95% interval 0.40 to 0.54, n = 3)`.
 
-    `noun` follows the value: what is counted.
+    `noun` is written after the value, as in `3 of 3 runs (95% interval 29% to 100%)`.
     """
     if estimate is None:
-        return MISSING
+        return MISSING_NUMBER
     is_count = estimate.unit == "count" and estimate.n is not None
     text = f"{format_value(estimate)} of {estimate.n}" if is_count else format_value(estimate)
     if noun:
@@ -111,21 +113,21 @@ def format_with_interval(estimate: Estimate | None, noun: str = "") -> str:
 
 
 def format_cell(estimate: Estimate | str | None) -> str:
-    """Return an estimate for a table: `0.49 (0.40 to 0.54)`, `3/3`; the table's caption names the interval."""
+    """Return an estimate for the cell of a table, such as `0.49 (0.40 to 0.54)` or `3/3`; text stays as it is."""
     if estimate is None or isinstance(estimate, str):
-        return estimate or MISSING
+        return estimate or MISSING_NUMBER
     if estimate.unit == "count" and estimate.n is not None:
         return f"{format_value(estimate)}/{estimate.n}"
     ends = format_interval(estimate)
     return f"{format_value(estimate)} ({ends})" if ends else format_value(estimate)
 
 
-def join_in_words(items: Sequence[str], last: str = "and") -> str:
-    """Return the items as `a`, `a and b` or `a, b and c`."""
-    return f" {last} ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
+def join_in_words(items: Sequence[str], conjunction: str = "and") -> str:
+    """Return the items as an enumeration in words: `a`, `a and b` or `a, b and c`; `conjunction` replaces `and`."""
+    return f" {conjunction} ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
 def format_count(count: float | Estimate, noun: str) -> str:
-    """Return a count with its noun: `1 run`, `2 runs`."""
+    """Return a count with its noun in singular or plural: `1 run`, `2 runs`."""
     count = count.value if isinstance(count, Estimate) else count
     return f"{count:,.0f} {noun}" if count == 1 else f"{count:,.0f} {noun}s"

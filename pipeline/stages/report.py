@@ -18,11 +18,13 @@ from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
 
 OWN_TOKEN_VALUES = {name: ["dominance", "margin"] for name in ("own_token", "own_token_added")}
-"""Tables that the report derives from the measurement `slices`, with their values."""
+"""Name of a table that the report derives from the measurement `token_probe` -> its columns of values."""
 
 
 def run(params: Params) -> None:
-    """Write `reports/`, `index.html` last. Results of ablations that `params.yaml` does not have are ignored.
+    """Write the report of an experiment below `reports/`, `index.html` last.
+
+    Results of ablations that `params.yaml` does not have are ignored.
 
     Raises:
         UserError: see `read_results`.
@@ -52,35 +54,42 @@ def read_results(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, 
     """Read the evaluations, the histories and the measurements of all ablations.
 
     Returns:
-        A row per run; a row per evaluation during training; measurement -> its table.
+        Three values: a table with a row per run; a table with a row per evaluation during training; and the tables
+        of measurements by name.
 
     Raises:
         UserError: an ablation has no evaluation or history, or one of other seeds.
     """
     ablations = params.all_ablations()
-    models = {ablation.name: _open_artifact(ablation) for ablation in ablations}
-    runs = pd.concat([_read_evaluation(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
-    history = pd.concat([_read_history(ablation, models[ablation.name]) for ablation in ablations], ignore_index=True)
-    return runs, history, _read_measurements(models)
+    artifacts = {ablation.name: _open_artifact(ablation) for ablation in ablations}
+    runs = pd.concat(
+        [_read_evaluation(ablation, artifacts[ablation.name]) for ablation in ablations], ignore_index=True
+    )
+    history = pd.concat(
+        [_read_history(ablation, artifacts[ablation.name]) for ablation in ablations], ignore_index=True
+    )
+    return runs, history, _read_measurements(artifacts)
 
 
 def build_report(
-    params: Params, runs: pd.DataFrame, history: pd.DataFrame, measured: Mapping[str, pd.DataFrame]
+    params: Params, runs: pd.DataFrame, history: pd.DataFrame, measurement_tables: Mapping[str, pd.DataFrame]
 ) -> tuple[list[report.PlacedSection], dict[str, pd.DataFrame]]:
-    """Return the sections of the report, and its tables by path relative to `reports/`.
+    """Return the sections of the report, and its tables by file name relative to `reports/`.
 
     Args:
-        runs: the evaluation of every run, with the switches of its ablation.
-        history: every evaluation during training.
-        measured: measurement -> its table over all ablations.
+        runs: a row per run: its evaluation, and the switches of its ablation.
+        history: a row per evaluation during training.
+        measurement_tables: name of a measurement -> table of all ablations.
     """
     ablations = params.all_ablations()
     runs = runs.assign(still_rising=tables.mark_still_rising(runs, history))
     tasks = {ablation.dataset: ablation.task for ablation in ablations}
     ceilings = {name: order_blind_ceiling(task) for name, task in tasks.items()}
-    written = _build_tables(ablations, runs, ceilings, measured)
+    written = _build_tables(ablations, runs, ceilings, measurement_tables)
     results = [
-        TaskResults(name, task, _ablations_in_page_order(ablations, name), written, measured, history, ceilings[name])
+        TaskResults(
+            name, task, _ablations_in_page_order(ablations, name), written, measurement_tables, history, ceilings[name]
+        )
         for name, task in tasks.items()
     ]
     compared = [comparisons.comparison_table(task_results, params.comparisons) for task_results in results]
@@ -96,7 +105,7 @@ def build_report(
 
 
 def collect_metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return the numbers that `dvc metrics` shows: quantity -> ablation -> value."""
+    """Return the content of `metrics.json`, the numbers for `dvc metrics`: quantity -> ablation -> value."""
     decimals = {"restricted_steps": 1, "converged": 1, "test_bits": 3}
     by_ablation = ablations.set_index("ablation").reindex(columns=list(decimals)).astype(float)
     table = by_ablation.round(decimals).dropna(how="all", axis=1)
@@ -110,10 +119,10 @@ def _build_tables(
     ablations: Sequence[Ablation],
     runs: pd.DataFrame,
     ceilings: dict[str, float | None],
-    measured: Mapping[str, pd.DataFrame],
+    measurement_tables: Mapping[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables below `reports/` by path, except those that compare ablations."""
-    cost = measured["cost"]
+    """Return the tables of the report, except those that compare ablations: file name in `reports/` -> table."""
+    cost = measurement_tables["cost"]
     flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
     values = {
         name: list(measurement.value_descriptions) for name, measurement in measurements().items()
@@ -121,22 +130,22 @@ def _build_tables(
     return {
         "runs.csv": runs,
         "ablations.csv": tables.ablation_table(ablations, runs, ceilings, flops),
-        "symmetry.csv": measured["symmetry"].drop(columns="step", errors="ignore"),
+        "symmetry.csv": measurement_tables["symmetry"].drop(columns="step", errors="ignore"),
         **{
-            f"measurements/{name}.csv": tables.summarise_over_seeds(measured[name], columns)
+            f"measurements/{name}.csv": tables.summarise_over_seeds(measurement_tables[name], columns)
             for name, columns in values.items()
         },
     }
 
 
 def _ablations_in_page_order(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
-    """Return the ablations of a task, in the order in which they are shown."""
+    """Return the ablations of a task, in the order of the report's pages."""
     groups = switches.group_ablations([ablation for ablation in ablations if ablation.dataset == task])
     return [ablation for _, members in groups for ablation in members]
 
 
 def _open_artifact(ablation: Ablation) -> files.VerifiedFolder:
-    """Open the artifact of an ablation. Its evaluation and measurements must belong to the same training."""
+    """Open the artifact of an ablation, whose digest must be named by the ablation's evaluation and measurements."""
     return files.open_verified_folder(
         MODELS / ablation.name, creating_command=f"python -m pipeline train {ablation.name}", subject=ablation.name
     )
@@ -156,12 +165,12 @@ def _read_evaluation(ablation: Ablation, artifact: files.VerifiedFolder) -> pd.D
 
 
 def _read_measurements(artifacts: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
-    """Return each measurement's table over all ablations. An ablation whose runs all diverged has no rows."""
+    """Return the table of each measurement over all ablations; ablations whose runs all diverged have no rows."""
     analyses = {
         ablation: files.open_verified_folder(
-            ANALYSIS / ablation, creating_command=f"python -m pipeline analyze {ablation}", subject=model.digest
+            ANALYSIS / ablation, creating_command=f"python -m pipeline analyze {ablation}", subject=artifact.digest
         )
-        for ablation, model in artifacts.items()
+        for ablation, artifact in artifacts.items()
     }
     measured = {}
     for name in measurements():

@@ -101,7 +101,7 @@ def test_the_first_screen_answers_every_question_in_few_sentences(sections: list
     questions = {section.name for section in sections if section.chapter == "questions"}
     answered = {section.name for section in sections for claim in section.content.claims if claim.role == "lead"}
     assert questions - answered <= {"optimizers"}
-    assert len(report.build_page(sections).lead) <= report.MAX_LEAD_SENTENCES
+    assert len(report.build_page(sections).lead_sentences) <= report.MAX_LEAD_SENTENCES
 
 
 def test_a_rescue_is_a_share_of_what_is_missed(usual: dict[tuple[str, int, str], float]) -> None:

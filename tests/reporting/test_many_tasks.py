@@ -164,7 +164,7 @@ def test_tasks_are_compared_first_and_each_is_a_detail(
     rendered = report.build_page(sections)
     assert rendered.figure.name == "tasks"
     assert draw_png(rendered.figure.draw).startswith(b"\x89PNG")
-    assert len(rendered.lead) <= report.MAX_LEAD_SENTENCES
+    assert len(rendered.lead_sentences) <= report.MAX_LEAD_SENTENCES
     assert all(f"`{task}`" in page.render_markdown(rendered) for task in TASKS)
     assert [section.title for section in rendered.appendix["Details"]] == [
         f"Results by ablation ({task})" for task in TASKS

@@ -1,4 +1,4 @@
-"""Many tasks side by side: the outcome of each kind of ablation on each task, and on how many tasks a claim holds."""
+"""Comparison of many tasks: the outcome of each kind of ablation on each task, and on how many tasks a claim holds."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from pipeline.reporting.page import Figure, Table
 from pipeline.reporting.wording import format_cell, format_interval, percent
 
 MAX_TASKS_IN_FULL = 3
-"""Up to so many tasks are reported one by one; more are compared with each other."""
+"""Largest number of tasks that are reported one by one; more tasks are compared with each other."""
 TASK_OUTCOME_COLUMNS = (
     "task", "order_counts", "kind", "ablation", "runs", "converged", "low", "high", "test_bits", "ceiling", "shade",
 )  # fmt: skip
@@ -24,14 +24,14 @@ CLAIM_CHECK_COLUMNS = ("claim", "task", "holds")
 
 
 def should_compare_tasks(results: Sequence[TaskResults]) -> bool:
-    """Return True if there are so many tasks that they are compared."""
+    """Return True if there are so many tasks that the report compares them, instead of reporting each in full."""
     return len(results) > MAX_TASKS_IN_FULL
 
 
 def describe_kind(results: TaskResults, ablation: Ablation) -> str:
-    """Return the ablation in words, without what most ablations of its task share.
+    """Return the ablation in words: its switches that differ from those of most ablations of the task.
 
-    The same idea has the same words on every task.
+    Ablations that differ from the others in the same way get the same words on every task.
     """
     return switches.describe_ablation(ablation, switches.find_unmentioned_values(results.ablations))
 
@@ -70,12 +70,12 @@ def task_outcome_table(results: Sequence[TaskResults]) -> pd.DataFrame:
 
 
 def _read_outcome(results: TaskResults, ablation: Ablation) -> Estimate | None:
-    """Return the bits per token or the number of converged runs, by the task's score."""
+    """Read the outcome of an ablation: bits per token, or number of converged runs, depending on the task's score."""
     return results.mean_bits(ablation) if _is_scored_in_bits(results) else results.converged_runs(ablation)
 
 
 def _outcome_range(results: Sequence[TaskResults]) -> tuple[float, float]:
-    """Return the smallest and the largest outcome on these tasks."""
+    """Return the smallest and the largest outcome of an ablation on these tasks."""
     outcomes = [
         _read_outcome(task_results, ablation) for task_results in results for ablation in task_results.ablations
     ]
@@ -84,7 +84,7 @@ def _outcome_range(results: Sequence[TaskResults]) -> tuple[float, float]:
 
 
 def claim_check_table(results: Sequence[TaskResults]) -> pd.DataFrame:
-    """Return `holds.csv`: a row per claim and task where it can be checked; `holds` is 1 if it holds there."""
+    """Return `holds.csv`: for each claim and each task on which it can be checked, `holds` is 1 if it is true."""
     rows = [
         (claim, task_results.dataset, int(holds))
         for claim, check in CLAIM_CHECKS.items()
@@ -95,7 +95,7 @@ def claim_check_table(results: Sequence[TaskResults]) -> pd.DataFrame:
 
 
 def build_task_comparison(results: Sequence[TaskResults]) -> SectionContent:
-    """Return the section that compares the tasks: a table and figure of outcomes, and a sentence per claim."""
+    """Build the section that compares the tasks: a table and a figure of outcomes, and a sentence per claim."""
     tables = results[0].tables
     reader = results[0]
     holds = tables["holds.csv"]
@@ -147,14 +147,14 @@ def _is_scored_in_bits(results: TaskResults) -> bool:
     return results.task.score == BITS
 
 
-def _first_usual_ablation(results: TaskResults, **switches: object) -> Ablation | None:
-    return next(iter(results.usual_ablations(**switches)), None)
+def _first_usual_ablation(results: TaskResults, **switch_values: object) -> Ablation | None:
+    return next(iter(results.usual_ablations(**switch_values)), None)
 
 
 def _share_that_learned(results: TaskResults, ablation: Ablation | None) -> float | None:
-    """Return the share of runs that learned the task; for real data 1 if the value of order is above 0, otherwise 0.
+    """Return the share of an ablation's runs that learned the task; None if there is no ablation or no result.
 
-    None if the ablation does not exist or its result is unknown.
+    On a task scored in bits it is 1 if the ablation predicts better in order than on shuffled data, otherwise 0.
     """
     if ablation is None:
         return None
@@ -166,7 +166,7 @@ def _share_that_learned(results: TaskResults, ablation: Ablation | None) -> floa
 
 
 def _describe_failing_task(results: TaskResults) -> str:
-    """Return the task's name, with a remark if ablations with learned positional encoding fail there, too."""
+    """Return the task's name, with a remark if causal ablations with learned positional encoding fail on it, too."""
     share = _share_that_learned(results, _first_usual_ablation(results, positional="learned", attention="causal"))
     remark = "" if share in (None, 1.0) else " (not learned with learned PE either)"
     return f"`{results.dataset}`{remark}"
@@ -175,9 +175,9 @@ def _describe_failing_task(results: TaskResults) -> str:
 def _is_learned_by(
     results: TaskResults, ablation: Ablation | None, expected_share: float, *, order_matters: bool = True
 ) -> bool | None:
-    """Return True if this share of the ablation's runs learned the task.
+    """Return True if exactly `expected_share` of the ablation's runs learned the task.
 
-    None if unknown, or if order counts on the task but should not, or the reverse.
+    None if that is unknown, or if the task's `order_matters` differs from the parameter.
     """
     if results.task.order_matters != order_matters:
         return None
@@ -219,4 +219,4 @@ CLAIM_CHECKS: dict[str, Callable[[TaskResults], bool | None]] = {
     "one_layer_fails": _is_one_layer_insufficient,
     "costs": _is_costlier_without_encoding,
 }
-"""Sentence in `across.md` -> the check that it holds on a task, which returns None if that cannot be seen there."""
+"""Claim, named as its macro in `across.md` -> function that checks the claim on a task; None if it does not apply."""

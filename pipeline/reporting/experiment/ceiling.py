@@ -10,11 +10,11 @@ from pipeline.params import Task
 def order_blind_ceiling(task: Task) -> float | None:
     """Return the best exact match of any predictor whose answer depends only on the multiset of prompt tokens.
 
-    The answer of an order-blind model under greedy decoding is such a function: its first token is, and each later
-    token is a function of the prompt's tokens and the tokens produced before. All examples are enumerated; for each
+    An order-blind model under greedy decoding is such a predictor: its first token depends on the multiset alone, and
+    each later token on the multiset and the tokens produced before. All examples of the task are enumerated; for each
     multiset the best predictor gives the most likely answer. (The last token of a prompt is always `=`.)
 
-    None if the examples are too many to enumerate.
+    None if the task has too many examples to enumerate.
     """
     enumerated = task.enumerate_examples()
     if enumerated is None:
@@ -28,7 +28,7 @@ def order_blind_ceiling(task: Task) -> float | None:
 
 
 def number_multisets(texts: pd.Series) -> Int[np.ndarray, " texts"]:
-    """Return a number for each text; two texts have the same number if and only if they are permutations."""
+    """Return a number for each text; two texts have the same number if and only if they have the same characters."""
     longest = int(texts.str.len().max())
     code_points = texts.to_numpy(dtype=f"<U{longest}").view(np.uint32).reshape(len(texts), longest)
     ordered = np.sort(code_points, axis=1)

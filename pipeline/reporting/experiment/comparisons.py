@@ -1,4 +1,4 @@
-"""Ablations compared seed by seed. Runs that share a seed share their data order, so their differences vary less.
+"""Comparisons of ablations, seed by seed: runs that share a seed share their data order, so differences vary less.
 
 All comparisons of the report are computed here; tables and sentences look them up. Only the comparisons that
 `params.yaml` declares get a p-value; all others describe.
@@ -28,17 +28,17 @@ from pipeline.reporting.intervals import mean_with_interval
 COMPARISON_COLUMNS = ("measure", "first", "second", "budget", "seeds", "difference", "low", "high")
 P_VALUE_COLUMNS = ("declared", "p", "p_holm", "p_least", "p_log_rank", "p_log_rank_holm", "seeds_needed")
 SIGNIFICANCE_LEVEL = 0.05
-"""A declared comparison is decided if its corrected p-value is below this."""
+"""Significance level: a declared comparison is decided if its corrected p-value is below it."""
 TARGET_POWER = 0.8
-"""`seeds_needed` is the number of seeds that detects the observed difference with this probability."""
+"""Probability with which the number of seeds in the column `seeds_needed` detects the observed difference."""
 MAX_SEEDS_NEEDED = 200
-"""`seeds_needed` is not computed beyond this."""
+"""Largest number of seeds that `seeds_needed` tries; if a comparison needs more, the result is NaN."""
 MAX_SEEDS_ENUMERATED = 13
-"""Up to so many seeds, all sign flips are tried when power is simulated."""
+"""Largest number of seeds for which the power of the sign-flip test is simulated with all sign flips."""
 SIMULATION_COUNT = 1000
-"""Simulated experiments per power."""
+"""Number of random experiments in the simulation of a test's power."""
 POSITION_PROBE_FILTER = {"inputs": "random", "target": "position"}
-"""The position probe that is compared."""
+"""Filter for the rows of the position probe that ablations are compared by."""
 AblationPair = tuple[Ablation, Ablation]
 
 
@@ -48,7 +48,7 @@ def comparison_table(results: TaskResults, declared_comparisons: Sequence[Compar
     The measures are `restricted_steps` (steps to converge up to the smaller of the two budgets, `budget`),
     `test_exact_match` or `test_bits` (by the task's score), `effective_rank` after the last layer before training, and
     `margin` of the own token and `position_r2` after training, both ablations at the same depth. The steps of a pair
-    that is not declared are left out if no run of either converged within the budget.
+    that is not declared are left out if no run of the two ablations converged within the smaller budget.
     """
     ablations = {ablation.name: ablation for ablation in results.ablations}
     residual_free = intact_pairs(results.ablations)
@@ -65,7 +65,7 @@ def comparison_table(results: TaskResults, declared_comparisons: Sequence[Compar
     ]
     names = dict.fromkeys((first.name, second.name) for first, second in [*declared_pairs, *described_pairs])
     pairs = [(ablations[first], ablations[second]) for first, second in names]
-    states = _state_measures(results)
+    states = _compared_state_measures(results)
     run_values = cache(lambda measure, budget: pivot_by_seed(measure, results.runs, budget))
     state_values = cache(lambda measure, depth: pivot_by_seed(measure, states[measure].query("depth == @depth"), 0))
     rows = [
@@ -87,7 +87,7 @@ def comparison_table(results: TaskResults, declared_comparisons: Sequence[Compar
 
 
 def _has_converged_run(first: Ablation, second: Ablation, runs: pd.DataFrame) -> bool:
-    """Return True if a run of either ablation converged within the budget that both have."""
+    """Return True if at least one run of the two ablations converged within the smaller of their budgets."""
     steps = runs.loc[runs["ablation"].isin([first.name, second.name]), "steps_to_converge"]
     return bool((steps.astype(float) <= _smaller_budget(first, second)).any())
 
@@ -97,12 +97,13 @@ def _smaller_budget(first: Ablation, second: Ablation) -> int:
 
 
 def add_p_values(table: pd.DataFrame, declared_comparisons: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the comparisons with the columns `P_VALUE_COLUMNS`, which are filled for declared comparisons.
+    """Return the table of comparisons with the columns `P_VALUE_COLUMNS`, filled for declared comparisons.
 
-    `p` is of a two-sided sign-flip permutation test of the mean; `p_holm` is corrected over all declared comparisons;
-    `p_least` is the smallest value that `p_holm` can take with so many seeds. `p_log_rank` is of a log-rank test of the
-    steps, which does not pair seeds; `p_log_rank_holm` is corrected likewise. All are NaN if `p_least` is not below
-    `ALPHA`. `seeds_needed`: see `seeds_needed`.
+    `p` is the p-value of a two-sided sign-flip permutation test of the mean; `p_holm` is corrected over all declared
+    comparisons; `p_least` is the smallest value that `p_holm` can take with so many seeds. `p_log_rank` is the p-value
+    of a log-rank test of the steps, which does not pair seeds; `p_log_rank_holm` is corrected over the declared
+    comparisons of steps. All p-values are NaN if `p_least` is not below `SIGNIFICANCE_LEVEL`. `seeds_needed` is the
+    result of the function of that name.
     """
     table = table.assign(**dict.fromkeys(P_VALUE_COLUMNS, np.nan)).assign(declared=0)
     for comparison in declared_comparisons:
@@ -127,8 +128,8 @@ def add_p_values(table: pd.DataFrame, declared_comparisons: Sequence[Comparison]
     return table
 
 
-def _comparison_row(measure: str, first: Ablation, second: Ablation, values: pd.DataFrame) -> dict[str, object]:
-    differences = differences_by_seed(values, first.name, second.name)
+def _comparison_row(measure: str, first: Ablation, second: Ablation, values_by_seed: pd.DataFrame) -> dict[str, object]:
+    differences = differences_by_seed(values_by_seed, first.name, second.name)
     if not len(differences):
         return {"seeds": 0}
     budget = _smaller_budget(first, second)
@@ -137,11 +138,12 @@ def _comparison_row(measure: str, first: Ablation, second: Ablation, values: pd.
 
 
 def pivot_by_seed(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFrame:
-    """Return the values of `measure`: a row per seed, a column per ablation; NaN where an ablation has none.
+    """Return the values of a measure with a row per seed and a column per ablation; NaN for a missing value.
 
     Args:
+        measure: name of a column, or `restricted_steps`.
         table: a row per (ablation, seed).
-        budget: the most steps that count, for `restricted_steps`.
+        budget: largest number of steps that a run counts with; read only for `restricted_steps`.
     """
     values = {
         "restricted_steps": lambda runs: survival.restricted_steps(runs, budget),
@@ -151,16 +153,19 @@ def pivot_by_seed(measure: str, table: pd.DataFrame, budget: int) -> pd.DataFram
     return with_values.pivot(index="seed", columns="ablation", values="value").sort_index()
 
 
-def differences_by_seed(values: pd.DataFrame, first: str, second: str) -> np.ndarray:
-    """Return `first` - `second` for every seed that both have; `values` are those of `pivot_by_seed`."""
-    if not {first, second} <= set(values):
+def differences_by_seed(values_by_seed: pd.DataFrame, first: str, second: str) -> np.ndarray:
+    """Return the difference of two ablations' values, `first` - `second`, for every seed that both have.
+
+    `values_by_seed` has a row per seed and a column per ablation (see `pivot_by_seed`).
+    """
+    if not {first, second} <= set(values_by_seed):
         return np.empty(0)
-    differences = values[first].to_numpy() - values[second].to_numpy()
+    differences = values_by_seed[first].to_numpy() - values_by_seed[second].to_numpy()
     return differences[~np.isnan(differences)]
 
 
-def _state_measures(results: TaskResults) -> Mapping[str, pd.DataFrame]:
-    """Return the compared measures of hidden states: measure -> a row per run and depth."""
+def _compared_state_measures(results: TaskResults) -> Mapping[str, pd.DataFrame]:
+    """Return the measures of hidden states by which ablations are compared: measure -> a row per run and depth."""
     rank, margin = results.measurement_table("effective_rank"), results.measurement_table("own_token")
     probe = results.measurement_table("position_probe")
     measures = {}
@@ -175,14 +180,14 @@ def _state_measures(results: TaskResults) -> Mapping[str, pd.DataFrame]:
 
 
 def encoding_pairs(results: TaskResults) -> Sequence[AblationPair]:
-    """Return causal ablations without positional encoding, each with every ablation that only adds an encoding."""
+    """Return each causal ablation without positional encoding paired with each ablation that only adds an encoding."""
     causal = results.usual_ablations(attention="causal")
     without = switches.select_ablations(causal, positional="none")
     return [(ablation, other) for ablation in without for other in causal if other not in without]
 
 
 def reference_pairs(results: TaskResults) -> Sequence[AblationPair]:
-    """Return every usual ablation with the causal one that has a positional encoding (learned, if there is one)."""
+    """Pair every usual ablation with one causal ablation with positional encoding (a learned one, if possible)."""
     ablations = results.usual_ablations()
     references = sorted(
         (
@@ -196,7 +201,7 @@ def reference_pairs(results: TaskResults) -> Sequence[AblationPair]:
 
 
 def intact_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
-    """Return every ablation that lacks residual connections with its intact counterpart, if that exists."""
+    """Return every ablation that lacks residual connections paired with its intact counterpart, if that exists."""
     return [
         (ablation, intact)
         for ablation in ablations
@@ -205,10 +210,10 @@ def intact_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
 
 
 def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
-    """Return the pairs of `intact_pairs` that lack both connections of one layer, in the order of the layers.
+    """Pair each ablation that lacks both residual connections of one layer with its intact counterpart, by layer.
 
-    Only causal decoders without positional encoding count that are otherwise as most ablations are, so that all layers
-    are layers of the same network.
+    All pairs are causal decoders without positional encoding whose other switches have their most common value, so
+    that all layers are layers of the same network.
     """
     usual = switches.select_ablations(
         ablations, **(switches.find_unmentioned_values(ablations) | {"positional": "none", "attention": "causal"})
@@ -225,7 +230,7 @@ def single_layer_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
 
 
 def optimizer_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
-    """Return every ablation trained with Muon with the same ablation under each other optimizer."""
+    """Return every ablation trained with Muon paired with the same ablation trained with each other optimizer."""
     muon = switches.select_ablations(ablations, optimizer="muon")
     others = sorted({ablation.training.optimizer for ablation in ablations} - {"muon"})
     return [
@@ -237,14 +242,15 @@ def optimizer_pairs(ablations: Sequence[Ablation]) -> Sequence[AblationPair]:
 
 
 def comparison_depth(ablation: Ablation) -> int:
-    """Return the depth right after the last layer that lacks a residual connection, or after the last layer."""
+    """Return the depth after the last layer that lacks a residual connection; of an intact ablation, the last depth."""
     return 1 + max(ablation.model.residual_free.layers, default=ablation.model.layers - 1)
 
 
 def seeds_needed(differences: np.ndarray, significance_level: float) -> float:
-    """Return how many fresh seeds would detect the observed mean difference, if it is real, with probability `POWER`.
+    """Return how many new seeds would detect a mean difference as large as the observed one, by the sign-flip test.
 
-    The test is the sign-flip test at level `alpha`. NaN if more than `MAX_SEEDS` are needed, or for a single seed.
+    They detect it with probability `TARGET_POWER`. NaN if more than `MAX_SEEDS_NEEDED` are needed, if only one seed
+    was observed, or if all differences are equal.
     """
     if len(differences) < 2 or not (spread := differences.std(ddof=1)):
         return np.nan
@@ -261,28 +267,29 @@ def seeds_needed(differences: np.ndarray, significance_level: float) -> float:
     )
 
 
-def sign_flip_power(effect: float, seed_count: int, significance_level: float) -> float:
+def sign_flip_power(effect_size: float, seed_count: int, significance_level: float) -> float:
     """Return the probability that the sign-flip test detects a normal mean difference of `effect` standard deviations.
 
-    It is simulated up to `EXACT_SEEDS` seeds; above, the power of the t test is returned, which is nearly the same.
+    The power is simulated for at most `MAX_SEEDS_ENUMERATED` seeds. For more seeds the power of the t test is returned,
+    which is nearly the same.
     """
     if seed_count > MAX_SEEDS_ENUMERATED:
-        return float(TTestPower().power(effect, seed_count, significance_level))
+        return float(TTestPower().power(effect_size, seed_count, significance_level))
     flips = np.array(list(product((1.0, -1.0), repeat=seed_count - 1)))  # the other half has the same absolute means
-    samples = np.random.default_rng(0).normal(effect, 1.0, (SIMULATION_COUNT, seed_count))
+    samples = np.random.default_rng(0).normal(effect_size, 1.0, (SIMULATION_COUNT, seed_count))
     means = np.abs(samples[:, 1:] @ flips.T + samples[:, :1])
     return float((np.mean(means >= means[:, :1] - 1e-9, axis=1) <= significance_level).mean())
 
 
 def smallest_p_value(seed_count: int) -> float:
-    """Return the smallest p-value that a two-sided sign-flip test of so many pairs can give."""
+    """Return the smallest p-value that a two-sided sign-flip test of `seed_count` pairs can give."""
     return 2.0 ** (1 - seed_count)
 
 
 def sign_flip_p_value(differences: np.ndarray) -> float:
-    """Return the two-sided p-value of the mean difference by sign flips.
+    """Return the p-value of a two-sided sign-flip permutation test that the mean difference is 0.
 
-    All flips are tried up to 13 seeds; above, 9,999 random ones (the same in every call).
+    Up to 13 differences, all sign flips are enumerated; for more, 9,999 random ones (the same in every call).
     """
     if not differences.any():
         return 1.0
@@ -293,7 +300,7 @@ def sign_flip_p_value(differences: np.ndarray) -> float:
 
 
 def log_rank_p_value(runs: pd.DataFrame, first: str, second: str, budget: int) -> float:
-    """Return the p-value of a log-rank test of the steps to converge up to `budget`; 1 if no run converged."""
+    """Return the p-value of a log-rank test of two ablations' steps to converge up to `budget`; 1 if none converged."""
     both = runs[runs["ablation"].isin([first, second])]
     converged = both["steps_to_converge"].astype(float) <= budget
     if not converged.any():

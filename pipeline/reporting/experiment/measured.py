@@ -20,10 +20,10 @@ from pipeline.reporting.page import Figure
 
 
 def build_generic_section(measurement: Measurement, results: TaskResults) -> SectionContent | None:
-    """Return a measurement's explanation, the mean of its first value by ablation, and a figure.
+    """Build the section of a measurement: its explanation, the mean of its first value by ablation, and a figure.
 
-    The mean is at the last depth or layer, if the measurement has any; of other keys, the first value is shown. None if
-    nothing was measured.
+    The mean is at the last depth or layer, if the measurement has any; other key columns are fixed to the value in
+    their first row. None if nothing was measured.
     """
     table = results.measurement_table(measurement.name)
     if table.empty:
@@ -40,7 +40,12 @@ def build_generic_section(measurement: Measurement, results: TaskResults) -> Sec
     if axis:
         labels = ("Depth (layers passed)" if axis == "depth" else "Layer", heading)
         lines = partial(
-            measured.draw_lines_by_ablation, shown, value=value, x_column=axis, axis_labels=labels, reference=reference
+            measured.draw_lines_by_ablation,
+            shown,
+            value_column=value,
+            x_column=axis,
+            axis_labels=labels,
+            reference=reference,
         )
         figure = panel_figure(results, measurement.name, title, LINES_CAPTION, lines)
     else:
@@ -70,11 +75,11 @@ def build_generic_section(measurement: Measurement, results: TaskResults) -> Sec
     )
 
 
-def _extreme_mean_claims(means: Sequence[Estimate | None], words: str) -> list[Claim]:
-    """Return a claim with the smallest and the largest mean; none without any mean."""
+def _extreme_mean_claims(means: Sequence[Estimate | None], value_words: str) -> list[Claim]:
+    """Return a claim with the smallest and the largest mean; an empty list if all means are None."""
     ordered = sorted((mean for mean in means if mean), key=lambda mean: mean.value)
     if not ordered:
         return []
     least, most = ordered[0], ordered[-1]
     names = {"least_ablation": least.source.where["ablation"], "most_ablation": most.source.where["ablation"]}
-    return [Claim("range", {"least": least, "most": most}, {"words": words, **names})]
+    return [Claim("range", {"least": least, "most": most}, {"words": value_words, **names})]

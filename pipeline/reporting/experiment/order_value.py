@@ -21,7 +21,7 @@ def shuffled_counterpart(ablations: Sequence[Ablation], ablation: Ablation) -> A
 
 
 def order_value_table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each ablation that was also trained on shuffled data.
+    """Return `order_value.csv`: a row for each ablation that was also trained on shuffled data.
 
     `bits` is the mean over seeds of (test bits per token on shuffled data) - (test bits per token in order), with its
     t interval `low` to `high`.

@@ -20,29 +20,29 @@ OPENING_QUESTION = (
 )
 
 MAX_LEAD_SENTENCES = 7
-"""The most leading sentences on the first screen, shared by the tasks; others appear in their sections only."""
+"""Largest number of `lead` sentences on the first screen, shared by the tasks; the others stay in their sections."""
 
 
 @dataclass(frozen=True)
 class PlacedSection:
-    """A section with its content and its place on the page."""
+    """A section of the report with its content and its place on the page."""
 
     name: str
     template: str
     chapter: Chapter
     title: str
     dataset: str
-    """Name of the task; empty for the comparison of all tasks."""
+    """Name of the task that the section reports; empty for the comparison of all tasks."""
     content: SectionContent
 
     def render_sentence(self, claim: Claim) -> str:
-        """Return a claim in words."""
+        """Return a claim of the section as a sentence, by the section's template."""
         return sentences.render_sentence(self.template, claim)
 
-    def render(self, title_suffix: str, main_figure: Figure) -> Section:
-        """Return the section with its sentences; `suffix` follows the title.
+    def render_section(self, title_suffix: str, main_figure: Figure) -> Section:
+        """Return the section with its claims in words; `title_suffix` is added to the title.
 
-        Left out are claims that stand on the first screen only, and the page's main figure.
+        Claims with a role other than `lead` are left out, as they stand on the first screen, and so is `main_figure`.
         """
         figures = [figure for figure in self.content.figures if figure is not main_figure]
         paragraphs = sentences.render_explanation(self.template, dict(self.content.words))
@@ -57,16 +57,16 @@ def build_task_sections(
     figure_prefix: str = "",
     chapters: Collection[Chapter] = tuple(CHAPTERS),
 ) -> Iterator[PlacedSection]:
-    """Yield the sections of one task in these chapters, in the order of the page.
+    """Yield the sections of one task in the given chapters, in the order of the page.
 
-    `prefix` is put before the names of the figures.
+    `figure_prefix` is put before the names of the figures.
     """
     specs = [spec for spec in registered_sections() if results.task.score in spec.scores]
     covered = {name for spec in specs for name in spec.measurements}
     uncovered = [measurement for name, measurement in measurements.items() if name not in covered]
     for chapter in chapters:
         for spec in specs:
-            if spec.chapter == chapter and (content := spec.build(results)):
+            if spec.chapter == chapter and (content := spec.build_content(results)):
                 template = f"experiment/sections/{spec.name}.md"
                 content = _prefix_figure_names(content, figure_prefix)
                 yield PlacedSection(spec.name, template, chapter, spec.title, results.dataset, content)
@@ -83,11 +83,13 @@ def _prefix_figure_names(content: SectionContent, prefix: str) -> SectionContent
     return replace(content, figures=[replace(figure, name=prefix + figure.name) for figure in content.figures])
 
 
-def collect_sections(results: Sequence[TaskResults], measurements: Mapping[str, Measurement]) -> list[PlacedSection]:
-    """Return all sections, task by task.
+def collect_sections(
+    results: Sequence[TaskResults], registered_measurements: Mapping[str, Measurement]
+) -> list[PlacedSection]:
+    """Return the sections of all tasks, task by task.
 
-    With several tasks, the names of figures begin with the task. With many, a comparison of the tasks comes first, and
-    each task keeps only its section of results, as a detail.
+    With several tasks, the names of figures begin with the task. With more than `MAX_TASKS_IN_FULL`, a comparison of
+    the tasks comes first, and each task keeps only its section of results, as a detail.
     """
     has_many_tasks = across.should_compare_tasks(results)
     sections = [
@@ -95,7 +97,7 @@ def collect_sections(results: Sequence[TaskResults], measurements: Mapping[str, 
         for task_results in results
         for section in build_task_sections(
             task_results,
-            measurements,
+            registered_measurements,
             figure_prefix=f"{task_results.dataset}-" if len(results) > 1 else "",
             chapters=("results",) if has_many_tasks else tuple(CHAPTERS),
         )
@@ -108,7 +110,7 @@ def collect_sections(results: Sequence[TaskResults], measurements: Mapping[str, 
 
 
 def collect_claims(sections: Sequence[PlacedSection]) -> list[Record]:
-    """Return the content of `claims.json`: every number of every sentence."""
+    """Return the entries of `claims.json`: every number in the sentences of the sections."""
     return [
         record
         for section in sections
@@ -118,12 +120,12 @@ def collect_claims(sections: Sequence[PlacedSection]) -> list[Record]:
 
 
 def draw_images(sections: Sequence[PlacedSection]) -> dict[str, bytes]:
-    """Return every figure as PNG, by its name."""
+    """Draw the figures of all sections: name of the figure -> PNG."""
     return {figure.name: draw_png(figure.draw) for section in sections for figure in section.content.figures}
 
 
 def build_page(sections: Sequence[PlacedSection]) -> Page:
-    """Return the page: alarms, main figure, leads and verdicts, then the results, then the appendix by chapter."""
+    """Arrange the sections on a page: first screen (alarms, main figure, leads, verdicts), results, and appendix."""
     tasks = list(dict.fromkeys(section.dataset for section in sections))
     is_comparison = "" in tasks
     has_several = len(tasks) > 1
@@ -131,10 +133,10 @@ def build_page(sections: Sequence[PlacedSection]) -> Page:
     def title_suffix(section: PlacedSection) -> str:
         return f" ({section.dataset})" if has_several and section.dataset else ""
 
-    def sentences_with(role: ClaimRole, limit: int | None = None, *, among: Sequence[str] = tasks) -> list[str]:
-        """Return the sentences of a role, at most `limit` a task, each after the name of its task."""
+    def sentences_with(role: ClaimRole, limit: int | None = None, *, task_names: Sequence[str] = tasks) -> list[str]:
+        """Return the sentences with a role, at most `limit` for each task; each begins with the name of the task."""
         result = []
-        for task in among:
+        for task in task_names:
             prefix = f"**{task}**: " if has_several and task else ""
             texts = [
                 section.render_sentence(claim)
@@ -146,7 +148,7 @@ def build_page(sections: Sequence[PlacedSection]) -> Page:
         return result
 
     main_figure = next(figure for section in sections for figure in section.content.figures)
-    rendered = [(section.chapter, section.render(title_suffix(section), main_figure)) for section in sections]
+    rendered = [(section.chapter, section.render_section(title_suffix(section), main_figure)) for section in sections]
     chapters = {
         title: [section for section_chapter, section in rendered if section_chapter == chapter and section.has_content]
         for chapter, title in CHAPTERS.items()
@@ -156,8 +158,10 @@ def build_page(sections: Sequence[PlacedSection]) -> Page:
     leading_tasks = [""] if is_comparison else tasks
     return Page(
         title=PAGE_TITLE,
-        opening=[OPENING_QUESTION, *sentences_with("opening", among=leading_tasks)],
-        lead=sentences_with("lead", max(1, MAX_LEAD_SENTENCES // len(leading_tasks)), among=leading_tasks),
+        opening_paragraphs=[OPENING_QUESTION, *sentences_with("opening", task_names=leading_tasks)],
+        lead_sentences=sentences_with(
+            "lead", max(1, MAX_LEAD_SENTENCES // len(leading_tasks)), task_names=leading_tasks
+        ),
         figure=main_figure,
         sections=[*results, closing],
         alarms=sentences_with("alarm"),

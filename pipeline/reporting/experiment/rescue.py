@@ -17,15 +17,15 @@ class SubstituteTriple(NamedTuple):
     """Three ablations that differ only in what some residual connections are replaced with."""
 
     substituted: Ablation
-    """The connections are replaced by a substitute."""
+    """Ablation whose residual connections are replaced by a substitute."""
     residual_free: Ablation
-    """The connections are missing."""
+    """Ablation that lacks the residual connections."""
     intact: Ablation
-    """The connections are there."""
+    """Ablation that has all residual connections."""
 
 
 def substitute_triples(ablations: Sequence[Ablation]) -> list[SubstituteTriple]:
-    """Return every substituted ablation with its residual-free and intact counterparts, if both exist."""
+    """Group every substituted ablation with its residual-free and its intact counterpart, if both exist."""
     return [
         SubstituteTriple(ablation, residual_free, intact)
         for residual_free, intact in intact_pairs(ablations)
@@ -38,9 +38,9 @@ def substitute_triples(ablations: Sequence[Ablation]) -> list[SubstituteTriple]:
 
 
 def rescue_table(ablations: Sequence[Ablation], runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per triple with its `rescue`: 0 if the substitute gives nothing back, 1 if it gives all.
+    """Return `rescue.csv`: for each substituted ablation, the share of the connection's benefit that it gives back.
 
-    `rescue` is the steps that the substitute saves over the steps that the connection itself saves, both against the
+    `rescue` is (steps that the substitute saves) / (steps that the residual connection saves), both compared with the
     residual-free ablation (column `plain`) and up to the smallest `budget` of the three. It is a ratio of means over
     the seeds that all three share, with Fieller's 95 % interval, which is NaN if the intact ablation (column `whole`)
     does not differ significantly from the residual-free one.

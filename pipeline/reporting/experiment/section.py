@@ -26,26 +26,26 @@ CHAPTERS: dict[Chapter, str] = {
     "mechanism": "Where the order comes from",
     "details": "Details",
 }
-"""The chapters in the order of the page, with their titles."""
+"""Chapter of the report -> title of the chapter, in the order of the page."""
 LINES_CAPTION = "Line: mean over seeds, band: from the least to the most; in colour as trained."
 DOTS_CAPTION = "A dot per seed, in colour as trained."
 MAX_PANELS = 12
-"""The most panels of a figure with a panel per ablation."""
+"""Largest number of panels of a figure that has a panel per ablation."""
 
 
 @dataclass(frozen=True)
 class SectionContent:
-    """The claims, tables and figures of a section. Sentences and explanation are in its template."""
+    """The claims, tables and figures of a section of the report; its text is in a template."""
 
     claims: Sequence[Claim] = ()
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters of the template's macro `explanation`."""
+    """Arguments of the macro `explanation` in the section's template."""
 
 
 SectionBuilder = Callable[[TaskResults], SectionContent | None]
-"""Returns None if the experiment has no ablations for the section."""
+"""Function that builds a section from the results of a task; None if the task has no ablations for the section."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ class SectionSpec:
     """A registered section: its place on the page, and the function that builds its content."""
 
     name: str
-    """Name of its file, of its template and in `claims.json`."""
+    """Name of the section: of its Python file, of its template file, and in the claims of `claims.json`."""
     chapter: Chapter
-    order: int
-    """Position within the chapter; smaller numbers come first."""
+    position: int
+    """Position of the section within its chapter; smaller numbers come first."""
     title: str
     measurements: Sequence[str]
-    """The measurements that it shows. A measurement that no section shows gets a section of its own."""
+    """Names of the measurements that the section reports; others get a section made by `build_generic_section`."""
     scores: Collection[Score]
-    """It appears only for tasks with one of these scores."""
-    build: SectionBuilder
+    """Scores of the tasks that have the section; it is left out for tasks with other scores."""
+    build_content: SectionBuilder
 
 
 REGISTERED_SECTIONS: list[SectionSpec] = []
-"""The registered sections; complete once `sections/` has imported all files."""
+"""All sections of the report that are registered; complete once `sections/` has imported all its files."""
 
 
 def register_section(
@@ -77,22 +77,22 @@ def register_section(
     measurements: Sequence[str] = (),
     scores: Collection[Score] = SCORES,
 ) -> Callable[[SectionBuilder], SectionBuilder]:
-    """Return a decorator that registers a function as a section, under the name of its file."""
+    """Return a decorator that registers a function as the builder of a report section, named as the function's file."""
 
-    def register(build: SectionBuilder) -> SectionBuilder:
+    def register_builder(build: SectionBuilder) -> SectionBuilder:
         name = build.__module__.rpartition(".")[2]
         REGISTERED_SECTIONS.append(SectionSpec(name, chapter, order, title, measurements, scores, build))
         return build
 
-    return register
+    return register_builder
 
 
 CellFunction = Callable[[Ablation], Estimate | str | None]
-"""Gives the cell of a table for an ablation."""
+"""Function that returns the content of a table's cell for an ablation."""
 
 
 def table_by_ablation(ablations: Sequence[Ablation], columns: Mapping[str, CellFunction], caption: str = "") -> Table:
-    """Return a table with a row per ablation; `columns` maps each header to the function that gives the cells."""
+    """Return a table with a row per ablation; `columns` maps each header to the function that fills its cells."""
     rows = [
         [f"`{ablation.name}`", *(format_cell(column(ablation)) for column in columns.values())]
         for ablation in ablations
@@ -101,7 +101,7 @@ def table_by_ablation(ablations: Sequence[Ablation], columns: Mapping[str, CellF
 
 
 def diverged_run_column(results: TaskResults) -> dict[str, CellFunction]:
-    """Return a column with the number of diverged runs; empty if no run diverged."""
+    """Return a table column with the number of diverged runs of each ablation; an empty dict if no run diverged."""
     if not any(map(results.diverged_runs, results.ablations)):
         return {}
     return {"Diverged": lambda ablation: format_cell(count) if (count := results.diverged_runs(ablation)) else " "}
@@ -110,7 +110,7 @@ def diverged_run_column(results: TaskResults) -> dict[str, CellFunction]:
 def difference_tables(
     results: TaskResults, measure: str, pairs: Sequence[tuple[Ablation, Ablation]], caption: str
 ) -> list[Table]:
-    """Return a table of these pairs' differences from `comparisons.csv`; an empty list if no pair shares a seed."""
+    """Return a table of the mean differences between paired ablations in a measure, or no table if no pair has one."""
     rows = []
     for first, second in pairs:
         if difference := results.mean_difference(measure, first, second):
@@ -139,19 +139,20 @@ def panel_figure(
     caption: str,
     draw: Callable[[Sequence[Ablation]], matplotlib_figure.Figure],
     *,
-    among: Sequence[Ablation] | None = None,
+    candidates: Sequence[Ablation] | None = None,
 ) -> Figure:
-    """Return a figure with a panel per ablation, for all ablations or `among` these.
+    """Return a figure with a panel per ablation, for all ablations of a task or only those in `candidates`.
 
-    Of more than `PANELS` ablations it shows those in declared comparisons first, then intact ones; the caption says so.
+    Of more than `MAX_PANELS` ablations, those in declared comparisons are chosen first, then intact ones, and the
+    caption gives their number.
     """
-    ablations = results.ablations if among is None else among
+    ablations = results.ablations if candidates is None else candidates
     declared = {*results.declared_comparisons["first"], *results.declared_comparisons["second"]}
 
-    def rank(ablation: Ablation) -> tuple[bool, bool]:
+    def display_priority(ablation: Ablation) -> tuple[bool, bool]:
         return ablation.name not in declared, not switches.is_intact(ablation)
 
-    chosen = sorted(ablations, key=rank)[:MAX_PANELS]
+    chosen = sorted(ablations, key=display_priority)[:MAX_PANELS]
     shown = [ablation for ablation in ablations if ablation in chosen]
     if len(shown) < len(ablations):
         caption += f" Here {len(shown)} of {len(ablations)} ablations; the tables have all."
@@ -159,25 +160,25 @@ def panel_figure(
 
 
 PairReader = Callable[[Ablation, Ablation], Mapping[str, Estimate | None]]
-"""Gives the numbers for an ablation without one layer's connections and its intact counterpart."""
+"""Function that reads named estimates for an ablation that lacks residual connections and its intact counterpart."""
 
 
 def collect_single_layer_estimates(
-    ablations: Sequence[Ablation], read_estimates: PairReader, *, optional: Collection[str] = ()
+    ablations: Sequence[Ablation], read_estimates: PairReader, *, optional_names: Collection[str] = ()
 ) -> tuple[dict[str, Estimate | None], list[tuple[str, str]]]:
-    """Collect the numbers for every ablation that lacks the residual connections of a single layer.
+    """Collect the estimates for every ablation that lacks the residual connections of a single layer.
 
-    A layer is left out if one of its numbers is missing that is not `optional`.
+    A layer is left out if one of its estimates is None, except those named in `optional_names`.
 
     Returns:
-        The numbers by name, `at_<layer>_<name>`, and for each layer `at_<layer>` with the layer in words.
+        The estimates by name, `at_<layer>_<name>`, and for each layer `at_<layer>` with the layer in words.
     """
     estimates: dict[str, Estimate | None] = {}
     layers = []
     for ablation, intact in single_layer_pairs(ablations):
         (layer,) = ablation.model.residual_free.layers
         numbers = read_estimates(ablation, intact)
-        if all(estimate for name, estimate in numbers.items() if name not in optional):
+        if all(estimate for name, estimate in numbers.items() if name not in optional_names):
             estimates |= {f"at_{layer}_{name}": estimate for name, estimate in numbers.items()}
             layers.append((f"at_{layer}", switches.layer_ordinal(layer, ablation.model.layers)))
     return estimates, layers
@@ -186,7 +187,7 @@ def collect_single_layer_estimates(
 def depth_columns(
     results: TaskResults, measurement: str, value: str, depths: Sequence[int], **keys: Any
 ) -> dict[str, CellFunction]:
-    """Return a column per depth with the mean of a measured value after training."""
+    """Return a table column per depth with the mean of a measured value after training; `keys` fixes key columns."""
 
     def depth_column(depth: int) -> CellFunction:
         return lambda ablation: results.measured_mean(measurement, value, "number", ablation, depth=depth, **keys)

@@ -19,36 +19,36 @@ from pipeline.reporting.intervals import binomial_p_value, exact_share_interval,
 from pipeline.reporting.survival import restricted_steps
 
 ALARM_LEVEL = 0.01
-"""A run above the order-blind ceiling is called a bug if chance explains it with less probability than this."""
+"""p-value below which a run with more right answers than the order-blind ceiling allows raises an alarm."""
 TREND_LEVEL = 0.01
-"""A learning curve is called rising if chance explains its last evaluations with less probability than this."""
+"""p-value below which the last evaluations of a learning curve count as rising."""
 MIN_TREND_EVALUATIONS = 5
-"""A trend is only looked for in so many evaluations: five in increasing order have p = 1/120."""
+"""Smallest number of evaluations in which a trend can be found: five in increasing order have p = 1/120."""
 REQUIRED_RUN_COLUMNS = (
     *("ablation", "seed", "task", *switches.SWITCH_COLUMNS, "parameters", "steps", "converged", "steps_to_converge"),
     *("diverged", "test_examples"),
 )
-"""The columns that every table of runs has.
+"""Columns that every table of evaluated runs has, whatever the task.
 
-Beside them it has the validation and test score (such as `test_exact_match`), and for tasks with an answer a column per
+The table also has the validation and test score (such as `test_exact_match`), and for tasks with an answer a column per
 position of the answer (`digit_<k>`) and per stratum (`carries_<k>`) with its number of examples
 (`carries_<k>_examples`).
 """
 RUN_KEYS = ("ablation", "seed", "step", "trained")
-"""The columns of a measurement that identify the run and when it was measured."""
+"""Columns of a measurement's table that identify the run and the time of the measurement."""
 
 
 def ablation_table(
     ablations: Sequence[Ablation], runs: pd.DataFrame, ceilings: Mapping[str, float | None], flops: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Return `ablations.csv`: the outcome of each ablation's runs, their cost, and the check against the ceiling.
+    """Return `ablations.csv`: outcome and cost of each ablation's runs, and the check against the order-blind ceiling.
 
     `restricted_steps` is the mean of the steps to converge, where a run that did not converge counts as its `budget`.
 
     Args:
         runs: a row per (ablation, seed), with the column `still_rising`.
-        ceilings: task -> the best exact match of any order-blind predictor; None if unknown.
-        flops: ablation -> floating point operations of a training step of one run, where measured.
+        ceilings: name of a task -> best exact match of any order-blind predictor; None if unknown.
+        flops: name of an ablation -> floating point operations of one run's training step, where measured.
     """
     above = pd.concat([check_against_ceiling(ablations, runs, task, ceiling) for task, ceiling in ceilings.items()])
     rows = []
@@ -105,7 +105,7 @@ def _summarise_exact_match(runs: pd.DataFrame) -> dict[str, float]:
 
 
 def _summarise_bits(runs: pd.DataFrame) -> dict[str, float]:
-    """A run that diverged so that it could not be scored is left out."""
+    """Return the mean test bits per token with its interval; runs that diverged and have no score are left out."""
     mean, low, high = mean_with_interval(runs["test_bits"].dropna())
     return {"test_bits": mean, "test_bits_low": low, "test_bits_high": high}
 
@@ -113,7 +113,7 @@ def _summarise_bits(runs: pd.DataFrame) -> dict[str, float]:
 def mark_still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[int]":
     """Return 1 for each run that did not converge within its budget but was still improving, otherwise 0.
 
-    A run improves if its validation score got better over the last third of its evaluations (see `rises`).
+    A run improves if its validation score got better over the last third of its evaluations (see `is_rising`).
     """
     quality = pd.Series(np.nan, history.index)
     for score, sign in (("validation_exact_match", 1.0), ("validation_bits", -1.0)):
@@ -128,7 +128,7 @@ def mark_still_rising(runs: pd.DataFrame, history: pd.DataFrame) -> "pd.Series[i
 
 
 def is_rising(curve: "pd.Series[float]") -> bool:
-    """Return True if the last third of a curve rises: Kendall's tau with time, one-sided p below `TREND`."""
+    """Return True if the last third of a curve rises: Kendall's tau with time has a one-sided p below `TREND_LEVEL`."""
     last = curve.to_numpy(float)[-max(MIN_TREND_EVALUATIONS, len(curve) // 3) :]
     if len(last) < MIN_TREND_EVALUATIONS or np.ptp(last) == 0:
         return False
@@ -136,23 +136,23 @@ def is_rising(curve: "pd.Series[float]") -> bool:
 
 
 def exact_match_scores(runs: pd.DataFrame) -> "pd.Series[float]":
-    """Return the test exact match of each run; 0 for a run that diverged so that it could not be scored."""
+    """Return the test exact match of each run; 0 for a run that diverged and has no score."""
     return runs["test_exact_match"].astype(float).fillna(0.0)
 
 
 def count_correct_examples(runs: pd.DataFrame) -> "pd.Series[int]":
-    """Return how many test examples each run answered right."""
+    """Return the number of test examples that each run answered right."""
     return (exact_match_scores(runs) * runs["test_examples"]).round().astype(int)
 
 
 def check_against_ceiling(
     ablations: Sequence[Ablation], runs: pd.DataFrame, task: str, ceiling: float | None
 ) -> pd.DataFrame:
-    """Test the order-blind runs of a task against the best that is possible without order.
+    """Test whether order-blind runs of a task answer more examples right than the order-blind ceiling allows.
 
     Returns:
         `ablation, seed, correct, test_examples, p_value, above`: exact one-sided binomial p-values, Holm-corrected
-        over these runs. `above` is True if `p_value` is below `ALARM`, which means a bug in the code.
+        over these runs. `above` is True if `p_value` is below `ALARM_LEVEL`, which means a bug in the code.
     """
     blind = [ablation.name for ablation in ablations if ablation.dataset == task and is_order_blind(ablation.model)]
     chosen = runs[runs["ablation"].isin(blind)]
@@ -168,16 +168,21 @@ def check_against_ceiling(
     return table.assign(p_value=corrected, above=rejected)
 
 
-def mean_by_position(runs: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return how often each character of the answer is right: `ablation, key, mean` over an ablation's runs.
+def mean_by_position(runs: pd.DataFrame, position_unit: str) -> pd.DataFrame:
+    """Return the share of examples with a right character at each position of the answer, as mean over runs.
 
-    The columns `<unit>_<key>` have it per run; `key` counts from 1, in the order in which characters are produced.
+    Args:
+        runs: a row per (ablation, seed), with that share in the columns `<position_unit>_<position>`.
+        position_unit: word for a character of the answer, such as `digit`.
+
+    Returns:
+        `ablation, key, mean`; `key` is the position, from 1, in the order in which characters are produced.
     """
-    return _mean_shares(runs, {key: runs[f"{unit}_{key}"] for key in _numbered_columns(runs, unit)})
+    return _mean_shares(runs, {key: runs[f"{position_unit}_{key}"] for key in _numbered_columns(runs, position_unit)})
 
 
 def mean_by_stratum(runs: pd.DataFrame, stratum: str) -> pd.DataFrame:
-    """Return the exact match by value of a stratum (`key`), where the test set has such examples."""
+    """Return the exact match for each value of a stratum (`key`) that occurs in the test set, as mean over runs."""
     keys = _numbered_columns(runs, stratum)
     return _mean_shares(runs, {k: runs[f"{stratum}_{k}"].where(runs[f"{stratum}_{k}_examples"] > 0) for k in keys})
 
@@ -193,10 +198,10 @@ def _mean_shares(runs: pd.DataFrame, shares: dict[int, "pd.Series[float]"]) -> p
 
 
 def own_token_table(token_probe: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the token probe: how much better a position's own token is read than other tokens.
+    """Summarise the token probe: is the token at a position read better from its state than other tokens are?
 
     Args:
-        slices: accuracy of reading the token at `token_position` from the state at `position`.
+        token_probe: accuracy of reading the token at `token_position` from the state at `position`.
 
     Returns:
         `ablation, seed, step, trained, depth, dominance, margin`: the share of positions whose own token is read best,
@@ -210,28 +215,28 @@ def own_token_table(token_probe: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(level=[*RUN_KEYS, "depth"], sort=False).mean().reset_index()
 
 
-def subtract_initial_values(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
-    """Return the rows after training, with the values at initialisation subtracted from `values`."""
-    keys = [str(column) for column in table if column not in ("step", "trained", *values)]
+def subtract_initial_values(table: pd.DataFrame, value_columns: Sequence[str]) -> pd.DataFrame:
+    """Return a measurement's rows after training, with the values at initialisation subtracted in these columns."""
+    keys = [str(column) for column in table if column not in ("step", "trained", *value_columns)]
     after, before = table[table["trained"] == 1], table[(table["trained"] == 0) & (table["step"] == 0)]
-    both = after.merge(before[[*keys, *values]], on=keys, suffixes=("", "_before"))
-    return both.assign(**{value: both[value] - both[f"{value}_before"] for value in values})[list(table)]
+    both = after.merge(before[[*keys, *value_columns]], on=keys, suffixes=("", "_before"))
+    return both.assign(**{value: both[value] - both[f"{value}_before"] for value in value_columns})[list(table)]
 
 
-def summarise_over_seeds(table: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
-    """Return the means of `values` over seeds, with their t intervals.
+def summarise_over_seeds(table: pd.DataFrame, value_columns: Sequence[str]) -> pd.DataFrame:
+    """Return the mean over seeds of each measured value, with its t interval.
 
     Returns:
         `ablation, step, trained`, the keys of the measurement, then `value, mean, low, high, n`: a row for each of
-        `values`. Runs after training are averaged whatever their last step was; their `step` is missing.
+        `value_columns`. Runs after training are averaged whatever their last step was; their `step` is missing.
     """
     if table.empty:
         return pd.DataFrame(columns=["ablation", "step", "trained", "value", "mean", "low", "high", "n"])
-    keys = [str(column) for column in table if column not in (*RUN_KEYS, *values)]
+    keys = [str(column) for column in table if column not in (*RUN_KEYS, *value_columns)]
     table = table.assign(step=table["step"].where(table["trained"] == 0))
     by = ["ablation", "step", "trained", *keys]
     summaries = []
-    for value in values:
+    for value in value_columns:
         groups = table.dropna(subset=[value]).groupby(by, sort=False, dropna=False)[value]
         rows = groups.agg(["mean", "std", "count"]).rename(columns={"count": "n"}).reset_index()
         low, high = interval_of_mean(*(rows[name].to_numpy() for name in ("mean", "std", "n")))

@@ -17,22 +17,22 @@ DIFFERENCE_UNITS: dict[str, Unit] = {
     "effective_rank": "number",
     "position_r2": "more",
 }
-"""Compared measure -> the unit of its differences; percentage points for all others."""
+"""Measure by which ablations are compared -> unit of the differences; all other measures have percentage points."""
 
 
 @dataclass(frozen=True)
 class TaskResults(TableReader):
-    """The results on one task."""
+    """The results of an experiment on one task."""
 
     dataset: str
     """Name of the task in `params.yaml`."""
     task: Task
     ablations: Sequence[Ablation]
-    """The ablations trained on the task, in the order in which they are shown."""
+    """The ablations trained on the task, in the order of the report."""
     tables: Mapping[str, pd.DataFrame]
-    """Path relative to `reports/` -> the table that is written there, with the results of all tasks."""
+    """File name relative to `reports/` -> table with the results of all tasks in that file."""
     measurements: Mapping[str, pd.DataFrame]
-    """Name of a measurement -> its values: `ablation, seed, step, trained`, the measurement's keys, its values.
+    """Name of a measurement -> table: `ablation, seed, step, trained`, key columns, and measured values.
 
     `trained` is 1 after the last step, otherwise 0; step 0 is initialisation, a later step with `trained` 0 a snapshot.
     Runs whose weights are not finite are left out.
@@ -44,7 +44,7 @@ class TaskResults(TableReader):
 
     @property
     def runs(self) -> pd.DataFrame:
-        """The rows of `runs.csv` for this task."""
+        """The rows of `runs.csv` for the runs on this task."""
         runs = self.tables["runs.csv"]
         return runs[runs["task"] == self.dataset]
 
@@ -64,32 +64,34 @@ class TaskResults(TableReader):
         }
 
     def usual_ablations(self, **values: object) -> list[Ablation]:
-        """Return the ablations with these values of switches; all other switches have their most common value."""
+        """Return the ablations with these values of switches, whose other switches have their most common value."""
         return switches.select_ablations(self.ablations, **(switches.find_unmentioned_values(self.ablations) | values))
 
-    def budget(self, where: RowFilter) -> int | None:
-        """Return the most training steps of the ablation in the filter, or the smaller of two ablations compared."""
-        names = [where.get(key) for key in ("ablation", "first", "second")]
+    def budget_of_rows(self, row_filter: RowFilter) -> int | None:
+        """Return the budget of the ablation in the filter, or the smaller budget of two compared ablations."""
+        names = [row_filter.get(key) for key in ("ablation", "first", "second")]
         return min((ablation.training.steps for ablation in self.ablations if ablation.name in names), default=None)
 
     def column_reader(self, column: str, unit: Unit) -> Callable[[Ablation], Estimate | None]:
-        """Return a function that reads a column of `ablations.csv` for an ablation."""
+        """Return a function that reads the value of an ablation in a column of `ablations.csv`."""
         return lambda ablation: self.read_estimate("ablations.csv", column, unit, {"ablation": ablation.name})
 
     def converged_runs(self, ablation: Ablation) -> Estimate | None:
-        """Return how many of the ablation's runs converged."""
+        """Return the number of the ablation's runs that converged."""
         where = {"ablation": ablation.name}
         return self.read_estimate(
-            "ablations.csv", "converged", "count", where, n="runs", interval="Clopper-Pearson 95%"
+            "ablations.csv", "converged", "count", where, n_column="runs", interval="Clopper-Pearson 95%"
         )
 
     def mean_steps(self, ablation: Ablation) -> Estimate | None:
         """Return the mean steps to converge; a run that did not converge counts as its budget."""
         where = {"ablation": ablation.name}
-        return self.read_estimate("ablations.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
+        return self.read_estimate(
+            "ablations.csv", "restricted_steps", "steps", where, n_column="runs", interval="t 95%"
+        )
 
     def still_rising_runs(self, ablation: Ablation) -> Estimate | None:
-        """Return how many runs had not converged but were still improving; None if zero.
+        """Return the number of the ablation's runs that were still improving when their budget ended; None if zero.
 
         None, too, if no number of steps could be enough: for an order-blind ablation, or without a target score.
         """
@@ -98,60 +100,62 @@ class TaskResults(TableReader):
         return self._read_positive_count("still_rising", ablation)
 
     def diverged_runs(self, ablation: Ablation) -> Estimate | None:
-        """Return how many of the ablation's runs diverged; None if zero."""
+        """Return the number of the ablation's runs that diverged; None if zero."""
         return self._read_positive_count("diverged", ablation)
 
     def _read_positive_count(self, column: str, ablation: Ablation) -> Estimate | None:
-        count = self.read_estimate("ablations.csv", column, "count", {"ablation": ablation.name}, n="runs")
+        count = self.read_estimate("ablations.csv", column, "count", {"ablation": ablation.name}, n_column="runs")
         return count if count and count.value else None
 
     def median_exact_match(self, ablation: Ablation) -> Estimate | None:
         """Return the median test exact match of the ablation's runs, with its range."""
         median, low, high = (f"test_exact_match_{name}" for name in ("median", "min", "max"))
         return self.read_estimate(
-            "ablations.csv", median, "share", {"ablation": ablation.name}, n="runs",
-            limits=(low, high), interval="minimum to maximum",
+            "ablations.csv", median, "share", {"ablation": ablation.name}, n_column="runs",
+            limit_columns=(low, high), interval="minimum to maximum",
         )  # fmt: skip
 
     def mean_bits(self, ablation: Ablation) -> Estimate | None:
         """Return the mean test bits per token of the ablation's runs."""
         where = {"ablation": ablation.name}
-        return self.read_estimate("ablations.csv", "test_bits", "bits", where, n="runs", interval="t 95%")
+        return self.read_estimate("ablations.csv", "test_bits", "bits", where, n_column="runs", interval="t 95%")
 
     def order_value(self, ablation: Ablation) -> Estimate | None:
-        """Return how many more bits per token the ablation takes on shuffled data; None if it was not trained there."""
+        """Return how many more bits per token the ablation takes on shuffled data; None if not trained on them."""
         where = {"ablation": ablation.name}
-        return self.read_estimate("order_value.csv", "bits", "more bits", where, n="seeds", interval="t 95%")
+        return self.read_estimate("order_value.csv", "bits", "more bits", where, n_column="seeds", interval="t 95%")
 
     def measured_mean(
         self, measurement: str, value: str, unit: Unit, ablation: Ablation, *, trained: int = 1, **keys: Any
     ) -> Estimate | None:
         """Return the mean of a measured value over the ablation's runs: after training, or before (`trained=0`).
 
-        `keys` are further columns of the measurement, such as `depth`.
+        `keys` fixes the measurement's key columns, such as `depth=2`.
         """
         where = {"ablation": ablation.name, "value": value, "trained": trained}
         if not trained:
             where["step"] = 0
         where |= keys
-        return self.read_estimate(f"measurements/{measurement}.csv", "mean", unit, where, n="n", interval="t 95%")
+        return self.read_estimate(
+            f"measurements/{measurement}.csv", "mean", unit, where, n_column="n", interval="t 95%"
+        )
 
     def mean_difference(self, measure: str, first: Ablation, second: Ablation) -> Estimate | None:
-        """Return the mean difference `first` - `second`, over the seeds that both have."""
+        """Return the mean difference of two ablations in a measure, `first` - `second`, over the seeds of both."""
         where = {"measure": measure, "first": first.name, "second": second.name}
         unit = DIFFERENCE_UNITS.get(measure, "points")
-        return self.read_estimate("comparisons.csv", "difference", unit, where, n="seeds", interval="t 95%")
+        return self.read_estimate("comparisons.csv", "difference", unit, where, n_column="seeds", interval="t 95%")
 
     def corrected_p_value(self, difference: Estimate | None) -> Estimate | None:
         """Return the corrected p-value of a comparison; None if it was not declared, or has too few seeds."""
         return self.read_same_row(difference, "p_holm", "p")
 
     def corrected_log_rank_p_value(self, difference: Estimate | None) -> Estimate | None:
-        """Return the corrected p-value of the comparison's log-rank test; None if there is none."""
+        """Return the corrected p-value of a comparison's log-rank test; None if the test was not made."""
         return self.read_same_row(difference, "p_log_rank_holm", "p")
 
     def read_same_row(self, estimate: Estimate | None, column: str, unit: Unit) -> Estimate | None:
-        """Return another column of the row that an estimate was read from; None for None."""
+        """Read another column of the table row that an estimate was read from; None if the estimate is None."""
         return estimate and self.read_estimate(estimate.source.file, column, unit, estimate.source.where)
 
     def measurement_table(self, name: str) -> pd.DataFrame:

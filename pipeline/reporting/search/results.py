@@ -205,13 +205,13 @@ class SearchResults(TableReader):
             "confirmation.csv": self.confirmation_table(),
         }
 
-    def budget(self, where: RowFilter) -> int | None:
+    def budget_of_rows(self, where: RowFilter) -> int | None:
         """Return the budget of a run in steps, which is the same for all trials."""
         return self.params.search.steps
 
     def estimate_converged_runs(self, where: RowFilter, statistic: Statistic = "value") -> Estimate | None:
         """Return how many runs of the trials that match `where` converged, with the exact interval of the share."""
-        estimate = self.read_estimate("trials.csv", "converged", "count", where, statistic=statistic, n="runs")
+        estimate = self.read_estimate("trials.csv", "converged", "count", where, statistic=statistic, n_column="runs")
         if estimate is None:
             return None
         low, high = exact_share_interval(int(estimate.value), estimate.n or 0)
@@ -220,14 +220,16 @@ class SearchResults(TableReader):
     def estimate_confirmed_runs(self, trial: int) -> Estimate | None:
         """Return how many of a trial's runs with fresh seeds converged."""
         return self.read_estimate(
-            "confirmation.csv", "converged", "count", {"trial": trial}, n="runs", interval="Clopper-Pearson 95%"
+            "confirmation.csv", "converged", "count", {"trial": trial}, n_column="runs", interval="Clopper-Pearson 95%"
         )
 
     def estimate_confirmed_steps(self, trial: int) -> Estimate | None:
         """Return the mean steps to converge of a trial's runs with fresh seeds; a run that did not converge counts as
         its budget."""
         where = {"trial": trial}
-        return self.read_estimate("confirmation.csv", "restricted_steps", "steps", where, n="runs", interval="t 95%")
+        return self.read_estimate(
+            "confirmation.csv", "restricted_steps", "steps", where, n_column="runs", interval="t 95%"
+        )
 
     def architecture_in_words(self, trial: Any) -> str:
         """Describe a trial's architecture: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""

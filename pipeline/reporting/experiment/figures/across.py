@@ -15,8 +15,8 @@ def draw_outcomes_by_task(table: pd.DataFrame, kinds: Sequence[str]) -> Figure:
     """Draw the outcome of each kind of ablation on each task as a table of coloured cells.
 
     Args:
-        table: `tasks.csv`.
-        kinds: the columns, in order.
+        table: content of `tasks.csv`.
+        kinds: kinds of ablations, in the order of the columns.
     """
     by_task = table.drop_duplicates("task").set_index("task")
     tasks = list(by_task.index)

@@ -14,25 +14,26 @@ from pipeline.reporting.experiment.task_results import rows_after_training, rows
 
 
 def run_legend_handles(
-    ablations: Sequence[Ablation], *, dashed: str = "", dotted: str = "", **line_style: Any
+    ablations: Sequence[Ablation], *, dashed_label: str = "", dotted_label: str = "", **line_style: Any
 ) -> list[Line2D]:
-    """Return the legend handles: the colours of the encodings, and grey for runs before training.
+    """Return legend handles for the colours of the positional encodings, and for grey (runs before training).
 
-    `dashed` and `dotted` are the labels of such lines, if the figure has them; `line_style` is that of the handles.
+    `dashed_label` and `dotted_label` label a dashed and a dotted line; empty if the figure has none. `line_style` is
+    given to matplotlib's `Line2D`.
     """
     handles = style.encoding_legend_handles(ablations, **line_style)
     handles.append(Line2D([], [], color=style.GREY, label="before training", **line_style))
-    if dashed:
-        handles.append(Line2D([], [], color=style.DARK_GREY, linestyle="--", linewidth=1.3, label=dashed))
-    if dotted:
-        handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.3, label=dotted))
+    if dashed_label:
+        handles.append(Line2D([], [], color=style.DARK_GREY, linestyle="--", linewidth=1.3, label=dashed_label))
+    if dotted_label:
+        handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.3, label=dotted_label))
     return handles
 
 
 def draw_lines_by_ablation(
     table: pd.DataFrame,
     ablations: Sequence[Ablation],
-    value: str,
+    value_column: str,
     *,
     axis_labels: tuple[str, str],
     x_column: str = "depth",
@@ -42,12 +43,12 @@ def draw_lines_by_ablation(
     """Draw a panel per ablation: the mean over its runs as a line, their range as a band.
 
     Args:
-        table: a row per run, time of measurement and value of `along`.
-        value: the column that is drawn.
-        labels: of the horizontal and the vertical axis.
-        along: the column of the horizontal axis.
-        reference: the value expected if there is nothing to find, and its label; drawn dotted.
-        dashed: a second table of the same kind, drawn dashed, and its label.
+        table: a row per run, time of measurement and value of `x_column`.
+        value_column: column on the vertical axis.
+        axis_labels: labels of the horizontal and the vertical axis.
+        x_column: column on the horizontal axis.
+        reference: value expected if there is nothing to find, drawn as a dotted line, and the label of that line.
+        dashed: second table with the columns of `table`, drawn as dashed lines, and the label of these lines.
     """
     figure, panels = style.create_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
@@ -57,7 +58,7 @@ def draw_lines_by_ablation(
                 (rows_before_training(runs), style.GREY),
                 (rows_after_training(runs), style.encoding_color(ablation)),
             ):
-                of_seeds = moment.groupby(x_column)[value].agg(["mean", "min", "max"]).astype(float)
+                of_seeds = moment.groupby(x_column)[value_column].agg(["mean", "min", "max"]).astype(float)
                 axes.plot(of_seeds.index, of_seeds["mean"], line_format, color=color, linewidth=1.5, markersize=3)
                 if line_format == "o-":
                     band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0}
@@ -69,17 +70,17 @@ def draw_lines_by_ablation(
             axes.axhline(reference[0], color="black", linestyle=":", linewidth=1.3)
     figure.supxlabel(axis_labels[0], fontsize=11)
     figure.supylabel(axis_labels[1], fontsize=11)
-    words = {"dashed": dashed[1] if dashed else "", "dotted": reference[1] if reference else ""}
+    words = {"dashed_label": dashed[1] if dashed else "", "dotted_label": reference[1] if reference else ""}
     style.add_legend(figure, run_legend_handles(ablations, marker="o", markersize=3, linewidth=1.3, **words))
     return figure
 
 
 def draw_lines_along_training(
-    table: pd.DataFrame, ablations: Sequence[Ablation], value: str, *, axis_label: str, log_scale: bool = False
+    table: pd.DataFrame, ablations: Sequence[Ablation], value_column: str, *, axis_label: str, log_scale: bool = False
 ) -> Figure:
-    """Draw a panel per ablation: one line per run, from initialisation to its last step.
+    """Draw a measured value over the training steps: a panel per ablation, a line per run.
 
-    `log` makes the axis of the values logarithmic.
+    `log_scale` makes the vertical axis logarithmic.
     """
     figure, panels = style.create_panels(ablations, 2.0)
     for axes, ablation in zip(panels, ablations, strict=True):
@@ -87,7 +88,7 @@ def draw_lines_along_training(
             ordered = line.sort_values("step")
             axes.plot(
                 ordered["step"] + 1,
-                ordered[value],
+                ordered[value_column],
                 "-o",
                 color=style.encoding_color(ablation),
                 markersize=3,
@@ -105,7 +106,7 @@ def draw_lines_along_training(
 def draw_dots_by_ablation(
     table: pd.DataFrame,
     ablations: Sequence[Ablation],
-    value: str,
+    value_column: str,
     *,
     axis_label: str,
     log_scale: bool = False,
@@ -114,8 +115,8 @@ def draw_dots_by_ablation(
     """Draw a row per ablation: one dot per run, after training in colour and before training in grey.
 
     Args:
-        log: make the axis logarithmic; a value of 0 is drawn at its left edge.
-        reference: a value to mark with a dotted line, and its label.
+        log_scale: make the horizontal axis logarithmic; a value of 0 is drawn at its left edge.
+        reference: value to mark with a dotted line, and the label of that line.
     """
     figure = Figure(figsize=(style.FIGURE_WIDTH, 1.6 + 0.31 * len(ablations)), layout="constrained")
     axes = figure.subplots()
@@ -126,7 +127,7 @@ def draw_dots_by_ablation(
             (rows_before_training(runs), style.GREY, 0.15),
             (rows_after_training(runs), style.encoding_color(ablation), -0.15),
         ):
-            shown = moment[value].clip(lower=floor) if log_scale else moment[value]
+            shown = moment[value_column].clip(lower=floor) if log_scale else moment[value_column]
             axes.plot(shown, [row + shift] * len(shown), "o", color=color, markersize=5, alpha=0.8, clip_on=False)
     if log_scale:
         axes.set(xscale="log", xlim=(floor, None))
@@ -136,12 +137,14 @@ def draw_dots_by_ablation(
     axes.set_xlabel(axis_label)
     axes.grid(axis="y", color=style.LIGHT_GREY)
     dotted = reference[1] if reference else ""
-    style.add_legend(figure, run_legend_handles(ablations, dotted=dotted, marker="o", markersize=5, linestyle="none"))
+    style.add_legend(
+        figure, run_legend_handles(ablations, dotted_label=dotted, marker="o", markersize=5, linestyle="none")
+    )
     return figure
 
 
 def draw_token_probe(table: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
-    """Draw a panel per ablation: accuracy of reading each token (column) from the last state at each position (row)."""
+    """Draw the token probe, a panel per ablation: accuracy of reading each token (column) from each position (row)."""
     figure, panels = style.create_panels(ablations, 2.6, share_y_axis=False)
     image = None
     for axes, ablation in zip(panels, ablations, strict=True):

@@ -22,7 +22,7 @@ from pipeline.reporting.wording import percent
 
 
 def draw_steps_to_converge(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
-    """Draw the main figure: steps to converge of every run, and the share of an ablation's runs that converged.
+    """Draw the steps to converge of every run, and the share of each ablation's runs that converged.
 
     Args:
         runs: a row per (ablation, seed), with the column `still_rising`.
@@ -71,8 +71,8 @@ def draw_steps_by_layers(table: pd.DataFrame, kinds: Mapping[str, Sequence[Ablat
     """Draw the mean steps to converge by the number of layers: a line per kind of ablation.
 
     Args:
-        table: `ablation, runs, converged, restricted_steps`, and its interval, a row per ablation.
-        kinds: description of a kind -> its ablations, the shallowest first.
+        table: `ablations.csv`, with the columns `restricted_steps`, `restricted_steps_low`, `restricted_steps_high`.
+        kinds: description of a kind -> ablations of that kind, by increasing number of layers.
     """
     figure = Figure(figsize=(style.FIGURE_WIDTH, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -128,7 +128,7 @@ def draw_exact_match(runs: pd.DataFrame, ablations: Sequence[Ablation], ceiling:
 
 
 def draw_bits(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
-    """Draw the test bits per token of every run, and their mean by ablation.
+    """Draw the test bits per token of every run, and the mean of each ablation's runs.
 
     Args:
         runs: a row per (ablation, seed).
@@ -157,7 +157,7 @@ def draw_bits(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
 def _create_rows_by_ablation(
     ablations: Sequence[Ablation], width_ratios: Sequence[float] = (1,)
 ) -> tuple[Figure, Sequence[Axes], list[tuple[int, Ablation]]]:
-    """Return a figure whose rows are the ablations below their group's name, its axes, and the row of each ablation."""
+    """Create a figure with a row per ablation below the name of its group; return it, its panels, and these rows."""
     rows: list[str | Ablation] = []
     for group, group_ablations in switches.group_ablations(ablations):
         rows += [group, *group_ablations]
@@ -178,14 +178,14 @@ def _create_rows_by_ablation(
 
 
 def _spread_run_heights(run_count: int, row: int) -> np.ndarray:
-    """Return the heights of an ablation's runs, one above the other."""
+    """Return the vertical coordinates of the marks of `run_count` runs, spread over the row of an ablation."""
     return row + (np.linspace(-0.26, 0.26, run_count) if run_count > 1 else np.zeros(1))
 
 
 def _draw_runs(
     axes: Axes, values: "pd.Series[float]", ablation: Ablation, row: int, *, markers: Sequence[str] | None = None
 ) -> None:
-    """Draw each run with its marker, or with that of the ablation."""
+    """Draw a mark at the value of each run in the ablation's row; `markers` are per run, by default the ablation's."""
     many, color = len(values) > 10, style.encoding_color(ablation)
     markers = markers or [style.attention_marker(ablation)] * len(values)
     for value, height, marker in zip(values, _spread_run_heights(len(values), row), markers, strict=True):
@@ -204,7 +204,7 @@ def _draw_runs(
 
 
 def _draw_steps_of_ablation(axes: Axes, runs: pd.DataFrame, ablation: Ablation, row: int) -> None:
-    """Draw when each run converged, how the others ended, and the mean up to the budget."""
+    """Draw the steps to converge of an ablation's runs, marks for those that did not converge, and the mean."""
     steps_taken = survival.restricted_steps(runs, ablation.training.steps)
     ended = {(1, 0): style.attention_marker(ablation), (0, 1): "^", (0, 0): "x"}
     is_blind = is_order_blind(ablation.model)  # such a run rises to its ceiling, no further
@@ -219,7 +219,7 @@ def _draw_steps_of_ablation(axes: Axes, runs: pd.DataFrame, ablation: Ablation, 
 
 
 def _draw_converged_share(axes: Axes, runs: pd.DataFrame, row: int) -> None:
-    """Draw the share of runs that converged with its exact interval, and write k/n."""
+    """Draw the share of an ablation's runs that converged, with its exact interval, and write it as `k/n`."""
     k, n = int(runs["converged"].sum()), len(runs)
     axes.hlines(row, *exact_share_interval(k, n), color=style.DARK_GREY, linewidth=1.5, zorder=2)
     axes.plot(k / n, row, "D", color="#222222", markersize=5, zorder=3, clip_on=False)
@@ -229,12 +229,12 @@ def _draw_converged_share(axes: Axes, runs: pd.DataFrame, row: int) -> None:
 def draw_learning_curves(
     history: pd.DataFrame, ablations: Sequence[Ablation], score_column: str, score_words: str
 ) -> Figure:
-    """Draw a panel per ablation: the validation score of each run over its steps.
+    """Draw learning curves in a panel per ablation: the validation score of each run over its training steps.
 
     Args:
         history: `ablation, seed, step, ...`, a row per evaluation.
-        score: the column of the score.
-        words: the score in words.
+        score_column: column of `history` with the score.
+        score_words: the score in words, for the label of the axis.
     """
     is_share = score_column == "validation_exact_match"
     figure, panels = style.create_panels(ablations, 1.9, max_columns=3)
@@ -273,7 +273,7 @@ def draw_learning_curves(
 
 
 def draw_unconverged_share(runs: pd.DataFrame, ablations: Sequence[Ablation]) -> Figure:
-    """Draw a panel per ablation: the share of its runs not yet converged by step, the other ablations in grey."""
+    """Draw the share of runs not yet converged by step: a panel per ablation, with the other ablations in grey."""
     curves = {
         ablation.name: survival.unconverged_share_by_step(runs[runs["ablation"] == ablation.name])
         for ablation in ablations
@@ -311,12 +311,12 @@ def draw_unconverged_share(runs: pd.DataFrame, ablations: Sequence[Ablation]) ->
 def draw_heat_map(
     table: pd.DataFrame, ablations: Sequence[Ablation], columns: Sequence[str], axis_label: str
 ) -> Figure:
-    """Draw a table of coloured cells: `mean` by ablation (row) and `key` (column).
+    """Draw mean shares as a table of coloured cells, with a row per ablation and a column per key.
 
     Args:
-        table: `ablation, key, mean`.
-        columns: names of the keys, in order.
-        label: name of the horizontal axis.
+        table: `ablation, key, mean`, where `mean` is a share in [0, 1].
+        columns: labels of the keys, in increasing order of the keys.
+        axis_label: label of the horizontal axis.
     """
     names = [ablation.name for ablation in ablations]
     shares = table.pivot(index="ablation", columns="key", values="mean").reindex(names).to_numpy(float)

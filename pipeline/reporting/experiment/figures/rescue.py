@@ -1,4 +1,4 @@
-"""The figure of substitutes: how much of the cost of a missing residual connection each gives back."""
+"""Figure of substitutes: how much of the cost of a missing residual connection does each give back?"""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from pipeline.reporting.experiment.rescue import SubstituteTriple
 
 AXIS_MARGIN = 0.15
 AXIS_LIMITS = (-5.0, 2.0)
-"""The part of the axis that is drawn; intervals may be wider."""
+"""Smallest and largest rescue on the axis of the figure; wider intervals are cut off."""
 SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
     "backward": "the gradient's path alone",
     "forward": "the example's own states",
@@ -25,7 +25,7 @@ SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
     "noise": "noise of the same size",
     "fade": "the connection, fading away",
 }
-"""Substitute -> what the layer receives. A substitute without an entry is shown by its name alone."""
+"""Substitute of a residual connection -> label of what the layer receives; others are labelled by their name."""
 
 
 def _substitute_label(substitute: SubstituteName) -> str:
@@ -33,10 +33,11 @@ def _substitute_label(substitute: SubstituteName) -> str:
 
 
 def draw_rescue(table: pd.DataFrame, triples: Sequence[SubstituteTriple]) -> Figure:
-    """Draw a panel per residual-free ablation, a row per substitute.
+    """Draw the rescue by each substitute: a panel per residual-free ablation, a row per substitute.
 
     Args:
         table: `ablation, rescue, rescue_low, rescue_high`, a row per ablation with a substitute.
+        triples: the ablations of `table` with their counterparts.
     """
     sites = list(dict.fromkeys(triple.residual_free.name for triple in triples))
     by_site = [[triple for triple in triples if triple.residual_free.name == site] for site in sites]

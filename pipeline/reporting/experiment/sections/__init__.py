@@ -1,4 +1,4 @@
-"""The sections of the report: a file each, with a template of the same name; `section.py` says what a section is."""
+"""The sections of the report: a Python file and a template of the same name for each (see `section.py`)."""
 
 import pkgutil
 from functools import cache
@@ -10,8 +10,8 @@ from pipeline.reporting.experiment.section import CHAPTERS, REGISTERED_SECTIONS,
 
 @cache
 def registered_sections() -> list[SectionSpec]:
-    """Import every file of this folder and return the sections in the order of the page."""
+    """Import every file of the folder `sections` and return the report's sections in the order of the page."""
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         import_module(f"{__package__}.{module.name}")
     chapters = list(CHAPTERS)
-    return sorted(REGISTERED_SECTIONS, key=lambda spec: (chapters.index(spec.chapter), spec.order, spec.name))
+    return sorted(REGISTERED_SECTIONS, key=lambda spec: (chapters.index(spec.chapter), spec.position, spec.name))

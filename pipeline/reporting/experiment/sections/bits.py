@@ -20,7 +20,7 @@ from pipeline.reporting.wording import format_cell
 
 @register_section("results", 0, "Results by ablation", scores=[BITS])
 def build_bits_section(results: TaskResults) -> SectionContent:
-    """Build the section that shows all ablations with their bits per token and the value of order."""
+    """Build the section with a table of all ablations, their test bits per token and the value of order."""
     usual = switches.find_unmentioned_values(results.ablations)
     with_value = [ablation for ablation in results.ablations if results.order_value(ablation)]
     columns: dict[str, CellFunction] = {"Test bits per token": results.mean_bits}

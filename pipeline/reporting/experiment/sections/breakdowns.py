@@ -12,7 +12,7 @@ from pipeline.reporting.page import Figure
 
 @register_section("details", 20, "Where the errors are", scores=[EXACT_MATCH])
 def build_breakdown_section(results: TaskResults) -> SectionContent:
-    """Build the section with a heat map for the positions of the answer, and one for each of the task's strata."""
+    """Build the section with heat maps of the share of right answers, by position of the answer and by stratum."""
     task = results.task
     by_position = tables.mean_by_position(results.runs, task.answer_unit)
     names = [task.answer_position_names[key - 1] for key in sorted(set(by_position["key"]))]

@@ -1,4 +1,4 @@
-"""Decisions: what the declared comparisons decide, what stays open, and what would decide it."""
+"""Decisions: results of the declared comparisons, questions that stay open, and how to decide them."""
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 def build_decision_section(results: TaskResults) -> SectionContent | None:
     """Build the verdicts: declared comparisons, decided or not, and ablations whose runs were still improving.
 
-    A comparison is decided if its corrected p-value is below `comparisons.ALPHA`.
+    A comparison is decided if its corrected p-value is below `comparisons.SIGNIFICANCE_LEVEL`.
     """
     ablations = {ablation.name: ablation for ablation in results.ablations}
     declared = results.declared_comparisons
@@ -27,19 +27,19 @@ def build_decision_section(results: TaskResults) -> SectionContent | None:
     return SectionContent(claims) if claims else None
 
 
-def _smallest_p_value_claims(results: TaskResults, declared: pd.DataFrame) -> list[Claim]:
-    """State the smallest p-value that so many seeds can give."""
-    decidable = declared[declared["p_least"].notna()]
+def _smallest_p_value_claims(results: TaskResults, declared_comparisons: pd.DataFrame) -> list[Claim]:
+    """Return a claim about the smallest p-value that a declared comparison with so many seeds can have."""
+    decidable = declared_comparisons[declared_comparisons["p_least"].notna()]
     if decidable.empty:
         return []
     first_row = {key: decidable.iloc[0][key] for key in ("measure", "first", "second")}
-    least = results.read_estimate("comparisons.csv", "p_least", "p", first_row, n="seeds")
+    least = results.read_estimate("comparisons.csv", "p_least", "p", first_row, n_column="seeds")
     count = results.read_estimate("comparisons.csv", "declared", "count", {"declared": 1}, statistic="rows")
     return [Claim("least", {"least": least, "count": count}, role="open")]
 
 
 def _still_rising_claims(results: TaskResults) -> list[Claim]:
-    """List the ablations that might learn the task in more steps."""
+    """Return claims about the ablations whose runs were still improving when their budget ended."""
     counts = {ablation.name: count for ablation in results.ablations if (count := results.still_rising_runs(ablation))}
     if not counts:
         return []
@@ -53,7 +53,7 @@ def _still_rising_claims(results: TaskResults) -> list[Claim]:
 
 
 def _verdict_claims(results: TaskResults, first: Ablation, second: Ablation, measure: str) -> list[Claim]:
-    """State whether a comparison is decided, and if not, how many seeds would decide it."""
+    """Return claims about a declared comparison: decided or not, and if not, how many seeds would decide it."""
     difference = results.mean_difference(measure, first, second)
     if difference is None:
         return []

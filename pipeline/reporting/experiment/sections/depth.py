@@ -15,12 +15,12 @@ from pipeline.reporting.experiment.section import (
 from pipeline.reporting.experiment.task_results import TaskResults
 
 ROUNDING_LIMIT = 1e-6
-"""A smaller relative change is rounding."""
+"""Relative change of a hidden state up to which it counts as rounding."""
 
 
 @register_section("mechanism", 20, "Where in depth does the symmetry break?", measurements=["permutation_sensitivity"])
 def build_depth_section(results: TaskResults) -> SectionContent | None:
-    """Build the section that shows the change of the last token's state by depth, after training and over training."""
+    """Build the section on the change of the last token's state by depth when earlier tokens are permuted."""
     table = results.measurement_table("permutation_sensitivity")
     if table.empty:
         return None
@@ -72,7 +72,7 @@ def build_depth_section(results: TaskResults) -> SectionContent | None:
 
 
 def _answer_claims(results: TaskResults, last_position: int) -> list[Claim]:
-    """State the first depth whose state depends on order, for the causal ablation without positional encoding."""
+    """Return a claim about the first depth at which the last token's state depends on order, without encoding."""
     for ablation in results.usual_ablations(positional="none", attention="causal")[:1]:
         changes = [
             results.measured_mean(

@@ -17,7 +17,7 @@ from pipeline.reporting.experiment.task_results import TaskResults, rows_after_t
     "mechanism", 35, "Does the answer need what states say of their position?", measurements=["position_erasure"]
 )
 def build_erasure_section(results: TaskResults) -> SectionContent | None:
-    """Build the section on exact match with position means erased, means and sizes erased, and a control."""
+    """Build the section on exact match when the mean, or mean and size, of each position's states is erased."""
     table = results.measurement_table("position_erasure")
     if table.empty:
         return None

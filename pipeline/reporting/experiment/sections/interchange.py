@@ -13,12 +13,12 @@ from pipeline.reporting.experiment.section import (
 from pipeline.reporting.experiment.task_results import TaskResults
 
 POSITION_SETS = ("swapped pair", "rest", "last")
-"""Disjoint sets of positions that together are the whole prompt."""
+"""Names of three disjoint sets of positions, which together are the whole prompt."""
 
 
 @register_section("mechanism", 22, "Where does the order of two tokens lie?", measurements=["interchange"])
 def build_interchange_section(results: TaskResults) -> SectionContent | None:
-    """Build the section that shows how far the swapped prompt's states move the prediction, by depth and positions."""
+    """Build the section on how far states of a prompt with two swapped tokens move the prediction, by depth."""
     table = results.measurement_table("interchange")
     if table.empty:
         return None

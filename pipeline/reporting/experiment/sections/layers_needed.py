@@ -12,7 +12,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 from pipeline.reporting.page import Figure
 
 MIN_DEPTHS_OF_CURVE = 4
-"""A curve is drawn for at least so many depths."""
+"""Smallest number of different depths for which a curve over the number of layers is drawn."""
 
 
 @register_section("questions", 30, "How many layers does the causal mask need to tell the order?", scores=[EXACT_MATCH])
@@ -60,7 +60,7 @@ def build_layer_section(results: TaskResults) -> SectionContent | None:
 
 
 def _ablations_by_kind(results: TaskResults) -> dict[str, list[Ablation]]:
-    """Group the ablations that differ only in their number of layers, the shallowest first, by their description."""
+    """Group ablations that differ only in their number of layers: description -> ablations by number of layers."""
     usual, kinds = switches.find_unmentioned_values(results.ablations), dict[str, list[Ablation]]()
     for ablation in sorted(results.ablations, key=lambda ablation: ablation.model.layers):
         kinds.setdefault(switches.describe_ablation(ablation, usual | {"layers": ablation.model.layers}), []).append(

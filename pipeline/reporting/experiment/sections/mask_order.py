@@ -17,7 +17,7 @@ from pipeline.reporting.page import Figure
 
 @register_section("mechanism", 17, "In which layers does the mask's order matter?", measurements=["mask_permutation"])
 def build_mask_order_section(results: TaskResults) -> SectionContent | None:
-    """Build the section that shows the exact match lost when the mask of one layer, or of all, is permuted."""
+    """Build the section on the exact match that is lost when the mask of one layer, or of all, is permuted."""
     table = results.measurement_table("mask_permutation")
     if table.empty:
         return None

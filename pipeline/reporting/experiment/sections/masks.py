@@ -16,7 +16,7 @@ from pipeline.reporting.experiment.task_results import TaskResults
 
 @register_section("mechanism", 15, "Which layers' masks matter?", measurements=["mask_removal"])
 def build_mask_section(results: TaskResults) -> SectionContent | None:
-    """Build the section that shows how much the prediction changes when one layer's mask is removed."""
+    """Build the section on how much the prediction changes when the causal mask of one layer is removed."""
     table = results.measurement_table("mask_removal")
     if table.empty:
         return None
@@ -54,7 +54,7 @@ def build_mask_section(results: TaskResults) -> SectionContent | None:
             x_column="layer",
             axis_labels=("Layer without mask", "Change of the prediction (total variation)"),
         ),
-        among=causal,
+        candidates=causal,
     )
     caption = "Total variation between predictions with and without the layer's mask, as trained: mean (t 95% interval)"
     return SectionContent(claims, [table_by_ablation(causal, columns, caption)], [figure])

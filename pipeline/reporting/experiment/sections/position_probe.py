@@ -47,7 +47,7 @@ def build_position_probe_section(results: TaskResults) -> SectionContent | None:
         "R² of position, task examples": last_depth_column(inputs="task"),
     }
 
-    def read_pair(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
+    def read_pair_estimates(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
         depth = comparison_depth(ablation)
         return {
             "lacking": read_r2(ablation, depth),
@@ -57,7 +57,7 @@ def build_position_probe_section(results: TaskResults) -> SectionContent | None:
             "more": results.mean_difference("position_r2", ablation, intact),
         }
 
-    estimates, layers = collect_single_layer_estimates(results.ablations, read_pair)
+    estimates, layers = collect_single_layer_estimates(results.ablations, read_pair_estimates)
     claims = [Claim("answer", estimates, {"layers": layers}, role="lead")] if layers else []
     position = table[(table["inputs"] == "random") & (table["target"] == "position")]
     figure = panel_figure(

@@ -27,7 +27,7 @@ def build_residual_section(results: TaskResults) -> SectionContent | None:
     unsubstituted = [(ablation, intact) for ablation, intact in pairs if switches.lacks_residuals(ablation)]
     single = comparisons.single_layer_pairs(results.ablations)
     estimates, layers = collect_single_layer_estimates(
-        results.ablations, partial(_cost_estimates, results), optional=("p", "log_rank", "rising")
+        results.ablations, partial(_cost_estimates, results), optional_names=("p", "log_rank", "rising")
     )
     claims = [Claim("by_layer", estimates, {"layers": layers}, role="lead")] if layers else []
     claims += [_cost_claim(results, *pair) for pair in unsubstituted if pair not in single]

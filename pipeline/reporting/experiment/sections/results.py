@@ -95,7 +95,7 @@ def build_result_section(results: TaskResults) -> SectionContent:
 
 
 def _describe_schedule(training: Training) -> str:
-    """Return the learning rate's schedule in words, and what a larger budget would change."""
+    """Return the schedule of the learning rate in words, with the effect of a larger budget."""
     if training.schedule == "constant":
         return "stays as it is"
     falls = f"falls by a cosine to {percent(training.final_learning_rate)} of its highest"

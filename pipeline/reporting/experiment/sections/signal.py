@@ -32,7 +32,7 @@ def build_signal_section(results: TaskResults) -> SectionContent | None:
     counterparts = {ablation.name: intact for ablation, intact in pairs}
 
     def read_mean_at_norm(value: str, measured: Ablation, residual_free: Ablation, trained: int) -> Estimate | None:
-        """Read the mean of `measured` at the norm that follows the missing connections of `residual_free`."""
+        """Read a mean of the ablation `measured` at the norm after the connections that `residual_free` lacks."""
         return results.measured_mean(
             "activation_scale",
             value,
@@ -82,13 +82,13 @@ def build_signal_section(results: TaskResults) -> SectionContent | None:
             axis_label="Root mean square",
             log_scale=True,
         ),
-        among=residual_free,
+        candidates=residual_free,
     )
     return SectionContent(claims, [table_by_ablation(residual_free, columns, caption)], [figure])
 
 
 def norm_after_missing_connection(ablation: Ablation) -> dict[str, Any]:
-    """Return layer and sublayer of the first norm after the last missing residual connection."""
+    """Return the keys `layer` and `sublayer` of the first norm after an ablation's last missing residual connection."""
     free, layer = ablation.model.residual_free, max(ablation.model.residual_free.layers)
     if layer not in free.mlp:
         return {"layer": layer, "sublayer": "mlp"}

@@ -22,9 +22,9 @@ from pipeline.reporting.experiment.task_results import TaskResults
     "mechanism", 50, "Does the column above a position stay about its token?", measurements=["token_probe"]
 )
 def build_token_probe_section(results: TaskResults) -> SectionContent | None:
-    """Build the section on how much better a position's own token can be read than other tokens.
+    """Build the section on how much better the token at a position can be read from its state than other tokens.
 
-    It is read right after the last layer that lacks a residual connection, or after the last layer of all.
+    The state is that after the last layer that lacks a residual connection, or after the last layer.
     """
     table = results.measurement_table("token_probe")
     if table.empty:
@@ -71,9 +71,9 @@ def build_token_probe_section(results: TaskResults) -> SectionContent | None:
 
 
 def _answer_claims(results: TaskResults) -> list[Claim]:
-    """State the dominance without the connections of each layer, and in the intact ablation at the same depth."""
+    """Return a claim about the dominance without the connections of each layer, beside the intact ablation."""
 
-    def read_pair(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
+    def read_pair_estimates(ablation: Ablation, intact: Ablation) -> dict[str, Estimate | None]:
         return {
             f"{kind}{when}": results.measured_mean(
                 "own_token", "dominance", "share", measured, trained=trained, depth=comparison_depth(ablation)
@@ -82,5 +82,5 @@ def _answer_claims(results: TaskResults) -> list[Claim]:
             for when, trained in (("", 1), ("_before", 0))
         }
 
-    estimates, layers = collect_single_layer_estimates(results.ablations, read_pair)
+    estimates, layers = collect_single_layer_estimates(results.ablations, read_pair_estimates)
     return [Claim("answer", estimates, {"layers": layers})] if layers else []

@@ -27,7 +27,7 @@ def build_substitute_section(results: TaskResults) -> SectionContent | None:
 
     def read_rescue(ablation: Ablation) -> Estimate | None:
         where = {"ablation": ablation.name}
-        return results.read_estimate("rescue.csv", "rescue", "ratio", where, n="seeds", interval="Fieller 95%")
+        return results.read_estimate("rescue.csv", "rescue", "ratio", where, n_column="seeds", interval="Fieller 95%")
 
     claims = []
     for site, name in enumerate(dict.fromkeys(triple.residual_free.name for triple in triples)):

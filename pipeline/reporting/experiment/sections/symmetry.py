@@ -14,7 +14,7 @@ from pipeline.reporting.page import Figure
 
 @register_section("mechanism", 10, "Is the prediction blind to order?", measurements=["symmetry"])
 def build_symmetry_section(results: TaskResults) -> SectionContent | None:
-    """Build the section that shows what the architecture predicts beside what was measured.
+    """Build the section on blindness to order: the prediction from the architecture beside the measured logit change.
 
     (A run that contradicts its prediction stops the stage `analyze`.)
     """
@@ -26,14 +26,14 @@ def build_symmetry_section(results: TaskResults) -> SectionContent | None:
     def read_logit_change(statistic: Statistic, **where: Any) -> Estimate | None:
         return results.read_estimate("symmetry.csv", "max_logit_change", "logit", where, statistic=statistic)
 
-    def count_runs(predicted: int) -> Estimate | None:
-        where = {"ablation": names, "order_blind_predicted": predicted, "trained": 1}
+    def count_runs(*, order_blind_predicted: int) -> Estimate | None:
+        where = {"ablation": names, "order_blind_predicted": order_blind_predicted, "trained": 1}
         return results.read_estimate("symmetry.csv", "seed", "count", where, statistic="rows")
 
     estimates = {
-        "blind": count_runs(1),
+        "blind": count_runs(order_blind_predicted=1),
         "most": read_logit_change("max", ablation=names, order_blind_predicted=1),
-        "seeing": count_runs(0),
+        "seeing": count_runs(order_blind_predicted=0),
         "least": read_logit_change("min", ablation=names, order_blind_predicted=0),
     }
 
