@@ -33,7 +33,7 @@ from pipeline.params import Ablation
 from pipeline.tasks.registry import read_params
 from pipeline.training.data import PopulationData
 from pipeline.training.module import mean_member_losses
-from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms
+from pipeline.training.optimizers import build_optimizer, clip_gradients, compute_gradient_norms
 from pipeline.training.population import Population, build_initial_model
 
 PROJECT = Path(__file__).parent.parent
@@ -99,7 +99,7 @@ def population_step(ablation: Ablation, data: dataset.Dataset, device: str = "cp
         with mixed_precision(ablation, device):
             losses = mean_member_losses(population(batch.tokens, batch.positions), batch.targets)
         losses.sum().backward()
-        clip_gradients(population, gradient_norms(population), training.gradient_clip or 1.0)
+        clip_gradients(population, compute_gradient_norms(population), training.gradient_clip or 1.0)
         optimizer.step()
 
     return step

@@ -125,7 +125,7 @@ def compute_digest_of_values(values: object) -> str:
     return compute_digest(json.dumps(values, sort_keys=True).encode())
 
 
-def read_verified(path: Path, expected_digest: str, *, creating_command: str) -> bytes:
+def read_verified_file(path: Path, expected_digest: str, *, creating_command: str) -> bytes:
     """Read a file and check its SHA-256, because torch and safetensors load damaged files without an error.
 
     Raises:
@@ -163,7 +163,7 @@ class VerifiedFolder:
         path = self.folder / name
         if name not in self.digests:
             raise UserError(f"{path}: no such file in {MANIFEST_FILE}; `{self.creating_command}` makes it")
-        return read_verified(path, self.digests[name], creating_command=self.creating_command)
+        return read_verified_file(path, self.digests[name], creating_command=self.creating_command)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read the JSON object in the file `name` of the folder; a damaged file raises UserError."""

@@ -157,7 +157,7 @@ def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablat
     """Group ablations by the last of `SWITCH_GROUPS` in which they differ from most; empty groups are left out."""
     common = find_unmentioned_values(ablations)
 
-    def group_of(ablation: Ablation) -> str:
+    def find_group(ablation: Ablation) -> str:
         varied = [
             switch.group
             for switch in SWITCHES
@@ -165,7 +165,7 @@ def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablat
         ]
         return max(varied, key=SWITCH_GROUPS.index, default=SWITCH_GROUPS[0])
 
-    by_group = {group: [ablation for ablation in ablations if group_of(ablation) == group] for group in SWITCH_GROUPS}
+    by_group = {group: [ablation for ablation in ablations if find_group(ablation) == group] for group in SWITCH_GROUPS}
     return [(group, members) for group, members in by_group.items() if members]
 
 

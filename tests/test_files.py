@@ -37,9 +37,9 @@ def test_any_altered_bit_and_any_cut_is_noticed(
     for wrong in (bytes(altered), content[: data.draw(st.integers(0, len(content) - 1))]):
         files.write_bytes(path, wrong)
         with pytest.raises(UserError, match="weights"):
-            files.read_verified(path, files.compute_digest(content), creating_command="make it")
+            files.read_verified_file(path, files.compute_digest(content), creating_command="make it")
     files.write_bytes(path, content)
-    assert files.read_verified(path, files.compute_digest(content), creating_command="make it") == content
+    assert files.read_verified_file(path, files.compute_digest(content), creating_command="make it") == content
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
 from pipeline.params import Ablation, Search
 from pipeline.search.table import TableRows, TrialResult
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.convergence import Convergence, mean_learning_curve, run_outcomes
+from pipeline.training.convergence import Convergence, compute_mean_learning_curve, compute_run_outcomes
 from pipeline.training.fit import fit
 from pipeline.training.population import build_initial_model
 
@@ -55,7 +55,7 @@ def train_trial(
         trained = fit(ablation, data, callbacks=[early_stop], checkpoints=opened)
     history = trained.history
     convergence = Convergence.for_ablation(ablation)
-    runs = run_outcomes(history, convergence)
+    runs = compute_run_outcomes(history, convergence)
     free = ablation.model.residual_free
     result = TrialResult(
         runs=len(runs),
@@ -68,7 +68,7 @@ def train_trial(
         given_up=int(early_stop.has_stopped_early),
         diverged=int(runs["diverged"].sum()),
     )
-    return result, _convert_to_rows(mean_learning_curve(history, convergence))
+    return result, _convert_to_rows(compute_mean_learning_curve(history, convergence))
 
 
 def train_with_fresh_seeds(
@@ -80,7 +80,7 @@ def train_with_fresh_seeds(
     with _open_checkpoints(checkpoints, reseeded, data) as opened:
         trained = fit(reseeded, data, checkpoints=opened)
     convergence = Convergence.for_ablation(reseeded)
-    runs = run_outcomes(trained.history, convergence).astype(object)
+    runs = compute_run_outcomes(trained.history, convergence).astype(object)
     runs["score"] = convergence.score.as_share(runs.pop(convergence.score_column))
     return _convert_to_rows(runs.where(runs.notna(), None))
 

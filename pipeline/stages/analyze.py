@@ -15,7 +15,7 @@ from pipeline.params import Params
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import ANALYSIS, DATA, MODELS
 from pipeline.training.artifact import Artifact, read_artifact_trained_on
-from pipeline.training.convergence import Convergence, steps_of_kept_weights
+from pipeline.training.convergence import Convergence, find_steps_of_kept_weights
 from pipeline.training.population import build_initial_model
 from pipeline.transformer.model import Transformer
 
@@ -68,7 +68,7 @@ def _load_models_along_training(
     artifact: Artifact, transformer_arguments: dict[str, Any]
 ) -> Iterator[tuple[TrainingPoint, Transformer]]:
     """Load the models of every seed in the order of training: initial, snapshots, trained."""
-    trained_steps = steps_of_kept_weights(artifact.history, Convergence.for_ablation(artifact.ablation))
+    trained_steps = find_steps_of_kept_weights(artifact.history, Convergence.for_ablation(artifact.ablation))
     for seed in artifact.weights:
         initial = build_initial_model(artifact.ablation.model, seed=seed, **transformer_arguments)
         yield TrainingPoint(seed, 0, 0), initial.eval()

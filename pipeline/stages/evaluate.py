@@ -14,7 +14,7 @@ from pipeline.params.score import BITS, EXACT_MATCH, Score
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
 from pipeline.tracking.ablations import sync_or_warn
 from pipeline.training.artifact import read_artifact_trained_on
-from pipeline.training.convergence import Convergence, run_outcomes
+from pipeline.training.convergence import Convergence, compute_run_outcomes
 from pipeline.transformer.model import Transformer
 
 
@@ -48,7 +48,7 @@ def run(params: Params, ablation_name: str) -> None:
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     artifact = read_artifact_trained_on(MODELS / ablation_name, ablation, data)
     trained = artifact.ablation
-    outcomes = run_outcomes(artifact.history, Convergence.for_ablation(trained)).set_index("seed")
+    outcomes = compute_run_outcomes(artifact.history, Convergence.for_ablation(trained)).set_index("seed")
     rows = []
     for seed in artifact.weights:
         model = artifact.load_model(seed, data.transformer_arguments)

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.training.convergence import run_outcomes
+from pipeline.training.convergence import compute_run_outcomes
 from pipeline.training.module import PopulationModule
 
 STEPS_PER_BAR_UPDATE = 10
@@ -75,5 +75,5 @@ def describe_converged_runs(module: LightningModule) -> str:
     if trained.convergence.threshold is None:
         return ""
     if trained.history:
-        converged = int(run_outcomes(pd.DataFrame(trained.history), trained.convergence)["converged"].sum())
+        converged = int(compute_run_outcomes(pd.DataFrame(trained.history), trained.convergence)["converged"].sum())
     return f"converged {converged}/{len(trained.ablation.training.seeds)}"

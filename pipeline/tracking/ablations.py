@@ -23,7 +23,7 @@ from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.machine import has_exited, machine_tags
 from pipeline.tracking.store import MlflowStore, Run, open_store
 from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import Convergence, HistoryRows, mean_learning_curve
+from pipeline.training.convergence import Convergence, HistoryRows, compute_mean_learning_curve
 
 TRAINED_TAG, EVALUATED_TAG = "trained", "evaluated"
 """Tags of a complete run in MLflow: the digests of the artifact and of the evaluation whose values the run shows."""
@@ -83,7 +83,7 @@ class LiveRuns(BestEffortWriter):
             for row in evaluation:
                 curve = pd.DataFrame([row])[["step", *curve_columns(self.ablation)]]
                 self.store.log_curve(self.runs[row["seed"]].info.run_id, curve)
-            mean = mean_learning_curve(pd.DataFrame(self.history), Convergence.for_ablation(self.ablation))
+            mean = compute_mean_learning_curve(pd.DataFrame(self.history), Convergence.for_ablation(self.ablation))
             self.store.log_curve(self.runs[None].info.run_id, mean.tail(1))
 
     def complete(self, folder: Path) -> None:

@@ -10,7 +10,12 @@ from pipeline.params import Ablation
 from pipeline.params.score import SCORES
 from pipeline.reporting.intervals import exact_share_interval
 from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import Convergence, history_columns, mean_learning_curve, run_outcomes
+from pipeline.training.convergence import (
+    Convergence,
+    compute_mean_learning_curve,
+    compute_run_outcomes,
+    history_columns,
+)
 
 TEST_SCORE_COLUMNS = [score.column("test") for score in SCORES]
 """Columns of evaluation.csv with scores on the test examples."""
@@ -39,9 +44,9 @@ def build_run_contents(artifact: Artifact, evaluation: pd.DataFrame | None) -> d
     """
     ablation, history = artifact.ablation, artifact.history
     rule = Convergence.for_ablation(ablation)
-    outcomes = run_outcomes(history, rule) if evaluation is None else evaluation
+    outcomes = compute_run_outcomes(history, rule) if evaluation is None else evaluation
     note = describe_outcomes(ablation, outcomes)
-    parent = RunContent(mean_learning_curve(history, rule), ablation_metrics(outcomes), note)
+    parent = RunContent(compute_mean_learning_curve(history, rule), ablation_metrics(outcomes), note)
     contents: dict[int | None, RunContent] = {None: parent}
     for seed in ablation.training.seeds:
         curve = history.loc[history["seed"] == seed, ["step", *curve_columns(ablation)]]

@@ -28,20 +28,20 @@ Weights = dict[str, Tensor]
 """Weights of one transformer, as in its state dict: parameter name -> tensor."""
 TaskParser = Callable[[Any, str], Task]
 """Function that parses a task from the plain values of config.json, and from the key to name in error messages."""
-Key = TypeVar("Key")
+WeightsKey = TypeVar("WeightsKey")
 
 
-class StoredWeights(Mapping[Key, Weights]):
+class StoredWeights(Mapping[WeightsKey, Weights]):
     """Mapping of weights stored in a folder; each file is read and verified when its key is accessed.
 
     Raises:
         UserError: the accessed file is missing, truncated or altered.
     """
 
-    def __init__(self, folder: files.VerifiedFolder, file_names: dict[Key, str]) -> None:
+    def __init__(self, folder: files.VerifiedFolder, file_names: dict[WeightsKey, str]) -> None:
         self.folder, self.file_names = folder, file_names
 
-    def __getitem__(self, key: Key) -> Weights:
+    def __getitem__(self, key: WeightsKey) -> Weights:
         name = self.file_names[key]
         try:
             return safetensors.torch.load(self.folder.read_bytes(name))
@@ -49,7 +49,7 @@ class StoredWeights(Mapping[Key, Weights]):
             path, command = self.folder.folder / name, self.folder.creating_command
             raise UserError(f"{path}: not a safetensors file; make it again with `{command}`") from None
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[WeightsKey]:
         return iter(self.file_names)
 
     def __len__(self) -> int:
@@ -118,9 +118,9 @@ class Artifact:
         }
         with files.replace_folder(folder, subject=self.ablation.name) as new:
             for seed, weights in self.weights.items():
-                files.write_bytes(new / weights_file(seed), safetensors.torch.save(weights))
+                files.write_bytes(new / weights_file_name(seed), safetensors.torch.save(weights))
             for (seed, step), weights in self.snapshots.items():
-                files.write_bytes(new / snapshot_file(seed, step), safetensors.torch.save(weights))
+                files.write_bytes(new / snapshot_file_name(seed, step), safetensors.torch.save(weights))
             if len(self.history):
                 files.write_csv(new / HISTORY_FILE, self.history)
             files.write_json(new / CONFIG_FILE, config)
@@ -143,25 +143,25 @@ class Artifact:
         verified = files.open_verified_folder(
             folder, creating_command=creating_command or f"python -m pipeline train {folder.name}", subject=name
         )
-        config, where = verified.read_json(CONFIG_FILE), str(folder / CONFIG_FILE)
+        config, path = verified.read_json(CONFIG_FILE), folder / CONFIG_FILE
         try:
             ablation = Ablation(
                 name=verified.subject,
                 dataset=config["dataset"]["name"],
-                task=parse_task(config["task"], f"{where}: task"),
-                model=parse(Model, config["model"], f"{where}: model"),
-                training=parse(Training, config["training"], f"{where}: training"),
+                task=parse_task(config["task"], f"{path}: task"),
+                model=parse(Model, config["model"], f"{path}: model"),
+                training=parse(Training, config["training"], f"{path}: training"),
             )
             vocabulary, length, parameters = config["vocabulary"], config["length"], config["parameters"]
             dataset_digests = config["dataset"]["digests"]
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{where}: of another version ({error}); make it again with `{verified.creating_command}`"
+                f"{path}: of another version ({error}); make it again with `{verified.creating_command}`"
             ) from None
         history = pd.DataFrame(columns=history_columns())
         if HISTORY_FILE in verified.digests:
             history = verified.read_csv(HISTORY_FILE)
-        seeds = {seed: weights_file(seed) for seed in ablation.training.seeds}
+        seeds = {seed: weights_file_name(seed) for seed in ablation.training.seeds}
         seeds = {seed: file for seed, file in seeds.items() if file in verified.digests}
         steps = {
             _parse_snapshot_file(file): file for file in verified.digests if file.startswith(f"{SNAPSHOT_FOLDER}/")
@@ -176,7 +176,7 @@ def read_artifact_trained_on(folder: Path, ablation: Ablation, dataset: Dataset)
     Raises:
         UserError: the folder is missing, incomplete, altered or of another ablation, or the dataset is another.
     """
-    artifact = Artifact.read(folder, lambda values, where: ablation.task, name=ablation.name)
+    artifact = Artifact.read(folder, lambda values, key: ablation.task, name=ablation.name)
     if artifact.dataset_digests != dataset.digests:
         raise UserError(
             f"{folder}: trained on another dataset than data/ holds; run `python -m pipeline train {folder.name}` again"
@@ -184,12 +184,12 @@ def read_artifact_trained_on(folder: Path, ablation: Ablation, dataset: Dataset)
     return artifact
 
 
-def weights_file(seed: int) -> str:
+def weights_file_name(seed: int) -> str:
     """Return the name of the file with the trained weights of a seed."""
     return f"seed-{seed}.safetensors"
 
 
-def snapshot_file(seed: int, step: int) -> str:
+def snapshot_file_name(seed: int, step: int) -> str:
     """Return the path, inside an artifact's folder, of the file with the weights of a seed after `step`."""
     return f"{SNAPSHOT_FOLDER}/seed-{seed}-step-{step}.safetensors"
 

@@ -109,7 +109,7 @@ class Checkpoints(Callback):
         try:
             trainer.save_checkpoint(self.checkpoint_path(step))
             for old in self._list_checkpoints()[:-KEPT_CHECKPOINT_COUNT]:
-                _digest_file(old).unlink(missing_ok=True)
+                _digest_path(old).unlink(missing_ok=True)
                 old.unlink(missing_ok=True)
         except OSError as error:
             self._stop_writing(error)
@@ -126,17 +126,17 @@ class Checkpoints(Callback):
 
     def _stop_writing(self, error: OSError) -> None:
         self.next_checkpoint_time = math.inf
-        where = self.folder.parent
-        print(f"warning: no checkpoint can be kept in {where} ({error.strerror}); training goes on", file=sys.stderr)
+        message = f"no checkpoint can be kept in {self.folder.parent} ({error.strerror}); training goes on"
+        print(f"warning: {message}", file=sys.stderr)
 
 
-def _digest_file(checkpoint: Path) -> Path:
+def _digest_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".sha256")
 
 
 def _has_correct_digest(checkpoint: Path) -> bool:
     try:
-        return _digest_file(checkpoint).read_text() == files.compute_digest(checkpoint.read_bytes())
+        return _digest_path(checkpoint).read_text() == files.compute_digest(checkpoint.read_bytes())
     except OSError:
         return False
 
@@ -151,11 +151,11 @@ class AtomicCheckpointIO(CheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         files.write_bytes(Path(path), buffer.getvalue())
-        files.write_text(_digest_file(Path(path)), files.compute_digest(buffer.getvalue()))
+        files.write_text(_digest_path(Path(path)), files.compute_digest(buffer.getvalue()))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         content = io.BytesIO(
-            files.read_verified(Path(path), _digest_file(Path(path)).read_text(), creating_command="train")
+            files.read_verified_file(Path(path), _digest_path(Path(path)).read_text(), creating_command="train")
         )
         loaded: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
         return loaded

@@ -53,7 +53,7 @@ class Convergence:
         return np.logical_or.accumulate(long_enough)
 
 
-def run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
+def compute_run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """Compute a table with the outcome of each run: one row per seed, in order of appearance.
 
     Returns:
@@ -80,7 +80,7 @@ def run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFram
     return pd.DataFrame(rows).astype(dict.fromkeys(with_gaps, "Int64"))
 
 
-def steps_of_kept_weights(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:
+def find_steps_of_kept_weights(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:
     """Return for each seed the training step whose weights are kept.
 
     It is the last step; for a task scored in bits it is the step of the best score, unless every score is NaN.
@@ -92,7 +92,7 @@ def steps_of_kept_weights(history: pd.DataFrame, convergence: Convergence) -> di
     return dict(zip(kept["seed"], kept["step"].astype(int), strict=True))
 
 
-def mean_learning_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
+def compute_mean_learning_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """Compute the learning curve of an ablation, averaged over runs: `step, runs_converged`, mean validation score.
 
     A run that has stopped counts with its last score. Without a threshold there is no column `runs_converged`.

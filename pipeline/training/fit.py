@@ -29,8 +29,6 @@ def fit(
     """Train all seeds of `ablation` on `dataset`, in one Lightning `fit`.
 
     Args:
-        ablation: the ablation to train.
-        dataset: the dataset of the ablation's task.
         on_evaluation: function called after every evaluation with the new rows of the history, one per seed.
         callbacks: further callbacks for Lightning's trainer.
         checkpoints: the checkpoints to resume from and to write (default: none).
@@ -83,6 +81,6 @@ def fit(
         module.parameter_count,
         dataset.digests,
         pd.DataFrame(module.history, columns=history_columns(ablation.task.score)),
-        module.final_weights(),
+        module.collect_final_weights(),
         module.snapshots,
     )

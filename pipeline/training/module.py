@@ -17,7 +17,12 @@ from pipeline.params.score import EXACT_MATCH
 from pipeline.training.artifact import Weights
 from pipeline.training.convergence import Convergence, HistoryRows
 from pipeline.training.data import PopulationData
-from pipeline.training.optimizers import build_optimizer, clip_gradients, gradient_norms, learning_rate_factor
+from pipeline.training.optimizers import (
+    build_optimizer,
+    clip_gradients,
+    compute_gradient_norms,
+    compute_learning_rate_factor,
+)
 from pipeline.training.population import Population
 
 CHECKPOINTED_ATTRIBUTES = (
@@ -72,7 +77,6 @@ class PopulationModule(LightningModule):
     evaluation are kept instead, because real data are few and models overfit later.
 
     Args:
-        ablation: the ablation to train.
         data: the training and validation examples, which the module moves to its device.
         transformer_arguments: arguments of `Transformer` that depend on the dataset (see `Dataset`).
         on_evaluation: function called after every evaluation with the new rows of the history.
@@ -116,7 +120,7 @@ class PopulationModule(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.population, self.ablation.training)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.ablation.training)
+            optimizer, lambda step: compute_learning_rate_factor(step, self.ablation.training)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -153,7 +157,7 @@ class PopulationModule(LightningModule):
         return losses.sum()  # so that the gradient of every member is that of its own loss
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        norms = gradient_norms(self.population)
+        norms = compute_gradient_norms(self.population)
         self.gradient_norm_sum += norms
         if self.ablation.training.gradient_clip is not None:
             clip_gradients(self.population, norms, self.ablation.training.gradient_clip)
@@ -241,7 +245,7 @@ class PopulationModule(LightningModule):
         elif len(remaining) < len(is_stopping):
             self.population.keep_members(remaining.to(self.device), optimizer.optimizer)
 
-    def final_weights(self) -> dict[int, Weights]:
+    def collect_final_weights(self) -> dict[int, Weights]:
         """Return the trained weights by seed: of the best evaluation, of the stop, or after the last step."""
         last = {member: self.population.copy_member_weights(index) for index, member in enumerate(self.active_members)}
         kept = last | self.stopped_weights | self.best_weights

@@ -188,7 +188,7 @@ def build_optimizer(population: Population, training: Training) -> torch.optim.O
     return OPTIMIZER_BUILDERS[training.optimizer](population, training)
 
 
-def learning_rate_factor(step: int, training: Training) -> float:
+def compute_learning_rate_factor(step: int, training: Training) -> float:
     """Compute the learning rate at `step` (counted from 0) as a share of the highest one.
 
     The learning rate warms up linearly. Then it stays constant, or falls as half a cosine to `final_learning_rate`,
@@ -204,7 +204,7 @@ def learning_rate_factor(step: int, training: Training) -> float:
     return training.final_learning_rate + (1.0 - training.final_learning_rate) * cosine
 
 
-def gradient_norms(population: Population) -> Float[Tensor, " member"]:
+def compute_gradient_norms(population: Population) -> Float[Tensor, " member"]:
     """Compute the Euclidean norm of the whole gradient of each member of a population."""
     squares = [
         parameter.grad.flatten(1).float().square().sum(1)

@@ -18,7 +18,7 @@ from pipeline.transformer.model import Transformer
 
 
 def build_initial_model(config: Model, *, seed: int, **transformer_arguments: Any) -> Transformer:
-    """Build the transformer of a seed, with its weights before training. `transformer_arguments`: see `Transformer`."""
+    """Build the transformer of a seed, with its weights before training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Transformer(config, **transformer_arguments)

@@ -17,10 +17,10 @@ from pipeline.training import checkpoints
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import (
     Convergence,
+    compute_mean_learning_curve,
+    compute_run_outcomes,
+    find_steps_of_kept_weights,
     history_columns,
-    mean_learning_curve,
-    run_outcomes,
-    steps_of_kept_weights,
 )
 from pipeline.training.fit import fit
 from pipeline.transformer.model import Transformer
@@ -54,7 +54,7 @@ def trained(data: Dataset) -> Artifact:
 def test_every_run_keeps_the_weights_of_its_best_evaluation(data: Dataset, trained: Artifact) -> None:
     history = trained.history
     assert list(history.columns) == history_columns(BITS)
-    outcomes = run_outcomes(history, RULE).set_index("seed")
+    outcomes = compute_run_outcomes(history, RULE).set_index("seed")
     last = history.groupby("seed")["validation_bits"].last()
     for seed, weights in trained.weights.items():
         model = Transformer(overfitting().model, **data.transformer_arguments)
@@ -63,17 +63,17 @@ def test_every_run_keeps_the_weights_of_its_best_evaluation(data: Dataset, train
         assert kept == pytest.approx(outcomes.loc[seed, "validation_bits"], rel=1e-5)
         assert kept == pytest.approx(history.loc[history["seed"] == seed, "validation_bits"].min(), rel=1e-5)
         assert kept < last[seed] - 0.1  # at the last step the run has overfitted
-        step = steps_of_kept_weights(history, RULE)[seed]
+        step = find_steps_of_kept_weights(history, RULE)[seed]
         at_step = history[(history["seed"] == seed) & (history["step"] == step)]
         assert kept == pytest.approx(at_step["validation_bits"].item(), rel=1e-5)
         assert step < 60
 
 
 def test_no_run_converges_without_a_threshold(trained: Artifact) -> None:
-    outcomes = run_outcomes(trained.history, RULE)
+    outcomes = compute_run_outcomes(trained.history, RULE)
     assert outcomes[["converged", "steps_to_converge"]].isna().all(axis=None)
     assert (outcomes["steps"] == 60).all()
-    assert list(mean_learning_curve(trained.history, RULE)) == ["step", "validation_bits"]
+    assert list(compute_mean_learning_curve(trained.history, RULE)) == ["step", "validation_bits"]
 
 
 def test_convergence_is_the_same_in_training_and_from_its_file(
@@ -85,7 +85,7 @@ def test_convergence_is_the_same_in_training_and_from_its_file(
     history = fit(chosen, data).history
     files.write_csv(tmp_path / "history.csv", history)
     for rows in (history, pd.read_csv(tmp_path / "history.csv")):
-        outcomes = run_outcomes(rows, Convergence.for_ablation(chosen)).set_index("seed")
+        outcomes = compute_run_outcomes(rows, Convergence.for_ablation(chosen)).set_index("seed")
         assert outcomes.loc[best.idxmin(), "converged"] == 1
         assert outcomes.loc[best.idxmin(), "steps_to_converge"] == outcomes.loc[best.idxmin(), "steps"] < 60
         assert outcomes.loc[best.idxmax(), "converged"] == 0

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import files
-from pipeline.training.convergence import Convergence, history_columns, mean_learning_curve, run_outcomes
+from pipeline.training.convergence import (
+    Convergence,
+    compute_mean_learning_curve,
+    compute_run_outcomes,
+    history_columns,
+)
 from pipeline.training.fit import fit
 from tests.conftest import easy
 
@@ -27,7 +32,7 @@ def history(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
 
 
 def test_a_row_per_seed_in_order_of_appearance() -> None:
-    table = run_outcomes(history((7, 50, 0.1, 0), (3, 50, 0.2, 0), (7, 100, 0.3, 0), (3, 100, 0.4, 0)), RULE)
+    table = compute_run_outcomes(history((7, 50, 0.1, 0), (3, 50, 0.2, 0), (7, 100, 0.3, 0), (3, 100, 0.4, 0)), RULE)
     assert table["seed"].tolist() == [7, 3]
     assert table["steps"].tolist() == [100, 100]
     assert table["validation_exact_match"].tolist() == [0.3, 0.4]
@@ -37,7 +42,7 @@ def test_a_row_per_seed_in_order_of_appearance() -> None:
 def test_a_run_converged_at_the_first_of_the_evaluations_in_a_row(in_a_row: int, converged: int | None) -> None:
     """A later, worse evaluation does not undo it."""
     shares = {50: 0.99, 100: 0.98, 150: 0.99, 200: 1.0, 250: 0.99, 300: 0.5}
-    table = run_outcomes(
+    table = compute_run_outcomes(
         history(*((1, step, share, 0) for step, share in shares.items())), replace(RULE, evaluations_in_a_row=in_a_row)
     )
     assert table["converged"].tolist() == [int(converged is not None)]
@@ -57,7 +62,7 @@ def test_convergence_of_several_runs_is_that_of_each(runs: list[list[float]]) ->
 
 def test_a_run_that_did_not_converge_has_no_step() -> None:
     """Steps stay whole numbers beside it."""
-    table = run_outcomes(history((1, 50, 1.0, 0), (2, 50, 0.5, 0), (3, 50, 0.0, 1)), RULE)
+    table = compute_run_outcomes(history((1, 50, 1.0, 0), (2, 50, 0.5, 0), (3, 50, 0.0, 1)), RULE)
     assert table["converged"].tolist() == [1, 0, 0]
     assert table["steps_to_converge"].astype("string").fillna("").tolist() == ["50", "", ""]
     assert table["diverged"].tolist() == [0, 0, 1]
@@ -65,8 +70,8 @@ def test_a_run_that_did_not_converge_has_no_step() -> None:
 
 def test_outcomes_do_not_depend_on_other_runs() -> None:
     first, second = history((1, 50, 0.5, 0), (1, 100, 1.0, 0)), history((2, 50, 0.0, 1))
-    both = run_outcomes(pd.concat([first, second]), RULE)
-    separate = pd.concat([run_outcomes(run, RULE) for run in (first, second)], ignore_index=True)
+    both = compute_run_outcomes(pd.concat([first, second]), RULE)
+    separate = pd.concat([compute_run_outcomes(run, RULE) for run in (first, second)], ignore_index=True)
     pd.testing.assert_frame_equal(both, separate)
 
 
@@ -82,7 +87,7 @@ def test_training_outcomes_and_curve_agree_on_a_real_run(in_a_row: int, make_dat
     files.write_csv(tmp_path / "history.csv", learned)
     rule = Convergence.for_ablation(chosen)
     for history in (learned, pd.read_csv(tmp_path / "history.csv")):
-        table, curve = run_outcomes(history, rule), mean_learning_curve(history, rule)
+        table, curve = compute_run_outcomes(history, rule), compute_mean_learning_curve(history, rule)
         stopped = table["steps"] < 60  # training decided that these runs had converged
         assert table["steps"].min() == 30 + 10 * in_a_row < table["steps"].max()
         assert (table["steps_to_converge"] == table["steps"] - 10 * (in_a_row - 1))[stopped].all()

@@ -14,8 +14,8 @@ from pipeline.training.optimizers import (
     MuonAdamW,
     build_optimizer,
     clip_gradients,
-    gradient_norms,
-    learning_rate_factor,
+    compute_gradient_norms,
+    compute_learning_rate_factor,
     orthogonalise_rows,
 )
 from pipeline.training.population import Population
@@ -102,7 +102,7 @@ def test_clipping_is_torchs_own_for_each_member(max_norm: float) -> None:
         for expected, parameter in zip(reference, population.stacked, strict=True):
             expected.grad = parameter.grad[member].clone()  # type: ignore[index]
         torch.nn.utils.clip_grad_norm_(reference, max_norm)
-    clip_gradients(population, gradient_norms(population), max_norm)
+    clip_gradients(population, compute_gradient_norms(population), max_norm)
     for member, reference in enumerate(references):
         for expected, parameter in zip(reference, population.stacked, strict=True):
             torch.testing.assert_close(parameter.grad[member], expected.grad)  # type: ignore[index]
@@ -112,7 +112,7 @@ def test_clipping_is_torchs_own_for_each_member(max_norm: float) -> None:
 def test_the_learning_rate_warms_up_and_never_rises_again(steps: int, warmup: int, schedule: str) -> None:
     warmup = min(warmup, steps)
     settings = training(steps=steps, warmup_steps=warmup, schedule=schedule, evaluate_every=steps)
-    factors = [learning_rate_factor(step, settings) for step in range(steps)]
+    factors = [compute_learning_rate_factor(step, settings) for step in range(steps)]
     assert all(0.0 < factor <= 1.0 for factor in factors)
     assert factors[:warmup] == sorted(factors[:warmup])
     assert factors[warmup:] == sorted(factors[warmup:], reverse=True)
@@ -123,9 +123,9 @@ def test_the_learning_rate_warms_up_and_never_rises_again(steps: int, warmup: in
 @given(decay=st.integers(2, 40), steps=st.integers(40, 80))
 def test_with_decay_steps_the_learning_rate_does_not_depend_on_the_budget(decay: int, steps: int) -> None:
     usual, longer = (training(steps=budget, evaluate_every=1, decay_steps=decay) for budget in (decay, steps))
-    factors = [learning_rate_factor(step, longer) for step in range(steps)]
-    assert factors[:decay] == [learning_rate_factor(step, usual) for step in range(decay)]
+    factors = [compute_learning_rate_factor(step, longer) for step in range(steps)]
+    assert factors[:decay] == [compute_learning_rate_factor(step, usual) for step in range(decay)]
     assert factors[:decay] == [
-        learning_rate_factor(step, training(steps=decay, evaluate_every=1)) for step in range(decay)
+        compute_learning_rate_factor(step, training(steps=decay, evaluate_every=1)) for step in range(decay)
     ]
     assert factors[max(decay - 1, 3) :] == pytest.approx([usual.final_learning_rate] * (steps - max(decay - 1, 3)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.training.optimizers import OPTIMIZER_BUILDERS, build_optimizer, clip_gradients, gradient_norms
+from pipeline.training.optimizers import OPTIMIZER_BUILDERS, build_optimizer, clip_gradients, compute_gradient_norms
 from pipeline.training.population import Population, build_initial_model
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import model, training
@@ -50,7 +50,7 @@ def one_step(population: Population, optimizer: torch.optim.Optimizer, seeds: li
     optimizer.zero_grad()
     logits = population(tokens, positions, step, 8)
     logits.square().mean((1, 2, 3)).sum().backward()
-    clip_gradients(population, gradient_norms(population), 0.05)
+    clip_gradients(population, compute_gradient_norms(population), 0.05)
     optimizer.step()
 
 
