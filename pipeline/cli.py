@@ -34,7 +34,7 @@ TaskName = Annotated[str, typer.Argument(help="Name of a task in params.yaml.")]
 AblationName = Annotated[str, typer.Argument(help="Name of an ablation in params.yaml.")]
 Engine = Annotated[EngineName, typer.Option(help="Where processes run: on this machine, on a Ray cluster or on SLURM.")]
 JobsPerGpu = Annotated[int, typer.Option(min=1, help="Number of processes that share one GPU.")]
-DEFAULT_PROCESSES = "default: as many as fit on this machine's GPUs; without a GPU, one per CPU core"
+DEFAULT_PROCESS_COUNT_HELP = "default: as many as fit on this machine's GPUs; without a GPU, one per CPU core"
 """Default number of processes, as the help texts of `search` and `repro` describe it."""
 
 
@@ -107,7 +107,7 @@ def report() -> None:
 @app.command()
 def search(
     workers: Annotated[
-        int | None, typer.Option(min=1, help=f"Number of processes that run trials ({DEFAULT_PROCESSES}).")
+        int | None, typer.Option(min=1, help=f"Number of processes that run trials ({DEFAULT_PROCESS_COUNT_HELP}).")
     ] = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
@@ -134,13 +134,13 @@ def search(
     elif worker:
         search.run_worker(params)
     else:
-        search.run(params, workers=workers, engine=engine, gpus=_gpu_share_of_job(jobs_per_gpu))
+        search.run_search(params, worker_count=workers, engine=engine, gpus_per_worker=_gpu_share_of_job(jobs_per_gpu))
 
 
 @app.command()
 def repro(
     jobs: Annotated[
-        int | None, typer.Option(min=1, help=f"Number of processes that run stages ({DEFAULT_PROCESSES}).")
+        int | None, typer.Option(min=1, help=f"Number of processes that run stages ({DEFAULT_PROCESS_COUNT_HELP}).")
     ] = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,

@@ -18,12 +18,12 @@ from pipeline.params.task import SPLITS
 from pipeline.tasks.registry import parse_task, read_params
 from pipeline.tasks.windows import WindowTask
 
-STUDIES = Path("studies")
+STUDIES_FOLDER = Path("studies")
 DVC_FILE = Path("dvc.yaml")
 README_FILE = "README.md"
 PATH_TO_PROJECT = "../../"
 """Relative path from the folder of a study to the folder of the project."""
-NEW_README = """# {name}
+README_TEMPLATE = """# {name}
 
 Before the study runs, write here and commit: what is asked, what you expect and why, and which result would decide it.
 Afterwards: how long it took, and on which machine.
@@ -55,7 +55,7 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
         raise UserError(
             f"study: the name {shorten_value(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them"
         )
-    folder = STUDIES / name
+    folder = STUDIES_FOLDER / name
     params_file = folder / PARAMS_FILE
     if not params_file.exists():
         content = _build_params_for_data(data, column) if data else round_trip_yaml().load(PARAMS_FILE.read_text())
@@ -69,19 +69,19 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     elif data and not _has_same_data(folder, data, column):
         raise UserError(f"{folder}: is about other data than {data}; use another name, or edit its {PARAMS_FILE}")
     if not (folder / README_FILE).exists():
-        files.write_text(folder / README_FILE, NEW_README.format(name=name))
+        files.write_text(folder / README_FILE, README_TEMPLATE.format(name=name))
     tasks = read_params(params_file).tasks.values()
     data_files = {task.path for task in tasks if isinstance(task, WindowTask) and task.path}
-    files.write_text(folder / DVC_FILE, dvc_file_of_study(DVC_FILE.read_text(), sorted(data_files)))
+    files.write_text(folder / DVC_FILE, build_dvc_file_for_study(DVC_FILE.read_text(), sorted(data_files)))
     return folder
 
 
-def dvc_file_of_study(project: str, data_files: Sequence[str] = ()) -> str:
+def build_dvc_file_for_study(project_dvc_text: str, data_files: Sequence[str] = ()) -> str:
     """Return the text of a study's dvc.yaml, given the text of the project's dvc.yaml.
 
     Paths of code lead two folders up, and the stage `generate` depends on the study's `data_files`.
     """
-    moved = re.sub(r"(?m)^(\s*(?:- |template: ))(pipeline/|\.dvc/)", rf"\g<1>{PATH_TO_PROJECT}\g<2>", project)
+    moved = re.sub(r"(?m)^(\s*(?:- |template: ))(pipeline/|\.dvc/)", rf"\g<1>{PATH_TO_PROJECT}\g<2>", project_dvc_text)
     generate = f"        - {PATH_TO_PROJECT}pipeline/stages/generate.py\n"
     dependencies = "".join(f"        - {file}\n" for file in data_files)
     return f"# Made by `python -m pipeline study`.\n{moved.replace(generate, generate + dependencies)}"
@@ -97,7 +97,7 @@ def install_preset(name: str, *, force: bool = False) -> None:
         raise UserError(f"preset {shorten_value(name)}: unknown{suggest_names(name, PRESET_CONTENTS)}")
     if PARAMS_FILE.exists() and not force:
         current = PARAMS_FILE.read_text()
-        if current not in PRESET_CONTENTS.values() and current != _read_committed(PARAMS_FILE):
+        if current not in PRESET_CONTENTS.values() and current != _read_committed_text(PARAMS_FILE):
             raise UserError(
                 f"{PARAMS_FILE}: has changes that are not committed, and preset {name!r} would overwrite them; commit "
                 f"or copy the file, or give --force"
@@ -105,7 +105,7 @@ def install_preset(name: str, *, force: bool = False) -> None:
     files.write_text(PARAMS_FILE, PRESET_CONTENTS[name])
 
 
-def _read_committed(path: Path) -> str | None:
+def _read_committed_text(path: Path) -> str | None:
     """Return the text of a file in git's last commit; None if the commit does not contain the file."""
     try:
         return subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, check=True, text=True).stdout
@@ -134,7 +134,7 @@ def _build_params_for_data(data: Path, column: str | None) -> dict[str, Any]:
         options = {"name": "series", "window": 16}
     if column is not None:
         options["column"] = column
-    sizes = _find_largest_sizes(options | {"path": str(data)})
+    sizes = _find_largest_split_sizes(options | {"path": str(data)})
     content: dict[str, Any] = round_trip_yaml().load(PRESET_CONTENTS["own"])
     for name, task in content["tasks"].items():
         shuffled = {"shuffled": True} if task.get("shuffled") else {}
@@ -142,7 +142,7 @@ def _build_params_for_data(data: Path, column: str | None) -> dict[str, Any]:
     return content
 
 
-def _find_largest_sizes(options: dict[str, Any]) -> dict[str, int]:
+def _find_largest_split_sizes(options: dict[str, Any]) -> dict[str, int]:
     """Return the largest split sizes that the data allow, with a training split of one of `ALLOWED_TRAIN_SIZES`.
 
     Raises:

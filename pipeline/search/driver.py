@@ -41,32 +41,32 @@ class SearchDriver:
     data: Dataset
     checkpoints: Path
 
-    def run(self, *, workers: int, engine: EngineName, gpus: float | None) -> None:
+    def run_until_complete(self, *, worker_count: int, engine: EngineName, gpus_per_worker: float | None) -> None:
         """Run the missing trials, and then train the best configurations again with fresh seeds.
 
         Args:
-            workers: number of processes that run trials; a single local worker runs in this process.
+            worker_count: number of processes that run trials; a single local worker runs in this process.
             engine: where the processes run.
-            gpus: part of a GPU that each process takes; None: a whole GPU, if there is one.
+            gpus_per_worker: part of a GPU that each process takes; None: a whole GPU, if there is one.
         """
-        in_process = workers == 1 and engine == LOCAL_ENGINE  # a further process would take seconds to start
+        in_process = worker_count == 1 and engine == LOCAL_ENGINE  # a further process would take seconds to start
         storage = {STORAGE_VARIABLE: self.url.render_as_string(hide_password=False)}
 
         def run_processes(option_lists: Sequence[Sequence[str]]) -> None:
             commands = [Command.pipeline_command("search", *options, environment=storage) for options in option_lists]
-            ENGINES[engine].run(commands, max_workers=workers, gpus_per_command=gpus)
+            ENGINES[engine].run(commands, max_workers=worker_count, gpus_per_command=gpus_per_worker)
 
         if not self.is_complete:
             if in_process:
                 self.run_trials_in_process()
             else:
-                run_processes([["--worker"]] * workers)
+                run_processes([["--worker"]] * worker_count)
         if not self.is_complete or not (trials := read_results(self.params, self.study).unconfirmed_trials):
             return
         print(f"confirmation with fresh seeds of trials {', '.join(map(str, trials))}", file=sys.stderr)
         if in_process:
             for trial in trials:
-                self.confirm(trial)
+                self.confirm_trial(trial)
         else:
             run_processes([["--confirm", str(trial)] for trial in sort_longest_first(self.study, trials)])
 
@@ -102,7 +102,7 @@ class SearchDriver:
         train_resumably = partial(train_trial, checkpoints=self.checkpoints)
         return Worker(self.params, self.study, self.url, self.data, report_trial, train_resumably).run_trials()
 
-    def confirm(self, trial: int) -> None:
+    def confirm_trial(self, trial: int) -> None:
         """Train the ablation of a trial again with the seeds of `search.confirm`, and store the results of the runs.
 
         Raises:
@@ -116,7 +116,7 @@ class SearchDriver:
         runs = train_with_fresh_seeds(ablation, self.data, self.params.search.confirm, checkpoints=self.checkpoints)
         table.store_confirmation(self.study, trial, runs)
 
-    def finish(self, results: SearchResults) -> None:
+    def finish_search(self, results: SearchResults) -> None:
         """Write to MLflow the trials that are missing there, and end the run of the search.
 
         Raises:
@@ -135,7 +135,9 @@ class SearchDriver:
         confirmed = {
             f"confirmed_{trial}": float(runs["converged"].sum()) for trial, runs in results.confirmation_runs.items()
         }
-        runs.finish_search({"trials": complete, "retried": float(results.trials["retries"].notna().sum())} | confirmed)
+        runs.finish_parent_run(
+            {"trials": complete, "retried": float(results.trials["retries"].notna().sum())} | confirmed
+        )
 
     def _open_mlflow_runs(self) -> "TrialRuns":
         """Open the runs of the search in MLflow; only one process at a time may do so."""

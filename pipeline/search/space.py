@@ -29,13 +29,13 @@ def suggest_choices(trial: Trial, params: Params) -> Choices:
     return choices
 
 
-def draw_unseen_choices(params: Params, seen: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
-    """Draw a random configuration that is not in `seen`; None if 1,000 draws are all in `seen`."""
+def draw_unseen_choices(params: Params, existing: Sequence[Choices], generator: np.random.Generator) -> Choices | None:
+    """Draw a random configuration that is not in `existing`; None if 1,000 draws are all in `existing`."""
     for _ in range(1000):
         choices = {name: values[generator.integers(len(values))] for name, values in _searched_fields(params).items()}
         for name in _list_layer_parameters(params, _chosen_depth(params, choices)):
             choices[name] = CONNECTION_KEPT if generator.integers(2) else CONNECTION_REMOVED
-        if choices not in seen:
+        if choices not in existing:
             return choices
     return None
 

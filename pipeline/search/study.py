@@ -195,13 +195,13 @@ def _open_lock_engine(url: URL) -> sqlalchemy.Engine:
     return engine
 
 
-def _open_storage(url: URL, heartbeat: int) -> RDBStorage:
+def _open_storage(url: URL, heartbeat_seconds: int) -> RDBStorage:
     with ignore_experimental_warnings():
         storage = RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs={"connect_args": _timeout_arguments(url), "pool_pre_ping": True},
-            heartbeat_interval=heartbeat,
-            grace_period=MAX_MISSED_HEARTBEATS * heartbeat,
+            heartbeat_interval=heartbeat_seconds,
+            grace_period=MAX_MISSED_HEARTBEATS * heartbeat_seconds,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
         )
     if url.get_backend_name() == "postgresql":
@@ -213,7 +213,7 @@ def _retry_connections(engine: sqlalchemy.Engine) -> None:
     """Make `engine` try for `RECONNECT_SECONDS` to reconnect, because its server may be restarting."""
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
-    def connect(
+    def reconnect(
         dialect: sqlalchemy.Dialect, record: object, arguments: list[object], options: dict[str, object]
     ) -> object:
         deadline = time.monotonic() + RECONNECT_SECONDS

@@ -46,8 +46,8 @@ def defer_interrupts() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """
     pending: list[int] = []
 
-    def interrupt(number: int, frame: object) -> None:
-        pending.append(number)
+    def interrupt(signal_number: int, frame: object) -> None:
+        pending.append(signal_number)
         raise KeyboardInterrupt
 
     @contextmanager
@@ -142,7 +142,7 @@ class Worker:
             choices = space.suggest_choices(trial, self.params)
             self.lock.close()
             with self.allow_interrupts():
-                result, attributes = self._reuse_or_train(trial, space.build_ablation(self.params, choices))
+                result, attributes = self._reuse_result_or_train(trial, space.build_ablation(self.params, choices))
             for name, value in {"result": asdict(result), **attributes}.items():
                 trial.set_user_attr(name, value)
             trial.set_constraint("diverged", float(result.diverged))
@@ -160,7 +160,7 @@ class Worker:
             if not self.is_lost:
                 self.study.enqueue_trial(trial.params, user_attrs={"retries": first_attempt_number(stored)})
 
-    def _reuse_or_train(self, trial: optuna.Trial, ablation: Ablation) -> tuple[TrialResult, dict[str, Any]]:
+    def _reuse_result_or_train(self, trial: optuna.Trial, ablation: Ablation) -> tuple[TrialResult, dict[str, Any]]:
         """Return the result of an earlier trial with the same configuration, or train the ablation.
 
         The second value holds attributes to store with the trial: `repeats` (the earlier trial) or `curve`.

@@ -12,7 +12,7 @@ from pipeline.measurement.common import scoring
 from pipeline.params import Params
 from pipeline.params.score import BITS, EXACT_MATCH, Score
 from pipeline.stages import DATA, EVALUATION, MODELS, TESTED
-from pipeline.tracking.ablations import sync_or_warn
+from pipeline.tracking.ablations import sync_runs_or_warn
 from pipeline.training.artifact import read_artifact_trained_on
 from pipeline.training.convergence import Convergence, compute_run_outcomes
 from pipeline.transformer.model import Transformer
@@ -63,4 +63,4 @@ def run(params: Params, ablation_name: str) -> None:
     folder = EVALUATION / ablation_name
     with files.replace_folder(folder, subject=artifact.digest) as new:
         files.write_csv(new / TESTED, pd.DataFrame(rows))
-    sync_or_warn(params.tracking, ablation, MODELS / ablation_name, folder / TESTED)
+    sync_runs_or_warn(params.tracking, ablation, MODELS / ablation_name, folder / TESTED)

@@ -8,7 +8,7 @@ from pipeline import dataset, files
 from pipeline.engines import EngineName, machine
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting.search.results import BEST_COUNT, SearchResults
+from pipeline.reporting.search.results import BEST_TRIAL_COUNT, SearchResults
 from pipeline.search import table
 from pipeline.search.driver import SearchDriver, read_results
 from pipeline.search.promote import ablation_entry, add_to_params, format_yaml_line
@@ -25,15 +25,15 @@ from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 SEARCH_FOLDER = REPORTS / "search"
 
 
-def run(params: Params, *, workers: int | None, engine: EngineName, gpus: float | None) -> None:
+def run_search(params: Params, *, worker_count: int | None, engine: EngineName, gpus_per_worker: float | None) -> None:
     """Run the search to its end and write `reports/search/`.
 
     A single worker gives the same bytes every time; with several workers the order of the trials differs.
 
     Args:
-        workers: number of processes that run trials; None: as many as fit this machine.
+        worker_count: number of processes that run trials; None: as many as fit this machine.
         engine: where the processes run.
-        gpus: part of a GPU that each process takes; None: a whole GPU, if there is one.
+        gpus_per_worker: part of a GPU that each process takes; None: a whole GPU, if there is one.
 
     Raises:
         UserError: the dataset does not exist, the database cannot be opened, or the space allows no valid model.
@@ -44,10 +44,14 @@ def run(params: Params, *, workers: int | None, engine: EngineName, gpus: float 
     complete, required = count_completed_trials(study), count_required_trials(params)
     print(f"study {study.study_name}: {complete} of {required} trials, in {url.render_as_string(hide_password=True)}")
     with report_storage_failure(url):
-        driver.run(workers=workers or machine.command_capacity(gpus), engine=engine, gpus=gpus)
+        driver.run_until_complete(
+            worker_count=worker_count or machine.command_capacity(gpus_per_worker),
+            engine=engine,
+            gpus_per_worker=gpus_per_worker,
+        )
         results = replace(read_results(params, study), importances=table.compute_importances(study))
         _write_report(results)
-        driver.finish(results)
+        driver.finish_search(results)
     print(f"The answer: {SEARCH_FOLDER / 'index.html'}")
 
 
@@ -67,11 +71,11 @@ def run_confirmation(params: Params, trial: int) -> None:
     """
     driver = _open_driver(params)
     with report_storage_failure(driver.url):
-        driver.confirm(trial)
+        driver.confirm_trial(trial)
 
 
-def promote_best_trials(params: Params, count: int) -> None:
-    """Add the ablations of the `count` best trials to `ablations` in `params.yaml`.
+def promote_best_trials(params: Params, trial_count: int) -> None:
+    """Add the ablations of the `trial_count` best trials to `ablations` in `params.yaml`.
 
     Raises:
         UserError: no search has begun, no trial is complete, or a different ablation has the same name.
@@ -81,7 +85,7 @@ def promote_best_trials(params: Params, count: int) -> None:
     if results.distinct_trials.empty:
         raise UserError(f"study {study.study_name}: no trial is complete; `python -m pipeline search` goes on")
     names = add_to_params(
-        params, [results.ablation(trial) for _, trial in results.rank_trials().head(count).iterrows()]
+        params, [results.find_ablation(trial) for _, trial in results.rank_trials().head(trial_count).iterrows()]
     )
     print(f"added to params.yaml: {', '.join(names) or 'nothing new'}; `python -m pipeline repro` trains them")
 
@@ -98,7 +102,7 @@ def _write_report(results: SearchResults) -> None:
     from pipeline.reporting.claims import Claims
     from pipeline.reporting.search import report
 
-    best = [results.ablation(trial) for _, trial in results.rank_trials().head(BEST_COUNT).iterrows()]
+    best = [results.find_ablation(trial) for _, trial in results.rank_trials().head(BEST_TRIAL_COUNT).iterrows()]
     entries = [format_yaml_line(*ablation_entry(ablation, results.params)) for ablation in best]
     claims = report.build_claims(results)
     content, images = report.build_page(results, claims, entries), report.draw_images(results)

@@ -34,4 +34,4 @@ def run(params: Params, ablation_name: str, callbacks: Sequence[Callback] = ()) 
                 checkpoints=checkpoints,
             )
             artifact.write(MODELS / ablation_name)
-        live.complete(MODELS / ablation_name)
+        live.add_final_results(MODELS / ablation_name)

@@ -31,19 +31,19 @@ RunsBySeed = dict[int | None, Run]
 """Runs of an ablation in MLflow: seed -> the run of that seed, None -> the parent run."""
 
 
-def result_digest(ablation: Ablation, digests: Mapping[str, str]) -> str:
+def result_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> str:
     """Return a digest of everything that determines the results of an ablation.
 
     Args:
         ablation: settings of the ablation.
-        digests: digest of each file of the dataset.
+        dataset_digests: digest of each file of the dataset.
     """
     # without defaults: a new switch that is off changes no digest
     sections = [
         section.model_dump(mode="json", exclude_defaults=True)
         for section in (ablation.task, ablation.model, ablation.training)
     ]
-    content = [ablation.name, ablation.dataset, sections, dict(digests)]
+    content = [ablation.name, ablation.dataset, sections, dict(dataset_digests)]
     return files.compute_digest_of_values(content)
 
 
@@ -54,9 +54,9 @@ class LiveRuns(BestEffortWriter):
     `result_digest` are deleted, because training replaces the files whose values they show.
     """
 
-    def __init__(self, settings: Tracking, ablation: Ablation, digests: Mapping[str, str]) -> None:
-        """Prepare the runs of `ablation`; `digests` holds the digest of each file of the dataset."""
-        self.settings, self.ablation, self.digests = settings, ablation, digests
+    def __init__(self, settings: Tracking, ablation: Ablation, dataset_digests: Mapping[str, str]) -> None:
+        """Prepare the runs of `ablation`; `dataset_digests` holds the digest of each file of the dataset."""
+        self.settings, self.ablation, self.dataset_digests = settings, ablation, dataset_digests
         self.runs: RunsBySeed = {}
         self.history: HistoryRows = []
 
@@ -65,9 +65,9 @@ class LiveRuns(BestEffortWriter):
         with self.warn_on_failure():
             self.store = open_store(self.settings)
             mark_killed_runs(self.store)
-            for run in self.store.find_runs("result_digest", result_digest(self.ablation, self.digests)):
+            for run in self.store.find_runs("result_digest", result_digest(self.ablation, self.dataset_digests)):
                 self.store.delete_run(run.info.run_id)
-            self.runs = _create_runs(self.store, self.ablation, self.digests, machine_tags())
+            self.runs = _create_runs(self.store, self.ablation, self.dataset_digests, machine_tags())
             self.store.monitor_machine(self.runs[None].info.run_id)
         return self
 
@@ -86,7 +86,7 @@ class LiveRuns(BestEffortWriter):
             mean = compute_mean_learning_curve(pd.DataFrame(self.history), Convergence.for_ablation(self.ablation))
             self.store.log_curve(self.runs[None].info.run_id, mean.tail(1))
 
-    def complete(self, folder: Path) -> None:
+    def add_final_results(self, folder: Path) -> None:
         """Add everything that is missing in the runs from the files that training wrote to `folder`."""
         if self.store is None:
             return
@@ -96,13 +96,13 @@ class LiveRuns(BestEffortWriter):
             sync_runs(self.store, self.ablation, folder, None)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None or self.store is None:
+        if error_type is None or self.store is None:
             return
         with self.warn_on_failure():
             for run in self.runs.values():
-                self.store.end_run(run.info.run_id, "KILLED" if kind is KeyboardInterrupt else "FAILED")
+                self.store.end_run(run.info.run_id, "KILLED" if error_type is KeyboardInterrupt else "FAILED")
 
 
 def mark_killed_runs(store: MlflowStore) -> None:
@@ -112,7 +112,7 @@ def mark_killed_runs(store: MlflowStore) -> None:
             store.end_run(run.info.run_id, "KILLED")
 
 
-def sync_or_warn(settings: Tracking, ablation: Ablation, folder: Path, evaluation: Path) -> None:
+def sync_runs_or_warn(settings: Tracking, ablation: Ablation, folder: Path, evaluation: Path) -> None:
     """Make an ablation's runs in MLflow agree with the ablation's files, or print a warning if MLflow fails.
 
     Args:
@@ -182,39 +182,39 @@ def read_complete_artifact(folder: Path, name: str) -> Artifact:
 
 
 def _shows_same_training(
-    store: MlflowStore, run: Run, content: RunContent, score: str, digests: Mapping[str, str]
+    store: MlflowStore, run: Run, content: RunContent, score_column: str, digest_tags: Mapping[str, str]
 ) -> bool:
-    """Return True if the run in MLflow shows the training with these digests.
+    """Return True if the run in MLflow shows the training with the digests in `digest_tags`.
 
     A complete run has the digest as a tag; of an unfinished run the learning curve is compared.
     """
     if TRAINED_TAG in run.data.tags:
-        return bool(run.data.tags[TRAINED_TAG] == digests[TRAINED_TAG])
-    expected = dict(zip(content.curve["step"], content.curve[score], strict=True))
+        return bool(run.data.tags[TRAINED_TAG] == digest_tags[TRAINED_TAG])
+    expected = dict(zip(content.curve["step"], content.curve[score_column], strict=True))
     return all(
         step in expected and math.isclose(value, expected[step], rel_tol=1e-5, abs_tol=1e-9)
-        for step, value in store.read_curve(run.info.run_id, score).items()
+        for step, value in store.read_curve(run.info.run_id, score_column).items()
     )
 
 
 def _add_missing_values(
-    store: MlflowStore, run: Run, content: RunContent, score: str, digests: Mapping[str, str]
+    store: MlflowStore, run: Run, content: RunContent, score_column: str, digest_tags: Mapping[str, str]
 ) -> None:
     """Add the missing curve points and metrics to the run, and then the digests of the files that hold them."""
-    steps = list(store.read_curve(run.info.run_id, score))
+    steps = list(store.read_curve(run.info.run_id, score_column))
     store.log_curve(run.info.run_id, content.curve[~content.curve["step"].isin(steps)])
     metrics = {key: value for key, value in content.metrics.items() if run.data.metrics.get(key) != value}
     notes = {"mlflow.note.content": content.note} if content.note else {}
-    store.log(run.info.run_id, metrics=metrics, tags={**notes, **digests})
+    store.log(run.info.run_id, metrics=metrics, tags={**notes, **digest_tags})
 
 
 def _create_runs(
-    store: MlflowStore, ablation: Ablation, digests: Mapping[str, str], extra_tags: Mapping[str, str]
+    store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[str, str], extra_tags: Mapping[str, str]
 ) -> RunsBySeed:
     """Create an ablation's parent run and child runs in MLflow, with all tags and parameters."""
     tags = {
         "mlflow.source.name": f"python -m pipeline train {ablation.name}",
-        "result_digest": result_digest(ablation, digests),
+        "result_digest": result_digest(ablation, dataset_digests),
         "ablation": ablation.name,
         "task": ablation.dataset,
         **switches.switch_tags(ablation),
@@ -224,11 +224,11 @@ def _create_runs(
     runs: RunsBySeed = {None: store.create_run(ablation.name, {**tags, "role": "ablation"})}
     for seed in ablation.training.seeds:
         child = {**tags, "role": "run", "seed": str(seed)}
-        runs[seed] = store.create_run(f"seed-{seed} {ablation.name}", child, parent=runs[None].info.run_id)
+        runs[seed] = store.create_run(f"seed-{seed} {ablation.name}", child, parent_id=runs[None].info.run_id)
     for key, run in runs.items():
         params = {} if key is None else {"seed": key}
         store.log(run.info.run_id, params=flatten_settings(ablation) | params)
-        store.log_dataset(run.info.run_id, ablation.dataset, ablation.task.train_size, digests)
+        store.log_dataset(run.info.run_id, ablation.dataset, ablation.task.train_size, dataset_digests)
     return runs
 
 

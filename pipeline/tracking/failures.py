@@ -36,11 +36,11 @@ class BestEffortWriter:
 
 
 @contextmanager
-def raise_unreachable(uri: str, errors: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
-    """Context manager that replaces exceptions of the types `errors` by `MlflowUnreachable` with the address `uri`."""
+def raise_unreachable(uri: str, error_types: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
+    """Context manager that replaces exceptions of `error_types` by `MlflowUnreachable` with the address `uri`."""
     try:
         yield
-    except errors as error:
+    except error_types as error:
         raise MlflowUnreachable(f"no MLflow at {hide_password(uri)}: {first_line_of_message(error)}") from None
 
 

@@ -52,9 +52,9 @@ PATH_COLUMNS = (
     ("model_versions", "source"),
 )
 """`table, column` of MLflow's database with absolute paths of files below `ARTIFACTS_FOLDER`."""
-POINTS_PER_REQUEST = 1000
+MAX_POINTS_PER_REQUEST = 1000
 """Largest number of curve points that MLflow accepts in a request."""
-RUNS_PER_SEARCH = 50_000
+MAX_RUNS_PER_QUERY = 50_000
 """Largest number of runs that MLflow returns for a query."""
 MAX_PARAM_LENGTH = 6000
 """Largest number of characters in a parameter's value that MLflow accepts."""
@@ -73,8 +73,8 @@ class MlflowStore:
     Methods take the id of a run, and raise `STORE_ERRORS`. Metrics and curve points that are not finite are left out.
     """
 
-    def __init__(self, client: MlflowClient, uri: str, experiment: str) -> None:
-        self.client, self.uri, self.experiment = client, uri, experiment
+    def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
+        self.client, self.uri, self.experiment_id = client, uri, experiment_id
         self.monitors: dict[str, Any] = {}
         """Id of a run -> thread that logs the machine's load to that run."""
 
@@ -87,51 +87,58 @@ class MlflowStore:
         return self._search_runs("attributes.status = 'RUNNING'")
 
     def _search_runs(self, condition: str) -> list[Run]:
-        return [*self.client.search_runs([self.experiment], condition, max_results=RUNS_PER_SEARCH)]
+        return [*self.client.search_runs([self.experiment_id], condition, max_results=MAX_RUNS_PER_QUERY)]
 
-    def create_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> Run:
-        """Create a run; `parent` is the id of the parent run, if there is one."""
-        parents = {"mlflow.parentRunId": parent} if parent else {}
-        return self.client.create_run(self.experiment, tags={**tags, **parents}, run_name=name)
+    def create_run(self, name: str, tags: Mapping[str, str], parent_id: str = "") -> Run:
+        """Create a run; `parent_id` is the id of the parent run, if there is one."""
+        parents = {"mlflow.parentRunId": parent_id} if parent_id else {}
+        return self.client.create_run(self.experiment_id, tags={**tags, **parents}, run_name=name)
 
     def log(
-        self, run: str, *, params: Mapping[str, Any] = {}, metrics: Mapping[str, Any] = {}, tags: Mapping[str, str] = {}
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, Any] = {},
+        metrics: Mapping[str, Any] = {},
+        tags: Mapping[str, str] = {},
     ) -> None:
         """Add parameters, metrics and tags to a run. Existing metrics and tags get the new value."""
         self.client.log_batch(
-            run,
+            run_id,
             metrics=_finite_metrics(metrics, step=0),
             params=[entities.Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in params.items()],
             tags=[entities.RunTag(key, value) for key, value in tags.items()],
         )
 
-    def log_curve(self, run: str, table: pd.DataFrame) -> None:
+    def log_curve(self, run_id: str, table: pd.DataFrame) -> None:
         """Add points to the curves of a run: each column of the table is a curve, each row a step (column `step`).
 
         After a failure, no row is half added.
         """
-        rows_per_request = POINTS_PER_REQUEST // max(1, len(table.columns))
+        rows_per_request = MAX_POINTS_PER_REQUEST // max(1, len(table.columns))
         for start in range(0, len(table), rows_per_request):
             rows = table.iloc[start : start + rows_per_request].to_dict("records")
-            self.client.log_batch(run, [point for row in rows for point in _finite_metrics(row, step=int(row["step"]))])
+            self.client.log_batch(
+                run_id, [point for row in rows for point in _finite_metrics(row, step=int(row["step"]))]
+            )
 
-    def read_curve(self, run: str, metric: str) -> dict[int, float]:
+    def read_curve(self, run_id: str, metric: str) -> dict[int, float]:
         """Return the curve of a run's metric, as step -> value."""
-        return {point.step: point.value for point in self.client.get_metric_history(run, metric)}
+        return {point.step: point.value for point in self.client.get_metric_history(run_id, metric)}
 
-    def log_model(self, run: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
+    def log_model(self, run_id: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Register the trained ablation in `folder` as a version of MLflow's model `name`, and log the model's metrics.
 
         If the run has a registered model already, only the metrics are logged.
         """
-        models = self.client.search_logged_models([self.experiment], filter_string=f"source_run_id = '{run}'")
+        models = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{run_id}'")
         ready = [model.model_id for model in models if model.status == entities.LoggedModelStatus.READY]
-        model_id = ready[0] if ready else self._register_model(run, name, folder)
-        self.client.log_batch(run, _finite_metrics(metrics, step=0, model_id=model_id))
+        model_id = ready[0] if ready else self._register_model(run_id, name, folder)
+        self.client.log_batch(run_id, _finite_metrics(metrics, step=0, model_id=model_id))
 
-    def _register_model(self, run: str, name: str, folder: Path) -> str:
+    def _register_model(self, run_id: str, name: str, folder: Path) -> str:
         """Log the trained ablation in `folder` as a model, register the model, and return the model's id."""
-        model = self.client.create_logged_model(self.experiment, name, run, model_type="transformer")
+        model = self.client.create_logged_model(self.experiment_id, name, run_id, model_type="transformer")
         model_id = str(model.model_id)
         with TemporaryDirectory() as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about MLflow's own type hints, and a missing input example
@@ -142,57 +149,57 @@ class MlflowStore:
                 f"{temporary}/model",
                 loader_module="pipeline.api",
                 data_path=str(folder),
-                mlflow_model=Model(model_id=model_id, run_id=run),
+                mlflow_model=Model(model_id=model_id, run_id=run_id),
                 pip_requirements=[],  # it is loaded where this project is installed
             )
             self.client.log_model_artifacts(model_id, f"{temporary}/model")
-        self.client.log_outputs(run, [entities.LoggedModelOutput(model_id, step=0)])
+        self.client.log_outputs(run_id, [entities.LoggedModelOutput(model_id, step=0)])
         # a model of a study is registered as <study>-<ablation>
-        title = self.client.get_experiment(self.experiment).name
+        title = self.client.get_experiment(self.experiment_id).name
         registered = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
         try:
             self.client.create_registered_model(registered)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        self.client.create_model_version(registered, model.artifact_location, run, model_id=model_id)
+        self.client.create_model_version(registered, model.artifact_location, run_id, model_id=model_id)
         self.client.finalize_logged_model(model_id, "READY")
         return model_id
 
-    def log_dataset(self, run: str, name: str, rows: int, digests: Mapping[str, str]) -> None:
-        """Log that the run was trained on `rows` examples of the dataset `data/<name>`.
+    def log_dataset(self, run_id: str, dataset_name: str, example_count: int, file_digests: Mapping[str, str]) -> None:
+        """Log that the run was trained on `example_count` examples of the dataset in `data/<dataset_name>/`.
 
-        `digests` holds the digest of each file of the dataset.
+        `file_digests` holds the digest of each file of the dataset.
         """
-        digest = files.compute_digest_of_values(dict(digests))
+        digest = files.compute_digest_of_values(dict(file_digests))
         dataset = entities.Dataset(
-            name=name,
+            name=dataset_name,
             digest=digest[:12],  # MLflow takes 36 characters, its pages show a dozen
             source_type="local",
-            source=json.dumps({"uri": f"data/{name}"}),
-            profile=json.dumps({"num_rows": rows, **digests}),
+            source=json.dumps({"uri": f"data/{dataset_name}"}),
+            profile=json.dumps({"num_rows": example_count, **file_digests}),
         )
         training = entities.InputTag("mlflow.data.context", "training")
-        self.client.log_inputs(run, datasets=[entities.DatasetInput(dataset, [training])])
+        self.client.log_inputs(run_id, datasets=[entities.DatasetInput(dataset, [training])])
 
-    def monitor_machine(self, run: str) -> None:
+    def monitor_machine(self, run_id: str) -> None:
         """Log the machine's load until the run ends, if the environment variable
         `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true."""
         if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-            self.monitors[run] = SystemMetricsMonitor(run, tracking_uri=self.uri)
-            self.monitors[run].start()
+            self.monitors[run_id] = SystemMetricsMonitor(run_id, tracking_uri=self.uri)
+            self.monitors[run_id].start()
 
-    def end_run(self, run: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+    def end_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Set the final status of a run."""
-        if monitor := self.monitors.pop(run, None):
+        if monitor := self.monitors.pop(run_id, None):
             monitor.finish()
-        self.client.set_terminated(run, status)
+        self.client.set_terminated(run_id, status)
 
-    def delete_run(self, run: str) -> None:
+    def delete_run(self, run_id: str) -> None:
         """Delete a run. MLflow can restore deleted runs."""
-        self.client.delete_run(run)
+        self.client.delete_run(run_id)
 
 
 def _finite_metrics(values: Mapping[Any, Any], *, step: int, model_id: str | None = None) -> list[Metric]:
@@ -215,7 +222,7 @@ def open_store(settings: Tracking) -> MlflowStore:
     with raise_unreachable(settings.uri, Exception):  # MLflow, SQLAlchemy, alembic and requests each have their own
         path, mark, options = settings.uri.removeprefix("sqlite:///").partition("?")
         if not settings.uri.startswith("sqlite:///"):
-            return _open_experiment(settings.uri, settings.experiment, artifacts=None)
+            return _open_experiment(settings.uri, settings.experiment, artifacts_uri=None)
         database = workspace_path(Path(path))
         with FileLock(f"{database}.lock", timeout=LOCK_TIMEOUT_SECONDS):
             artifacts = (database.parent / ARTIFACTS_FOLDER).as_uri()
@@ -247,29 +254,29 @@ def create_database(database: Path) -> None:
     unfinished.rename(database)
 
 
-def _update_artifact_paths(database: Path, artifacts: str) -> None:
-    """Replace the absolute paths in MLflow's database by paths below the folder `artifacts`, in case it was moved."""
+def _update_artifact_paths(database: Path, artifacts_uri: str) -> None:
+    """Replace the absolute paths in MLflow's database by URIs below `artifacts_uri`, in case it was moved."""
     with closing(sqlite3.connect(database)) as connection, connection:
         locations = {row[0] for row in connection.execute("SELECT artifact_location FROM experiments")}
         ours = {uri for uri in locations if uri.startswith("file:") and uri.endswith(f"/{ARTIFACTS_FOLDER}")}
-        for old in ours - {artifacts}:
+        for old in ours - {artifacts_uri}:
             for table, column in PATH_COLUMNS:
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                    (artifacts, len(old) + 1, len(old), old),
+                    (artifacts_uri, len(old) + 1, len(old), old),
                 )
 
 
-def _open_experiment(uri: str, name: str, artifacts: str | None) -> MlflowStore:
+def _open_experiment(uri: str, name: str, artifacts_uri: str | None) -> MlflowStore:
     """Open the MLflow experiment `name`, and create or restore it if necessary.
 
-    `artifacts` is the folder for files of runs; None: the server's own.
+    `artifacts_uri` is the folder for the files of runs; None: the server's own folder.
     """
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return MlflowStore(client, uri, client.create_experiment(name, artifacts, EXPERIMENT_TAGS))
+            return MlflowStore(client, uri, client.create_experiment(name, artifacts_uri, EXPERIMENT_TAGS))
         except MlflowException:
             experiment = client.get_experiment_by_name(name)  # another process may have been quicker
             if experiment is None:

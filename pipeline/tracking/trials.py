@@ -67,7 +67,7 @@ class TrialRuns(BestEffortWriter):
                 **switches.switch_tags(ablation),
                 **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
             }
-            run = self.store.create_run(f"trial-{number} {self.study}", tags, parent=self.parent).info.run_id
+            run = self.store.create_run(f"trial-{number} {self.study}", tags, parent_id=self.parent).info.run_id
             self.store.log_curve(run, pd.DataFrame(attributes.get("curve", [])))
             objectives = {f"objective_{index}": value for index, value in enumerate(values)}
             params = {"trial": number} | flatten_settings(ablation)
@@ -75,7 +75,7 @@ class TrialRuns(BestEffortWriter):
             self.store.end_run(run, "FINISHED")
             self.finished.add(number)
 
-    def finish_search(self, metrics: Mapping[str, float]) -> None:
+    def finish_parent_run(self, metrics: Mapping[str, float]) -> None:
         """Log the metrics of the whole search to the parent run, and end that run."""
         if self.store is None:
             return

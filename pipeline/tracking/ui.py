@@ -25,7 +25,7 @@ def serve_pages(settings: Tracking, port: int) -> None:
     """
     store = open_store(settings)
     # without a workflow type the pages open on evaluations of chat bots
-    table = f"#/experiments/{store.experiment}/runs?workflowType=machine_learning"
+    table = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     if store.uri.startswith("http"):
         print(f"The runs: {hide_password(store.uri).rstrip('/')}/{table}")
         return
@@ -47,10 +47,10 @@ def serve_pages(settings: Tracking, port: int) -> None:
         process.wait()
 
 
-def is_healthy(server: str) -> bool:
-    """Return True if an MLflow server answers at the address `server`."""
+def is_healthy(server_url: str) -> bool:
+    """Return True if an MLflow server answers at the address `server_url`."""
     try:
-        with urlopen(f"{server}/health", timeout=1) as response:
+        with urlopen(f"{server_url}/health", timeout=1) as response:
             return bool(response.status == 200)
     except OSError:
         return False

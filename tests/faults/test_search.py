@@ -225,7 +225,7 @@ def test_workers_on_two_nodes_of_a_cluster_complete_a_study(
     monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
     monkeypatch.chdir(write_small_study(tmp_path, **settings))
     request.getfixturevalue(fixture)
-    search.run(read_params(), workers=3, engine=engine, gpus=gpus)
+    search.run_search(read_params(), worker_count=3, engine=engine, gpus_per_worker=gpus)
     states = pd.read_csv(tmp_path / "reports" / "search" / "trials.csv")["state"]
     assert list(states) == ["complete"] * read_params().search.trials
     assert list((tmp_path / ".slurm").rglob("*")) == []

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.params import Tracking
 from pipeline.tracking import ui
-from pipeline.tracking.ablations import sync_or_warn
+from pipeline.tracking.ablations import sync_runs_or_warn
 from pipeline.tracking.failures import MlflowUnreachable
 from tests.tracking.helpers import (
     ABLATION,
@@ -37,7 +37,7 @@ from pipeline.tracking.store import open_store
 for _ in range(8):
     if os.fork() == 0:
         store = open_store(Tracking(uri=sys.argv[1]))
-        os.write(1, f"{store.experiment}\\n".encode())
+        os.write(1, f"{store.experiment_id}\\n".encode())
         os._exit(0)
 sys.exit(sum(os.wait()[1] != 0 for _ in range(8)))
 """
@@ -119,7 +119,7 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
         start = time.monotonic()
         for _ in range(5):
             live_runs.log_evaluation(evaluations(8))
-        live_runs.complete(folder)
+        live_runs.add_final_results(folder)
         assert time.monotonic() - start < SECONDS
     out, error = capfd.readouterr()
     assert out == ""
@@ -137,8 +137,8 @@ def test_a_server_that_is_down_costs_seconds_and_a_line(
     start = time.monotonic()
     with live(down) as live_runs:
         live_runs.log_evaluation(evaluations(4))
-        live_runs.complete(folder)
-    sync_or_warn(down, ABLATION, folder, evaluation)
+        live_runs.add_final_results(folder)
+    sync_runs_or_warn(down, ABLATION, folder, evaluation)
     assert time.monotonic() - start < SECONDS
     out, error = capfd.readouterr()
     assert out == ""

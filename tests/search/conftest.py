@@ -58,7 +58,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(STORAGE_VARIABLE, raising=False)
         patch.chdir(folder)
-        search.run(read_params(), workers=1, engine="processes", gpus=None)
+        search.run_search(read_params(), worker_count=1, engine="processes", gpus_per_worker=None)
     return folder
 
 

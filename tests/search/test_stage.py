@@ -18,7 +18,7 @@ from pipeline.tasks.registry import read_params
 
 
 def run() -> None:
-    search.run(read_params(), workers=1, engine="processes", gpus=None)
+    search.run_search(read_params(), worker_count=1, engine="processes", gpus_per_worker=None)
 
 
 def answer(project: Path) -> dict[str, bytes]:

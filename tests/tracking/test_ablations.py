@@ -82,7 +82,7 @@ def test_live_runs_are_completed_from_files_and_show_what_the_files_alone_show(s
             live_runs.log_evaluation(evaluations(step))
         while_training = curves(store)
         folder = write_ablation(tmp_path)
-        live_runs.complete(folder)
+        live_runs.add_final_results(folder)
     recorded, parent = ids(store), runs(store)[None]
     assert statuses(store) == {"FINISHED"}
     assert parent.data.metrics["training_seconds"] > 0
@@ -110,7 +110,7 @@ def test_new_results_replace_those_shown(store: Tracking, tmp_path: Path) -> Non
     assert runs(store)[1].data.metrics["test_exact_match"] == 0.8
     with live(store) as live_runs:
         third = ids(store)
-        live_runs.complete(folder)
+        live_runs.add_final_results(folder)
     assert len(first) == len(second) == len(third) == len(first | second | third) / 3
     assert ids(store) == third
 
@@ -155,7 +155,7 @@ def test_the_run_of_an_mlflow_project_is_left_alone(
     outer = client.create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", outer)
     with live(store) as live_runs:
-        live_runs.complete(write_ablation(tmp_path))
+        live_runs.add_final_results(write_ablation(tmp_path))
     assert len(runs(store)) == 3
     assert not client.get_run(outer).data.params
 
@@ -180,7 +180,7 @@ def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
     experiment = open_store(store.model_copy(update={"uri": uri}))
     assert sync_runs(experiment, shipped, moved / "models" / NAME, None) == "already there"
     (version,) = experiment.client.search_model_versions(f"name = '{NAME}'")
-    (model,) = experiment.client.search_logged_models([experiment.experiment])
+    (model,) = experiment.client.search_logged_models([experiment.experiment_id])
     assert (model.source_run_id, model.status) == (version.run_id, "READY")
     assert {metric.key for metric in model.metrics or []} >= {"converged", "converged_low"}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -104,9 +104,9 @@ def test_only_runs_of_processes_that_are_gone_are_marked_as_killed(store: Tracki
 
 
 def test_a_deleted_experiment_is_restored(store: Tracking) -> None:
-    client, experiment = MlflowClient(store.uri), open_store(store).experiment
+    client, experiment = MlflowClient(store.uri), open_store(store).experiment_id
     client.delete_experiment(experiment)
-    assert open_store(store).experiment == experiment
+    assert open_store(store).experiment_id == experiment
     assert client.get_experiment(experiment).lifecycle_stage == "active"
 
 

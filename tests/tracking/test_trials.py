@@ -40,7 +40,7 @@ def test_a_trial_is_one_finished_run_below_its_search_however_often_it_is_shown(
     assert run.data.metrics["converged"] == 1
     assert {"task": "addition", "positional": "none", "layers": "2"}.items() <= run.data.tags.items()
     assert open_store(store).read_curve(run.info.run_id, "validation_exact_match") == {4: 0.5}
-    runs.finish_search({"trials": 1})
+    runs.finish_parent_run({"trials": 1})
     parent = only_run(store, "search")
     assert (parent.info.status, parent.data.metrics["trials"]) == ("FINISHED", 1)
 
@@ -59,6 +59,6 @@ def test_a_store_that_cannot_be_used_costs_one_warning(tmp_path: Path, capsys: p
     (tmp_path / "mlflow.db").write_text("no database")
     runs = search_runs(Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db"))
     runs.write_trial(0, ABLATION, ATTRIBUTES, VALUES)
-    runs.finish_search({"trials": 1})
+    runs.finish_parent_run({"trials": 1})
     (warning,) = capsys.readouterr().err.splitlines()
     assert "python -m pipeline search" in warning

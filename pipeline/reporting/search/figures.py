@@ -92,37 +92,39 @@ def draw_residual_map(results: SearchResults) -> Figure:
     return figure
 
 
-def _draw_residual_panel(axes: Axes, counts: pd.DataFrame, deepest: int) -> None:
+def _draw_residual_panel(axes: Axes, counts: pd.DataFrame, max_layers: int) -> None:
     """Draw a panel of the residual map: each tile shows `k/n`, its colour the share; grey if nothing was tried."""
-    solved, lacking = (np.zeros((deepest, 2), int) for _ in range(2))
+    solved, lacking = (np.zeros((max_layers, 2), int) for _ in range(2))
     for row in counts.to_dict("records"):
         tile = row["layer"], SUBLAYERS.index(row["sublayer"])
         solved[tile], lacking[tile] = row["solved"], row["lacking"]
-    share = np.divide(solved, lacking, out=np.full((deepest, 2), np.nan), where=lacking > 0)
+    share = np.divide(solved, lacking, out=np.full((max_layers, 2), np.nan), where=lacking > 0)
 
     def text(layer: int, sublayer: int) -> str:
         return f"{solved[layer, sublayer]}/{lacking[layer, sublayer]}" if lacking[layer, sublayer] else "–"
 
-    style.draw_tiles(axes, share, text, row_names=[""] * deepest, column_names=["attention", "MLP"])
+    style.draw_tiles(axes, share, text, row_names=[""] * max_layers, column_names=["attention", "MLP"])
     layers = 1 + int(counts["layer"].max())
-    if layers < deepest:
-        axes.axhspan(layers - 0.5, deepest - 0.5, color="white", zorder=3)
+    if layers < max_layers:
+        axes.axhspan(layers - 0.5, max_layers - 0.5, color="white", zorder=3)
 
 
-def draw_importances(by_parameter: Mapping[str, Mapping[str, float]]) -> Figure:
+def draw_importances(importances_by_parameter: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw the importance (PED-ANOVA) of each searched parameter for each objective."""
-    figure = Figure(figsize=(FIGURE_WIDTH, 1.5 + 0.5 * len(by_parameter)), layout="constrained")
+    figure = Figure(figsize=(FIGURE_WIDTH, 1.5 + 0.5 * len(importances_by_parameter)), layout="constrained")
     axes = figure.subplots()
-    objectives = list(dict.fromkeys(objective for by_objective in by_parameter.values() for objective in by_objective))
+    objectives = list(
+        dict.fromkeys(objective for by_objective in importances_by_parameter.values() for objective in by_objective)
+    )
     for index, objective in enumerate(objectives):
-        positions = np.arange(len(by_parameter)) + (index - (len(objectives) - 1) / 2) * 0.36
-        values = [by_objective.get(objective, 0.0) for by_objective in by_parameter.values()]
+        positions = np.arange(len(importances_by_parameter)) + (index - (len(objectives) - 1) / 2) * 0.36
+        values = [by_objective.get(objective, 0.0) for by_objective in importances_by_parameter.values()]
         label = "runs converged" if objective == "converged" else "residual connections kept"
         bars = axes.barh(
             positions, values, height=0.34, color=("#0072B2", "#E69F00", "#666666")[index % 3], label=label
         )
         axes.bar_label(bars, labels=[f"{value:.2f}" for value in values], padding=3)
-    axes.set_yticks(range(len(by_parameter)), [name.replace("_", " ") for name in by_parameter])
+    axes.set_yticks(range(len(importances_by_parameter)), [name.replace("_", " ") for name in importances_by_parameter])
     axes.invert_yaxis()
     axes.set(xlabel="Importance (PED-ANOVA); those for one objective sum to 1", xlim=(0, 1.08))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)

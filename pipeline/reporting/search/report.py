@@ -15,8 +15,8 @@ from pipeline.reporting.search.results import SearchResults
 from pipeline.reporting.style import draw_png
 from pipeline.reporting.wording import format_cell, format_with_interval, percent
 
-TITLE = "How few layers, how few residual connections?"
-TEMPLATE = "search/sentences.md"
+PAGE_TITLE = "How few layers, how few residual connections?"
+SENTENCES_TEMPLATE = "search/sentences.md"
 
 
 def build_claims(results: SearchResults) -> list[Claim]:
@@ -36,21 +36,21 @@ def _answer_claims(results: SearchResults, positional: str) -> Iterator[Claim]:
     for sentence, row in results.best_trials(positional).items():
         number, at_depth = int(row["trial"]), where | {"layers": int(row["layers"])}
 
-        def of_trial(column: str, unit: Unit, number: int = number) -> Estimate | None:
-            return results.read_estimate("trials.csv", column, unit, {"trial": number})
+        def read_trial_estimate(column: str, unit: Unit, trial_number: int = number) -> Estimate | None:
+            return results.read_estimate("trials.csv", column, unit, {"trial": trial_number})
 
-        def of_depth(column: str, at_depth: RowFilter = at_depth) -> Estimate | None:
-            return results.read_estimate("depths.csv", column, "count", at_depth)
+        def read_depth_estimate(column: str, depth_filter: RowFilter = at_depth) -> Estimate | None:
+            return results.read_estimate("depths.csv", column, "count", depth_filter)
 
         by_sentence: dict[str, dict[str, Estimate | None]] = {
-            "unsolved": {"mean": of_trial("score", "share"), "tried": tried},
-            "shallowest": {name: of_depth(name) for name in ("layers", "tried", "solved")},
-            "sparsest": {"kept": of_trial("residuals_kept", "count"), "tried": tried, "solved": solved},
+            "unsolved": {"mean": read_trial_estimate("score", "share"), "tried": tried},
+            "shallowest": {name: read_depth_estimate(name) for name in ("layers", "tried", "solved")},
+            "sparsest": {"kept": read_trial_estimate("residuals_kept", "count"), "tried": tried, "solved": solved},
         }
         estimates = {
             "converged": results.estimate_converged_runs({"trial": number}),
-            "again": results.estimate_confirmed_runs(number),
-            "steps": results.estimate_confirmed_steps(number),
+            "again": results.estimate_converged_with_fresh_seeds(number),
+            "steps": results.estimate_steps_with_fresh_seeds(number),
             **by_sentence[sentence],
         }
         words = {
@@ -134,38 +134,38 @@ def build_records(results: SearchResults, claims: Sequence[Claim]) -> list[Recor
     return [record for claim in claims for record in claim_records("search", results.params.search.task, claim)]
 
 
-def build_page(results: SearchResults, claims: Sequence[Claim], entries: Sequence[str]) -> Page:
+def build_page(results: SearchResults, claims: Sequence[Claim], ablation_lines: Sequence[str]) -> Page:
     """Return the page of the search's report.
 
     Args:
         results: results of the search.
         claims: claims that the page states.
-        entries: ablations of the best trials, as lines for `params.yaml`.
+        ablation_lines: ablations of the best trials, as lines for `params.yaml`.
     """
 
     def text(claim: Claim) -> str:
-        return sentences.render_sentence(TEMPLATE, claim)
+        return sentences.render_sentence(SENTENCES_TEMPLATE, claim)
 
     course = [text(claim) for claim in claims if claim.macro == "course"]
     sections = [Section("What was tried", course), *_confirmation_sections(results)]
     pictures = _build_figures(results)
     if len(results.distinct_trials):
         front, connections, ready_made = (
-            sentences.render_explanation(TEMPLATE, {"part": part}) for part in ("front", "map", "ready")
+            sentences.render_explanation(SENTENCES_TEMPLATE, {"part": part}) for part in ("front", "map", "ready")
         )
         sections += [
             Section("The front", front, tables=[_pareto_table(results)]),
             Section("By depth", tables=[_depth_table(results)]),
             Section("Which residual connections can go", connections, pictures[1:2]),
             Section("What the search was sensitive to", figures=pictures[2:]),
-            Section("Ready-made ablations", [*ready_made, *(f"`{entry}`" for entry in entries)]),
+            Section("Ready-made ablations", [*ready_made, *(f"`{line}`" for line in ablation_lines)]),
         ]
     lead = [text(claim) for claim in claims if claim.role == "lead"]
     verdicts = {
         title: [text(claim) for claim in claims if claim.role == role] for role, title in VERDICT_TITLES.items()
     }
     alarms = [text(claim) for claim in claims if claim.role == "alarm"]
-    return Page(TITLE, [], lead, pictures[0], sections, alarms, verdicts)
+    return Page(PAGE_TITLE, [], lead, pictures[0], sections, alarms, verdicts)
 
 
 def _confirmation_sections(results: SearchResults) -> Iterator[Section]:
@@ -177,8 +177,8 @@ def _confirmation_sections(results: SearchResults) -> Iterator[Section]:
         [
             _trial_in_words(results, trials.loc[number].to_dict() | {"trial": number}),
             format_with_interval(results.estimate_converged_runs({"trial": number})),
-            format_with_interval(results.estimate_confirmed_runs(number)),
-            format_cell(results.estimate_confirmed_steps(number)),
+            format_with_interval(results.estimate_converged_with_fresh_seeds(number)),
+            format_cell(results.estimate_steps_with_fresh_seeds(number)),
         ]
         for number in results.confirmation_runs
     ]
@@ -186,7 +186,7 @@ def _confirmation_sections(results: SearchResults) -> Iterator[Section]:
     caption = "What the answer names, and the best by rank; steps with fresh seeds: mean (t 95% interval)"
     yield Section(
         "Confirmed with fresh seeds",
-        sentences.render_explanation(TEMPLATE, {"part": "confirmed"}),
+        sentences.render_explanation(SENTENCES_TEMPLATE, {"part": "confirmed"}),
         tables=[Table(headers, rows, caption)],
     )
 

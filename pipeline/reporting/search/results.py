@@ -17,7 +17,7 @@ from pipeline.reporting.survival import restricted_steps
 from pipeline.reporting.wording import format_count
 
 SUBLAYERS = ("attention", "mlp")
-BEST_COUNT = 3
+BEST_TRIAL_COUNT = 3
 """Number of best configurations that are confirmed, and written as ablations for `params.yaml`."""
 
 
@@ -57,7 +57,7 @@ class SearchResults(TableReader):
         ]
         return known[~pd.Series(configurations, index=known.index, dtype=str).duplicated()]
 
-    def ablation(self, trial: Any) -> Ablation:
+    def find_ablation(self, trial: Any) -> Ablation:
         """Return the ablation that a trial trained, given the trial's row of `trials`."""
         return self.ablations[int(trial["trial"])]
 
@@ -107,7 +107,7 @@ class SearchResults(TableReader):
     def confirmation_candidates(self) -> list[int]:
         """Numbers of the trials to train again with fresh seeds: those of `best_trials`, and the best `BEST_COUNT`."""
         named = [trial for positional in self.positional_encodings for trial in self.best_trials(positional).values()]
-        best = [trial for _, trial in self.rank_trials().head(BEST_COUNT).iterrows()]
+        best = [trial for _, trial in self.rank_trials().head(BEST_TRIAL_COUNT).iterrows()]
         return list(dict.fromkeys(int(trial["trial"]) for trial in [*named, *best]))
 
     @property
@@ -217,13 +217,13 @@ class SearchResults(TableReader):
         low, high = exact_share_interval(int(estimate.value), estimate.n or 0)
         return estimate.model_copy(update={"low": low, "high": high, "interval": "Clopper-Pearson 95%"})
 
-    def estimate_confirmed_runs(self, trial: int) -> Estimate | None:
+    def estimate_converged_with_fresh_seeds(self, trial: int) -> Estimate | None:
         """Return how many of a trial's runs with fresh seeds converged."""
         return self.read_estimate(
             "confirmation.csv", "converged", "count", {"trial": trial}, n_column="runs", interval="Clopper-Pearson 95%"
         )
 
-    def estimate_confirmed_steps(self, trial: int) -> Estimate | None:
+    def estimate_steps_with_fresh_seeds(self, trial: int) -> Estimate | None:
         """Return the mean steps to converge of a trial's runs with fresh seeds; a run that did not converge counts as
         its budget."""
         where = {"trial": trial}
@@ -233,13 +233,14 @@ class SearchResults(TableReader):
 
     def architecture_in_words(self, trial: Any) -> str:
         """Describe a trial's architecture: `3 layers, no residual at layers 0, 1 (attention) and layer 2 (MLP)`."""
-        ablation = self.ablation(trial)
+        ablation = self.find_ablation(trial)
         missing = switches.missing_residuals_in_words(ablation.model.residual_free)
         return f"{format_count(ablation.model.layers, 'layer')}, {missing or 'every residual connection'}"
 
     def other_settings_in_words(self, trial: Any) -> str:
         """Describe the other settings of a trial that differ between trials: `, width 32, AdamW`; "" if none differ."""
-        ablation, ablations = self.ablation(trial), [self.ablations[number] for number in self.distinct_trials["trial"]]
+        ablation = self.find_ablation(trial)
+        ablations = [self.ablations[number] for number in self.distinct_trials["trial"]]
         words = []
         for name in self.params.search.value_lists:
             if name == "layers":
