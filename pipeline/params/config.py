@@ -30,18 +30,18 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys(cls, content: Any) -> Any:
+    def _refuse_unknown_keys(cls, values: Any) -> Any:
         """Report an unknown key before a missing one, because a mistyped key also leaves a key missing."""
-        for key in content if isinstance(content, dict) else ():
+        for key in values if isinstance(values, dict) else ():
             if key not in cls.model_fields:
                 raise ValueError(f"unknown key {shorten_value(key)}{suggest_names(str(key), cls.model_fields)}")
-        return content
+        return values
 
 
 ParsedType = TypeVar("ParsedType")
 
 
-def parse(section_type: type[ParsedType] | TypeAdapter[ParsedType], content: Any, location: str) -> ParsedType:
+def parse(section_type: type[ParsedType] | TypeAdapter[ParsedType], values: Any, location: str) -> ParsedType:
     """Convert plain values, such as those of a YAML file, to a section.
 
     Raises:
@@ -49,9 +49,9 @@ def parse(section_type: type[ParsedType] | TypeAdapter[ParsedType], content: Any
     """
     try:
         adapter = section_type if isinstance(section_type, TypeAdapter) else TypeAdapter(section_type)
-        return adapter.validate_python(content)
+        return adapter.validate_python(values)
     except ValidationError as error:
-        raise UserError(_format_error(error.errors()[0], content, location)) from None
+        raise UserError(_format_error(error.errors()[0], values, location)) from None
 
 
 def shorten_value(value: object) -> str:
@@ -81,10 +81,10 @@ def suggest_names(name: str, allowed: Collection[str]) -> str:
     return f"{hint} (allowed: {', '.join([*shown, last])})"
 
 
-def _format_error(error: ErrorDetails, content: Any, location: str) -> str:
+def _format_error(error: ErrorDetails, values: Any, location: str) -> str:
     keys = [
         shorten_value(key)[1:-1] or "''" if isinstance(key, str) else str(key)
-        for key in _find_error_keys(error, content)
+        for key in _find_error_keys(error, values)
     ]
     path = ".".join(keys)
     if path:
@@ -104,13 +104,13 @@ def _format_error(error: ErrorDetails, content: Any, location: str) -> str:
             return f"{key}: {requirement_text(error['msg'])}, not {shorten_value(error['input'])}"
 
 
-def _find_error_keys(error: ErrorDetails, content: Any) -> list[int | str]:
-    """Return the keys that lead to an error in `content`; the path that pydantic reports also names union members."""
+def _find_error_keys(error: ErrorDetails, values: Any) -> list[int | str]:
+    """Return the keys that lead to an error in `values`; the path that pydantic reports also names union members."""
     keys: list[int | str] = []
     for key in error["loc"]:
-        if isinstance(content, list | tuple):
-            content = dict(enumerate(content))
-        if isinstance(content, dict) and key in content:
-            content = content[key]
+        if isinstance(values, list | tuple):
+            values = dict(enumerate(values))
+        if isinstance(values, dict) and key in values:
+            values = values[key]
             keys.append(key)
     return [*keys, error["loc"][-1]] if error["type"] == "missing" else keys

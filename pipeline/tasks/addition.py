@@ -6,15 +6,15 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
 from pipeline.errors import UserError
 from pipeline.params.task import SPLITS, Task
 
-SPLITS_AS_DEALT = ("test", "validation", "train")
-"""The splits in the order in which they receive examples. With uniform sampling, the test split does not depend on the
-sizes of the other splits; balanced sampling shares scarce strata in proportion to the sizes."""
+DEALING_ORDER = ("test", "validation", "train")
+"""Names of the splits in the order in which they receive examples. With uniform sampling, the sizes of the other splits
+do not change the test split; balanced sampling shares scarce strata in proportion to the sizes."""
 
 MAX_ENUMERATED_DIGITS = 3
 """Largest number of digits for which all pairs of numbers are listed."""
@@ -29,9 +29,9 @@ Numbers = Int[np.ndarray, " examples"]
 """Array with a whole number per example."""
 
 
-def count_carries(a: Numbers, b: Numbers) -> Numbers:
-    """Return the number of decimal places at which a + b carries, from the digit sums by Kummer's theorem."""
-    return (sum_digits(a) + sum_digits(b) - sum_digits(a + b)) // 9
+def count_carries(left: Numbers, right: Numbers) -> Numbers:
+    """Return the number of decimal places at which left + right carries, by Kummer's theorem."""
+    return (sum_digits(left) + sum_digits(right) - sum_digits(left + right)) // 9
 
 
 def sum_digits(numbers: Numbers) -> Numbers:
@@ -114,20 +114,20 @@ class Addition(Task):
     def vocabulary(self) -> list[str]:
         return sorted({*"0123456789+=", *self.end_token})
 
-    def build_table(self, a: Numbers, b: Numbers) -> pd.DataFrame:
-        """Return the table of the examples a + b; columns as `Task` describes."""
+    def build_table(self, left: Numbers, right: Numbers) -> pd.DataFrame:
+        """Return the table of the examples left + right, with the columns that `Task` requires."""
         digits = self.digits if self.zero_pad else 0
         start = "$" if self.delimiters else ""
-        operands = [pd.Series(x).astype(str).str.zfill(digits) for x in (a, b)]
-        answer = pd.Series(a + b).astype(str).str.zfill(digits + 1 if digits else 0)
+        operands = [pd.Series(numbers).astype(str).str.zfill(digits) for numbers in (left, right)]
+        answer = pd.Series(left + right).astype(str).str.zfill(digits + 1 if digits else 0)
         return pd.DataFrame(
             {
                 "prompt": start + operands[0] + "+" + operands[1] + "=",
                 "answer": answer.str[::-1] if self.reverse else answer,
-                "a": a,
-                "b": b,
-                "sum": a + b,
-                "carries": count_carries(a, b),
+                "a": left,
+                "b": right,
+                "sum": left + right,
+                "carries": count_carries(left, right),
             }
         )
 
@@ -139,7 +139,7 @@ class Addition(Task):
         if self.sampling == "uniform":
             return self.build_table(a, b), np.full(len(a), 1.0 / len(a))
         stratum = pd.MultiIndex.from_arrays((count_carries(a, b), count_digits(np.maximum(a, b))))
-        drawn = pd.Series(self._examples_per_stratum(self.test_size)) / self.test_size
+        drawn = pd.Series(self._count_examples_per_stratum(self.test_size)) / self.test_size
         return self.build_table(a, b), (drawn / stratum.value_counts()).reindex(stratum).to_numpy(float)
 
     def draw_splits(self) -> dict[str, pd.DataFrame]:
@@ -150,63 +150,66 @@ class Addition(Task):
             UserError: the sizes ask for more pairs than exist.
         """
         generator = np.random.default_rng(self.seed)
-        sizes = {split: self._examples_per_stratum(getattr(self, f"{split}_size")) for split in SPLITS_AS_DEALT}
-        chosen: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS_AS_DEALT}
+        sizes = {split: self._count_examples_per_stratum(getattr(self, f"{split}_size")) for split in DEALING_ORDER}
+        chosen: dict[str, list[np.ndarray]] = {split: [] for split in DEALING_ORDER}
         for stratum in sizes["train"]:
-            wanted = {split: sizes[split][stratum] for split in SPLITS_AS_DEALT}
-            if sum(wanted.values()) > self._count_pairs_in_stratum(
-                stratum
-            ):  # refused here, because dealing would try for long
-                raise UserError(self._format_shortage(stratum, wanted))
-            received = self._deal_pairs(stratum, wanted, generator) or self._deal_pairs(
-                stratum, wanted, generator, both_orders=True
+            requested_counts = {split: sizes[split][stratum] for split in DEALING_ORDER}
+            if sum(requested_counts.values()) > self._count_pairs(stratum):  # because dealing would try for long
+                raise UserError(self._format_shortage_message(stratum, requested_counts))
+            received = self._deal_pairs(stratum, requested_counts, generator) or self._deal_pairs(
+                stratum, requested_counts, generator, keep_orders_together=True
             )
             if received is None:
-                raise UserError(self._format_shortage(stratum, wanted))
-            for split in SPLITS_AS_DEALT:
+                raise UserError(self._format_shortage_message(stratum, requested_counts))
+            for split in DEALING_ORDER:
                 chosen[split].append(received[split])
         tables = {}
-        for split in SPLITS_AS_DEALT:
+        for split in DEALING_ORDER:
             pairs = generator.permutation(np.concatenate(chosen[split]))
             tables[split] = self.build_table(pairs[:, 0], pairs[:, 1])
         return {split: tables[split] for split in SPLITS}
 
     def _deal_pairs(
-        self, stratum: Stratum, wanted: dict[str, int], generator: np.random.Generator, *, both_orders: bool = False
+        self,
+        stratum: Stratum,
+        requested_counts: dict[str, int],
+        generator: np.random.Generator,
+        *,
+        keep_orders_together: bool = False,
     ) -> dict[str, Int[np.ndarray, "examples 2"]] | None:
-        """Deal the pairs of one stratum until each split has the `wanted` number; return None if the pairs run out.
+        """Deal pairs of a stratum until each split has its number of `requested_counts`; None if the pairs run out.
 
         A pair is usually dealt in one order; the other order is lost if the split is full when that order comes up.
-        With `both_orders`, where pairs are scarce, both are dealt together to a split with room for both; up to three
+        `keep_orders_together` deals both orders to one split with room for both, where pairs are scarce; up to three
         digits, no usable pair is then lost.
         """
         owner: dict[tuple[int, int], str] = {}
-        received: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS_AS_DEALT}
-        for a, b in self._draw_pairs(stratum, generator, both_orders=both_orders):
-            open_splits = [split for split in SPLITS_AS_DEALT if len(received[split]) < wanted[split]]
+        received: dict[str, list[tuple[int, int]]] = {split: [] for split in DEALING_ORDER}
+        for a, b in self._draw_pairs(stratum, generator, keep_orders_together=keep_orders_together):
+            open_splits = [split for split in DEALING_ORDER if len(received[split]) < requested_counts[split]]
             if not open_splits:
                 break
-            together = 2 if both_orders and a != b else 1
-            roomy = [split for split in open_splits if len(received[split]) + together <= wanted[split]]
+            together = 2 if keep_orders_together and a != b else 1
+            roomy = [split for split in open_splits if len(received[split]) + together <= requested_counts[split]]
             split = owner.setdefault((min(a, b), max(a, b)), (roomy or open_splits)[0])
             if split in open_splits:
                 received[split].append((a, b))
-        if any(len(received[split]) < wanted[split] for split in SPLITS_AS_DEALT):
+        if any(len(received[split]) < requested_counts[split] for split in DEALING_ORDER):
             return None
         return {split: np.array(pairs, dtype=np.int64).reshape(-1, 2) for split, pairs in received.items()}
 
-    def _format_shortage(self, stratum: Stratum, wanted: dict[str, int]) -> str:
+    def _format_shortage_message(self, stratum: Stratum, requested_counts: dict[str, int]) -> str:
         which = f"operands of up to {self.digits} digits"
         if self.sampling == "balanced":
             which = f"{stratum.carries} carries and operands of {stratum.digits} digits"
-        requested = ", ".join(f"{wanted[split]} for {split}" for split in reversed(SPLITS_AS_DEALT))
+        requested = ", ".join(f"{requested_counts[split]} for {split}" for split in reversed(DEALING_ORDER))
         return (
             f"task: more examples asked for than exist: {requested} with {which}, of which there are "
-            f"{self._count_pairs_in_stratum(stratum)} (splits may share no pair of operands, in either order)"
+            f"{self._count_pairs(stratum)} (splits may share no pair of operands, in either order)"
         )
 
     def _draw_pairs(
-        self, stratum: Stratum, generator: np.random.Generator, *, both_orders: bool
+        self, stratum: Stratum, generator: np.random.Generator, *, keep_orders_together: bool
     ) -> Iterator[tuple[int, int]]:
         """Iterate over the pairs of a stratum in random order, without repetition.
 
@@ -217,15 +220,15 @@ class Addition(Task):
             keep = self._is_in_stratum(stratum, a, b)
             order = generator.permutation(int(keep.sum()))
             pairs = np.stack((a[keep][order], b[keep][order]), axis=1)
-            if both_orders:
+            if keep_orders_together:
                 _, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
                 pairs = pairs[np.sort(first)]
-                doubles = np.flatnonzero(pairs[:, 0] == pairs[:, 1])[: len(SPLITS_AS_DEALT)]
+                doubles = np.flatnonzero(pairs[:, 0] == pairs[:, 1])[: len(DEALING_ORDER)]
                 # a + a has one order only; one for each split comes last, to fill a split of odd size
                 pairs = np.concatenate((np.delete(pairs, doubles, axis=0), pairs[doubles]))
             for a, b in pairs.tolist():
                 yield a, b
-                if both_orders and a != b:
+                if keep_orders_together and a != b:
                     yield b, a
             return
         seen: set[tuple[int, int]] = set()
@@ -237,7 +240,7 @@ class Addition(Task):
             for pair in zip(a[keep].tolist(), b[keep].tolist(), strict=True):
                 if pair not in seen:
                     fruitless_draws = 0
-                    for ordered in dict.fromkeys((pair, pair[::-1])) if both_orders else (pair,):
+                    for ordered in dict.fromkeys((pair, pair[::-1])) if keep_orders_together else (pair,):
                         seen.add(ordered)
                         yield ordered
 
@@ -245,35 +248,34 @@ class Addition(Task):
         numbers = np.arange(10**self.digits, dtype=np.int64)
         return np.repeat(numbers, len(numbers)), np.tile(numbers, len(numbers))
 
-    def _is_in_stratum(self, stratum: Stratum, a: Numbers, b: Numbers) -> np.ndarray:
+    def _is_in_stratum(self, stratum: Stratum, left: Numbers, right: Numbers) -> Bool[np.ndarray, " examples"]:
         if self.sampling == "uniform":
-            return np.ones(len(a), dtype=bool)
-        return (count_carries(a, b) == stratum.carries) & (count_digits(np.maximum(a, b)) == stratum.digits)
+            return np.ones(len(left), dtype=bool)
+        longer = np.maximum(left, right)
+        return (count_carries(left, right) == stratum.carries) & (count_digits(longer) == stratum.digits)
 
-    def _count_pairs_in_stratum(self, stratum: Stratum) -> int:
+    def _count_pairs(self, stratum: Stratum) -> int:
         if self.sampling == "uniform":
             return 10 ** (2 * self.digits)
-        return _count_pairs_with_carries(stratum.digits, stratum.carries) - _count_pairs_with_carries(
-            stratum.digits - 1, stratum.carries
+        up_to, shorter = (
+            _count_pairs_below(digits, stratum.carries) for digits in (stratum.digits, stratum.digits - 1)
         )
+        return up_to - shorter
 
-    def _examples_per_stratum(self, size: int) -> dict[Stratum, int]:
-        """Return the number of examples of each stratum in a split of `size` examples."""
+    def _count_examples_per_stratum(self, split_size: int) -> dict[Stratum, int]:
+        """Return the number of examples of each stratum in a split of `split_size` examples."""
         if self.sampling == "uniform":
-            return {ALL_PAIRS: size}
+            return {ALL_PAIRS: split_size}
         counts = self.digits + 1
-        split_share = size / sum(getattr(self, f"{split}_size") for split in SPLITS_AS_DEALT)
+        split_share = split_size / sum(getattr(self, f"{split}_size") for split in DEALING_ORDER)
         quotas: dict[Stratum, int] = {}
         for count in range(counts):
-            left = total = size // counts + (count < size % counts)
+            left = total = split_size // counts + (count < split_size % counts)
             strata = [Stratum(count, digits) for digits in range(max(1, count), self.digits + 1)]
             for stratum in strata[:-1]:
                 share = 10.0**stratum.digits / sum(10.0**other.digits for other in strata)
-                room = (
-                    self._count_pairs_in_stratum(stratum) * split_share / 2
-                    if stratum.digits <= MAX_ENUMERATED_DIGITS
-                    else total
-                )
+                is_scarce = stratum.digits <= MAX_ENUMERATED_DIGITS
+                room = self._count_pairs(stratum) * split_share / 2 if is_scarce else total
                 quotas[stratum] = min(left, max(1, min(round(total * share), int(room))))
                 left -= quotas[stratum]
             quotas[strata[-1]] = left
@@ -281,7 +283,7 @@ class Addition(Task):
 
 
 @cache
-def _count_pairs_with_carries(digits: int, carry_count: int) -> int:
+def _count_pairs_below(digits: int, carry_count: int) -> int:
     """Return the number of pairs of numbers below 10 ** digits whose sum carries `carry_count` times.
 
     The pairs are counted digit by digit: of the 100 pairs of digits, 45 carry, and 55 after a carry.

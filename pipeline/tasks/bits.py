@@ -35,11 +35,11 @@ class BitStringTask(StringTask):
         return {"ones": range(self.length + 1)}
 
     def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
-        answers = (self.count(symbols) % 2).astype(str)
+        answers = (self.count_relevant_bits(symbols) % 2).astype(str)
         return pd.DataFrame({"prompt": self.to_text(symbols) + "=", "answer": answers, "ones": symbols.sum(1)})
 
     @abstractmethod
-    def count(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
+    def count_relevant_bits(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
         """Return the number whose parity is the answer, for each string."""
 
 
@@ -49,7 +49,7 @@ class ParityOfInnerZeros(BitStringTask):
     counted_label: ClassVar[str] = "0s between the first and the last 1 of"
     name: Literal["paridy"]
 
-    def count(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
+    def count_relevant_bits(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
         after_a_one = np.maximum.accumulate(symbols, axis=1)
         before_a_one = np.maximum.accumulate(symbols[:, ::-1], axis=1)[:, ::-1]
         return ((symbols == 0) & (after_a_one == 1) & (before_a_one == 1)).sum(1)
@@ -61,5 +61,5 @@ class ParityOfOnes(BitStringTask, OrderFreeTask):
     counted_label: ClassVar[str] = "1s in"
     name: Literal["parity"]
 
-    def count(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
+    def count_relevant_bits(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
         return symbols.sum(1)

@@ -17,7 +17,7 @@ from pipeline.params.task import OrderFreeTask
 from pipeline.tasks.strings import MAX_ENUMERATED_EXAMPLES, StringTask, SymbolIndices, count_distinct_symbols
 
 EXAMPLE_DIGITS = "123456789123456789"
-"""Digits of the example prompts in the descriptions of tasks."""
+"""Digits from which the descriptions of tasks take an example of a prompt."""
 
 
 class RearrangedDigits(StringTask):
@@ -131,6 +131,6 @@ class DigitAtPosition(StringTask):
         weight = np.tile(orders / np.array(repetitions) / length / self.example_count, length**2)
         return self.build_table(np.concatenate(symbols)), weight
 
-    def strings_with_numbers(self, numbers: np.ndarray) -> SymbolIndices:
+    def numbers_to_strings(self, numbers: np.ndarray) -> SymbolIndices:
         position, digits = np.divmod(numbers, 10**self.digits)
-        return np.column_stack((position, super().strings_with_numbers(digits)))
+        return np.column_stack((position, super().numbers_to_strings(digits)))

@@ -36,7 +36,7 @@ class StringTask(Task):
 
     @abstractmethod
     def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
-        """Return the table of examples about the strings, a row each; columns as `Task` describes."""
+        """Return the table of examples about the strings, a row per string, with the columns that `Task` requires."""
 
     @property
     def example_count(self) -> int:
@@ -71,19 +71,18 @@ class StringTask(Task):
                 drawn = np.concatenate((numbers, generator.integers(0, self.example_count, sum(sizes))))
                 numbers = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
             numbers = numbers[: sum(sizes)]
-        tables = [
-            self.build_table(self.strings_with_numbers(part)) for part in np.split(numbers, np.cumsum(sizes)[:-1])
-        ]
-        return dict(zip(SPLITS, tables, strict=True))
+        parts = np.split(numbers, np.cumsum(sizes)[:-1])
+        return {
+            split: self.build_table(self.numbers_to_strings(part)) for split, part in zip(SPLITS, parts, strict=True)
+        }
 
     def enumerate_examples(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
         if self.example_count > MAX_ENUMERATED_EXAMPLES:
             return None
-        return self.build_table(self.strings_with_numbers(np.arange(self.example_count))), np.full(
-            self.example_count, 1.0 / self.example_count
-        )
+        table = self.build_table(self.numbers_to_strings(np.arange(self.example_count)))
+        return table, np.full(self.example_count, 1.0 / self.example_count)
 
-    def strings_with_numbers(self, numbers: Int[np.ndarray, " examples"]) -> SymbolIndices:
+    def numbers_to_strings(self, numbers: Int[np.ndarray, " examples"]) -> SymbolIndices:
         """Return the string with each number: its digits to the base of the alphabet's size, most significant first."""
         powers = len(self.alphabet) ** np.arange(self.length)[::-1]
         return numbers[:, None] // powers % len(self.alphabet)

@@ -13,7 +13,9 @@ from pipeline.params.task import OrderFreeTask
 from pipeline.tasks.strings import StringTask, SymbolIndices
 
 BRACKETED_DIGIT_COUNT = 3
+"""Number of digits in the brackets of a prompt of the task `modp`."""
 MODULUS = 3
+"""Divisor of the sum of digits; the answer is the remainder."""
 
 
 class DigitSum(StringTask):

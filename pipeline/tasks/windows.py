@@ -69,19 +69,19 @@ class WindowTask(Task):
         return ", which but for the last stand in a random order" if self.shuffled else ""
 
     @property
-    def file(self) -> Path:
+    def file_path(self) -> Path:
         """Path of the file with the sequence."""
         package, name = self.default_file
         return Path(self.path or str(resources.files(package).joinpath(name)))
 
     def read_content(self) -> bytes:
-        """Return the content of `file`.
+        """Return the content of `file_path`.
 
         Raises:
             UserError: the file cannot be read.
         """
         try:
-            return self.file.read_bytes()
+            return self.file_path.read_bytes()
         except OSError as error:
             raise UserError(f"task.path: {shorten_value(self.path)} cannot be read ({error.strerror})") from None
 
@@ -94,17 +94,17 @@ class WindowTask(Task):
             UserError: the file cannot be read, or does not contain a sequence.
         """
 
-    def split_slices(self, length: int) -> list[slice]:
-        """Divide a sequence of `length` tokens into a part for each split, in proportion to the sizes of the splits."""
+    def divide_into_splits(self, token_count: int) -> list[slice]:
+        """Return the slice of a sequence of `token_count` tokens for each split, in proportion to the split sizes."""
         sizes = np.cumsum([getattr(self, f"{split}_size") for split in SPLITS])
-        ends = [int(length * size) // int(sizes[-1]) for size in sizes]
+        ends = [int(token_count * size) // int(sizes[-1]) for size in sizes]
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
     def list_windows(self) -> dict[str, list[str]]:
         """Return, for each split, the different windows of its part of the sequence, each with the following token."""
         seen: set[str] = set()
         windows: dict[str, list[str]] = {}
-        for split, part in zip(SPLITS, self.split_slices(len(self.sequence)), strict=True):
+        for split, part in zip(SPLITS, self.divide_into_splits(len(self.sequence)), strict=True):
             windows[split], text = [], self.sequence[part]
             for start in range(len(text) - self.window):
                 window = text[start : start + self.window + 1]
@@ -119,8 +119,8 @@ class WindowTask(Task):
         for split, windows in self.list_windows().items():
             if (size := getattr(self, f"{split}_size")) > len(windows):
                 raise UserError(
-                    f"task.{split}_size: more examples asked for than exist: {size}, but that part of {self.file.name} "
-                    f"has {len(windows)} different windows of {self.window} tokens"
+                    f"task.{split}_size: more examples asked for than exist: {size}, but that part of "
+                    f"{self.file_path.name} has {len(windows)} different windows of {self.window} tokens"
                 )
             chosen = [windows[index] for index in choice_generator.permutation(len(windows))[:size]]
             if self.shuffled:
@@ -150,7 +150,7 @@ class TextWindows(WindowTask):
 
     @property
     def description(self) -> str:
-        text = f"`{self.file.name}`" if self.path else "numpy's documentation (BSD-3-Clause)"
+        text = f"`{self.file_path.name}`" if self.path else "numpy's documentation (BSD-3-Clause)"
         return f"the next character of {text} after {self.window} characters{self.shuffling_clause}"
 
     @cached_property
@@ -187,7 +187,7 @@ class SeriesWindows(WindowTask):
 
     @property
     def description(self) -> str:
-        column = f"`{self.column or self.file.name}`" if self.path else "weekly CO2 on Mauna Loa (public domain)"
+        column = f"`{self.column or self.file_path.name}`" if self.path else "weekly CO2 on Mauna Loa (public domain)"
         values = f"changes of {column}" if self.differences else column
         return f"the next of the {values} in {self.bins} bins after {self.window} of them{self.shuffling_clause}"
 
@@ -198,9 +198,9 @@ class SeriesWindows(WindowTask):
     @cached_property
     def sequence(self) -> str:
         values = self.read_values().diff() if self.differences else self.read_values()
-        training = values[self.split_slices(len(values))[0]].dropna()
+        training = values[self.divide_into_splits(len(values))[0]].dropna()
         if len(training) < self.bins:
-            raise UserError(f"task.bins: {self.bins}, but {self.file.name} has {len(training)} values to train on")
+            raise UserError(f"task.bins: {self.bins}, but {self.file_path.name} has {len(training)} values to train on")
         edges = np.quantile(training, np.linspace(0.0, 1.0, self.bins + 1)[1:-1])
         bins = np.searchsorted(edges, values.to_numpy(float), side="right")
         letters = np.array(list(ascii_lowercase))[np.minimum(bins, self.bins - 1)]

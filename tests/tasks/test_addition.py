@@ -114,8 +114,8 @@ def test_strata_have_the_sizes_that_counting_every_pair_gives(digits: int) -> No
     addition = task(digits=digits, sampling="balanced", train_size=20, validation_size=8, test_size=8)
     a, b = (x.ravel() for x in np.indices((10**digits, 10**digits)))
     counted = pd.Series(list(zip(count_carries(a, b), count_digits(np.maximum(a, b)), strict=True))).value_counts()
-    strata = addition._examples_per_stratum(addition.test_size)
-    assert {tuple(stratum): addition._count_pairs_in_stratum(stratum) for stratum in strata} == counted.to_dict()
+    strata = addition._count_examples_per_stratum(addition.test_size)
+    assert {tuple(stratum): addition._count_pairs(stratum) for stratum in strata} == counted.to_dict()
 
 
 @pytest.mark.parametrize(
