@@ -72,7 +72,7 @@ class SearchDriver:
 
     @property
     def is_complete(self) -> bool:
-        """True if the study has as many complete trials as `params` require."""
+        """True if the search has as many complete trials as `params` require."""
         return count_completed_trials(self.study) >= count_required_trials(self.params)
 
     def run_trials_in_process(self) -> int:

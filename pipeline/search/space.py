@@ -15,7 +15,7 @@ from pipeline import files
 from pipeline.params import Ablation, Params
 
 CONNECTION_KEPT, CONNECTION_REMOVED = False, True
-"""Values of the parameter that decides about one residual connection."""
+"""Values of a searched parameter by which a trial keeps or removes one residual connection."""
 Choices = dict[str, Any]
 """Configuration of a trial: name of a searched parameter -> value, such as `layers` -> 2. The value of a residual
 connection (`residual_free_attention_0`) is `CONNECTION_KEPT` or `CONNECTION_REMOVED`."""

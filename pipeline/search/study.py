@@ -210,7 +210,7 @@ def _open_storage(url: URL, heartbeat_seconds: int) -> RDBStorage:
 
 
 def _retry_connections(engine: sqlalchemy.Engine) -> None:
-    """Make `engine` try for `RECONNECT_SECONDS` to reconnect, because its server may be restarting."""
+    """Make SQLAlchemy's `engine` try to reconnect for `RECONNECT_SECONDS`: the database server may be restarting."""
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
     def reconnect(

@@ -152,7 +152,7 @@ class Worker:
         return result.objective_values
 
     def _requeue_trial(self, trial: optuna.Trial) -> None:
-        """Put an interrupted trial back into the queue, unless another worker has done so."""
+        """Put an interrupted trial back into the queue of trials, unless another worker has done so."""
         self.lock.close()
         with exclusive_access(self.url):
             stored = self.study.get_trials(deepcopy=False)[trial.number]

@@ -50,7 +50,6 @@ def has_exited(tags: Mapping[str, str]) -> bool:
 
 
 def _processor_name() -> str:
-    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -255,7 +255,7 @@ def create_database(database: Path) -> None:
 
 
 def _update_artifact_paths(database: Path, artifacts_uri: str) -> None:
-    """Replace the absolute paths in MLflow's database by URIs below `artifacts_uri`, in case it was moved."""
+    """Replace the absolute paths in MLflow's database by URIs below `artifacts_uri`, if the project was moved."""
     with closing(sqlite3.connect(database)) as connection, connection:
         locations = {row[0] for row in connection.execute("SELECT artifact_location FROM experiments")}
         ours = {uri for uri in locations if uri.startswith("file:") and uri.endswith(f"/{ARTIFACTS_FOLDER}")}

@@ -75,7 +75,7 @@ def _open_question_claims(results: SearchResults) -> Iterator[Claim]:
 
 
 def _order_blind_claims(results: SearchResults) -> Iterator[Claim]:
-    """Yield the claim that no order-blind configuration converged, or an alarm for each that did: the order leaks.
+    """Yield the claim that no order-blind model converged, or an alarm for each that did: it has seen the order.
 
     There are no such claims for tasks whose answers do not depend on the order.
     """

@@ -18,7 +18,7 @@ from pipeline.reporting.wording import format_count
 
 SUBLAYERS = ("attention", "mlp")
 BEST_TRIAL_COUNT = 3
-"""Number of best configurations that are confirmed, and written as ablations for `params.yaml`."""
+"""Number of best trials that are trained again with fresh seeds and listed as ablations for `params.yaml`."""
 
 
 def select_converged(trials: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +105,7 @@ class SearchResults(TableReader):
 
     @property
     def confirmation_candidates(self) -> list[int]:
-        """Numbers of the trials to train again with fresh seeds: those of `best_trials`, and the best `BEST_COUNT`."""
+        """Numbers of the trials to train again with fresh seeds: `best_trials`, and the first in `rank_trials`."""
         named = [trial for positional in self.positional_encodings for trial in self.best_trials(positional).values()]
         best = [trial for _, trial in self.rank_trials().head(BEST_TRIAL_COUNT).iterrows()]
         return list(dict.fromkeys(int(trial["trial"]) for trial in [*named, *best]))
