@@ -1,4 +1,4 @@
-"""The whole of `params.yaml`, the only configuration, and its reader.
+"""The whole of `params.yaml`, the only configuration of an experiment, and the function that reads it.
 
 An unknown key, a wrong type, a value out of range or an experiment without ablations is reported before anything runs,
 in one line that names the key, the given value and the allowed values. Keys that are not in the file have defaults.
@@ -46,7 +46,7 @@ class Tracking(Config):
 
 
 class Overrides(Config):
-    """An ablation as in `params.yaml`: the name of its task, and settings that override `model` and `training`."""
+    """An ablation as in `params.yaml`: the name of a task, and settings that override `model` and `training`."""
 
     task: str
     model: dict[str, Any] = Field({})
@@ -90,7 +90,7 @@ class Ablation(Config):
         """Check that runs can converge, and that batches are large enough for a substitute that uses donors.
 
         Raises:
-            UserError: one of the two is not so; the message begins with `location`.
+            UserError: runs cannot converge, or batches are too small; the message begins with `location`.
         """
         training, model = self.training, self.model
         evaluations = training.steps // training.evaluate_every

@@ -20,7 +20,7 @@ SubstituteName = Literal["none", "backward", "forward", DonorSubstitute, "fade"]
 
 
 class Sublayers(Config):
-    """A set of sublayers: indices of the layers whose attention, and of those whose MLP, is in the set."""
+    """A set of sublayers: indices of the layers whose attention is in the set, and of the layers whose MLP is."""
 
     attention: tuple[NonNegativeInt, ...] = ()
     mlp: tuple[NonNegativeInt, ...] = ()

@@ -35,7 +35,7 @@ class Score(ABC):
 
     @abstractmethod
     def reaches(self, scores: ArrayLike, threshold: float | None, example_count: int) -> Bool[np.ndarray, "*shape"]:
-        """Return True for each score that is at least as good as `threshold`; False for NaN, or if that is None.
+        """Return True for each score that is at least as good as `threshold`; False for NaN, or if `threshold` is None.
 
         `example_count`: number of examples on which each score was computed.
         """

@@ -68,7 +68,7 @@ class Search(Config):
     give_up_below: Fraction = 0.02
     """Validation score in [0, 1] below which a trial is stopped: exact match, or the probability of the next token."""
     enumerate_up_to: NonNegativeInt = 40
-    """Largest number of configurations of a space that is tried in full; a larger space is sampled."""
+    """Largest number of configurations of a search space that is tried in full; a larger space is sampled."""
     seed: Seed = 1
     """Seed of the sampler of configurations."""
     heartbeat: PositiveInt = 20
@@ -107,13 +107,13 @@ class Search(Config):
 
     @property
     def value_lists(self) -> dict[str, list[Any]]:
-        """Values of the fields of the space that list values; `layers` first, because it limits the other choices."""
+        """Values of the fields of the search space that list values; `layers` is first, because it limits the rest."""
         lists = {name: entry for name, entry in self.space.items() if isinstance(entry, list)}
         return {name: lists[name] for name in sorted(lists, key=lambda name: name != "layers")}
 
     @property
     def layer_choices(self) -> dict[str, LayerChoices]:
-        """Choices of the fields of the space that have a choice for each sublayer."""
+        """Choices of the fields of the search space that have a choice for each sublayer."""
         return {name: entry for name, entry in self.space.items() if isinstance(entry, LayerChoices)}
 
     def explain_missing_layers(self, layers: int) -> str:

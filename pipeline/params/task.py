@@ -30,7 +30,7 @@ class Task(Config, ABC):
     """
 
     score: ClassVar[Score] = EXACT_MATCH
-    """Score of models that learn the task."""
+    """Score by which models that learn the task are judged."""
     answer_unit: ClassVar[str] = "place"
     """Noun for a character of an answer; `digit` gives the columns `digit_1`, `digit_2`, ... of `evaluation.csv`."""
     name: str
@@ -62,11 +62,11 @@ class Task(Config, ABC):
     @property
     @abstractmethod
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """All values of each column of the examples by which scores are broken down."""
+        """All values of each column of examples, such as `carries`, by which scores are broken down."""
 
     @abstractmethod
     def draw_splits(self) -> dict[str, pd.DataFrame]:
-        """Draw the table of examples of each split. No prompt is in two splits, except by the chance of a shuffle.
+        """Draw a table of examples for each split. No prompt is in two splits, unless shuffled data become equal.
 
         Raises:
             UserError: fewer examples exist than the sizes request.
@@ -74,7 +74,7 @@ class Task(Config, ABC):
 
     @abstractmethod
     def enumerate_examples(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
-        """Return all examples, with the probability that the test split draws each, None if they are too many.
+        """Return all examples of the task and their probabilities in the test split; None if the examples are too many.
 
         From these, the exact ceiling of order-blind predictors is computed. Some orders of a prompt may stand for all
         orders of the prompt, with their total probability, if the ceiling remains the same.

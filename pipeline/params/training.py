@@ -48,7 +48,7 @@ class Training(Config):
     """Last learning rate of the cosine schedule, as a fraction of `learning_rate`."""
     decay_steps: PositiveInt | None = None
     """Number of steps, warm-up included, in which the cosine schedule reaches the final learning rate. None for all of
-    `steps`: a longer run then differs from its first step."""
+    `steps`: a run with a larger budget then has other learning rates from the start."""
     steps: PositiveInt
     batch_size: PositiveInt
     evaluate_every: PositiveInt
