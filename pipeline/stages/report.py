@@ -62,12 +62,9 @@ def read_results(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, 
     """
     ablations = params.all_ablations()
     artifacts = {ablation.name: _open_artifact(ablation) for ablation in ablations}
-    runs = pd.concat(
-        [_read_evaluation(ablation, artifacts[ablation.name]) for ablation in ablations], ignore_index=True
-    )
-    history = pd.concat(
-        [_read_history(ablation, artifacts[ablation.name]) for ablation in ablations], ignore_index=True
-    )
+    evaluations = [_read_evaluation(ablation, artifacts[ablation.name]) for ablation in ablations]
+    histories = [_read_history(ablation, artifacts[ablation.name]) for ablation in ablations]
+    runs, history = pd.concat(evaluations, ignore_index=True), pd.concat(histories, ignore_index=True)
     return runs, history, _read_measurements(artifacts)
 
 

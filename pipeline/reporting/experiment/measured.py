@@ -1,6 +1,6 @@
 """The section of any measurement that has no section of its own, built from the measurement's description."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from pipeline.measurement.registry import Measurement
@@ -39,36 +39,29 @@ def build_generic_section(measurement: Measurement, results: TaskResults) -> Sec
     title = f"{heading} by ablation"
     if axis:
         labels = ("Depth (layers passed)" if axis == "depth" else "Layer", heading)
-        lines = partial(
-            measured.draw_lines_by_ablation,
-            shown,
-            value_column=value,
-            x_column=axis,
-            axis_labels=labels,
-            reference=reference,
-        )
-        figure = panel_figure(results, measurement.name, title, LINES_CAPTION, lines)
+        draw_lines = partial(measured.draw_lines_by_ablation, shown, value_column=value, x_column=axis)
+        draw = partial(draw_lines, axis_labels=labels, reference=reference)
+        figure = panel_figure(results, measurement.name, title, LINES_CAPTION, draw)
     else:
-        dots = partial(
-            measured.draw_dots_by_ablation, shown, results.ablations, value, axis_label=words, reference=reference
-        )
-        figure = Figure(measurement.name, title, DOTS_CAPTION, dots)
+        draw_dots = partial(measured.draw_dots_by_ablation, shown, results.ablations, value)
+        draw = partial(draw_dots, axis_label=words, reference=reference)
+        figure = Figure(measurement.name, title, DOTS_CAPTION, draw)
     last = {str(name): int(rows.max()) for name, rows in table.groupby("ablation")[axis]} if axis else {}
 
-    def last_mean_reader(trained: int) -> Callable[[Ablation], Estimate | None]:
-        def read_last_mean(ablation: Ablation) -> Estimate | None:
-            keys = {axis: last[ablation.name]} if axis and ablation.name in last else {}
-            return results.measured_mean(
-                measurement.name, value, "number", ablation, trained=trained, **keys, **first_values
-            )
+    def read_last_mean(ablation: Ablation, trained: int) -> Estimate | None:
+        keys = {axis: last[ablation.name]} if axis and ablation.name in last else {}
+        return results.measured_mean(
+            measurement.name, value, "number", ablation, trained=trained, **keys, **first_values
+        )
 
-        return read_last_mean
-
-    columns = {"As trained": last_mean_reader(1), "Before training": last_mean_reader(0)}
+    columns = {
+        "As trained": partial(read_last_mean, trained=1),
+        "Before training": partial(read_last_mean, trained=0),
+    }
     where = f" at the last {axis}" if axis else ""
     caption = f"The {words}{where}: mean over seeds (t 95% interval)"
     return SectionContent(
-        _extreme_mean_claims([last_mean_reader(1)(ablation) for ablation in results.ablations], words + where),
+        _extreme_mean_claims([read_last_mean(ablation, trained=1) for ablation in results.ablations], words + where),
         [table_by_ablation(results.ablations, columns, caption)],
         [figure],
         {"explanation": measurement.explanation, "reference": measurement.no_effect_value},

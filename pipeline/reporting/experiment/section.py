@@ -71,7 +71,7 @@ REGISTERED_SECTIONS: list[SectionSpec] = []
 
 def register_section(
     chapter: Chapter,
-    order: int,
+    position: int,
     title: str,
     *,
     measurements: Sequence[str] = (),
@@ -81,7 +81,7 @@ def register_section(
 
     def register_builder(build: SectionBuilder) -> SectionBuilder:
         name = build.__module__.rpartition(".")[2]
-        REGISTERED_SECTIONS.append(SectionSpec(name, chapter, order, title, measurements, scores, build))
+        REGISTERED_SECTIONS.append(SectionSpec(name, chapter, position, title, measurements, scores, build))
         return build
 
     return register_builder

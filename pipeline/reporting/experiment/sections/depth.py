@@ -58,17 +58,11 @@ def build_depth_section(results: TaskResults) -> SectionContent | None:
                 ),
             )
         )
-    columns = depth_columns(
-        results,
-        "permutation_sensitivity",
-        "change_of_token",
-        range(int(table["depth"].max()) + 1),
-        position=last_position,
-    )
+    depths = range(int(table["depth"].max()) + 1)
+    columns = depth_columns(results, "permutation_sensitivity", "change_of_token", depths, position=last_position)
     caption = "Change of the last token's state as trained: mean over seeds (t 95% interval)"
-    return SectionContent(
-        _answer_claims(results, last_position), [table_by_ablation(results.ablations, columns, caption)], figures
-    )
+    claims = _answer_claims(results, last_position)
+    return SectionContent(claims, [table_by_ablation(results.ablations, columns, caption)], figures)
 
 
 def _answer_claims(results: TaskResults, last_position: int) -> list[Claim]:
@@ -86,12 +80,6 @@ def _answer_claims(results: TaskResults, last_position: int) -> list[Claim]:
                     f"depth_{name}": results.read_same_row(change, "depth", "count")
                     for name, change in (("before", before), ("after", after))
                 }
-                return [
-                    Claim(
-                        "answer",
-                        {"before": before, "after": after, **depths},
-                        {"ablation": ablation.name},
-                        role="lead",
-                    )
-                ]
+                estimates = {"before": before, "after": after, **depths}
+                return [Claim("answer", estimates, {"ablation": ablation.name}, role="lead")]
     return []

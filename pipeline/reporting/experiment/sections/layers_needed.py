@@ -26,13 +26,10 @@ def build_layer_section(results: TaskResults) -> SectionContent | None:
     layers = results.column_reader("layers", "count")
     learned = [ablation for ablation in ablations if (count := results.converged_runs(ablation)) and count.value]
     failed = [ablation for ablation in ablations if not learned or ablation.model.layers < learned[0].model.layers]
+    quantities = {"layers": layers, "converged": results.converged_runs, "rising": results.still_rising_runs}
     estimates: dict[str, Estimate | None] = {}
     for name, chosen in (("enough", learned[:1]), ("few", failed[-1:])):
-        for quantity, read in (
-            ("layers", layers),
-            ("converged", results.converged_runs),
-            ("rising", results.still_rising_runs),
-        ):
+        for quantity, read in quantities.items():
             estimates[f"{name}_{quantity}"] = read(chosen[0]) if chosen else None
     columns = {
         "Layers": layers,

@@ -33,27 +33,19 @@ def build_signal_section(results: TaskResults) -> SectionContent | None:
 
     def read_mean_at_norm(value: str, measured: Ablation, residual_free: Ablation, trained: int) -> Estimate | None:
         """Read a mean of the ablation `measured` at the norm after the connections that `residual_free` lacks."""
-        return results.measured_mean(
-            "activation_scale",
-            value,
-            "number",
-            measured,
-            trained=trained,
-            **norm_after_missing_connection(residual_free),
-        )
+        keys = norm_after_missing_connection(residual_free)
+        return results.measured_mean("activation_scale", value, "number", measured, trained=trained, **keys)
 
-    def scale_column(value: str, trained: int, *, intact: bool) -> CellFunction:
+    def scale_column(value: str, trained: int, *, of_intact: bool) -> CellFunction:
         return lambda ablation: read_mean_at_norm(
-            value, counterparts[ablation.name] if intact else ablation, ablation, trained
+            value, counterparts[ablation.name] if of_intact else ablation, ablation, trained
         )
 
-    columns = {
-        words + (", intact" if intact else "") + (", trained" if trained else ""): scale_column(
-            value, trained, intact=intact
-        )
-        for value, words in (("entering", "RMS"), ("jacobian", "Jacobian"))
-        for trained, intact in ((0, False), (0, True), (1, False), (1, True))
-    }
+    columns: dict[str, CellFunction] = {}
+    for value, words in (("entering", "RMS"), ("jacobian", "Jacobian")):
+        for trained, of_intact in ((0, False), (0, True), (1, False), (1, True)):
+            header = words + (", intact" if of_intact else "") + (", trained" if trained else "")
+            columns[header] = scale_column(value, trained, of_intact=of_intact)
     caption = (
         "Root mean square of the input of the norm after the missing connections, and size of its Jacobian, before and "
         "after training: mean over seeds (t 95% interval)"
