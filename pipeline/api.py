@@ -175,23 +175,23 @@ class TrainedModel:
         """Compute the logits after each prompt, and all activations, named as in TransformerLens."""
         return run_with_cache(self.network, self.encode_prompts(prompts))
 
-    def measure(self, name: str) -> pd.DataFrame:
+    def measure(self, measurement_name: str) -> pd.DataFrame:
         """Apply one of the report's measurements to the model and return the table, without the columns of the run.
 
         Raises:
             UserError: there is no such measurement, it does not apply to this task, or the validation examples cannot
                 be drawn again.
         """
-        if name not in measurements():
-            raise UserError(f"measurement {shorten_value(name)}: there is none{suggest_names(name, measurements())}")
-        measurement = measurements()[name]
+        if measurement_name not in measurements():
+            hint = suggest_names(measurement_name, measurements())
+            raise UserError(f"measurement {shorten_value(measurement_name)}: there is none{hint}")
+        measurement = measurements()[measurement_name]
         if measurement.needs_answers and self.ablation.task.score != EXACT_MATCH:
-            raise UserError(f"measurement {name!r}: counts right answers, which {self.ablation.dataset} has none of")
+            dataset = self.ablation.dataset
+            raise UserError(f"measurement {measurement_name!r}: needs answers, and the task {dataset} has none")
         random = draw_random_tokens(RANDOM_SEQUENCE_COUNT, self.input_length, len(self.vocabulary))
-        validation = _redraw_split("validation", self.artifact)
-        return measurement.function(
-            MeasurementInput(deepcopy(self.network).double(), self.ablation, validation, random)
-        )
+        validation, model = _redraw_split("validation", self.artifact), deepcopy(self.network).double()
+        return measurement.function(MeasurementInput(model, self.ablation, validation, random))
 
 
 def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:

@@ -145,13 +145,13 @@ def read(folder: Path, task: Task) -> Dataset:
     return Dataset(task, vocabulary, end, tables, examples, digests)
 
 
-def encode_table(table: pd.DataFrame, vocabulary: list[str], end: str, *, length: int | None = None) -> Examples:
-    """Encode the texts `prompt + answer + end` of a table as tokens, padded to `length` tokens (default: the longest).
+def encode_table(table: pd.DataFrame, vocabulary: list[str], end_token: str, *, length: int | None = None) -> Examples:
+    """Encode the texts `prompt + answer + end_token` of a table as tokens, padded to `length` (default: the longest).
 
     Raises:
         UserError: a character is not in the vocabulary.
     """
-    prompts, answers = table["prompt"].tolist(), [answer + end for answer in table["answer"]]
+    prompts, answers = table["prompt"].tolist(), [answer + end_token for answer in table["answer"]]
     texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     prompt_length = np.array([len(prompt) for prompt in prompts])[:, None]
     answer_length = np.array([len(answer) for answer in answers])[:, None]

@@ -154,33 +154,32 @@ class VerifiedFolder:
     digest: str
     """SHA-256 of the manifest: of the subject and the digests of all files."""
 
-    def read_bytes(self, name: str) -> bytes:
-        """Read the content of the file `name` in the folder.
+    def read_bytes(self, file_name: str) -> bytes:
+        """Read the content of the file `file_name` in the folder.
 
         Raises:
             UserError: the file is missing, truncated or altered.
         """
-        path = self.folder / name
-        if name not in self.digests:
+        path = self.folder / file_name
+        if file_name not in self.digests:
             raise UserError(f"{path}: no such file in {MANIFEST_FILE}; `{self.creating_command}` makes it")
-        return read_verified_file(path, self.digests[name], creating_command=self.creating_command)
+        return read_verified_file(path, self.digests[file_name], creating_command=self.creating_command)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read the JSON object in the file `name` of the folder; a damaged file raises UserError."""
-        return _parse_json(self.folder / name, self.read_bytes(name), self.creating_command)
+    def read_json(self, file_name: str) -> dict[str, Any]:
+        """Read the JSON object in the file `file_name` of the folder; a damaged file raises UserError."""
+        return _parse_json(self.folder / file_name, self.read_bytes(file_name), self.creating_command)
 
-    def read_csv(self, name: str, *, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
-        """Read the table in the CSV file `name` of the folder; a damaged file raises UserError.
+    def read_csv(self, file_name: str, *, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
+        """Read the table in the CSV file `file_name` of the folder; a damaged file raises UserError.
 
         Values in `text_columns` stay text, even `007` and `nan`.
         """
-        content = io.BytesIO(self.read_bytes(name))
+        content = io.BytesIO(self.read_bytes(file_name))
         try:
             return pd.read_csv(content, converters=dict.fromkeys(text_columns, str))
         except (ValueError, pd.errors.ParserError):
-            raise UserError(
-                f"{self.folder / name}: not a CSV table; make it again with `{self.creating_command}`"
-            ) from None
+            path = self.folder / file_name
+            raise UserError(f"{path}: not a CSV table; make it again with `{self.creating_command}`") from None
 
 
 def write_manifest(folder: Path, *, subject: str) -> None:

@@ -169,25 +169,25 @@ def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablat
     return [(group, members) for group, members in by_group.items() if members]
 
 
-def select_ablations(ablations: Iterable[Ablation], **values: object) -> list[Ablation]:
+def select_ablations(ablations: Iterable[Ablation], **switch_values: object) -> list[Ablation]:
     """Return the ablations whose switches have the given values, in the given order."""
     switches = {switch.field: switch for switch in SWITCHES}
     return [
         ablation
         for ablation in ablations
-        if all(switches[field].value_of(ablation) == value for field, value in values.items())
+        if all(switches[field].value_of(ablation) == value for field, value in switch_values.items())
     ]
 
 
-def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **changes: object) -> list[Ablation]:
+def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **switch_changes: object) -> list[Ablation]:
     """Return the ablations that differ from `ablation` only by the given changes of switches.
 
     They have the same task and the same settings; seeds, steps, evaluations and snapshots may differ. If the optimizer
     is among the changes, all settings of the training may differ.
     """
-    values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | changes
+    values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | switch_changes
     candidates = [other for other in ablations if other.dataset == ablation.dataset]
-    if "optimizer" not in changes:
+    if "optimizer" not in switch_changes:
         candidates = [
             other for other in candidates if _settings_besides_switches(other) == _settings_besides_switches(ablation)
         ]
