@@ -42,7 +42,8 @@ def defer_interrupts() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Context manager that delays Ctrl-C until the `with` block ends.
 
     The block gets a function; inside the context manager that this function returns, Ctrl-C works at once. Ctrl-C is
-    delayed by a signal handler and not by a signal mask, because threads of libraries would ignore the mask.
+    delayed by a signal handler, because a signal mask would not apply to threads of libraries: they would get the
+    signal.
     """
     pending: list[int] = []
 
