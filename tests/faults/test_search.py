@@ -139,6 +139,8 @@ def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[Froze
 @pytest.mark.timeout(600)
 def test_a_database_that_restarts_loses_no_trial(folder: Path, postgres_server: Any, postgres_url: URL) -> None:
     """Stopped in order (`fast`), and as if its machine failed (`immediate`)."""
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("steps: 40", "steps: 400"))  # or they end before the second restart
     storage = postgres_url.render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
         for mode in ("fast", "immediate"):
