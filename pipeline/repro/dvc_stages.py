@@ -1,14 +1,17 @@
 """Find the stages that DVC regards as stale, and save results in DVC's cache. The only module that imports DVC."""
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dvc.exceptions import DvcException
-from dvc.lock import LockError
+from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc_data.hashfile.hash_info import HashInfo
@@ -39,11 +42,24 @@ def open_repo(*, wait_for_lock: bool = False) -> Iterator[Repo]:
     logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
         with Repo(_wait_for_lock=wait_for_lock) as repo, repo.lock:
+            _delete_damaged_rwlock(Path(repo.tmp_dir))
             yield repo
     except LockError:
         raise UserError("repro: DVC is already running in this folder; wait for it to end") from None
     except DvcException as error:
         raise RunError(f"repro: DVC: {' '.join(str(error).split())}") from None
+
+
+def _delete_damaged_rwlock(dvc_folder: Path) -> None:
+    """Delete DVC's list of files in use if a killed process left it half-written; DVC fails until it is deleted."""
+    rwlock = dvc_folder / RWLOCK_FILE
+    with make_lock(str(dvc_folder / RWLOCK_LOCK), tmp_dir=str(dvc_folder)):
+        try:
+            json.loads(rwlock.read_bytes())
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            rwlock.unlink()
 
 
 def is_up_to_date(stage_name: str) -> bool:

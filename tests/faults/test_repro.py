@@ -99,6 +99,17 @@ def test_killed_at_random_moments_it_writes_the_same_bytes(project: Path, expect
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
 
 
+def test_a_killed_process_that_left_dvcs_list_of_files_in_use_half_written_is_no_obstacle(project: Path) -> None:
+    rwlock = project / ".dvc" / "tmp" / "rwlock"
+    rwlock.parent.mkdir(exist_ok=True)
+    for damaged in ("", '{"write": {'):
+        rwlock.write_text(damaged)
+        with chdir(project):
+            assert not dvc_stages.is_up_to_date("report")
+            assert dvc_stages.prepare_stale_stages(["generate@addition"])[0].stage_names == ["generate@addition"]
+            json.loads(rwlock.read_text())
+
+
 def kill_worker(job: str, project: Path, killed: list[int]) -> None:
     """Kill -9 the parent of a job as soon as it is seen to train, and append its process id to `killed`."""
     while not (project / ".repro" / f"{job}.json").exists():
