@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 from pipeline import dataset
 from pipeline.environment import keep_freed_memory
 from pipeline.measurement.cost import cost
-from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
+from pipeline.measurement.registry import MeasurementInput
 from pipeline.params import Ablation
 from pipeline.tasks.registry import read_params
 from pipeline.training.data import PopulationData
@@ -134,8 +134,7 @@ def step(rounds: int = 15) -> None:
     times = median_seconds(functions, rounds)
     products_per_second = PRODUCTS * 2 * rows * inner * columns / times["products"]
     model = build_initial_model(ablation.model, seed=0, **data.transformer_arguments)
-    random = draw_random_tokens(1, data.input_length, len(data.vocabulary))
-    subject = MeasurementInput(model, ablation, data.examples["validation"], random)
+    subject = MeasurementInput(model, ablation, data.examples["validation"])
     operations = float(cost(subject)["flops_per_step"].item())
     print_row("plain loop, a step of one run", f"{1e3 * times['plain']:.1f} ms", "step")
     for runs in RUNS:

@@ -24,12 +24,11 @@ from pipeline.dataset import DONOR_COUNT, Examples, encode_table
 from pipeline.errors import UserError
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.common.activation_cache import run_with_cache
-from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
+from pipeline.measurement.registry import MeasurementInput
 from pipeline.params import Ablation
 from pipeline.params.config import shorten_value, suggest_names
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import MODELS
-from pipeline.stages.analyze import RANDOM_SEQUENCE_COUNT
 from pipeline.tasks.registry import parse_task
 from pipeline.training.artifact import CONFIG_FILE, Artifact
 from pipeline.transformer.model import Transformer
@@ -189,9 +188,8 @@ class TrainedModel:
         if measurement.needs_answers and self.ablation.task.score != EXACT_MATCH:
             dataset = self.ablation.dataset
             raise UserError(f"measurement {measurement_name!r}: needs answers, and the task {dataset} has none")
-        random = draw_random_tokens(RANDOM_SEQUENCE_COUNT, self.input_length, len(self.vocabulary))
         validation, model = _redraw_split("validation", self.artifact), deepcopy(self.network).double()
-        return measurement.function(MeasurementInput(model, self.ablation, validation, random))
+        return measurement(MeasurementInput(model, self.ablation, validation))
 
 
 def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:

@@ -13,7 +13,7 @@ import pipeline
 from pipeline import api, dataset
 from pipeline.errors import UserError
 from pipeline.measurement.common.scoring import decode_greedily
-from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
+from pipeline.measurement.registry import MeasurementInput
 from pipeline.measurement.token_probe import token_probe
 from pipeline.params import Ablation
 from pipeline.tasks.registry import parse_task
@@ -109,8 +109,7 @@ def test_logits_states_and_attention_are_labelled_and_consistent(
 
 
 def test_a_measurement_is_that_of_the_stage_analyze(model: api.TrainedModel, data: dataset.Dataset) -> None:
-    random = draw_random_tokens(api.RANDOM_SEQUENCE_COUNT, data.input_length, len(data.vocabulary))
-    subject = MeasurementInput(pipeline.load("easy").network.double(), easy(), data.examples["validation"], random)
+    subject = MeasurementInput(pipeline.load("easy").network.double(), easy(), data.examples["validation"])
     assert model.measure("token_probe").equals(token_probe(subject))
     assert next(model.network.parameters()).dtype == torch.float32
 

@@ -1,7 +1,6 @@
 """Activation scale: how large are the states that enter each sublayer, and how large is the sublayer's update?"""
 
 import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,7 +18,6 @@ from pipeline.transformer.model import Block
     },
     includes_snapshots=True,
 )
-@torch.no_grad()
 def activation_scale(inputs: MeasurementInput) -> pd.DataFrame:
     """Scale of the states at each layer norm, on validation examples: the root mean square of the states that enter the
     norm; the size of the norm's Jacobian, which multiplies every gradient that passes back (Frobenius norm, relative to
@@ -28,26 +26,19 @@ def activation_scale(inputs: MeasurementInput) -> pd.DataFrame:
     norm, before the logits, is called `output` and counted as one more layer."""
     model = inputs.model
     _, activations = run_with_cache(model, inputs.task_tokens[:BATCH_SIZE])
-    rows: list[tuple[int, str, nn.LayerNorm, Tensor, float]] = []
+    norms: list[tuple[int, str, nn.LayerNorm, Tensor, float]] = []
     for layer, block in enumerate(model.blocks):
         assert isinstance(block, Block)
-        pre, mid, post, attention_out, mlp_out = (
-            activations[f"blocks.{layer}.hook_{name}"]
-            for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
-        )
-        rows.append((layer, "attention", block.attention.norm, pre, update_share(attention_out, mid)))
-        rows.append((layer, "mlp", block.mlp.norm, mid, update_share(mlp_out, post)))
-    rows.append((len(model.blocks), "output", model.norm, post, float("nan")))
-    return pd.DataFrame(
-        {
-            "layer": layer,
-            "sublayer": sublayer,
-            "entering": root_mean_square(states),
-            "jacobian": root_mean_square(relative_jacobian_norm(norm, states)),
-            "update_share": share,
-        }
-        for layer, sublayer, norm, states, share in rows
-    )
+        names = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+        pre, mid, post, attention_out, mlp_out = (activations[f"blocks.{layer}.hook_{name}"] for name in names)
+        norms.append((layer, "attention", block.attention.norm, pre, update_share(attention_out, mid)))
+        norms.append((layer, "mlp", block.mlp.norm, mid, update_share(mlp_out, post)))
+    norms.append((len(model.blocks), "output", model.norm, post, float("nan")))
+    rows = [
+        (layer, sublayer, root_mean_square(states), root_mean_square(relative_jacobian_norm(norm, states)), share)
+        for layer, sublayer, norm, states, share in norms
+    ]
+    return pd.DataFrame(rows, columns=["layer", "sublayer", "entering", "jacobian", "update_share"])
 
 
 def relative_jacobian_norm(norm: nn.LayerNorm, x: Float[Tensor, "*many width"]) -> Float[Tensor, "*many"]:
@@ -66,7 +57,6 @@ def relative_jacobian_norm(norm: nn.LayerNorm, x: Float[Tensor, "*many width"]) 
 
 
 def root_mean_square(x: Tensor) -> float:
-    """Return the root mean square of all elements of a tensor."""
     return x.square().mean().sqrt().item()
 
 

@@ -6,8 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.measurement.common.tables import tidy_table
-from pipeline.measurement.registry import MeasurementInput, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement, tidy_table
 
 
 @measurement("Are nearby embeddings alike?", {"adjacency": "adjacency score"}, no_effect_value=0.5)
@@ -17,16 +16,9 @@ def adjacency(inputs: MeasurementInput) -> pd.DataFrame:
     is beside the embeddings: after the last layer it is 0.51 with GPT-2's initialisation at width 48, and 0.68 at width
     384 with six layers. With PyTorch's initialisation of linear maps it is 0.80 and 0.94, and if the embeddings are
     PyTorch's too, 0.51 and 0.53. The untrained models of the authors' notebook, with about 0.9, differ from ours in
-    this.
-
-    tests/measurement/test_structure.py holds these numbers.
-    """
-    streams = {"random": inputs.random_stream, "task": inputs.task_stream}
-    tables = [
-        tidy_table(("depth",), adjacency=adjacency_score(stream)).assign(inputs=name)
-        for name, stream in streams.items()
-    ]
-    return pd.concat(tables)[["inputs", "depth", "adjacency"]]
+    this."""
+    tables = {name: tidy_table(("depth",), adjacency=adjacency_score(x)) for name, x in inputs.streams.items()}
+    return pd.concat(tables, names=["inputs"]).reset_index("inputs")
 
 
 def adjacency_score(stream: Float[Tensor, "depths examples length width"]) -> Float[Tensor, " depths"]:

@@ -1,19 +1,16 @@
-"""All measurements: every other module of this folder, `registry` aside, defines one with the name of the module.
-
-The `analyze` stage applies all measurements to every model, and the report has a section for each.
-"""
+"""All measurements: every other module of this folder, `registry` aside, defines one with the name of the module."""
 
 import pkgutil
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 
+from pipeline import measurement
 from pipeline.measurement.registry import Measurement
 
 
 @cache
 def measurements() -> dict[str, Measurement]:
     """Return all measurements by name, in alphabetical order."""
-    modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if not module.ispkg]
-    names = sorted({*modules} - {"catalogue", "registry"})
+    modules = {module.name for module in pkgutil.iter_modules(measurement.__path__) if not module.ispkg}
+    names = sorted(modules - {"catalogue", "registry"})
     return {name: getattr(import_module(f"{__package__}.{name}"), name) for name in names}

@@ -5,8 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.measurement.common.tables import tidy_table
-from pipeline.measurement.registry import MeasurementInput, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement, tidy_table
 
 
 @measurement(
@@ -36,9 +35,6 @@ def excess_correlation(states: Float[Tensor, "examples length width"]) -> Float[
     pairs = (varies[:, None] & varies).double().fill_diagonal_(0.0)
     position = torch.arange(length).repeat_interleave(width)
     same = position[:, None] == position
-    return torch.stack(
-        [
-            (correlations.square() * chosen).sum() / chosen.sum().clamp(min=1.0) - 1 / (examples - 1)
-            for chosen in (pairs * same, pairs * ~same)
-        ]
-    )
+    squares, chance = correlations.square(), 1 / (examples - 1)
+    kinds = (pairs * same, pairs * ~same)
+    return torch.stack([(squares * chosen).sum() / chosen.sum().clamp(min=1.0) - chance for chosen in kinds])

@@ -1,12 +1,14 @@
 """Cost of a training step."""
 
 import pandas as pd
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.measurement.registry import MeasurementInput, measurement
 
 
 @measurement("What does a training step cost?", {"flops_per_step": "FLOPs of one run's training step"})
+@torch.enable_grad()
 def cost(inputs: MeasurementInput) -> pd.DataFrame:
     """Floating-point operations of one run's training step, forward and backward, in matrix products (a multiplication
     and an addition are two)."""

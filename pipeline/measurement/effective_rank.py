@@ -5,11 +5,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pipeline.measurement.common.tables import tidy_table
-from pipeline.measurement.registry import MeasurementInput, measurement
-
-EIGENVALUE_TOLERANCE = 1e-13
-"""Largest eigenvalue of a Gram matrix that counts as 0 (a rounding error), as a share of its largest eigenvalue."""
+from pipeline.measurement.registry import MeasurementInput, measurement, tidy_table
 
 
 @measurement(
@@ -27,6 +23,6 @@ def matrix_effective_rank(states: Float64[Tensor, "*many length width"]) -> Floa
     Singular values are square roots of the eigenvalues of the Gram matrix, which take a third of the time of an SVD.
     """
     squares = torch.linalg.eigvalsh(states @ states.mT)
-    values = squares.where(squares > EIGENVALUE_TOLERANCE * squares[..., -1:], 0.0).sqrt()
+    values = squares.where(squares > 1e-13 * squares[..., -1:], 0.0).sqrt()  # smaller ones are rounding errors of 0
     share = values / values.sum(-1, keepdim=True)
     return torch.special.entr(share).sum(-1).exp()

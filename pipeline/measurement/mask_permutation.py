@@ -8,39 +8,33 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pipeline.dataset import Examples
-from pipeline.measurement.common.permutations import permuted_prompts, same_length_examples, total_variation
-from pipeline.measurement.common.scoring import answer_logits, answers_are_correct
+from pipeline.measurement.common import interventions
+from pipeline.measurement.common.scoring import exact_match
 from pipeline.measurement.registry import MeasurementInput, measurement
-from pipeline.transformer.attention import Samples
 from pipeline.transformer.model import Transformer
 
 
 @measurement(
     "In which layers does the order of the mask matter?",
-    {
-        "total_variation": "mean total variation between predictions",
-        "exact_match_lost": "exact match lost",
-    },
+    {"total_variation": "mean total variation between predictions", "exact_match_lost": "exact match lost"},
     no_effect_value=0.0,
     needs_answers=True,
 )
-@torch.no_grad()
 def mask_permutation(inputs: MeasurementInput) -> pd.DataFrame:
     """Change of the prediction, in float64, and loss of exact match when the causal masks of some layers are permuted
     as if the tokens before the prompt's last were in another order: in each layer alone, and in all layers. Without
     positional encoding, permuting all masks is the same as permuting the prompt. Permuting the last layer's mask alone
     changes nothing: the position that predicts attends to all earlier ones in any order."""
     model, layers = inputs.model, range(len(inputs.model.blocks))
-    examples = same_length_examples(inputs.examples)
-    orders = permuted_prompts(inputs.examples, len(examples)).token_orders
-    before = answer_logits(model, examples)
-    correct = answers_are_correct(before, examples).double().mean()
+    examples = interventions.same_length_examples(inputs.examples)
+    orders = interventions.permuted_prompts(inputs.examples).token_orders.unbind(1)
+    before = interventions.changed_logits(model, examples.tokens, examples.positions)
     results = []
     for name, permuted_layers in {**{str(layer): (layer,) for layer in layers}, "all": tuple(layers)}.items():
-        after = [logits_with_permuted_masks(model, examples, order, permuted_layers) for order in orders.unbind(1)]
-        changes = torch.stack([total_variation(before[:, 0], logits[:, 0]) for logits in after])
-        lost = correct - torch.stack([answers_are_correct(logits, examples) for logits in after]).double().mean()
-        results.append({"layers": name, "total_variation": changes.mean().item(), "exact_match_lost": lost.item()})
+        after = torch.stack([logits_with_permuted_masks(model, examples, order, permuted_layers) for order in orders])
+        change = interventions.total_variation(before[:, 0], after[:, :, 0]).mean()
+        lost = exact_match(before, examples) - exact_match(after, examples)
+        results.append({"layers": name, "total_variation": change.item(), "exact_match_lost": lost.item()})
     return pd.DataFrame(results)
 
 
@@ -58,11 +52,10 @@ def logits_with_permuted_masks(
     """Return the answers' logits if the masks of `layers` treat token `token_order[example, i]` as the i-th token."""
     token_ranks = torch.arange(examples.tokens.shape[1]).repeat(len(token_order), 1)
     token_ranks[:, : token_order.shape[1]] = token_order.argsort(-1)
-
-    def mask_by_layer(samples: Samples) -> Bool[Tensor, "layers samples _ _"]:
-        samples_per_example = len(samples.tokens) // len(examples)
-        permuted = permute_mask(samples.attention_mask, token_ranks.repeat_interleave(samples_per_example, 0))
-        usual = samples.attention_mask.expand_as(permuted)
-        return torch.stack([permuted if layer in layers else usual for layer in range(len(model.blocks))])
-
-    return answer_logits(model, examples, choose_mask=mask_by_layer)
+    samples = model.samples(examples.tokens, examples.positions)
+    permuted = permute_mask(
+        samples.attention_mask, token_ranks.repeat_interleave(len(samples.tokens) // len(examples), 0)
+    )
+    usual = samples.attention_mask.expand_as(permuted)
+    masks = torch.stack([permuted if layer in layers else usual for layer in range(len(model.blocks))])
+    return interventions.changed_logits(model, examples.tokens, examples.positions, masks)

@@ -1,13 +1,9 @@
 """Mask removal: which layers' causal masks affect the prediction?"""
 
-import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
-from pipeline.measurement.common.permutations import same_length_prompts, total_variation
-from pipeline.measurement.common.tables import tidy_table
+from pipeline.measurement.common.interventions import changed_logits, same_length_prompts, total_variation
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.transformer.attention import last_position
 
@@ -20,7 +16,6 @@ from pipeline.transformer.attention import last_position
     },
     no_effect_value=0.0,
 )
-@torch.no_grad()
 def mask_removal(inputs: MeasurementInput) -> pd.DataFrame:
     """Change of the prediction after a prompt when one layer's causal mask is removed, in float64. Removing the last
     layer's mask changes nothing: only the last position predicts, and it attends to all positions anyway. So a residual
@@ -29,19 +24,12 @@ def mask_removal(inputs: MeasurementInput) -> pd.DataFrame:
     The table is empty for models with full attention.
     """
     model, prompts = inputs.model, same_length_prompts(inputs.examples)
-    samples = model.samples(prompts, last_position(prompts))
-    masks = samples.attention_mask.repeat(len(model.blocks), 1, 1, 1)
-
-    def logits_without_masks(*unmasked_layers: int) -> Float64[Tensor, "prompts 1 vocabulary"]:
-        changed_masks = masks.clone()
-        changed_masks[list(unmasked_layers)] = True
-        return model.logits(model.residual_stream(prompts, changed_masks, samples.output_positions)[-1])
-
-    before = logits_without_masks()
-    layers = range(len(model.blocks)) if inputs.ablation.model.attention == "causal" else ()
-    after = [logits_without_masks(layer) for layer in layers]
-    return tidy_table(
-        ("layer",),
-        max_logit_change=np.array([(changed - before).abs().max() for changed in after]),
-        total_variation=np.array([total_variation(before, changed).mean() for changed in after]),
-    )
+    last = last_position(prompts)
+    masks = model.samples(prompts, last).attention_mask.repeat(len(model.blocks), 1, 1, 1)
+    before = changed_logits(model, prompts, last)
+    rows = []
+    for layer in range(len(model.blocks)) if inputs.ablation.model.attention == "causal" else ():
+        after = changed_logits(model, prompts, last, masks.index_fill(0, torch.tensor(layer), True))
+        change = (after - before).abs().max().item()
+        rows.append((layer, change, total_variation(before, after).mean().item()))
+    return pd.DataFrame(rows, columns=["layer", "max_logit_change", "total_variation"])

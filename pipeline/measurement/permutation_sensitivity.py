@@ -2,12 +2,9 @@
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from pipeline.measurement.common.permutations import permuted_prompts
-from pipeline.measurement.common.tables import tidy_table
-from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
+from pipeline.measurement.common.interventions import permuted_prompts
+from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream, tidy_table
 
 
 @measurement(
@@ -22,32 +19,17 @@ def permutation_sensitivity(inputs: MeasurementInput) -> pd.DataFrame:
     """Relative change of the residual stream, by depth and position, when the tokens before the last are permuted: the
     norm of the change over the norm of the state.
 
-    `change_of_token` follows a token to its new position: it is 0 as long as the model treats the tokens as a set.
+    `change_of_token` follows the token at a position of the prompt to its new position: it is 0 as long as the model
+    treats the tokens as a set.
     `change_in_place` compares the states at one position. They are equal at the last position, whose token stays.
     """
     permuted = permuted_prompts(inputs.examples)
-    prompts, permutations, length = permuted.token_orders.shape
-    before = residual_stream(inputs.model, permuted.prompts)
-    after = residual_stream(inputs.model, permuted.tokens.view(-1, length)).unflatten(1, (prompts, permutations))
-    changes = [relative_changes(*states, permuted.token_orders) for states in zip(before, after, strict=True)]
-    of_token, in_place = (torch.stack(change) for change in zip(*changes, strict=True))
-    return tidy_table(("depth", "position"), change_of_token=of_token, change_in_place=in_place)
-
-
-def relative_changes(
-    original_states: Float[Tensor, "prompts length width"],
-    permuted_states: Float[Tensor, "prompts permutations length width"],
-    token_orders: Int[Tensor, "prompts permutations length"],
-) -> tuple[Float[Tensor, " length"], Float[Tensor, " length"]]:
-    """Mean relative change of states by permutations: of each token's state, and of the state at each position.
-
-    Tokens are listed by their position in the original prompt: the token at position k of permutation i of prompt p was
-    at position `token_orders[p, i, k]`.
-    """
-    norm = torch.linalg.vector_norm
-    size = norm(original_states, dim=-1)[:, None].expand(token_orders.shape)
-    same_token = original_states[:, None].take_along_dim(token_orders[..., None], dim=-2)
-    change = norm(permuted_states - same_token, dim=-1) / size.gather(-1, token_orders)
-    of_token = change.gather(-1, token_orders.argsort(-1))  # from the position after to the position before
-    in_place = norm(permuted_states - original_states[:, None], dim=-1) / size
-    return of_token.mean((0, 1)), in_place.mean((0, 1))
+    orders, norm = permuted.token_orders[None], torch.linalg.vector_norm
+    before = residual_stream(inputs.model, permuted.prompts)[:, :, None]  # [depth, prompt, permutation, position, unit]
+    after = residual_stream(inputs.model, permuted.tokens.flatten(0, 1)).unflatten(1, permuted.tokens.shape[:2])
+    size, same_token = norm(before, dim=-1), before.take_along_dim(orders[..., None], dim=-2)
+    change = norm(after - same_token, dim=-1) / size.take_along_dim(orders, dim=-1)
+    of_token = change.take_along_dim(orders.argsort(-1), dim=-1)  # from the position after to the position before
+    in_place = norm(after - before, dim=-1) / size
+    means = {"change_of_token": of_token.mean((1, 2)), "change_in_place": in_place.mean((1, 2))}
+    return tidy_table(("depth", "position"), **means)

@@ -7,16 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.measurement.common.permutations import same_length_examples
-from pipeline.measurement.common.scoring import answer_logits, answers_are_correct
+from pipeline.measurement.common.interventions import changed_logits, same_length_examples
+from pipeline.measurement.common.scoring import exact_match
 from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
 from pipeline.transformer.model import edit_at_depth
-
-EXAMPLE_COUNT = 64
-"""Number of random examples from which the mean state of each position is computed.
-
-Each example is read in all rotations, so that every token is at every position equally often, and the means differ only
-because of the network."""
 
 
 @measurement(
@@ -29,25 +23,23 @@ because of the network."""
     },
     needs_answers=True,
 )
-@torch.no_grad()
 def position_erasure(inputs: MeasurementInput) -> pd.DataFrame:
     """Exact match on validation examples, each token of the answer given the true tokens before it, when at one depth
     the states of every position are shifted to the same mean (`mean_erased`), also scaled to the same spread
     (`size_erased`), or shifted as far in a random direction (`sham`). Later layers can then no longer read the position
     from the mean of the states."""
     examples = same_length_examples(inputs.examples)
-    length = examples.tokens.shape[1]
-    stream = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:EXAMPLE_COUNT, :length]))
-
-    def exact_match(depth: int, erase: Callable[[Tensor], Tensor]) -> float:
-        logits = answer_logits(inputs.model, examples, edit_states=edit_at_depth(depth, erase))
-        return answers_are_correct(logits, examples).double().mean().item()
-
-    untouched = exact_match(0, lambda x: x)
+    # In all rotations of an example every token is at every position equally often, so that the means of the positions
+    # differ only because of the network.
+    stream = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:64]))
     rows = []
     for depth, states in enumerate(stream):
-        by_column = {column: exact_match(depth, erase) for column, erase in build_erasures(states).items()}
-        rows.append({"depth": depth, **by_column, "untouched": untouched})
+        row: dict[str, float] = {"depth": depth}
+        for column, edit in build_erasures(states).items():
+            edit_states = edit_at_depth(depth, edit)
+            logits = changed_logits(inputs.model, examples.tokens, examples.positions, edit_states=edit_states)
+            row[column] = exact_match(logits, examples).item()
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -70,4 +62,5 @@ def build_erasures(states: Float[Tensor, "examples length width"]) -> dict[str, 
         "mean_erased": lambda x: x - mean + overall_mean,
         "size_erased": lambda x: overall_mean + (x - mean) * (spread.mean() / spread)[:, None],
         "sham": lambda x: x + distance * direction / direction.norm(dim=-1, keepdim=True),
+        "untouched": lambda x: x,
     }

@@ -2,15 +2,9 @@
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from pipeline.measurement.common.linear_probe import regression_scores
-from pipeline.measurement.common.tables import tidy_table
-from pipeline.measurement.registry import MeasurementInput, measurement
-
-PAIR_EXAMPLE_COUNT = 200
-"""Number of examples whose pairs of positions are probed: an example of 11 tokens has 55 pairs."""
+from pipeline.measurement.registry import MeasurementInput, measurement, tidy_table
 
 
 @measurement(
@@ -22,29 +16,15 @@ def position_probe(inputs: MeasurementInput) -> pd.DataFrame:
     """Scores of linear probes at each depth, from one state to its position and from two states to their distance. The
     effect of training is the difference to the same run before training, because the states of a random network already
     differ between positions."""
-    tables = []
-    for name, stream in {"random": inputs.random_stream, "task": inputs.task_stream}.items():
-        position = torch.arange(stream.shape[2])
-        first, second = torch.triu_indices(len(position), len(position), offset=1)
-        pairs = torch.stack((first, second))
-        scores = {
-            "position": probe_scores(stream, position[None], position),
-            "distance": probe_scores(stream[:, :PAIR_EXAMPLE_COUNT], pairs, second - first),
-        }
-        tables += [
-            tidy_table(("depth",), **columns).assign(inputs=name, target=target) for target, columns in scores.items()
-        ]
-    keys = ["inputs", "target", "depth"]
-    return pd.concat(tables).sort_values(["inputs", "depth"], kind="stable")[[*keys, "error", "r2"]]
-
-
-def probe_scores(
-    stream: Float[Tensor, "depths examples length width"],
-    state_positions: Int[Tensor, "sides samples"],
-    targets: Int[Tensor, " samples"],
-) -> dict[str, Float[Tensor, " depths"]]:
-    """Return error and R² by depth of a probe that predicts `targets[n]` from the states at `state_positions[:, n]`."""
-    labels = targets.double().expand(stream.shape[1], -1)[..., None]
-    # One depth at a time takes two thirds of the time of all at once, because intermediate results stay in the cache.
-    scores = [regression_scores(states[None], state_positions, labels) for states in stream]
-    return {name: torch.cat([getattr(score, name) for score in scores])[:, 0] for name in ("error", "r2")}
+    tables = {}
+    for name, stream in inputs.streams.items():
+        length = stream.shape[2]
+        position, pairs = torch.arange(length), torch.triu_indices(length, length, offset=1)
+        few = stream[:, :200]  # an example of 11 tokens has 55 pairs
+        probes = {"position": (stream, position[None], position), "distance": (few, pairs, pairs[1] - pairs[0])}
+        for target, (states, state_positions, numbers) in probes.items():
+            labels = numbers.double().expand(states.shape[1], -1)[..., None]
+            error, r2 = regression_scores(states, state_positions, labels)
+            tables[name, target] = tidy_table(("depth",), error=error[:, 0], r2=r2[:, 0])
+    keys = ["inputs", "target"]
+    return pd.concat(tables, names=keys).reset_index(keys).sort_values(["inputs", "depth"], kind="stable")

@@ -1,8 +1,9 @@
-"""The input of a measurement, and the decorator that declares a measurement."""
+"""What every measurement needs: its input, the decorator that declares it, and functions that make its table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,6 @@ from pipeline.transformer.model import Transformer
 
 BATCH_SIZE = 64
 """Number of examples computed at a time: as many as fit into a core's cache with all their states."""
-FEW_EXAMPLE_COUNT = 256
-"""Number of random examples that suffice for a mean, which is within 3 % of the mean of a thousand examples."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,13 @@ class MeasurementInput:
     ablation: Ablation
     examples: Examples
     """Examples of the validation split."""
-    random_tokens: Int[Tensor, "examples length"]
-    """Tokens drawn independently and uniformly, so that positions differ only because of the model."""
+    random_example_count: int = 1000
+
+    @cached_property
+    def random_tokens(self) -> Int[Tensor, "examples length"]:
+        """Tokens drawn independently and uniformly, so that positions differ only because of the model."""
+        size = (self.random_example_count, self.examples.tokens.shape[1])
+        return torch.from_numpy(np.random.default_rng(0).integers(self.model.embedding.num_embeddings, size=size))
 
     @property
     def task_tokens(self) -> Int[Tensor, "examples length"]:
@@ -46,20 +50,20 @@ class MeasurementInput:
         return self.examples[lengths == length].tokens[:, : length - 1]
 
     @cached_property
-    def task_stream(self) -> Float64[Tensor, "depths examples length width"]:
-        """Residual stream of the validation examples `task_tokens`."""
-        return residual_stream(self.model, self.task_tokens)
-
-    @cached_property
     def few_random_stream(self) -> Float64[Tensor, "depths examples length width"]:
-        """Residual stream of the first `FEW_EXAMPLE_COUNT` random token sequences."""
-        return residual_stream(self.model, self.random_tokens[:FEW_EXAMPLE_COUNT])
+        """Residual stream of 256 random token sequences, whose mean is within 3 % of the mean of a thousand."""
+        return residual_stream(self.model, self.random_tokens[:256])
 
     @cached_property
     def random_stream(self) -> Float64[Tensor, "depths examples length width"]:
         """Residual stream of all random token sequences."""
-        others = residual_stream(self.model, self.random_tokens[FEW_EXAMPLE_COUNT:])
-        return torch.cat((self.few_random_stream, others), dim=1)
+        few = self.few_random_stream
+        return torch.cat((few, residual_stream(self.model, self.random_tokens[few.shape[1] :])), dim=1)
+
+    @cached_property
+    def streams(self) -> dict[str, Float64[Tensor, "depths _ _ width"]]:
+        """Residual streams of `random_tokens` and `task_tokens`, by their names in the column `inputs` of tables."""
+        return {"random": self.random_stream, "task": residual_stream(self.model, self.task_tokens)}
 
 
 @torch.no_grad()
@@ -74,11 +78,6 @@ def residual_stream(
     return torch.cat(parts, dim=1)
 
 
-def draw_random_tokens(example_count: int, length: int, vocabulary_size: int) -> Int[Tensor, "examples length"]:
-    """Draw tokens independently and uniformly; every call returns the same tokens."""
-    return torch.from_numpy(np.random.default_rng(0).integers(vocabulary_size, size=(example_count, length)))
-
-
 @dataclass(frozen=True)
 class Measurement:
     """A measurement: a function from a model to a table, and how the report describes the table.
@@ -90,11 +89,11 @@ class Measurement:
     title: str
     value_descriptions: dict[str, str]
     """Description of each value column of the measurement's table. The figure shows the first of these columns."""
-    no_effect_value: float | None
+    no_effect_value: float | None = None
     """Value of the table's first value column that means no effect; None if no single number does."""
-    includes_snapshots: bool
+    includes_snapshots: bool = False
     """True if the measurement is applied to snapshots too; False if only before and after training."""
-    needs_answers: bool
+    needs_answers: bool = False
     """True if the measurement counts correct answers, so that it does not apply to tasks scored in bits per token."""
 
     @property
@@ -113,14 +112,28 @@ class Measurement:
 
 
 def measurement(
-    title: str,
-    value_descriptions: dict[str, str],
-    *,
-    no_effect_value: float | None = None,
-    includes_snapshots: bool = False,
-    needs_answers: bool = False,
+    title: str, value_descriptions: dict[str, str], **options: Any
 ) -> Callable[[Callable[[MeasurementInput], pd.DataFrame]], Measurement]:
-    """Return a decorator that makes a function a `Measurement` with this title, these columns and these options."""
-    return lambda function: Measurement(
-        function, title, value_descriptions, no_effect_value, includes_snapshots, needs_answers
-    )
+    """Return a decorator that makes a function a `Measurement`; `options` are its fields that have a default."""
+    return lambda function: Measurement(torch.no_grad()(function), title, value_descriptions, **options)
+
+
+def tidy_table(index_columns: Sequence[str], **values: Tensor | np.ndarray) -> pd.DataFrame:
+    """Return a table with a row per element of the arrays: its index on each axis, then its value in each array."""
+    arrays = {name: np.asarray(value, dtype=float) for name, value in values.items()}
+    shape = next(iter(arrays.values())).shape
+    indices = np.indices(shape).reshape(len(index_columns), -1)
+    columns = dict(zip(index_columns, indices, strict=True))
+    return pd.DataFrame(columns | {name: array.ravel() for name, array in arrays.items()})
+
+
+def round_measured_values(table: pd.DataFrame) -> pd.DataFrame:
+    """Round measured numbers to six significant digits and at most ten decimals: a true 0 is computed as up to 1e-13.
+
+    Another number of threads, BLAS library or processor changes a number by 1e-12 or less, mostly by 1e-15, so that the
+    rounded number is the same. This is likely, not certain: a number right at the edge between two roundings may still
+    fall on either side. That happens to at most one in a million numbers of ordinary size, and to one in thousands
+    below 1e-4.
+    """
+    kept = table.select_dtypes("float64").round(10) + 0.0  # no minus zero
+    return table.assign(**kept.map(lambda number: float(f"{number:.6g}")))

@@ -4,8 +4,7 @@ import pandas as pd
 import torch
 
 from pipeline.measurement.common.linear_probe import token_accuracy
-from pipeline.measurement.common.tables import tidy_table
-from pipeline.measurement.registry import MeasurementInput, measurement
+from pipeline.measurement.registry import MeasurementInput, measurement, tidy_table
 
 
 @measurement(

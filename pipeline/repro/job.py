@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 
 from pipeline.params import Params
 from pipeline.repro.state import JobState
@@ -35,7 +35,7 @@ class ProgressReporter(Callback):
         self.job_name, self.stage_name, self.finished_stage_count = job_name, stage_name, finished_stage_count
         self.last_report_time = 0.0
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Any, *args: Any) -> None:
         if (now := time.monotonic()) - self.last_report_time > REPORT_INTERVAL_SECONDS:
             self.last_report_time = now
             progress = trainer.global_step, trainer.max_steps, describe_converged_runs(module)

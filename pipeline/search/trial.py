@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pipeline.dataset import Dataset
 from pipeline.measurement.cost import cost
-from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
+from pipeline.measurement.registry import MeasurementInput
 from pipeline.params import Ablation, Search
 from pipeline.search.table import TableRows, TrialResult
 from pipeline.training.checkpoints import Checkpoints
@@ -97,7 +97,4 @@ def _open_checkpoints(
 
 def _compute_flops_per_step(ablation: Ablation, data: Dataset) -> float:
     model = build_initial_model(ablation.model, seed=ablation.training.seeds[0], **data.transformer_arguments)
-    subject = MeasurementInput(
-        model, ablation, data.examples["validation"], draw_random_tokens(0, data.input_length, len(data.vocabulary))
-    )
-    return float(cost(subject)["flops_per_step"].item())
+    return float(cost(MeasurementInput(model, ablation, data.examples["validation"]))["flops_per_step"].item())

@@ -20,9 +20,7 @@ def run(params: Params) -> None:
     with raise_unreachable(store.uri, STORE_ERRORS):
         mark_killed_runs(store)
         for ablation in params.all_ablations():
-            folder = MODELS / ablation.name
+            folder, result = MODELS / ablation.name, "not trained yet"
             if (folder / CONFIG_FILE).exists():
                 result = sync_runs(store, ablation, folder, EVALUATION / ablation.name / TESTED)
-            else:
-                result = "not trained yet"
             print(f"{ablation.name}: {result}")

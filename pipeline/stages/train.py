@@ -14,24 +14,18 @@ from pipeline.training.fit import fit
 
 
 def run(params: Params, ablation_name: str, callbacks: Sequence[Callback] = ()) -> None:
-    """Train all seeds of an ablation and write `models/<ablation>/`.
-
-    Args:
-        callbacks: further callbacks for Lightning's trainer.
+    """Train all seeds of an ablation and write `models/<ablation>/`; `callbacks` are further ones for Lightning.
 
     Raises:
         UserError: there is no such ablation or accelerator, or the dataset is missing or of other settings.
     """
     ablation = params.ablation(ablation_name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
+    callbacks = [ProgressDisplay(), *callbacks]
     with LiveRuns(params.tracking, ablation, data.digests) as live:
         with Checkpoints(CHECKPOINTS / ablation_name, ablation, data.digests) as checkpoints:
             artifact = fit(
-                ablation,
-                data,
-                on_evaluation=live.log_evaluation,
-                callbacks=[ProgressDisplay(), *callbacks],
-                checkpoints=checkpoints,
+                ablation, data, on_evaluation=live.log_evaluation, callbacks=callbacks, checkpoints=checkpoints
             )
             artifact.write(MODELS / ablation_name)
         live.add_final_results(MODELS / ablation_name)

@@ -1,37 +1,33 @@
 """Tiny transformers whose weights are set by hand, so that the results of measurements are known."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import torch
 
 from pipeline.dataset import Examples, encode_table
-from pipeline.measurement.registry import MeasurementInput, draw_random_tokens
+from pipeline.measurement.registry import MeasurementInput
 from pipeline.training.population import build_initial_model
 from pipeline.transformer.model import Transformer
 from tests.conftest import ablation, model, task
 
-LENGTH = 7
+LENGTH = 8
 VOCABULARY = 12
 
 
 def task_examples(count: int = 100) -> Examples:
-    """Two-digit additions of `LENGTH` tokens."""
+    """Two-digit additions, of which the model reads `LENGTH` tokens."""
     addition = task(validation_size=count)
     return encode_table(addition.draw_splits()["validation"], addition.vocabulary, addition.end_token)
 
 
 def measurement_input(
-    transformer: Transformer,
-    *,
-    count: int = 400,
-    length: int = LENGTH,
-    examples: Examples | None = None,
-    **switches: object,
+    build: Callable[..., Transformer], *, count: int = 400, examples: Examples | None = None, **switches: object
 ) -> MeasurementInput:
-    """The input of measurements of `transformer`, which has these switches, on `task_examples()` by default."""
-    tokens = draw_random_tokens(count, length, VOCABULARY)
+    """The input of measurements of the model that `build` makes with these switches."""
     config = ablation("hand-set", model_=switches)
-    return MeasurementInput(transformer.double(), config, examples or task_examples(), tokens)
+    return MeasurementInput(build(**switches).double(), config, examples or task_examples(), count)
 
 
 def unpermutable_examples() -> Examples:
@@ -41,7 +37,8 @@ def unpermutable_examples() -> Examples:
 
 def untrained(seed: int = 0, length: int = 16, **switches: object) -> Transformer:
     """A model before training."""
-    inputs = {"vocabulary": VOCABULARY, "length": length, "donors": draw_random_tokens(6, length, VOCABULARY)}
+    donors = torch.randint(VOCABULARY, (6, length), generator=torch.Generator().manual_seed(0))
+    inputs = {"vocabulary": VOCABULARY, "length": length, "donors": donors}
     return build_initial_model(model(**switches), seed=seed, **inputs).eval()
 
 
@@ -52,6 +49,11 @@ def with_large_weights(transformer: Transformer, size: float = 0.3, seed: int = 
         if weight.ndim == 2:
             weight.add_(size * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed)))
     return transformer
+
+
+def large(**switches: object) -> Transformer:
+    """A model with large weights."""
+    return with_large_weights(untrained(**switches))
 
 
 @torch.no_grad()

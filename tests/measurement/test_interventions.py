@@ -1,36 +1,24 @@
-"""Interventions on a running network: permuted masks, states of another prompt, and states without their position."""
+"""Interventions on a running network: changed masks, states of another prompt, and states without their position."""
 
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.measurement.common.permutations import permuted_prompts, same_length_examples
-from pipeline.measurement.common.scoring import answer_logits, answers_are_correct
+from pipeline.measurement.common.interventions import changed_logits, permuted_prompts, same_length_examples
+from pipeline.measurement.common.scoring import exact_match
 from pipeline.measurement.interchange import interchange, position_sets, swappable_prompts
 from pipeline.measurement.mask_permutation import logits_with_permuted_masks, mask_permutation, permute_mask
+from pipeline.measurement.mask_removal import mask_removal
 from pipeline.measurement.position_erasure import all_rotations, build_erasures, position_erasure
-from pipeline.measurement.registry import MeasurementInput, residual_stream
+from pipeline.measurement.registry import residual_stream
 from pipeline.transformer.attention import last_position
 from pipeline.transformer.model import edit_at_depth
-from tests.measurement.hand_set import (
-    measurement_input,
-    task_examples,
-    unpermutable_examples,
-    untrained,
-    values,
-    with_large_weights,
-)
+from tests.measurement.hand_set import large, measurement_input, task_examples, unpermutable_examples, untrained, values
 
 EXACT = 1e-12
 ENCODINGS = ["none", "learned", "sinusoidal", "rotary", "alibi"]
-
-
-def large(**switches: object) -> MeasurementInput:
-    """A model with large weights, and examples as long as those of the task."""
-    length = same_length_examples(task_examples()).tokens.shape[1]
-    return measurement_input(with_large_weights(untrained(**switches)), length=length, **switches)
 
 
 def test_permuting_a_mask_permutes_the_number_of_visible_keys() -> None:
@@ -44,29 +32,34 @@ def test_permuting_a_mask_permutes_the_number_of_visible_keys() -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_without_encoding_permuting_all_masks_equals_permuting_the_prompt(layers: int) -> None:
-    inputs = large(layers=layers)
+    inputs = measurement_input(large, layers=layers)
     examples, permuted = same_length_examples(inputs.examples), permuted_prompts(inputs.examples)
     order = permuted.token_orders[:, 0]
     by_mask = logits_with_permuted_masks(inputs.model, examples, order, range(layers))
     tokens = examples.tokens.clone()
     tokens[:, : order.shape[1]] = permuted.tokens[:, 0]
-    by_prompt = answer_logits(inputs.model, replace(examples, tokens=tokens))
+    by_prompt = changed_logits(inputs.model, tokens, examples.positions)
     torch.testing.assert_close(by_mask, by_prompt, rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("positional", ENCODINGS)
-def test_permuting_the_last_mask_has_no_effect_and_permuting_another_has(positional: str) -> None:
-    table = mask_permutation(large(layers=3, positional=positional))
-    assert list(table["layers"]) == ["0", "1", "2", "all"]
-    changes = table["total_variation"].to_numpy()
+def test_permuting_or_removing_the_last_mask_has_no_effect_and_changing_another_has(positional: str) -> None:
+    inputs = measurement_input(large, layers=3, positional=positional)
+    permuted, removed = mask_permutation(inputs), mask_removal(inputs)
+    assert list(permuted["layers"]) == ["0", "1", "2", "all"]
+    changes = permuted["total_variation"].to_numpy()
     assert changes[2] < EXACT
     assert changes[[0, 1, 3]].min() > 1e-5
-    assert values(table, "exact_match_lost", layers="2").item() == 0
+    assert values(permuted, "exact_match_lost", layers="2").item() == 0
+    assert removed["max_logit_change"].iloc[-1] < EXACT
+    assert (removed[["max_logit_change", "total_variation"]].iloc[:-1] > 1e-6).all(axis=None)
 
 
 @pytest.mark.parametrize("positional", ENCODINGS)
-def test_permuting_the_mask_of_full_attention_has_no_effect(positional: str) -> None:
-    table = mask_permutation(large(layers=2, positional=positional, attention="full"))
+def test_full_attention_has_no_mask_to_remove_and_permuting_it_has_no_effect(positional: str) -> None:
+    inputs = measurement_input(large, layers=2, positional=positional, attention="full")
+    assert mask_removal(inputs).empty
+    table = mask_permutation(inputs)
     assert table["total_variation"].max() < EXACT
     assert abs(table["exact_match_lost"]).max() == 0
 
@@ -82,7 +75,7 @@ def test_swapped_tokens_differ_and_are_not_those_of_every_prompt() -> None:
 
 
 def test_without_swappable_tokens_the_recovery_is_unknown() -> None:
-    table = interchange(measurement_input(untrained(), examples=unpermutable_examples()))
+    table = interchange(measurement_input(untrained, examples=unpermutable_examples()))
     assert table["recovery"].isna().all()
     assert set(table["depth"]) == {0, 1, 2}
 
@@ -98,7 +91,7 @@ def test_three_position_sets_partition_the_prompt() -> None:
 def test_the_pair_has_the_whole_effect_at_first_and_the_last_position_in_the_end(
     positional: str, attention: str
 ) -> None:
-    table = interchange(large(layers=3, positional=positional, attention=attention))
+    table = interchange(measurement_input(large, layers=3, positional=positional, attention=attention))
     assert len(table) == 4 * 4
     if positional == "none" and attention == "full":
         assert table["recovery"].isna().all()  # swapping has no effect
@@ -110,10 +103,10 @@ def test_the_pair_has_the_whole_effect_at_first_and_the_last_position_in_the_end
 
 
 def test_without_encoding_the_last_state_carries_no_order_after_one_layer() -> None:
-    table = interchange(large(layers=3))
-    assert values(table, "recovery", positions="last", depth=1).item() == pytest.approx(0, abs=1e-9)
-    assert values(table, "recovery", positions="all but the last", depth=1).item() == pytest.approx(1, abs=1e-9)
-    assert abs(values(table, "recovery", positions="last", depth=2).item()) > 1e-3
+    read = partial(values, interchange(measurement_input(large, layers=3)), "recovery")
+    assert read(positions="last", depth=1).item() == pytest.approx(0, abs=1e-9)
+    assert read(positions="all but the last", depth=1).item() == pytest.approx(1, abs=1e-9)
+    assert abs(read(positions="last", depth=2).item()) > 1e-3
 
 
 def test_in_all_rotations_every_token_is_at_every_position_equally_often() -> None:
@@ -123,47 +116,46 @@ def test_in_all_rotations_every_token_is_at_every_position_equally_often() -> No
 
 
 def test_erasing_a_learned_encoding_makes_the_prompt_a_set() -> None:
-    inputs = large(layers=2, positional="learned", attention="full")
+    inputs = measurement_input(large, layers=2, positional="learned", attention="full")
     permuted = permuted_prompts(inputs.examples)
     embedded = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:20]))[0]
-    erase = build_erasures(embedded[:, : permuted.prompts.shape[1]])["mean_erased"]
-
-    def logits(tokens: torch.Tensor) -> torch.Tensor:
-        samples = inputs.model.samples(tokens, last_position(tokens))
-        stream = inputs.model.residual_stream(*samples[:2], edit_states=lambda depth, x: x if depth else erase(x))
-        return inputs.model.logits(stream[-1][:, -1:])
-
-    for tokens in permuted.tokens.unbind(1):
-        torch.testing.assert_close(logits(permuted.prompts), logits(tokens), rtol=0, atol=EXACT)
+    erase = edit_at_depth(0, build_erasures(embedded[:, : permuted.prompts.shape[1]])["mean_erased"])
+    usual, *others = (
+        changed_logits(inputs.model, tokens, last_position(tokens), edit_states=erase)
+        for tokens in (permuted.prompts, *permuted.tokens.unbind(1))
+    )
+    for other in others:
+        torch.testing.assert_close(other, usual, rtol=0, atol=EXACT)
 
 
 def test_without_encoding_and_mask_erasing_changes_nothing() -> None:
-    inputs = large(layers=3, attention="full")
+    inputs = measurement_input(large, layers=3, attention="full")
     examples = same_length_examples(inputs.examples)
-    expected = answer_logits(inputs.model, examples)
+    logits = partial(changed_logits, inputs.model, examples.tokens, examples.positions)
     for depth, states in enumerate(residual_stream(inputs.model, all_rotations(inputs.random_tokens[:10]))):
         for erase in build_erasures(states).values():
-            edited = answer_logits(inputs.model, examples, edit_states=edit_at_depth(depth, erase))
-            torch.testing.assert_close(edited, expected, rtol=0, atol=1e-9)
+            edited = logits(edit_states=edit_at_depth(depth, erase))
+            torch.testing.assert_close(edited, logits(), rtol=0, atol=1e-9)
 
 
 def test_erasures_equalise_means_and_spreads_and_the_control_shifts_as_far() -> None:
     states = torch.randn(50, 6, 8, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     states = states * torch.arange(1, 7)[:, None] + torch.arange(6)[:, None]
-    mean_erased, size_erased, control = (edit(states) for edit in build_erasures(states).values())
-    torch.testing.assert_close(mean_erased.mean(0), states.mean((0, 1)).expand(6, 8))
-    spread = (size_erased - size_erased.mean(0)).norm(dim=-1).mean(0)
+    edited = {name: edit(states) for name, edit in build_erasures(states).items()}
+    torch.testing.assert_close(edited["mean_erased"].mean(0), states.mean((0, 1)).expand(6, 8))
+    spread = (edited["size_erased"] - edited["size_erased"].mean(0)).norm(dim=-1).mean(0)
     torch.testing.assert_close(spread, spread[:1].expand(6))
-    torch.testing.assert_close((control - states).norm(dim=-1), (mean_erased - states).norm(dim=-1))
+    control = edited["sham"]
+    torch.testing.assert_close((control - states).norm(dim=-1), (edited["mean_erased"] - states).norm(dim=-1))
     assert (control.mean(0) - control.mean(0)[:1]).norm() > 1
 
 
 def test_exact_match_is_a_share_and_untouched_is_that_of_the_model() -> None:
-    inputs = large(layers=2, positional="learned")
+    inputs = measurement_input(large, layers=2, positional="learned")
     table = position_erasure(inputs)
     assert list(table["depth"]) == [0, 1, 2]
     shares = table.drop(columns="depth").to_numpy()
     assert ((shares >= 0) & (shares <= 1)).all()
     examples = same_length_examples(inputs.examples)
-    correct = answers_are_correct(inputs.model(examples.tokens, examples.positions), examples)
-    assert np.unique(table["untouched"]) == [correct.double().mean().item()]
+    share = exact_match(inputs.model(examples.tokens, examples.positions), examples)
+    assert np.unique(table["untouched"]) == [share.item()]

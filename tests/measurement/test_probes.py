@@ -1,5 +1,7 @@
 """Linear probes equal ridge regression, and read what a hand-set model encodes and nothing else."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ from tests.measurement.hand_set import (
 
 
 def test_a_linear_encoding_is_read_exactly() -> None:
-    table = position_probe(measurement_input(counting(layers=1), positional="learned", layers=1))
+    table = position_probe(measurement_input(counting, layers=1))
     for target in ("position", "distance"):
         assert values(table, "r2", inputs="random", target=target).min() > 0.999
         assert values(table, "error", inputs="random", target=target).max() < 0.05
@@ -34,17 +36,17 @@ def test_a_linear_encoding_is_read_exactly() -> None:
 
 def test_positions_of_a_random_causal_network_differ() -> None:
     """So the effect of training is the difference to the network before training."""
-    table = position_probe(measurement_input(untrained(layers=2, width=32), count=1000, layers=2, width=32))
+    table = position_probe(measurement_input(untrained, count=1000, layers=2, width=32))
     assert values(table, "r2", inputs="random", target="position", depth=2).item() > 0.05
 
 
 def test_without_encoding_and_mask_no_position_is_readable_at_any_depth() -> None:
-    table = position_probe(measurement_input(untrained(attention="full"), count=1000, attention="full"))
+    table = position_probe(measurement_input(untrained, count=1000, attention="full"))
     assert values(table, "r2", inputs="random").max() < 0.02
 
 
 def test_positions_are_readable_from_the_tokens_of_the_task() -> None:
-    table = position_probe(measurement_input(silent(layers=1), layers=1))
+    table = position_probe(measurement_input(silent, layers=1))
     task, random = (values(table, "r2", inputs=name, target="position", depth=0).item() for name in ("task", "random"))
     assert task > random + 0.05
 
@@ -70,16 +72,16 @@ def test_probes_are_ridge_regression_on_standardised_columns(sides: Tensor) -> N
     states = correlated(40, 6)
     labels = torch.randn(40, sides.shape[1], 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     labels[..., 0] += states[0, :, sides[0], 0] * 1e5
-    scores = regression_scores(states, sides, labels)
+    error, r2 = regression_scores(states, sides, labels)
     for probe, samples in enumerate(torch.cat([states[:, :, side] for side in sides], dim=-1).numpy()):
         half = len(samples) // 2
         fitted, held_out = (part.reshape(-1, part.shape[-1]) for part in (samples[:half], samples[half:]))
         fitted_labels, truth = (part.reshape(-1, 2).numpy() for part in (labels[:half], labels[half:]))
         predictions = ridge().fit(fitted, fitted_labels).predict(held_out)
-        errors = mean_absolute_error(truth, predictions, multioutput="raw_values")
-        np.testing.assert_allclose(scores.error[probe], errors, rtol=1e-9)
-        np.testing.assert_allclose(scores.r2[probe], r2_score(truth, predictions, multioutput="raw_values"), rtol=1e-9)
-    assert scores.r2[0, 0] > 0.9
+        for score, reference in ((error, mean_absolute_error), (r2, r2_score)):
+            expected = reference(truth, predictions, multioutput="raw_values")
+            np.testing.assert_allclose(score[probe], expected, rtol=1e-9)
+    assert r2[0, 0] > 0.9
 
 
 def test_token_probes_are_ridge_regression_on_one_hot_targets() -> None:
@@ -105,12 +107,12 @@ def test_regression_does_not_depend_on_the_scale_of_states() -> None:
     states = correlated(60, 4)
     labels = states[0, :, :, :1] * 3 + 1
     position = torch.arange(LENGTH)[None]
-    usual, scaled = (regression_scores(factor * states, position, labels).r2 for factor in (1, 1e-3))
+    usual, scaled = (regression_scores(factor * states, position, labels) for factor in (1, 1e-3))
     torch.testing.assert_close(usual, scaled)
 
 
 def test_a_silent_models_states_encode_their_own_tokens_alone() -> None:
-    table = token_probe(measurement_input(silent(layers=1), layers=1))
+    table = token_probe(measurement_input(silent, layers=1))
     for depth in (0, 1):
         matrix = values(table, "accuracy", depth=depth).reshape(LENGTH, LENGTH)
         assert np.diag(matrix).min() == 1.0
@@ -121,7 +123,7 @@ def test_a_silent_models_states_encode_their_own_tokens_alone() -> None:
 @pytest.mark.parametrize("position", [0, 3])
 def test_a_copying_models_states_encode_the_copied_token_alone(position: int) -> None:
     switches = {"layers": 1, "attention": "full", "width": 32, "residual_free": {"attention": [0], "mlp": []}}
-    table = token_probe(measurement_input(copying(position, **switches), positional="learned", heads=1, **switches))
+    table = token_probe(measurement_input(partial(copying, position), **switches))
     matrix = values(table, "accuracy", depth=1).reshape(LENGTH, LENGTH)
     assert matrix[:, position].min() == 1.0
     assert np.delete(matrix, position, axis=1).max() < 0.25
@@ -137,9 +139,8 @@ def test_accuracy_is_computed_for_each_position() -> None:
 
 
 def test_measuring_changes_no_weight() -> None:
-    transformer = untrained().double()
-    before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
+    inputs = measurement_input(untrained)
+    before = {name: weight.clone() for name, weight in inputs.model.state_dict().items()}
     for measurement in measurements().values():
-        measurement(measurement_input(transformer, length=LENGTH + 2))
-    for name, weight in transformer.state_dict().items():
-        torch.testing.assert_close(weight, before[name], rtol=0, atol=0)
+        measurement(inputs)
+    torch.testing.assert_close(inputs.model.state_dict(), before, rtol=0, atol=0)

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline import dataset, files
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.common.tables import round_measured_values
+from pipeline.measurement.registry import round_measured_values
 from pipeline.params import Params
 from pipeline.stages import analyze
 from pipeline.training.artifact import Artifact

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.dataset import Examples, encode_table
-from pipeline.measurement.common.scoring import NO_TOKEN, accuracy_columns, decode_greedily
+from pipeline.dataset import Dataset, Examples, encode_table
+from pipeline.measurement.common.scoring import accuracy_columns, decode_greedily
 from pipeline.training.module import has_correct_answer
+from tests.conftest import task
 from tests.measurement.hand_set import task_examples, untrained
 
 VOCABULARY = list("$=abc")
@@ -47,13 +48,14 @@ def test_logits_that_are_not_finite_decode_to_no_token() -> None:
     answers = decode_greedily(
         lambda tokens, positions: torch.full((*positions.shape, 5), torch.nan), examples(("a=", "b"))
     )
-    assert (answers == NO_TOKEN).all()
+    assert (answers == -1).all()
 
 
 def test_scores_equal_those_counted_by_hand() -> None:
     targets = examples(("a=", "bc"), ("a=", "bb"), ("a=", "b"), ("a=", "cc"))
     answers = torch.tensor([[3, 4, 0], [3, 4, 0], [3, 0, 2], [-1, -1, -1]])
-    scores = accuracy_columns(answers, targets, pd.DataFrame({"carries": [0, 0, 1, 1]}), {"carries": range(3)}, "digit")
+    tables = {"test": pd.DataFrame({"carries": [0, 0, 1, 1]})}
+    scores = accuracy_columns(answers, Dataset(task(), VOCABULARY, "$", tables, {"test": targets}, {}))
     digits = {"digit_1": 3 / 4, "digit_2": 2 / 4, "digit_3": 2 / 3}
     carries = {"carries_0": 0.5, "carries_1": 0.5, "carries_2": np.nan}
     counts = {"carries_0_examples": 2, "carries_1_examples": 2, "carries_2_examples": 0}

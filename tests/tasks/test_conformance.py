@@ -9,11 +9,11 @@ import pytest
 
 from pipeline import dataset
 from pipeline.errors import UserError
+from pipeline.measurement.common.scoring import score_on_test_split
 from pipeline.params import Params, Task
 from pipeline.params.score import BITS
 from pipeline.params.task import SPLITS
 from pipeline.reporting.experiment.ceiling import order_blind_ceiling
-from pipeline.stages.evaluate import SCORE_FUNCTIONS
 from pipeline.tasks.registry import TASKS, parse_task
 from pipeline.training.fit import fit
 from pipeline.transformer.model import Transformer
@@ -157,7 +157,7 @@ def test_it_can_be_written_read_trained_and_scored(task: Task, tmp_path: Path, s
     assert trained.history["diverged"].tolist() == [0]
     transformer = Transformer(ablation.model, vocabulary=len(data.vocabulary), length=data.input_length)
     transformer.load_state_dict(trained.weights[1])
-    columns = SCORE_FUNCTIONS[task.score](transformer.eval(), data)
+    columns = score_on_test_split(transformer.eval(), data)
     assert columns["test_examples"] == SIZES["test"]
     if task.score == BITS:
         assert 0 < columns["test_bits"] < 20

@@ -6,11 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pipeline.transformer.attention import Attention, last_position, select_positions
+from pipeline.measurement.common.interventions import changed_logits
+from pipeline.transformer.attention import Attention, last_position
 from pipeline.transformer.model import Block, Transformer
-
-Activations = dict[str, Tensor]
-"""Activations by name: states `[example, position, unit]` or attention weights `[example, head, query, key]`."""
 
 
 def hook_points(model: Transformer) -> dict[str, nn.Module]:
@@ -38,16 +36,16 @@ def hook_points(model: Transformer) -> dict[str, nn.Module]:
 @torch.no_grad()
 def run_with_cache(
     model: Transformer, tokens: Int[Tensor, "examples length"]
-) -> tuple[Float[Tensor, "examples vocabulary"], Activations]:
-    """Return the logits for the token after each example, and all activations from which the logits were computed.
+) -> tuple[Float[Tensor, "examples vocabulary"], dict[str, Tensor]]:
+    """Return the logits for the token after each example, and by name all activations from which they were computed:
+    states `[example, position, unit]` or attention weights `[example, head, query, key]`.
 
     With full attention, all tokens of an example attend to each other.
     """
-    activations: Activations = {}  # the pass of the donors comes first, and that of the examples overwrites its entries
+    # The pass of the donors comes first, and that of the examples overwrites its entries.
+    activations: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, module in hook_points(model).items():
             hook = module.register_forward_hook(lambda _, args, output, name=name: activations.update({name: output}))
             hooks.enter_context(hook)
-        samples = model.samples(tokens, last_position(tokens))
-        last = model.residual_stream(samples.tokens, samples.attention_mask)[-1]
-        return model.logits(select_positions(last, samples.output_positions))[:, 0], activations
+        return changed_logits(model, tokens, last_position(tokens))[:, 0], activations

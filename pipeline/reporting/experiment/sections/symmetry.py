@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
+from pipeline.measurement.common.interventions import LOGIT_TOLERANCE
 from pipeline.measurement.common.order_blind import is_order_blind
-from pipeline.measurement.common.permutations import LOGIT_TOLERANCE
 from pipeline.reporting.claims import Claim, Estimate, Statistic
 from pipeline.reporting.experiment.figures import measured
 from pipeline.reporting.experiment.section import CellFunction, SectionContent, register_section, table_by_ablation
