@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from pipeline.dataset import Examples
 from pipeline.params import Ablation, Model
-from pipeline.training.optimizers import ADAM_EPSILON
 
 
 class Attention(nn.Module):
@@ -80,7 +79,6 @@ class PlainTraining(NamedTuple):
             rest,
             lr=training.adamw_learning_rate if uses_muon else training.learning_rate,
             betas=training.betas,
-            eps=ADAM_EPSILON,
             weight_decay=training.weight_decay,
             fused=True,
         )

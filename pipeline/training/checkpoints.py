@@ -15,13 +15,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline import files
 from pipeline.params import Ablation
@@ -30,41 +29,26 @@ MAX_TIME_SHARE = 0.02
 """Largest share of the training time that may be spent on writing checkpoints."""
 KEPT_CHECKPOINT_COUNT = 2
 """Number of checkpoints that stay on disk: if the newest is damaged, training resumes from the one before."""
-PACKAGE_FOLDER = Path(__file__).parents[1]
-TRAINING_CODE_PATTERNS = (
-    "training/*.py",
-    "transformer/*.py",
-    "params/*.py",
-    "tasks/*.py",
-    "dataset.py",
-    "environment.py",
-)
+TRAINING_CODE = ("training/*.py", "transformer/*.py", "params/*.py", "tasks/*.py", "dataset.py", "environment.py")
 """Patterns of the code files, relative to `pipeline/`, on which the result of a training depends."""
 
 
 def compute_training_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> str:
     """Compute a digest of all that the result of a training depends on: ablation, dataset, code, version of torch."""
-    code = [
-        files.compute_digest(path.read_bytes())
-        for pattern in TRAINING_CODE_PATTERNS
-        for path in sorted(PACKAGE_FOLDER.glob(pattern))
-    ]
+    package = Path(__file__).parents[1]
+    paths = [path for pattern in TRAINING_CODE for path in sorted(package.glob(pattern))]
+    code = [files.compute_digest(path.read_bytes()) for path in paths]
     inputs = [ablation.model_dump(mode="json"), dict(dataset_digests), code, torch.__version__]
     return files.compute_digest_of_values(inputs)[:16]
 
 
 class Checkpoints(Callback):
-    """Callback that writes the checkpoints of one training.
+    """Callback that writes the checkpoints of one training, to a folder inside `folder`.
 
     As a context manager, it deletes the checkpoints when the block ends without an error.
 
     Only one process at a time writes the checkpoints of a training. A second process trains without checkpoints, and so
     does a process that cannot write to the disk.
-
-    Args:
-        folder: contains the checkpoints of every training of this ablation.
-        ablation: the ablation that is trained.
-        dataset_digests: file name -> SHA-256 of each dataset table.
     """
 
     def __init__(self, folder: Path, ablation: Ablation, dataset_digests: Mapping[str, str]) -> None:
@@ -84,9 +68,7 @@ class Checkpoints(Callback):
             self._stop_writing(error)
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if self.lock.is_locked:
             if error_type is None:
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -95,9 +77,9 @@ class Checkpoints(Callback):
     @property
     def newest_checkpoint(self) -> Path | None:
         """File of the newest undamaged checkpoint; None without one, or if another process trains the same."""
-        return (
-            next(filter(_has_correct_digest, reversed(self._list_checkpoints())), None) if self.lock.is_locked else None
-        )
+        if not self.lock.is_locked:
+            return None
+        return next(filter(_has_correct_digest, reversed(self._list_checkpoints())), None)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Write a checkpoint if enough time has passed, unless an evaluation or a snapshot follows this step."""
@@ -141,7 +123,7 @@ def _has_correct_digest(checkpoint: Path) -> bool:
         return False
 
 
-class AtomicCheckpointIO(CheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Plug-in that writes each checkpoint of Lightning completely or not at all, and then a file with its digest.
 
     Lightning's own writer replaces a good checkpoint by a truncated one when the disk is full.
@@ -153,12 +135,6 @@ class AtomicCheckpointIO(CheckpointIO):
         files.write_bytes(Path(path), buffer.getvalue())
         files.write_text(_digest_path(Path(path)), files.compute_digest(buffer.getvalue()))
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        content = io.BytesIO(
-            files.read_verified_file(Path(path), _digest_path(Path(path)).read_text(), creating_command="train")
-        )
-        loaded: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
-        return loaded
-
-    def remove_checkpoint(self, path: Any) -> None:
-        Path(path).unlink(missing_ok=True)
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> Any:
+        """Load a checkpoint, whose digest `newest_checkpoint` has verified."""
+        return torch.load(path, weights_only=True)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from pipeline.dataset import Dataset
 from pipeline.errors import UserError
@@ -20,8 +21,7 @@ VALIDATION_BATCH_SIZE = 1024
 class BatchOrder:
     """Endless iterable of training batches, each the indices `[member, batch]` of examples.
 
-    Each epoch is a permutation that depends on the seed alone. The last examples of an epoch are left out if they do
-    not fill a batch.
+    Each epoch is a permutation that depends on the seed alone, without its last examples if they do not fill a batch.
     """
 
     def __init__(self, example_count: int, batch_size: int, seeds: list[int]) -> None:
@@ -42,24 +42,12 @@ class BatchOrder:
                 yield epoch[:, start : start + self.batch_size]
 
 
-class ValidationBatches:
-    """Iterable of validation batches: the indices of all examples, `VALIDATION_BATCH_SIZE` at a time.
-
-    It is no list, because Lightning would take a list for several data loaders.
-    """
-
-    def __init__(self, example_count: int) -> None:
-        self.example_count = example_count
-
-    def __iter__(self) -> Iterator[Int[Tensor, " batch"]]:
-        return iter(torch.arange(self.example_count).split(VALIDATION_BATCH_SIZE))
-
-
 class PopulationData(LightningDataModule):
     """Data module with the training and validation examples of a dataset, whose loaders yield indices of examples."""
 
     def __init__(self, dataset: Dataset, training: Training) -> None:
         super().__init__()
+        self.transformer_arguments = dataset.transformer_arguments
         train = dataset.examples["train"]
         self.training_examples = train if training.loss_on == "answer" else train.with_all_targets()
         self.validation_examples = dataset.examples["validation"]
@@ -68,5 +56,5 @@ class PopulationData(LightningDataModule):
     def train_dataloader(self) -> BatchOrder:
         return self.batch_order
 
-    def val_dataloader(self) -> ValidationBatches:
-        return ValidationBatches(len(self.validation_examples))
+    def val_dataloader(self) -> DataLoader[int]:
+        return DataLoader(range(len(self.validation_examples)), VALIDATION_BATCH_SIZE)  # type: ignore[arg-type]

@@ -38,9 +38,7 @@ def fit(
     """
     training = ablation.training
     data = PopulationData(dataset, training)
-    module = PopulationModule(
-        ablation, data, transformer_arguments=dataset.transformer_arguments, on_evaluation=on_evaluation
-    )
+    module = PopulationModule(ablation, data, on_evaluation)
     silence_lightning()
     keep_freed_memory()
     try:

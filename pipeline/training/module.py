@@ -14,27 +14,13 @@ from torch import Tensor
 from pipeline.dataset import IGNORED_TARGET, is_correct
 from pipeline.params import Ablation
 from pipeline.params.score import EXACT_MATCH
+from pipeline.training import optimizers
 from pipeline.training.artifact import Weights
 from pipeline.training.convergence import Convergence, HistoryRows
 from pipeline.training.data import PopulationData
-from pipeline.training.optimizers import (
-    build_optimizer,
-    clip_gradients,
-    compute_gradient_norms,
-    compute_learning_rate_factor,
-)
 from pipeline.training.population import Population
 
-CHECKPOINTED_ATTRIBUTES = (
-    "active_members",
-    "history",
-    "stopped_weights",
-    "best_weights",
-    "snapshots",
-    "loss_sum",
-    "gradient_norm_sum",
-    "steps_since_evaluation",
-)
+CHECKPOINTED = ("active_members", "history", "scores", "kept_weights", "snapshots", "training_sums")
 """Names of the attributes of `PopulationModule` that a checkpoint stores, besides what Lightning stores itself."""
 
 
@@ -77,90 +63,64 @@ class PopulationModule(LightningModule):
     evaluation are kept instead, because real data are few and models overfit later.
 
     Args:
-        data: the training and validation examples, which the module moves to its device.
-        transformer_arguments: arguments of `Transformer` that depend on the dataset (see `Dataset`).
         on_evaluation: function called after every evaluation with the new rows of the history.
     """
 
-    loss_sum: Tensor
-    gradient_norm_sum: Tensor
-
-    def __init__(
-        self,
-        ablation: Ablation,
-        data: PopulationData,
-        *,
-        transformer_arguments: dict[str, Any],
-        on_evaluation: Callable[[HistoryRows], None] = lambda rows: None,
-    ) -> None:
+    def __init__(self, ablation: Ablation, data: PopulationData, on_evaluation: Callable[[HistoryRows], None]) -> None:
         super().__init__()
-        self.ablation = ablation
-        self.data = data
-        self.on_evaluation = on_evaluation
+        self.ablation, self.data, self.on_evaluation = ablation, data, on_evaluation
         self.convergence = Convergence.for_ablation(ablation)
-        training = ablation.training
-        self.population = Population(
-            ablation.model, training.seeds, compiled=training.compiled, **transformer_arguments
-        )
+        training, arguments = ablation.training, data.transformer_arguments
+        self.population = Population(ablation.model, training.seeds, compiled=training.compiled, **arguments)
         self.parameter_count = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
         self.active_members = list(range(len(training.seeds)))
         """Indices of the members that still train, counted in the list of all seeds."""
-        self.validation_scores: list[Float[np.ndarray, " seed"]] = []
-        """Validation scores `[seed]` of each evaluation so far; NaN for members that had stopped before."""
         self.history: HistoryRows = []
-        self.stopped_weights: dict[int, Weights] = {}
-        """Index of each stopped member -> weights when the member stopped."""
-        self.best_weights: dict[int, Weights] = {}
-        """Index of each member -> weights at its best evaluation; empty unless the task is scored in bits."""
+        self.scores: list[Float[Tensor, " seed"]] = []
+        """Validation scores `[seed]` of each evaluation so far; NaN for members that had stopped before."""
+        self.kept_weights: dict[int, Weights] = {}
+        """Index of a member -> weights when it stopped; for a task scored in bits, at its best evaluation so far."""
         self.snapshot_steps = choose_snapshot_steps(training.steps, training.snapshots)
         self.snapshots: dict[tuple[int, int], Weights] = {}
         """(Seed, step) -> weights after that training step, in bfloat16."""
-        self._reset_sums()
+        self.training_sums = torch.zeros(2, len(self.active_members))
+        """Sums `[2, member]` of the losses and of the gradient norms since the last evaluation."""
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.population, self.ablation.training)
+        optimizer = optimizers.build_optimizer(self.population, self.ablation.training)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: compute_learning_rate_factor(step, self.ablation.training)
+            optimizer, lambda step: optimizers.compute_learning_rate_factor(step, self.ablation.training)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         self.training_examples = self.data.training_examples.to(self.device)
         self.validation_examples = self.data.validation_examples.to(self.device)
-        self.loss_sum, self.gradient_norm_sum = self.loss_sum.to(self.device), self.gradient_norm_sum.to(self.device)
+        self.training_sums = self.training_sums.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = {name: getattr(self, name) for name in CHECKPOINTED_ATTRIBUTES}
-        checkpoint["population"] = state | {"scores": [torch.from_numpy(scores) for scores in self.validation_scores]}
+        checkpoint["population"] = {name: getattr(self, name) for name in CHECKPOINTED}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the module from a checkpoint, and drop stopped members before Lightning loads the others' weights."""
-        state = checkpoint["population"]
-        for name in CHECKPOINTED_ATTRIBUTES:
-            setattr(self, name, state[name])
-        self.validation_scores = [scores.numpy() for scores in state["scores"]]
-        self.population.keep_members(torch.tensor(self.active_members))
+        for name, value in checkpoint["population"].items():
+            setattr(self, name, value)
+        self.population.keep_members(self.active_members)
         self.data.batch_order.batches_to_skip = checkpoint["global_step"]
-
-    def _reset_sums(self) -> None:
-        self.loss_sum = torch.zeros(len(self.active_members), device=self.device)
-        self.gradient_norm_sum = torch.zeros(len(self.active_members), device=self.device)
-        self.steps_since_evaluation = 0
 
     def training_step(self, batch: Int[Tensor, "member batch"], batch_index: int) -> Float[Tensor, ""]:
         indices = batch if len(self.active_members) == len(batch) else batch[self.active_members]
         examples = self.training_examples[indices]
         logits = self.population(examples.tokens, examples.positions, self.global_step, self.ablation.training.steps)
         losses = mean_member_losses(logits, examples.targets)
-        self.loss_sum += losses.detach()
-        self.steps_since_evaluation += 1
+        self.training_sums[0] += losses.detach()
         return losses.sum()  # so that the gradient of every member is that of its own loss
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        norms = compute_gradient_norms(self.population)
-        self.gradient_norm_sum += norms
+        norms = optimizers.compute_gradient_norms(self.population)
+        self.training_sums[1] += norms
         if self.ablation.training.gradient_clip is not None:
-            clip_gradients(self.population, norms, self.ablation.training.gradient_clip)
+            optimizers.clip_gradients(self.population, norms, self.ablation.training.gradient_clip)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         if self.global_step in self.snapshot_steps:
@@ -170,8 +130,7 @@ class PopulationModule(LightningModule):
                 self.snapshots[self.ablation.training.seeds[member], self.global_step] = rounded
 
     def on_validation_epoch_start(self) -> None:
-        self.validation_loss = torch.zeros(len(self.active_members), device=self.device)
-        self.validation_correct = torch.zeros(len(self.active_members), device=self.device)
+        self.validation_loss, self.validation_correct = torch.zeros(2, len(self.active_members), device=self.device)
         self.validation_tokens = torch.zeros((), device=self.device)
 
     def validation_step(self, indices: Int[Tensor, " batch"], batch_index: int) -> None:
@@ -183,70 +142,53 @@ class PopulationModule(LightningModule):
         self.validation_correct += has_correct_answer(logits, targets).sum(1)
 
     def on_validation_epoch_end(self) -> None:
-        optimizer = self.optimizers()
-        rows, score, diverged = self._compute_evaluation(optimizer)
-        self.history += rows
-        self.validation_scores.append(np.full(len(self.ablation.training.seeds), np.nan))
-        self.validation_scores[-1][self.active_members] = score
-        if not self.convergence.score.higher_is_better:
-            self._store_best_weights()
-        converged = torch.from_numpy(self.convergence.has_converged(self.validation_scores)[-1][self.active_members])
-        self._stop_members(diverged | (converged if self.ablation.training.stop_when_converged else False), optimizer)
-        self._reset_sums()
-        self.on_evaluation(rows)
-
-    def _compute_evaluation(
-        self, optimizer: Any
-    ) -> tuple[HistoryRows, Float[Tensor, " member"], Bool[Tensor, " member"]]:
-        """Return the new rows of the history, the validation scores, and True for each member that has diverged."""
+        optimizer: Any = self.optimizers()
         means = (
-            self.loss_sum / self.steps_since_evaluation,
-            self.gradient_norm_sum / self.steps_since_evaluation,
+            *(self.training_sums / self.ablation.training.evaluate_every),
             self.validation_loss / self.validation_tokens,
             self.validation_correct / len(self.validation_examples),
         )
         train_loss, gradient_norm, loss, exact_match = torch.stack(means).cpu().double()
-        diverged = ~(train_loss + loss).isfinite()
         score = exact_match if self.convergence.score == EXACT_MATCH else round_as_in_history(loss / math.log(2))
+        diverged = ~(train_loss + loss).isfinite()
         rows = [
             {
                 "seed": self.ablation.training.seeds[member],
                 "step": self.global_step,
-                "train_loss": train_loss[index].item(),
-                "validation_loss": loss[index].item(),
+                "train_loss": math.nan if diverged[index] else train_loss[index].item(),
+                "validation_loss": math.nan if diverged[index] else loss[index].item(),
                 self.convergence.score_column: score[index].item(),
-                "gradient_norm": gradient_norm[index].item(),
+                "gradient_norm": math.nan if diverged[index] else gradient_norm[index].item(),
                 "learning_rate": optimizer.param_groups[0]["lr"],
                 "diverged": int(diverged[index]),
             }
             for index, member in enumerate(self.active_members)
         ]
-        for row in rows:
-            if row["diverged"]:
-                row |= dict.fromkeys(("train_loss", "validation_loss", "gradient_norm"), float("nan"))
-        return rows, score, diverged
-
-    def _store_best_weights(self) -> None:
-        """Store the weights of each member whose last evaluation was its best so far."""
-        *earlier, last = self.validation_scores
-        lowest = np.fmin.reduce([np.full_like(last, np.inf), *earlier])
+        self.history += rows
+        self.scores.append(torch.full([len(self.ablation.training.seeds)], torch.nan, dtype=torch.double))
+        self.scores[-1][self.active_members] = score
+        scores = torch.stack(self.scores)
+        converged = torch.from_numpy(self.convergence.has_converged(scores.numpy())[-1])[self.active_members]
+        is_stopping = diverged | converged if self.ablation.training.stop_when_converged else diverged
+        is_best = (scores.nan_to_num(torch.inf).argmin(0) == len(scores) - 1)[self.active_members]
+        is_kept = is_stopping if self.convergence.score.higher_is_better else is_best
         for index, member in enumerate(self.active_members):
-            if last[member] < lowest[member]:
-                self.best_weights[member] = self.population.copy_member_weights(index)
+            if is_kept[index]:
+                self.kept_weights[member] = self.population.copy_member_weights(index)
+        self._drop_members(is_stopping, optimizer)
+        self.training_sums = torch.zeros(2, len(self.active_members), device=self.device)
+        self.on_evaluation(rows)
 
-    def _stop_members(self, is_stopping: Bool[Tensor, " member"], optimizer: Any) -> None:
-        """Store the weights of the members that stop, and drop them from the population."""
-        for index in is_stopping.nonzero().flatten().tolist():
-            self.stopped_weights[self.active_members[index]] = self.population.copy_member_weights(index)
-        remaining = (~is_stopping).nonzero().flatten()
-        self.active_members = [self.active_members[index] for index in remaining.tolist()]
-        if not self.active_members:
+    def _drop_members(self, is_stopping: Bool[Tensor, " member"], optimizer: Any) -> None:
+        remaining = (~is_stopping).nonzero().flatten().tolist()
+        self.active_members = [self.active_members[index] for index in remaining]
+        if not remaining:
             self.trainer.should_stop = True
         elif len(remaining) < len(is_stopping):
-            self.population.keep_members(remaining.to(self.device), optimizer.optimizer)
+            self.population.keep_members(remaining, optimizer.optimizer)
 
     def collect_final_weights(self) -> dict[int, Weights]:
         """Return the trained weights by seed: of the best evaluation, of the stop, or after the last step."""
         last = {member: self.population.copy_member_weights(index) for index, member in enumerate(self.active_members)}
-        kept = last | self.stopped_weights | self.best_weights
-        return {seed: kept[member] for member, seed in enumerate(self.ablation.training.seeds)}
+        weights = last | self.kept_weights
+        return {seed: weights[member] for member, seed in enumerate(self.ablation.training.seeds)}

@@ -28,8 +28,6 @@ class Population(nn.Module):
     """Transformers of one configuration, one member per seed, run and trained together.
 
     Args:
-        config: the model settings of all members.
-        seeds: the seed of each member.
         compiled: whether to compile the training step, which fuses its kernels and launches them as one graph on a GPU.
         transformer_arguments: the other arguments of `Transformer`.
     """
@@ -40,9 +38,8 @@ class Population(nn.Module):
         self, config: Model, seeds: Sequence[int], *, compiled: bool = False, **transformer_arguments: Any
     ) -> None:
         super().__init__()
-        self.compiled = (
-            torch.compile(self._forward_members, mode="reduce-overhead", fullgraph=True) if compiled else None
-        )
+        forward = self._forward_members
+        self.compiled = torch.compile(forward, mode="reduce-overhead", fullgraph=True) if compiled else None
         members = [build_initial_model(config, seed=seed, **transformer_arguments) for seed in seeds]
         # Only the code and the constant buffers of the skeleton are used, not its weights.
         self.skeleton = members[0].requires_grad_(False)
@@ -79,36 +76,20 @@ class Population(nn.Module):
         Random numbers depend on nothing but seed, step and buffer.
         """
         faded = torch.full_like(self.member_seeds, min(1.0, 2.0 * step / steps), dtype=torch.float32)
-        buffers = self._compute_random_keys(step) | dict.fromkeys(self.faded_buffers, faded)
+        buffers = dict.fromkeys(self.faded_buffers, faded)
+        if self.key_buffers:
+            stream = hash64(hash64(self.member_seeds) + step)
+            buffers |= {name: hash64(stream + index) for index, name in enumerate(self.key_buffers)}
         forward = self.compiled if self.compiled and self.training else self._forward_members
         return forward(buffers, tokens, positions)
 
-    def _forward_members(
-        self,
-        buffers: dict[str, Tensor],
-        tokens: Int[Tensor, "*member batch length"],
-        positions: Int[Tensor, "*member batch reads"],
-    ) -> Float[Tensor, "member batch reads vocabulary"]:
+    def _forward_members(self, buffers: dict[str, Tensor], tokens: Tensor, positions: Tensor) -> Tensor:
         member_axis = 0 if tokens.ndim == 3 else None
-        run = vmap(self._forward_member, in_dims=(0, member_axis, member_axis))
-        return run(self.weights | buffers, tokens, positions)
-
-    def _forward_member(
-        self,
-        tensors: dict[str, Tensor],
-        tokens: Int[Tensor, "batch length"],
-        positions: Int[Tensor, "batch reads"],
-    ) -> Float[Tensor, "batch reads vocabulary"]:
-        return functional_call(self.skeleton, tensors, (tokens, positions))
-
-    def _compute_random_keys(self, step: int) -> dict[str, Tensor]:
-        stream = hash64(hash64(self.member_seeds) + step) if self.key_buffers else self.member_seeds
-        return {name: hash64(stream + index) for index, name in enumerate(self.key_buffers)}
+        run = vmap(functional_call, in_dims=(None, 0, member_axis))
+        return run(self.skeleton, self.weights | buffers, (tokens, positions))
 
     @torch.no_grad()
-    def keep_members(
-        self, member_indices: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer | None = None
-    ) -> None:
+    def keep_members(self, member_indices: list[int], optimizer: torch.optim.Optimizer | None = None) -> None:
         """Keep the members at `member_indices` and drop all others, also from the state of the optimizer, if given."""
         for parameter in self.stacked:
             state = optimizer.state[parameter] if optimizer else {}

@@ -23,7 +23,7 @@ def main() -> None:
     positions = torch.tensor([2, 3]).expand(3, 4, 2)
     for members in (3, 2):
         for population in (compiled, plain):
-            population.keep_members(torch.arange(members))
+            population.keep_members(list(range(members)))
             population(tokens[:members], positions[:members], 2, 8).square().sum().backward()
         for parameter, expected in zip(compiled.stacked, plain.stacked, strict=True):
             torch.testing.assert_close(parameter.grad, expected.grad)

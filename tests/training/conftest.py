@@ -1,12 +1,14 @@
-"""Datasets of the tests of training."""
+"""Datasets and checkpoints of the tests of training."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.params import Task
+from pipeline.training import checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,12 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Task], D
         return dataset.read(folder, task)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def _checkpoint_after_every_step() -> Iterator[None]:
+    """Without waiting for the disk, because no test cuts its power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield

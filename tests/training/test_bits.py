@@ -1,6 +1,5 @@
 """Tasks scored in bits per token: when runs converge, and which weights are kept."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,6 @@ from pipeline.measurement.common.scoring import bits_per_token
 from pipeline.params import Ablation
 from pipeline.params.score import BITS
 from pipeline.tasks.registry import parse_task
-from pipeline.training import checkpoints
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import (
     Convergence,
@@ -91,11 +89,8 @@ def test_convergence_is_the_same_in_training_and_from_its_file(
         assert outcomes.loc[best.idxmax(), "converged"] == 0
 
 
-def test_the_best_weights_survive_a_kill(
-    data: Dataset, trained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+@pytest.mark.usefixtures("_checkpoint_after_every_step")
+def test_the_best_weights_survive_a_kill(data: Dataset, trained: Artifact, tmp_path: Path) -> None:
     kill(data, tmp_path, 48, overfitting())
     torch.manual_seed(7)
     assert_same(train(data, tmp_path, ablation=overfitting()), trained)

@@ -1,8 +1,6 @@
 """A training that was killed resumes, and ends as if it had not been killed: bit for bit."""
 
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from pipeline.training.fit import fit
 from pipeline.training.module import choose_snapshot_steps
 from tests.conftest import easy
 
+pytestmark = pytest.mark.usefixtures("_checkpoint_after_every_step")
 ABLATION = easy(optimizer="muon", snapshots=3)
 """Some of its runs stop earlier than others."""
 TRAINING = ABLATION.training
@@ -63,15 +62,6 @@ def data(make_dataset) -> Dataset:
 @pytest.fixture(scope="module")
 def undisturbed(data: Dataset) -> Artifact:
     return fit(ABLATION, data)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _checkpoint_after_every_step() -> Iterator[None]:
-    """Without waiting for the disk, because no test cuts its power."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +150,13 @@ def test_a_checkpoint_without_its_digest_is_ignored(data: Dataset, killed: Path,
 
 
 def test_another_ablation_dataset_or_code_has_other_checkpoints(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute, code = checkpoints.compute_training_digest, checkpoints.TRAINING_CODE
     others = [easy(optimizer="muon", snapshots=3, **other) for other in ({"steps": 80}, {"learning_rate": 0.01})]
-    digests = [checkpoints.compute_training_digest(ablation, data.digests) for ablation in (ABLATION, *others)]
-    digests.append(checkpoints.compute_training_digest(ABLATION, {**data.digests, "train.csv": "another"}))
-    for part in range(len(checkpoints.TRAINING_CODE_PATTERNS)):
-        with monkeypatch.context() as context:
-            code = checkpoints.TRAINING_CODE_PATTERNS
-            context.setattr(checkpoints, "TRAINING_CODE_PATTERNS", code[:part] + code[part + 1 :])
-            digests.append(checkpoints.compute_training_digest(ABLATION, data.digests))
+    digests = [compute(ablation, data.digests) for ablation in (ABLATION, *others)]
+    digests.append(compute(ABLATION, {**data.digests, "train.csv": "another"}))
+    for part in range(len(code)):
+        monkeypatch.setattr(checkpoints, "TRAINING_CODE", code[:part] + code[part + 1 :])
+        digests.append(compute(ABLATION, data.digests))
     assert len(set(digests)) == len(digests)
 
 

@@ -17,6 +17,7 @@ from pipeline.training.convergence import history_columns
 from pipeline.training.fit import fit
 from pipeline.training.module import choose_snapshot_steps
 from tests.conftest import PRESETS, ablation, easy, task
+from tests.training.test_checkpoints import assert_same
 
 GOLDEN = [2.3565, 2.3667, 2.2726, 2.2723]
 """Validation losses after 8 and 24 steps, for seeds 1 and 2 each."""
@@ -41,8 +42,7 @@ def folder(trained: Artifact, tmp_path: Path) -> Path:
 
 
 def weights_equal(one: Artifact, other: Artifact, seed: int) -> bool:
-    pairs = zip(one.weights[seed].values(), other.weights[seed].values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
+    return all(map(torch.equal, one.weights[seed].values(), other.weights[seed].values()))
 
 
 def test_a_larger_budget_only_continues_a_run(data: Dataset) -> None:
@@ -56,21 +56,11 @@ def test_the_same_ablation_gives_the_same_bits_also_under_slurm(
     data: Dataset, trained: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lightning must not take the process for one of several that train together, as the variables of SLURM suggest."""
-    slurm = {
-        "JOB_ID": 1,
-        "JOB_NAME": "search",
-        "NTASKS": 8,
-        "NTASKS_PER_NODE": 4,
-        "PROCID": 3,
-        "LOCALID": 3,
-        "NODEID": 0,
-    }
-    for name, value in {**slurm, "NNODES": 2, "NODELIST": "node[1-2]"}.items():
+    process = {"JOB_ID": 1, "JOB_NAME": "search", "PROCID": 3, "LOCALID": 3, "NODEID": 0}
+    others = {"NTASKS": 8, "NTASKS_PER_NODE": 4, "NNODES": 2, "NODELIST": "node[1-2]"}
+    for name, value in (process | others).items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    again = fit(ABLATION, data)
-    assert weights_equal(trained, again, 1)
-    assert weights_equal(trained, again, 2)
-    assert trained.history.equals(again.history)
+    assert_same(fit(ABLATION, data), trained)
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
@@ -79,14 +69,8 @@ def test_every_preset_starts(preset: str, make_dataset) -> None:
     params = read_params(PRESETS / f"{preset}.yaml")
     for chosen in (params.all_ablations()[0], params.all_ablations()[-1]):
         few = chosen.task.model_copy(update={"train_size": 50, "validation_size": 10, "test_size": 10})
-        short = {
-            "steps": 2,
-            "evaluate_every": 2,
-            "batch_size": 4,
-            "warmup_steps": 1,
-            "seeds": chosen.training.seeds[:2],
-        }
-        on_cpu = {"accelerator": "cpu", "precision": "32-true", "compiled": False}
+        short = {"steps": 2, "evaluate_every": 2, "warmup_steps": 1, "batch_size": 4}
+        on_cpu = {"accelerator": "cpu", "precision": "32-true", "compiled": False, "seeds": chosen.training.seeds[:2]}
         training = chosen.training.model_copy(update=short | on_cpu)
         history = fit(chosen.model_copy(update={"training": training, "task": few}), make_dataset(few)).history
         assert history["step"].tolist() == [2, 2]
@@ -98,15 +82,9 @@ def test_every_preset_starts(preset: str, make_dataset) -> None:
     [("causal", "answer", "muon"), ("causal", "all", "adamw"), ("full", "answer", "adamw"), ("full", "all", "muon")],
 )
 def test_training_lowers_the_loss(data: Dataset, attention: str, loss_on: str, optimizer: str) -> None:
-    chosen = ablation(
-        model_={"attention": attention, "positional": "learned"},
-        loss_on=loss_on,
-        optimizer=optimizer,
-        learning_rate=0.02 if optimizer == "muon" else 0.003,
-        steps=40,
-        evaluate_every=20,
-    )
-    history = fit(chosen, data).history
+    switches, rate = {"attention": attention, "positional": "learned"}, 0.02 if optimizer == "muon" else 0.003
+    settings = {"loss_on": loss_on, "optimizer": optimizer, "learning_rate": rate, "steps": 40, "evaluate_every": 20}
+    history = fit(ablation(model_=switches, **settings), data).history
     assert list(history.columns) == history_columns()
     first, last = (history[history.step == step].validation_loss for step in (20, 40))
     assert (last.to_numpy() < first.to_numpy()).all()
@@ -204,8 +182,8 @@ def test_weights_of_another_dataset_are_refused(folder: Path, make_dataset) -> N
 
 def test_refactorings_do_not_change_the_losses(data: Dataset) -> None:
     """Golden values. A machine may round differently; a change that is about numbers replaces them."""
-    chosen = ablation(
-        model_={"positional": "rotary", "dropout": 0.1, "residual_free": {"mlp": [1]}}, steps=24, evaluate_every=8
+    switches = {"positional": "rotary", "dropout": 0.1, "residual_free": {"mlp": [1]}}
+    losses = fit(ablation(model_=switches, steps=24, evaluate_every=8), data).history.pivot(
+        index="step", columns="seed", values="validation_loss"
     )
-    losses = fit(chosen, data).history.pivot(index="step", columns="seed", values="validation_loss")
     assert losses.loc[[8, 24]].to_numpy().flatten().tolist() == pytest.approx(GOLDEN, rel=5e-3)

@@ -15,6 +15,8 @@ from tests.conftest import model, training
 VOCABULARY, LENGTH, BATCH = 5, 6, 8
 DONORS = torch.randint(VOCABULARY, (4, LENGTH), generator=torch.Generator().manual_seed(9))
 SHAPE = {"vocabulary": VOCABULARY, "length": LENGTH, "donors": DONORS}
+TOLERANCE = {"adamw": 2e-4, "muon": 5 * 0.02 * 2**-4}
+"""Optimizer -> tolerance of weights. Another order of summation shows more in Muon's iteration."""
 
 
 def batch(seed: int) -> tuple[Tensor, Tensor]:
@@ -45,34 +47,31 @@ def test_a_compiled_population_computes_the_same() -> None:
     assert process.stdout == "the same\n", process.stderr
 
 
-def one_step(population: Population, optimizer: torch.optim.Optimizer, seeds: list[int], step: int) -> None:
-    tokens, positions = (torch.stack(kind) for kind in zip(*(batch(100 * seed + step) for seed in seeds), strict=True))
-    optimizer.zero_grad()
-    logits = population(tokens, positions, step, 8)
-    logits.square().mean((1, 2, 3)).sum().backward()
-    clip_gradients(population, compute_gradient_norms(population), 0.05)
-    optimizer.step()
+def train(population: Population, optimizer: torch.optim.Optimizer, seeds: list[int], steps: range) -> None:
+    for step in steps:
+        batches = zip(*(batch(100 * seed + step) for seed in seeds), strict=True)
+        tokens, positions = (torch.stack(kind) for kind in batches)
+        optimizer.zero_grad()
+        population(tokens, positions, step, 8).square().mean((1, 2, 3)).sum().backward()
+        clip_gradients(population, compute_gradient_norms(population), 0.05)
+        optimizer.step()
+
+
+def assert_same_weights(one: Population, index: int, other: Population, other_index: int, tolerance: float) -> None:
+    for name, weight in other.copy_member_weights(other_index).items():
+        torch.testing.assert_close(one.copy_member_weights(index)[name], weight, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
 @pytest.mark.parametrize(("dropout", "substitute"), [(0.0, "none"), (0.3, "none"), (0.3, "noise"), (0.0, "fade")])
 def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float, substitute: str) -> None:
     config = model(dropout=dropout, residual_free=[] if substitute == "none" else [1], residual_substitute=substitute)
-    settings = training(optimizer=optimizer, learning_rate=0.02)
-
-    def trained(seeds: list[int]) -> Population:
-        population = Population(config, seeds, **SHAPE).train()
-        optimiser = build_optimizer(population, settings)
-        for step in range(4):
-            one_step(population, optimiser, seeds, step)
-        return population
-
-    # Muon's iteration runs in bfloat16, where another order of summation shows in the eighth bit of an update.
-    tolerance = 6 * settings.learning_rate * 2**-4 if optimizer == "muon" else 2e-4
-    population = trained([5, 6, 7])
+    settings, together = training(optimizer=optimizer), Population(config, [5, 6, 7], **SHAPE).train()
+    train(together, build_optimizer(together, settings), [5, 6, 7], range(4))
     for index, seed in enumerate((5, 6, 7)):
-        for name, weight in trained([seed]).copy_member_weights(0).items():
-            torch.testing.assert_close(population.copy_member_weights(index)[name], weight, rtol=0, atol=tolerance)
+        alone = Population(config, [seed], **SHAPE).train()
+        train(alone, build_optimizer(alone, settings), [seed], range(4))
+        assert_same_weights(together, index, alone, 0, TOLERANCE[optimizer])
 
 
 def test_dropout_depends_on_the_seed() -> None:
@@ -91,19 +90,14 @@ def test_dropout_depends_on_the_seed() -> None:
 def test_dropping_members_changes_nothing_for_the_others(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
     whole, reduced = (Population(model(), [1, 2, 3], **SHAPE) for _ in range(2))
-    whole_optimizer, reduced_optimizer = build_optimizer(whole, settings), build_optimizer(reduced, settings)
-    for step in range(2):
-        one_step(whole, whole_optimizer, [1, 2, 3], step)
-        one_step(reduced, reduced_optimizer, [1, 2, 3], step)
-    reduced.keep_members(torch.tensor([0, 2]), reduced_optimizer)
-    for step in range(2, 5):
-        one_step(whole, whole_optimizer, [1, 2, 3], step)
-        one_step(reduced, reduced_optimizer, [1, 3], step)
+    train(whole, build_optimizer(whole, settings), [1, 2, 3], range(5))
+    reduced_optimizer = build_optimizer(reduced, settings)
+    train(reduced, reduced_optimizer, [1, 2, 3], range(2))
+    reduced.keep_members([0, 2], reduced_optimizer)
+    train(reduced, reduced_optimizer, [1, 3], range(2, 5))
     assert len(reduced) == 2
-    tolerance = 5 * settings.learning_rate * 2**-4 if optimizer == "muon" else 2e-4
     for index, member in enumerate((0, 2)):
-        for name, weight in whole.copy_member_weights(member).items():
-            torch.testing.assert_close(reduced.copy_member_weights(index)[name], weight, rtol=0, atol=tolerance)
+        assert_same_weights(reduced, index, whole, member, TOLERANCE[optimizer])
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
@@ -112,9 +106,6 @@ def test_a_member_that_diverges_changes_no_bit_of_another(optimizer: str) -> Non
     diverging, healthy = (Population(model(), [1, 2], **SHAPE) for _ in range(2))
     with torch.no_grad():
         diverging.stacked[0][0] = torch.nan
-    diverging_optimizer, healthy_optimizer = build_optimizer(diverging, settings), build_optimizer(healthy, settings)
-    for step in range(3):
-        one_step(diverging, diverging_optimizer, [1, 2], step)
-        one_step(healthy, healthy_optimizer, [1, 2], step)
-    for name, weight in healthy.copy_member_weights(1).items():
-        assert torch.equal(diverging.copy_member_weights(1)[name], weight)
+    for population in (diverging, healthy):
+        train(population, build_optimizer(population, settings), [1, 2], range(3))
+    assert_same_weights(diverging, 1, healthy, 1, tolerance=0.0)
