@@ -3,12 +3,15 @@
 import pipeline
 model = pipeline.load("nope-causal")
 model.predict(["123+456="])
+
+Wrong names and prompts, and files that are missing or altered, raise `pipeline.errors.UserError`.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from itertools import groupby, permutations
+from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,10 +41,8 @@ SHIPPED_MODELS_FOLDER = PACKAGE_FOLDER / "shipped"
 """Folder of the trained models that come with the project, so that they can be tried without training."""
 MODEL_FOLDERS = (MODELS, PACKAGE_FOLDER.parent / MODELS, SHIPPED_MODELS_FOLDER)
 """Folders in which `load` looks for an ablation: of the current folder, of the project, of the shipped models."""
-MAX_ORDER_COUNT = 5040
-"""Largest number of orders of a prompt that `predict_all_orders` tries: 7!, all orders of seven tokens."""
 MAX_ENUMERATED_LENGTH = 7
-"""Largest number of tokens of which all orders are tried; of more tokens a random choice of orders is tried."""
+"""Largest number of tokens of which all orders are tried, at most 7! = 5,040; of more tokens as many random orders."""
 
 
 class Answer(NamedTuple):
@@ -80,44 +81,30 @@ class TrainedModel:
         return self.artifact.input_length
 
     def encode_prompts(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
-        """Encode prompts as tokens.
-
-        Raises:
-            UserError: the list is empty or a single text; a prompt is empty, has an unknown character, is longer than
-                the training inputs, or differs in length from the first.
-        """
+        """Encode prompts as tokens. Prompts are not longer than the inputs of the training, and all of one length."""
         if not _check_is_list(prompts):
             raise UserError("prompts: the list is empty")
-        for prompt in prompts:
-            if unknown := [character for character in prompt if character not in self.vocabulary]:
-                raise UserError(
-                    f"prompt {shorten_value(prompt)}: {self.ablation.name} does not know the character {unknown[0]!r} "
-                    f"(allowed: {''.join(self.vocabulary)!r})"
-                )
-            if not 0 < len(prompt) <= self.input_length:
-                raise UserError(
-                    f"prompt {shorten_value(prompt)}: must have 1 to {self.input_length} characters, not {len(prompt)}"
-                )
-            if len(prompt) != len(prompts[0]):
-                raise UserError(
-                    f"prompt {shorten_value(prompt)}: must be as long as the first, {shorten_value(prompts[0])}"
-                )
         token_of = {character: token for token, character in enumerate(self.vocabulary)}
+        for prompt in prompts:
+            problem = ""
+            if unknown := [character for character in prompt if character not in token_of]:
+                known = "".join(self.vocabulary)
+                problem = f"{self.ablation.name} does not know the character {unknown[0]!r} (allowed: {known!r})"
+            elif not 0 < len(prompt) <= self.input_length:
+                problem = f"must have 1 to {self.input_length} characters, not {len(prompt)}"
+            elif len(prompt) != len(prompts[0]):
+                problem = f"must be as long as the first, {shorten_value(prompts[0])}"
+            if problem:
+                raise UserError(f"prompt {shorten_value(prompt)}: {problem}")
         return torch.tensor([[token_of[character] for character in prompt] for prompt in prompts])
 
     def predict(self, prompts: Sequence[str]) -> list[Answer]:
-        """Answer each prompt by greedy decoding.
-
-        Raises:
-            UserError: the prompts are no list; a prompt is empty, too long, leaves no room for an answer, or has an
-                unknown character.
-        """
-        answers: dict[int, Answer] = {}
-        by_length = sorted(range(len(_check_is_list(prompts))), key=lambda index: len(prompts[index]))
-        for _, group in groupby(by_length, key=lambda index: len(prompts[index])):
-            indices = list(group)
-            answers |= zip(indices, self._decode_greedily([prompts[index] for index in indices]), strict=True)
-        return [answers[index] for index in range(len(prompts))]
+        """Answer each prompt by greedy decoding; a prompt must leave room for its answer."""
+        by_length: dict[int, list[str]] = {}
+        for prompt in _check_is_list(prompts):
+            by_length.setdefault(len(prompt), []).append(prompt)
+        answers = {length: iter(self._decode_greedily(same)) for length, same in by_length.items()}
+        return [next(answers[len(prompt)]) for prompt in prompts]
 
     @torch.no_grad()
     def _decode_greedily(self, prompts: Sequence[str]) -> list[Answer]:
@@ -125,9 +112,8 @@ class TrainedModel:
         tokens, task = self.encode_prompts(prompts), self.ablation.task
         longest, room = len(task.answer_position_names), 1 + self.input_length - tokens.shape[1]
         if room < longest and not task.end_token:  # an answer without an end token has a fixed length
-            raise UserError(
-                f"prompt {shorten_value(prompts[0])}: leaves room for {room} of an answer's {longest} characters"
-            )
+            prompt = shorten_value(prompts[0])
+            raise UserError(f"prompt {prompt}: leaves room for {room} of an answer's {longest} characters")
         probabilities: list[Tensor] = []
         for _ in range(min(longest, room)):
             last = torch.full((len(tokens), 1), tokens.shape[1] - 1)
@@ -175,12 +161,7 @@ class TrainedModel:
         return run_with_cache(self.network, self.encode_prompts(prompts))
 
     def measure(self, measurement_name: str) -> pd.DataFrame:
-        """Apply one of the report's measurements to the model and return the table, without the columns of the run.
-
-        Raises:
-            UserError: there is no such measurement, it does not apply to this task, or the validation examples cannot
-                be drawn again.
-        """
+        """Apply one of the report's measurements to the model and return the table, without the columns of the run."""
         if measurement_name not in measurements():
             hint = suggest_names(measurement_name, measurements())
             raise UserError(f"measurement {shorten_value(measurement_name)}: there is none{hint}")
@@ -200,42 +181,33 @@ def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:
 
 
 def _redraw_split(split: str, artifact: Artifact) -> Examples:
-    """Draw again one split of the dataset that an artifact was trained on.
-
-    Raises:
-        UserError: the drawn examples differ, because the file or package that the data come from has changed.
-    """
+    """Draw again one split of the dataset that an artifact was trained on."""
     task = artifact.ablation.task
     table = task.draw_splits()[split]
     if files.compute_digest(files.format_csv(table)) != artifact.dataset_digests[f"{split}.csv"]:
-        raise UserError(
-            f"{split}.csv of {task.name}: drawn again, it differs from what the model was trained on; the file or "
-            f"package that it comes from has changed"
-        )
+        raise UserError(f"{split}.csv of {task.name}: drawn again, it differs; its source changed after the training")
     return encode_table(table, artifact.vocabulary, task.end_token, length=artifact.input_length + 1)
 
 
 def list_orders(prompt: str) -> list[str]:
     """Return a prompt, then the same tokens in other orders; the last token stays in place.
 
-    Of more than `MAX_ORDER_COUNT` orders, a fixed random choice is returned.
+    Of more than `MAX_ENUMERATED_LENGTH` tokens, the orders are a fixed random choice.
     """
     earlier, last = prompt[:-1], prompt[-1:]
     if len(earlier) <= MAX_ENUMERATED_LENGTH:
-        others = sorted({"".join(order) for order in permutations(earlier)} - {earlier})
+        others = sorted({"".join(order) for order in permutations(earlier)})
     else:
-        generator = np.random.default_rng(0)
-        others = ["".join(generator.permutation(list(earlier))) for _ in range(MAX_ORDER_COUNT - 1)]
+        generator, count = np.random.default_rng(0), math.factorial(MAX_ENUMERATED_LENGTH)
+        others = ["".join(generator.permutation(list(earlier))) for _ in range(count - 1)]
     return list(dict.fromkeys([prompt, *(other + last for other in others)]))
 
 
 def _label_axes(tensor: Tensor, **labels_by_axis: Sequence[str] | None) -> xarray.DataArray:
     """Convert a tensor to an array with named axes and labelled entries; label None numbers the entries."""
-    labels = {
-        axis: range(size) if names is None else list(names)
-        for (axis, names), size in zip(labels_by_axis.items(), tensor.shape, strict=True)
-    }
-    return xarray.DataArray(tensor.detach().numpy(), coords=labels, dims=list(labels_by_axis))
+    axes = zip(labels_by_axis.items(), tensor.shape, strict=True)
+    coordinates = [(axis, range(size) if names is None else names) for (axis, names), size in axes]
+    return xarray.DataArray(tensor.numpy(), coordinates)
 
 
 def load(name_or_folder: str | Path, *, seed: int | None = None) -> TrainedModel:
@@ -244,11 +216,12 @@ def load(name_or_folder: str | Path, *, seed: int | None = None) -> TrainedModel
     Args:
         name_or_folder: the name of an ablation, which is looked for in `MODEL_FOLDERS`, or the folder of an artifact.
         seed: the seed of the model (default: the first).
-
-    Raises:
-        UserError: there is no such ablation or seed, or one of its files is missing or altered.
     """
-    folder = _find_artifact_folder(Path(name_or_folder))
+    folders = [parent / name_or_folder for parent in (Path(), *MODEL_FOLDERS)]
+    folder = next((folder for folder in folders if (folder / CONFIG_FILE).exists()), None)
+    if folder is None:
+        hint = suggest_names(Path(name_or_folder).name, trained_ablations())
+        raise UserError(f"ablation {shorten_value(str(name_or_folder))}: there is no trained one{hint}")
     shipped = folder.parent == SHIPPED_MODELS_FOLDER
     artifact = Artifact.read(folder, parse_task, creating_command=f"git checkout {folder}" if shipped else "")
     seeds = list(artifact.weights)
@@ -267,30 +240,11 @@ def trained_ablations() -> list[str]:
     return sorted({path.parent.name for folder in MODEL_FOLDERS for path in folder.glob(f"*/{CONFIG_FILE}")})
 
 
-def add_shipped_model(name_or_folder: str | Path, *, seed: int | None = None) -> Path:
-    """Copy a trained model to the models that come with the project, and return the new folder."""
-    model = load(name_or_folder, seed=seed)
-    folder = SHIPPED_MODELS_FOLDER / model.ablation.name
-    weights = {model.seed: model.artifact.weights[model.seed]}
-    replace(model.artifact, history=model.artifact.history.iloc[:0], weights=weights, snapshots={}).write(folder)
-    return folder
-
-
-def _find_artifact_folder(name_or_folder: Path) -> Path:
-    """Return the folder with the artifact: `name_or_folder` itself, or the first of that name in `MODEL_FOLDERS`."""
-    is_name = name_or_folder.parts == (name_or_folder.name,)
-    for folder in (name_or_folder, *(parent / name_or_folder for parent in MODEL_FOLDERS if is_name)):
-        if (folder / CONFIG_FILE).exists():
-            return folder
-    hint = suggest_names(name_or_folder.name, trained_ablations())
-    raise UserError(f"ablation {shorten_value(str(name_or_folder))}: there is no trained one{hint}")
-
-
+@dataclass(frozen=True)
 class _PyfuncModel:
     """Trained model with the method `predict(prompts, params)` that MLflow calls."""
 
-    def __init__(self, model: TrainedModel) -> None:
-        self.model = model
+    model: TrainedModel
 
     def predict(self, prompts: Iterable[str], params: dict[str, Any] | None = None) -> list[str]:
         """Return the model's answers to `prompts`: a list of texts, or a table with one column."""

@@ -5,8 +5,9 @@ Each command imports its modules when it runs, so that `--help` answers at once.
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED_EXIT_CODE = 130
 """Exit code of a command that was interrupted by Ctrl-C."""
-MAX_ANSWERS_SHOWN = 10
-"""Largest number of answers that `predict --permute` prints for a prompt."""
 
 app = typer.Typer(
     help="Train small transformers, with and without positional encoding, and measure how they recognise the order of "
@@ -34,8 +33,8 @@ TaskName = Annotated[str, typer.Argument(help="Name of a task in params.yaml.")]
 AblationName = Annotated[str, typer.Argument(help="Name of an ablation in params.yaml.")]
 Engine = Annotated[EngineName, typer.Option(help="Where processes run: on this machine, on a Ray cluster or on SLURM.")]
 JobsPerGpu = Annotated[int, typer.Option(min=1, help="Number of processes that share one GPU.")]
-DEFAULT_PROCESS_COUNT_HELP = "default: as many as fit on this machine's GPUs; without a GPU, one per CPU core"
-"""Default number of processes, as the help texts of `search` and `repro` describe it."""
+PROCESS_COUNT_HELP = "Number of parallel processes (default: as many as fit on the GPUs; without, one per CPU core)."
+ProcessCount = Annotated[int | None, typer.Option(min=1, help=PROCESS_COUNT_HELP)]
 
 
 @app.command()
@@ -44,11 +43,7 @@ def generate(task: TaskName) -> None:
 
     Reads params.yaml and writes data/<task>/: one table per split, and the checksums of the tables.
     """
-    params = _read_params()
-    params.task(task)
-    from pipeline.stages import generate
-
-    generate.run(params, task)
+    _run_stage("generate", task)
 
 
 @app.command()
@@ -58,11 +53,7 @@ def train(ablation: AblationName) -> None:
     Reads data/<task>/ and writes models/<ablation>/: the weights of each seed, the learning curves and the settings. A
     training that was killed continues from its last checkpoint.
     """
-    params = _read_params()
-    params.ablation(ablation)
-    from pipeline.stages import train
-
-    train.run(params, ablation)
+    _run_stage("train", ablation)
 
 
 @app.command()
@@ -71,11 +62,7 @@ def evaluate(ablation: AblationName) -> None:
 
     Reads data/<task>/ and models/<ablation>/ and writes reports/evaluation/<ablation>/.
     """
-    params = _read_params()
-    params.ablation(ablation)
-    from pipeline.stages import evaluate
-
-    evaluate.run(params, ablation)
+    _run_stage("evaluate", ablation)
 
 
 @app.command()
@@ -85,11 +72,7 @@ def analyze(ablation: AblationName) -> None:
     Reads data/<task>/ and models/<ablation>/ and writes reports/analysis/<ablation>/, one table per measurement. Every
     seed is measured before and after training; some measurements are repeated along training.
     """
-    params = _read_params()
-    params.ablation(ablation)
-    from pipeline.stages import analyze
-
-    analyze.run(params, ablation)
+    _run_stage("analyze", ablation)
 
 
 @app.command()
@@ -106,14 +89,10 @@ def report() -> None:
 
 @app.command()
 def search(
-    workers: Annotated[
-        int | None, typer.Option(min=1, help=f"Number of processes that run trials ({DEFAULT_PROCESS_COUNT_HELP}).")
-    ] = None,
+    workers: ProcessCount = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
-    worker: Annotated[
-        bool, typer.Option("--worker", help="Join a running search: run trials until it has enough.")
-    ] = False,
+    worker: Annotated[bool, typer.Option("--worker", help="Join a running search until it has enough trials.")] = False,
     promote: Annotated[
         int, typer.Option(min=0, help="Run no trials; add the N best models of the search to params.yaml as ablations.")
     ] = 0,
@@ -134,35 +113,27 @@ def search(
     elif worker:
         search.run_worker(params)
     else:
-        search.run_search(params, worker_count=workers, engine=engine, gpus_per_worker=_gpu_share_of_job(jobs_per_gpu))
+        search.run_search(params, worker_count=workers, engine=engine, gpus_per_worker=1 / jobs_per_gpu)
 
 
 @app.command()
-def repro(
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help=f"Number of processes that run stages ({DEFAULT_PROCESS_COUNT_HELP}).")
-    ] = None,
-    engine: Engine = LOCAL_ENGINE,
-    jobs_per_gpu: JobsPerGpu = 1,
-) -> None:
+def repro(jobs: ProcessCount = None, engine: Engine = LOCAL_ENGINE, jobs_per_gpu: JobsPerGpu = 1) -> None:
     """Run all stages whose inputs have changed.
 
     The stages are generate, train, evaluate, analyze and report, as for `dvc repro report`, but several ablations are
     trained at the same time. After a stop, the same command continues.
     """
-    params = _read_params()
     from pipeline.repro import driver
 
-    driver.update_report(params, engine=engine, max_jobs=jobs, gpus_per_job=_gpu_share_of_job(jobs_per_gpu))
+    driver.update_report(_read_params(), engine=engine, max_jobs=jobs, gpus_per_job=1 / jobs_per_gpu)
 
 
 @app.command(hidden=True)
 def job(name: str, stages: list[str]) -> None:
     """Run stages of one ablation, given by their names in dvc.yaml. (Used by `repro`.)"""
-    params = _read_params()
     from pipeline.repro import job
 
-    job.run_stages(params, name, stages)
+    job.run_stages(_read_params(), name, stages)
 
 
 @app.command()
@@ -177,8 +148,7 @@ def predict(
     prompts: Annotated[list[str], typer.Argument(help="Texts to continue, such as 123+456=.")],
     seed: Annotated[int | None, typer.Option(help="Seed of the model to use (default: the first).")] = None,
     permute: Annotated[
-        bool,
-        typer.Option("--permute", help="Also reorder each prompt in all possible ways (its last token stays last)."),
+        bool, typer.Option("--permute", help="Also reorder each prompt in all possible ways (the last token stays).")
     ] = False,
 ) -> None:
     """Print a trained model's answers to prompts."""
@@ -189,17 +159,13 @@ def predict(
     for prompt, answer in zip(prompts, model.predict(prompts), strict=True):
         print(f"{model.ablation.name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
         if permute:
-            _print_all_orders(model.predict_all_orders(prompt))
-
-
-def _print_all_orders(answers: Any) -> None:
-    """Print the model's different answers to the reordered prompts, and for how many orders it gives each answer."""
-    total = answers["orders"].sum()
-    print(f"  orders of the tokens before the last: {total:,}; different answers: {len(answers):,}")
-    for text, orders, example in answers.head(MAX_ANSWERS_SHOWN).to_numpy().tolist():
-        print(f"  {text}  {orders / total:.1%}, such as {example}")
-    if len(answers) > MAX_ANSWERS_SHOWN:
-        print(f"  and {len(answers) - MAX_ANSWERS_SHOWN:,} more")
+            answers = model.predict_all_orders(prompt)
+            total, hidden = answers["orders"].sum(), len(answers) - 10
+            print(f"  orders of the tokens before the last: {total:,}; different answers: {len(answers):,}")
+            for text, orders, example in answers.head(10).to_numpy().tolist():
+                print(f"  {text}  {orders / total:.1%}, such as {example}")
+            if hidden > 0:
+                print(f"  and {hidden:,} more")
 
 
 @app.command()
@@ -219,18 +185,15 @@ def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000
 
     Prints the address, and opens it in a browser if this machine has a screen. Ctrl-C stops the web server.
     """
-    params = _read_params()
     from pipeline.tracking.ui import serve_pages
 
-    serve_pages(params.tracking, port)
+    serve_pages(_read_params().tracking, port)
 
 
 @app.command()
 def check(
     ablation: Annotated[str, typer.Argument(help="Print all settings of this ablation.")] = "",
-    resolved: Annotated[
-        bool, typer.Option("--resolved", help="Print all settings as YAML, including defaults.")
-    ] = False,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print all settings, including defaults.")] = False,
 ) -> None:
     """Check params.yaml and print a summary, or all settings."""
     params = _read_params()
@@ -251,8 +214,7 @@ def check(
 def study(
     name: Annotated[str, typer.Argument(help="Name of the study, and of its folder in studies/.")],
     data: Annotated[
-        Path | None,
-        typer.Option(help="Text or CSV file of yours, to measure how much token order helps to predict it."),
+        Path | None, typer.Option(help="Text or CSV file of yours: how much does token order help to predict it?")
     ] = None,
     column: Annotated[str | None, typer.Option(help="Column of the CSV file that holds the time series.")] = None,
 ) -> None:
@@ -301,28 +263,25 @@ def run_command(arguments: Sequence[str]) -> int:
     Errors of the user or of the machine are printed as one line on stderr; other exceptions are raised.
     """
     try:
-        code = app(list(arguments) or ["--help"], prog_name="python -m pipeline", standalone_mode=False)
+        return app(list(arguments) or ["--help"], prog_name="python -m pipeline", standalone_mode=False) or 0
     except typer.TyperException as error:  # not all its messages show what was given
-        print(f"error: {error.format_message()} (given: {' '.join(arguments)})", file=sys.stderr)
-        return 2
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        code, message = 2, f"{error.format_message()} (given: {' '.join(arguments)})"
+    except (UserError, RunError) as error:
+        code, message = error.exit_code, str(error)
     except (OSError, MemoryError, RuntimeError) as error:
-        message = machine_error_message(error)
-        if not message:
+        if not (reason := machine_error_message(error)):
             raise
-        print(f"error: {' '.join(arguments[:2])}: {message}", file=sys.stderr)
-        return 1
-    return code or 0
+        code, message = 1, f"{' '.join(arguments[:2])}: {reason}"
+    print(f"error: {message}", file=sys.stderr)
+    return code
 
 
-def _gpu_share_of_job(jobs_per_gpu: int) -> float | None:
-    """Return the part of a GPU that each of `jobs_per_gpu` processes takes; None: a whole GPU, if there is one."""
-    return None if jobs_per_gpu == 1 else 1 / jobs_per_gpu
+def _run_stage(stage: str, name: str) -> None:
+    """Run a stage for an ablation (or a task) of `params.yaml`; a wrong name is reported before the slow imports."""
+    params = _read_params()
+    find_name = params.task if stage == "generate" else params.ablation
+    find_name(name)
+    import_module(f"pipeline.stages.{stage}").run(params, name)
 
 
 def _read_params() -> "Params":

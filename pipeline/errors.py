@@ -2,14 +2,15 @@
 
 
 class UserError(Exception):
-    """Error for input that cannot be used; the command exits with code 2.
+    """Error for input that cannot be used. The message is one line: the mistake, the given and the allowed values."""
 
-    The message is one line: the mistake, the given value, and the allowed values.
-    """
+    exit_code = 2
 
 
 class RunError(Exception):
-    """Error for a failure while a command runs; the command exits with code 1. The message is one line."""
+    """Error for a failure while a command runs. The message is one line."""
+
+    exit_code = 1
 
 
 def machine_error_message(error: Exception) -> str:

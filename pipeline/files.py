@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -60,59 +59,30 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically.
-
-    Raises:
-        ValueError: a number is NaN or infinite, which JSON does not have.
-    """
+    """Write a JSON file atomically; a number that JSON does not have, such as NaN, raises ValueError."""
     write_bytes(path, _format_json(content))
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table to a CSV file atomically, without the index; floats have seven significant digits, like float32."""
-    write_bytes(path, format_csv(table))
-
-
-def format_csv(table: pd.DataFrame) -> bytes:
-    """Format a table as CSV, without the index; floats have seven significant digits."""
-    return table.to_csv(index=False, float_format="%.7g", lineterminator="\n").encode()
 
 
 def _format_json(content: Mapping[str, Any]) -> bytes:
     return f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode()
 
 
-def read_bytes(path: Path, *, creating_command: str) -> bytes:
-    """Read the content of a file.
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table to a CSV file atomically, without the index."""
+    write_bytes(path, format_csv(table))
 
-    Raises:
-        UserError: the file does not exist or cannot be read; the message names the command that creates it.
-    """
+
+def format_csv(table: pd.DataFrame) -> bytes:
+    """Format a table as CSV, without the index; floats have seven significant digits, like float32."""
+    return table.to_csv(index=False, float_format="%.7g", lineterminator="\n").encode()
+
+
+def read_bytes(path: Path, *, creating_command: str) -> bytes:
+    """Read a file; if that is impossible, the UserError names the command that creates the file."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `{creating_command}` makes it") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def read_json(path: Path, *, creating_command: str) -> dict[str, Any]:
-    """Read a JSON object from a file.
-
-    Raises:
-        UserError: the file is missing, or contains no JSON object.
-    """
-    return _parse_json(path, read_bytes(path, creating_command=creating_command), creating_command)
-
-
-def _parse_json(path: Path, content: bytes, creating_command: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(content)
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise UserError(f"{path}: damaged (no JSON object); make it again with `{creating_command}`")
-    return parsed
+        raise UserError(f"{path}: {error.strerror}; `{creating_command}` makes it") from None
 
 
 def compute_digest(content: bytes) -> str:
@@ -142,7 +112,7 @@ def read_verified_file(path: Path, expected_digest: str, *, creating_command: st
 
 @dataclass(frozen=True)
 class VerifiedFolder:
-    """Folder with a manifest, which lists the digest of each file; a file is verified when it is read."""
+    """Folder with a manifest; a file is verified when it is read, and raises UserError if it is missing or altered."""
 
     folder: Path
     creating_command: str
@@ -155,43 +125,31 @@ class VerifiedFolder:
     """SHA-256 of the manifest: of the subject and the digests of all files."""
 
     def read_bytes(self, file_name: str) -> bytes:
-        """Read the content of the file `file_name` in the folder.
-
-        Raises:
-            UserError: the file is missing, truncated or altered.
-        """
+        """Read the content of a file in the folder."""
         path = self.folder / file_name
         if file_name not in self.digests:
             raise UserError(f"{path}: no such file in {MANIFEST_FILE}; `{self.creating_command}` makes it")
         return read_verified_file(path, self.digests[file_name], creating_command=self.creating_command)
 
     def read_json(self, file_name: str) -> dict[str, Any]:
-        """Read the JSON object in the file `file_name` of the folder; a damaged file raises UserError."""
-        return _parse_json(self.folder / file_name, self.read_bytes(file_name), self.creating_command)
+        """Read the JSON object in a file of the folder."""
+        return dict(json.loads(self.read_bytes(file_name)))
 
     def read_csv(self, file_name: str, *, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
-        """Read the table in the CSV file `file_name` of the folder; a damaged file raises UserError.
-
-        Values in `text_columns` stay text, even `007` and `nan`.
-        """
-        content = io.BytesIO(self.read_bytes(file_name))
-        try:
-            return pd.read_csv(content, converters=dict.fromkeys(text_columns, str))
-        except (ValueError, pd.errors.ParserError):
-            path = self.folder / file_name
-            raise UserError(f"{path}: not a CSV table; make it again with `{self.creating_command}`") from None
+        """Read the table in a CSV file of the folder; values in `text_columns` stay text, even `007` and `nan`."""
+        return pd.read_csv(io.BytesIO(self.read_bytes(file_name)), converters=dict.fromkeys(text_columns, str))
 
 
 def write_manifest(folder: Path, *, subject: str) -> None:
     """Write the manifest of a folder that contains all its other files."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_FILE)
     digests = {path.relative_to(folder).as_posix(): compute_digest(path.read_bytes()) for path in paths}
-    write_json(folder / MANIFEST_FILE, _build_manifest(subject, digests))
+    write_bytes(folder / MANIFEST_FILE, _format_manifest(subject, digests))
 
 
-def _build_manifest(subject: str, digests: Mapping[str, Any]) -> dict[str, Any]:
+def _format_manifest(subject: str, digests: Mapping[str, str]) -> bytes:
     whole = compute_digest(json.dumps([subject, digests]).encode())
-    return {"subject": subject, "files": dict(digests), "digest": whole}
+    return _format_json({"subject": subject, "files": digests, "digest": whole})
 
 
 @contextmanager
@@ -199,13 +157,10 @@ def replace_folder(folder: Path, *, subject: str) -> Iterator[Path]:
     """Yield a temporary folder to write to, which gets a manifest and replaces `folder` when the block ends.
 
     If the block fails, `folder` stays unchanged.
-
-    Raises:
-        OSError: the disk is full, or permission is missing.
     """
     with _report_path_in_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             new = Path(temporary) / folder.name
             yield new
             write_manifest(new, subject=subject)
@@ -226,14 +181,13 @@ def open_verified_folder(folder: Path, *, creating_command: str, subject: str | 
     """
     path = folder / MANIFEST_FILE
     content = read_bytes(path, creating_command=creating_command)
-    manifest = _parse_json(path, content, creating_command)
-    digests, actual = manifest.get("files"), manifest.get("subject")
-    if (
-        not isinstance(digests, dict)
-        or not isinstance(actual, str)
-        or content != _format_json(_build_manifest(actual, digests))
-    ):
+    try:
+        manifest = json.loads(content)
+        is_intact = content == _format_manifest(manifest["subject"], manifest["files"])
+    except (ValueError, TypeError, KeyError):
+        is_intact = False
+    if not is_intact:
         raise UserError(f"{path}: altered, or of an earlier version; make it again with `{creating_command}`")
-    if subject not in (None, actual):
+    if subject not in (None, actual := manifest["subject"]):
         raise UserError(f"{folder}: belongs to {actual}, not to {subject}; make it again with `{creating_command}`")
-    return VerifiedFolder(folder, creating_command, actual, digests, manifest["digest"])
+    return VerifiedFolder(folder, creating_command, actual, manifest["files"], manifest["digest"])

@@ -117,10 +117,3 @@ def easy(**settings: object) -> Ablation:
     schedule = {"seeds": [1, 2, 3], "schedule": "constant", "steps": 60, "evaluate_every": 20}
     result = ablation("easy", model_={"positional": "learned"}, **(schedule | settings))
     return result.model_copy(update={"task": digits})
-
-
-def output_files(project: Path) -> dict[Path, bytes]:
-    """Content of every file that the stages wrote in a project, without the search's, and of dvc.lock."""
-    paths = [path for top in ("data", "models", "reports") for path in (project / top).rglob("*") if path.is_file()]
-    without_search = [path for path in paths if "search" not in path.relative_to(project).parts]
-    return {path.relative_to(project): path.read_bytes() for path in [*without_search, project / "dvc.lock"]}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from pipeline.params import Params
+from pipeline.stages import analyze, evaluate, generate, report, train
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
@@ -71,6 +73,23 @@ def executed_stages(output: str) -> list[str]:
 def finished_jobs(output: str) -> set[str]:
     """The jobs of `repro` that ended well, by its output."""
     return {line.split(":")[0] for line in output.splitlines() if ": done;" in line}
+
+
+def run_stages(params: Params) -> None:
+    """Run all stages in this process, in the current folder."""
+    for name in params.tasks:
+        generate.run(params, name)
+    for name in params.ablations:
+        for stage in (train, evaluate, analyze):
+            stage.run(params, name)
+    report.run(params)
+
+
+def output_files(project: Path) -> dict[Path, bytes]:
+    """Content of every file that the stages wrote in a project, without the search's, and of dvc.lock."""
+    paths = [path for top in ("data", "models", "reports") for path in (project / top).rglob("*") if path.is_file()]
+    without_search = [path for path in paths if "search" not in path.relative_to(project).parts]
+    return {path.relative_to(project): path.read_bytes() for path in [*without_search, project / "dvc.lock"]}
 
 
 def differing_files(first: dict[Path, bytes], second: dict[Path, bytes]) -> set[Path]:

@@ -23,8 +23,8 @@ AVX512 = "fpu avx avx2 avx512f avx512dq"
 )
 def test_avx512_is_used_only_where_the_user_requests_it(
     flags: str | None,
-    variables: dict[str, str],
-    expected: dict[str, str],
+    variables: dict,
+    expected: dict,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:

@@ -9,6 +9,28 @@ from hypothesis import strategies as st
 from pipeline import files
 from pipeline.errors import UserError
 
+CONTENTS = {"soup.csv": b"salt,pepper\n1,2\n", "cellar/wine.bin": bytes(range(40)), "recipe.json": b'{"stir": 3}\n'}
+
+
+def with_manifest(folder: Path, contents: dict[str, bytes] = CONTENTS, subject: str = "dinner") -> Path:
+    for name, content in contents.items():
+        files.write_bytes(folder / name, content)
+    files.write_manifest(folder, subject=subject)
+    return folder
+
+
+def read_all(folder: Path) -> list[bytes]:
+    """The content of all files of a folder with a manifest."""
+    verified = files.open_verified_folder(folder, creating_command="cook dinner", subject="dinner")
+    return [verified.read_bytes(name) for name in verified.digests]
+
+
+def damaged(data: st.DataObject, content: bytes) -> list[bytes]:
+    """The content with one bit altered, and cut short."""
+    altered, bit = bytearray(content), data.draw(st.integers(0, 8 * len(content) - 1))
+    altered[bit // 8] ^= 1 << bit % 8
+    return [bytes(altered), content[: data.draw(st.integers(0, len(content) - 1))], b""]
+
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -30,44 +52,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
 def test_any_altered_bit_and_any_cut_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject
 ) -> None:
-    path = tmp_path_factory.mktemp("files") / "weights"
-    bit = data.draw(st.integers(0, 8 * len(content) - 1))
-    altered = bytearray(content)
-    altered[bit // 8] ^= 1 << bit % 8
-    for wrong in (bytes(altered), content[: data.draw(st.integers(0, len(content) - 1))]):
-        files.write_bytes(path, wrong)
+    path, digest = tmp_path_factory.mktemp("files") / "weights", files.compute_digest(content)
+    for wrong in damaged(data, content):
+        path.write_bytes(wrong)
         with pytest.raises(UserError, match="weights"):
-            files.read_verified_file(path, files.compute_digest(content), creating_command="make it")
+            files.read_verified_file(path, digest, creating_command="make it")
     files.write_bytes(path, content)
-    assert files.read_verified_file(path, files.compute_digest(content), creating_command="make it") == content
-
-
-def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"absent\.json.*`cook dinner`"):
-        files.read_json(tmp_path / "absent.json", creating_command="cook dinner")
-
-
-@pytest.mark.parametrize("content", ["{", "[1]", "\x00"])
-def test_damaged_json_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config\.json.*`cook dinner`"):
-        files.read_json(tmp_path / "config.json", creating_command="cook dinner")
-
-
-def read_all(folder: Path) -> list[bytes]:
-    """The content of all files of a folder with a manifest."""
-    verified = files.open_verified_folder(folder, creating_command="cook dinner", subject="dinner")
-    return [verified.read_bytes(name) for name in verified.digests]
-
-
-CONTENTS = {"soup.csv": b"salt,pepper\n1,2\n", "cellar/wine.bin": bytes(range(40)), "recipe.json": b'{"stir": 3}\n'}
-
-
-def with_manifest(folder: Path, contents: dict[str, bytes] = CONTENTS, subject: str = "dinner") -> Path:
-    for name, content in contents.items():
-        files.write_bytes(folder / name, content)
-    files.write_manifest(folder, subject=subject)
-    return folder
+    assert files.read_verified_file(path, digest, creating_command="make it") == content
 
 
 @given(data=st.data())
@@ -78,15 +69,19 @@ def test_no_bit_of_a_folder_with_a_manifest_can_change(
     assert sorted(read_all(folder)) == sorted(CONTENTS.values())
     path = folder / data.draw(st.sampled_from([*CONTENTS, files.MANIFEST_FILE]))
     content = path.read_bytes()
-    bit = data.draw(st.integers(0, 8 * len(content) - 1))
-    flipped = bytearray(content)
-    flipped[bit // 8] ^= 1 << bit % 8
-    for wrong in (bytes(flipped), content[: data.draw(st.integers(0, len(content) - 1))], b""):
+    for wrong in damaged(data, content):
         path.write_bytes(wrong)
         with pytest.raises(UserError, match="cook dinner"):
             read_all(folder)
     path.write_bytes(content)
     read_all(folder)
+
+
+@pytest.mark.parametrize("manifest", ["{", "[1]", "\x00", '{"files": 3}', '{"subject": "dinner", "files": []}'])
+def test_a_manifest_of_another_form_is_refused(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(UserError, match=r"manifest\.json.*`cook dinner`"):
+        read_all(tmp_path)
 
 
 def test_a_folder_of_another_subject_and_an_unfinished_one_are_refused(tmp_path: Path) -> None:

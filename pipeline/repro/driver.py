@@ -3,22 +3,22 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from pipeline import files
 from pipeline.engines import ENGINES, Command, EngineName
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 from pipeline.params import Ablation, Params
 from pipeline.repro import dvc_stages
-from pipeline.repro.state import Job, delete_job_files, lock_experiment, log_file_path
-from pipeline.repro.view import ProgressView
+from pipeline.repro.progress import JOB_FOLDER, Job, ProgressView
 
 REPORT_STAGE = "report"
 """Name in dvc.yaml of the stage that builds the report and needs all other stages."""
-DATASET_COST = 5e7
-"""Estimated cost (`Job.cost`) of generating a dataset: a few seconds; an ablation of cost 1e10 takes minutes."""
-FULL_ATTENTION_COST_FACTOR = 4
-"""Cost of training with full attention relative to causal: about one forward pass for each character of an answer."""
 
 
 def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, gpus_per_job: float | None) -> None:
@@ -33,15 +33,36 @@ def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, g
         UserError: another `repro`, or DVC, runs in this folder, or the engine is not available.
         RunError: a job failed, or inputs of a job changed while it ran. The results of the other jobs are saved.
     """
-    with lock_experiment():
+    with _lock_experiment():
         if dvc_stages.is_up_to_date(REPORT_STAGE):
             print("nothing is stale")
             return
-        datasets = {f"generate-{task}": Job([f"generate@{task}"], DATASET_COST) for task in params.tasks}
-        _run_stale_jobs(datasets, engine, max_jobs, gpus_per_job)
-        _run_stale_jobs(build_jobs_longest_first(params.all_ablations()), engine, max_jobs, gpus_per_job)
+        for path in JOB_FOLDER.glob("*.*"):  # the jobs of an earlier call
+            path.unlink(missing_ok=True)
+        run_commands = partial(ENGINES[engine].run, max_workers=max_jobs, gpus_per_command=gpus_per_job)
+        # a dataset takes a few seconds; an ablation of cost 1e10 takes minutes
+        _run_stale_jobs({f"generate-{task}": Job([f"generate@{task}"], 5e7) for task in params.tasks}, run_commands)
+        _run_stale_jobs(build_jobs_longest_first(params.all_ablations()), run_commands)
         dvc_stages.write_lock_file(REPORT_STAGE)
-        _run_dvc("repro", "--quiet", REPORT_STAGE)
+        # the stage's command runs `python`, which must be the Python of this process
+        search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        command = [sys.executable, "-m", "dvc", "repro", "--quiet", REPORT_STAGE]
+        if code := subprocess.run(command, env=os.environ | {"PATH": search_path}).returncode:
+            raise RunError(f"repro: `dvc repro {REPORT_STAGE}` failed with exit code {code}")
+
+
+@contextmanager
+def _lock_experiment() -> Iterator[None]:
+    """Lock the current folder, so that one `repro` at a time runs there; the lock ends with the process."""
+    owner = JOB_FOLDER / "process"
+    JOB_FOLDER.mkdir(exist_ok=True)
+    try:
+        with FileLock(JOB_FOLDER / "lock", blocking=False):
+            files.write_text(owner, f"{os.getpid()}\n")
+            yield
+    except Timeout:
+        process = owner.read_text().strip() if owner.exists() else "unknown"
+        raise UserError(f"repro: already running in this folder (process {process}); wait for it to end") from None
 
 
 def build_jobs_longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
@@ -49,64 +70,45 @@ def build_jobs_longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
 
     The cost of a job is estimated from the sizes of model and training.
     """
-
-    def build_job(ablation: Ablation) -> Job:
+    jobs = {}
+    for ablation in ablations:
         model, training = ablation.model, ablation.training
         cost = len(training.seeds) * training.steps * training.batch_size * model.layers * model.width**2
         if model.attention == "full":
-            cost *= FULL_ATTENTION_COST_FACTOR
-        return Job([f"{stage}@{ablation.name}" for stage in ("train", "evaluate", "analyze")], cost)
-
-    jobs = {ablation.name: build_job(ablation) for ablation in ablations}
+            cost *= 4  # about one forward pass for each character of an answer
+        jobs[ablation.name] = Job([f"{stage}@{ablation.name}" for stage in ("train", "evaluate", "analyze")], cost)
     return dict(sorted(jobs.items(), key=lambda item: item[1].cost, reverse=True))
 
 
-def _run_stale_jobs(
-    jobs: Mapping[str, Job], engine: EngineName, max_jobs: int | None, gpus_per_job: float | None
-) -> None:
+def _run_stale_jobs(jobs: Mapping[str, Job], run_commands: Callable[..., list[int]]) -> None:
     """Run the stale stages of each job, given by name, and save the results of the stages in DVC's cache."""
-    chains = dvc_stages.prepare_stale_stages(*(job.stage_names for job in jobs.values()))
-    stale = {name: stages for name, stages in zip(jobs, chains, strict=True) if stages.stage_names}
+    stale = dvc_stages.prepare_stale_stages({name: job.stage_names for name, job in jobs.items()})
     if not stale:
         return
     names, failures = list(stale), list[str]()
-    for name in names:
-        delete_job_files(name)
-    commands = [
-        Command.pipeline_command("job", name, *stale[name].stage_names, log_file=log_file_path(name)) for name in names
-    ]
     view = ProgressView({name: Job(stages.stage_names, jobs[name].cost) for name, stages in stale.items()})
 
     def finish_job(index: int, exit_code: int) -> None:
         name, error = names[index], ""
         if exit_code:
-            error = _describe_failure(name, exit_code)
+            log = JOB_FOLDER / f"{name}.log"
+            lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+            last = lines[-1].strip().removeprefix("error: ")[:200] if lines else "no output"
+            error = f"exit code {exit_code}: {last}; see {log}"
         elif changed := dvc_stages.save_results(stale[name]):
             error = f"{', '.join(changed)} changed while it ran, so its results are not saved"
         if error:
             failures.append(f"{name} ({error})")
         view.report_end(name, error or "done")
 
+    commands = [
+        Command.pipeline_command("job", name, *stages.stage_names, log_file=JOB_FOLDER / f"{name}.log")
+        for name, stages in stale.items()
+    ]
     with view.display():
-        ENGINES[engine].run(commands, max_workers=max_jobs, gpus_per_command=gpus_per_job, on_command_end=finish_job)
+        run_commands(commands, on_command_end=finish_job)
     if failures:
         raise RunError(
             f"repro: {len(failures)} of {len(names)} jobs failed: {'; '.join(failures)}; "
             f"the results of the others are saved, and the same command continues"
         )
-
-
-def _describe_failure(job_name: str, exit_code: int) -> str:
-    """Return a failed job's exit code, last line of output and path of the log file, as one line of text."""
-    path = log_file_path(job_name)
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    last = lines[-1].strip().removeprefix("error: ")[:200] if lines else "no output"
-    return f"exit code {exit_code}: {last}; see {path}"
-
-
-def _run_dvc(*arguments: str) -> None:
-    """Run `dvc` with the arguments; `python` in the commands of stages is the Python of this process."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path})
-    if done.returncode:
-        raise RunError(f"repro: `dvc {' '.join(arguments)}` failed with exit code {done.returncode}")

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,22 +18,19 @@ from dvc_data.hashfile.hash_info import HashInfo
 
 from pipeline.errors import RunError, UserError
 
-StageInputs = dict[str, Any]
-"""Inputs of stages: name of each command, parameter or file -> the command, the parameter's value or file's digest."""
-
 
 class StaleStages(NamedTuple):
     """Stages that must run because their inputs have changed."""
 
     stage_names: list[str]
     """Names of the stale stages in dvc.yaml, in the order in which they must run."""
-    inputs: StageInputs
-    """Inputs of the stale stages before they run, to detect inputs that change meanwhile."""
+    inputs: dict[str, Any]
+    """Inputs of the stale stages before they run, to detect inputs that change meanwhile (see `_read_inputs`)."""
 
 
 @contextmanager
-def open_repo(*, wait_for_lock: bool = False) -> Iterator[Repo]:
-    """Open the DVC repository in the current folder, locked for this process.
+def open_stages(*, wait_for_lock: bool = False) -> Iterator[dict[str, PipelineStage]]:
+    """Yield all stages of the experiment in the current folder by name, with DVC locked for this process.
 
     Raises:
         UserError: another DVC process runs in this folder, and `wait_for_lock` is False.
@@ -42,62 +39,70 @@ def open_repo(*, wait_for_lock: bool = False) -> Iterator[Repo]:
     logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
         with Repo(_wait_for_lock=wait_for_lock) as repo, repo.lock:
-            _delete_damaged_rwlock(Path(repo.tmp_dir))
-            yield repo
+            _delete_damaged_rwlock(repo.tmp_dir)
+            yield {stage.addressing: stage for stage in repo.index.stages}
     except LockError:
         raise UserError("repro: DVC is already running in this folder; wait for it to end") from None
     except DvcException as error:
         raise RunError(f"repro: DVC: {' '.join(str(error).split())}") from None
 
 
-def _delete_damaged_rwlock(dvc_folder: Path) -> None:
+def _delete_damaged_rwlock(dvc_folder: str) -> None:
     """Delete DVC's list of files in use if a killed process left it half-written; DVC fails until it is deleted."""
-    rwlock = dvc_folder / RWLOCK_FILE
-    with make_lock(str(dvc_folder / RWLOCK_LOCK), tmp_dir=str(dvc_folder)):
+    rwlock = Path(dvc_folder, RWLOCK_FILE)
+    with make_lock(str(rwlock.with_name(RWLOCK_LOCK)), tmp_dir=dvc_folder), suppress(FileNotFoundError):
         try:
             json.loads(rwlock.read_bytes())
-        except FileNotFoundError:
-            pass
         except ValueError:
             rwlock.unlink()
 
 
 def is_up_to_date(stage_name: str) -> bool:
     """Return True if neither the stage nor any stage that it needs is stale."""
-    with open_repo() as repo:
-        plan = plan_repro(get_active_graph(repo.index.graph), [_stages_by_name(repo)[stage_name]])
-        return not any(stage.status() for stage in plan)
+    with open_stages() as stages:
+        return not any(stage.status() for stage in _plan(stages[stage_name]))
 
 
-def prepare_stale_stages(*stage_name_lists: Sequence[str]) -> list[StaleStages]:
-    """Restore stale stages from DVC's run cache, and return, for each list, those that must run.
+def _plan(stage: PipelineStage) -> list[PipelineStage]:
+    """Return all stages that a stage needs, in the order in which they run, and then the stage."""
+    return list(plan_repro(get_active_graph(stage.repo.index.graph), [stage]))
 
-    All stages of a list depend on the first one. The outputs of stages that must run are removed.
+
+def prepare_stale_stages(jobs: Mapping[str, Sequence[str]]) -> dict[str, StaleStages]:
+    """Restore stale stages from DVC's run cache, and return the jobs with those that must run.
+
+    The outputs of stages that must run are removed.
+
+    Args:
+        jobs: name of a job -> names of its stages, which all depend on the first one.
     """
-    with open_repo() as repo:
-        by_name = _stages_by_name(repo)
-        stale = [_restore_or_list_stale(repo, [by_name[name] for name in names]) for names in stage_name_lists]
-        return [StaleStages([stage.addressing for stage in stages], _read_inputs(stages)) for stages in stale]
+    with open_stages() as stages:
+        stale = {job: _restore_or_list_stale([stages[name] for name in names]) for job, names in jobs.items()}
+        return {
+            job: StaleStages([stage.addressing for stage in job_stages], _read_inputs(job_stages))
+            for job, job_stages in stale.items()
+            if job_stages
+        }
 
 
-def _restore_or_list_stale(repo: Repo, stages: Sequence[PipelineStage]) -> list[PipelineStage]:
+def _restore_or_list_stale(stages: Sequence[PipelineStage]) -> list[PipelineStage]:
     stale: list[PipelineStage] = []
     for stage in stages:
         if stages[0] in stale or stage.status():
             stage.remove_outs(ignore_remove=False, force=False)
-            if stages[0] in stale or not _restore_outputs(repo, stage):
+            if stages[0] in stale or not _restore_outputs(stage):
                 stale.append(stage)
     return stale
 
 
-def _restore_outputs(repo: Repo, stage: PipelineStage) -> bool:
+def _restore_outputs(stage: PipelineStage) -> bool:
     """Restore the stage's outputs from the run cache, and return True if the outputs were cached.
 
     If several outputs of the same inputs are cached, those that dvc.lock lists are restored.
     """
     for _ in range(2):
         with suppress(RunCacheNotFoundError):
-            repo.stage_cache.restore(stage)
+            stage.repo.stage_cache.restore(stage)
             return True
         _drop_output_digests(stage)
     return False
@@ -117,11 +122,10 @@ def save_results(stale_stages: StaleStages) -> list[str]:
 
     Waits while another DVC process runs in this folder.
     """
-    with open_repo(wait_for_lock=True) as repo:
-        stages_by_name = _stages_by_name(repo)
-        if removed := [name for name in stale_stages.stage_names if name not in stages_by_name]:
+    with open_stages(wait_for_lock=True) as all_stages:
+        if removed := [name for name in stale_stages.stage_names if name not in all_stages]:
             return removed
-        stages = [stages_by_name[name] for name in stale_stages.stage_names]
+        stages = [all_stages[name] for name in stale_stages.stage_names]
         now, before = _read_inputs(stages), stale_stages.inputs
         if changed := sorted(name for name in now | before if now.get(name) != before.get(name)):
             return changed
@@ -136,20 +140,21 @@ def write_lock_file(stage_name: str) -> None:
 
     `dvc repro` would write the whole file after each stage, which takes quadratic time.
     """
-    with open_repo(wait_for_lock=True) as repo:
-        goal = _stages_by_name(repo)[stage_name]
-        needed = [stage for stage in plan_repro(get_active_graph(repo.index.graph), [goal]) if stage != goal]
-        changed = [stage for stage in needed if stage.changed()]
+    with open_stages(wait_for_lock=True) as stages:
+        changed = [stage for stage in _plan(stages[stage_name])[:-1] if stage.changed()]
         for stage in changed:
             _drop_output_digests(stage)
             stage.run()
-        goal.dvcfile.dump_stages(changed, update_pipeline=False)
+        stages[stage_name].dvcfile.dump_stages(changed, update_pipeline=False)
 
 
-def _read_inputs(stages: Sequence[PipelineStage]) -> StageInputs:
-    """Return the inputs of the stages, without files that one of the stages writes."""
+def _read_inputs(stages: Sequence[PipelineStage]) -> dict[str, Any]:
+    """Return the inputs of the stages, without files that one of the stages writes.
+
+    The name of each command, parameter or file -> the command, the parameter's value or the file's digest.
+    """
     outputs = {out.def_path for stage in stages for out in stage.outs}
-    inputs: StageInputs = {f"the command of {stage.addressing}": stage.cmd for stage in stages}
+    inputs: dict[str, Any] = {f"the command of {stage.addressing}": stage.cmd for stage in stages}
     for dependency in (dependency for stage in stages for dependency in stage.deps):
         if dependency.def_path in outputs:
             continue
@@ -160,8 +165,3 @@ def _read_inputs(stages: Sequence[PipelineStage]) -> StageInputs:
         else:
             inputs[str(dependency)] = value
     return inputs
-
-
-def _stages_by_name(repo: Repo) -> dict[str, PipelineStage]:
-    """Return all stages of the experiment by name. Call once per open repository: reading dvc.lock takes a second."""
-    return {stage.addressing: stage for stage in repo.index.stages}

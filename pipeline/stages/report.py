@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -55,44 +56,90 @@ def read_results(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, 
 
     Returns:
         Three values: a table with a row per run; a table with a row per evaluation during training; and the tables
-        of measurements by name.
+        of measurements by name. Ablations whose runs all diverged have no measurements.
 
     Raises:
-        UserError: an ablation has no evaluation or history, or one of other seeds.
+        UserError: an ablation has no evaluation, history or measurements, or those of other seeds.
     """
-    ablations = params.all_ablations()
-    artifacts = {ablation.name: _open_artifact(ablation) for ablation in ablations}
-    evaluations = [_read_evaluation(ablation, artifacts[ablation.name]) for ablation in ablations]
-    histories = [_read_history(ablation, artifacts[ablation.name]) for ablation in ablations]
-    runs, history = pd.concat(evaluations, ignore_index=True), pd.concat(histories, ignore_index=True)
-    return runs, history, _read_measurements(artifacts)
+    evaluations, histories = [], []
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements()}
+    for ablation in params.all_ablations():
+        artifact = _open_results("train", MODELS, ablation, ablation.name)
+        history = _read_runs(artifact, "history.csv", ablation)
+        history.insert(0, "ablation", ablation.name)
+        histories.append(history)
+        evaluation = _open_results("evaluate", EVALUATION, ablation, artifact.digest)
+        scores = [ablation.task.score.column(split) for split in ("validation", "test")]
+        table = _read_runs(evaluation, TESTED, ablation, (*tables.REQUIRED_RUN_COLUMNS, *scores))
+        # take the name from params.yaml: in the file, a name such as `null` would be read as a missing value
+        names = {"ablation": ablation.name, "task": ablation.dataset}
+        evaluations.append(table.assign(**names, **switches.switch_columns(ablation)))
+        analysis = _open_results("analyze", ANALYSIS, ablation, artifact.digest)
+        for name in parts:
+            if f"{name}.csv" in analysis.digests:
+                parts[name].append(analysis.read_csv(f"{name}.csv").assign(ablation=ablation.name))
+    unmeasured = pd.DataFrame(columns=["ablation"])
+    measured = {name: pd.concat(rows, ignore_index=True) if rows else unmeasured for name, rows in parts.items()}
+    own_token = tables.own_token_table(probe) if len(probe := measured["token_probe"]) else probe
+    added = tables.subtract_initial_values(own_token, OWN_TOKEN_VALUES["own_token"]) if len(own_token) else own_token
+    measured |= {"own_token": own_token, "own_token_added": added}
+    return pd.concat(evaluations, ignore_index=True), pd.concat(histories, ignore_index=True), measured
+
+
+def _open_results(stage: str, parent: Path, ablation: Ablation, subject: str) -> files.VerifiedFolder:
+    """Open the folder that a stage wrote for an ablation; evaluation and analysis name the artifact's digest."""
+    command = f"python -m pipeline {stage} {ablation.name}"
+    return files.open_verified_folder(parent / ablation.name, creating_command=command, subject=subject)
+
+
+def _read_runs(
+    results: files.VerifiedFolder, file: str, ablation: Ablation, required_columns: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a table with rows for each run of an ablation, which must have the seeds of `params.yaml`."""
+    table = results.read_csv(file)
+    if missing := [column for column in required_columns if column not in table]:
+        command = results.creating_command
+        raise UserError(f"{results.folder}: has no column {missing[0]!r}; make it again with `{command}`")
+    if set(table["seed"]) != set(ablation.training.seeds):
+        raise UserError(
+            f"{results.folder}: has the seeds {sorted(set(table['seed']))}, but params.yaml has "
+            f"{sorted(ablation.training.seeds)}; `python -m pipeline repro` trains what is missing"
+        )
+    return table
 
 
 def build_report(
-    params: Params, runs: pd.DataFrame, history: pd.DataFrame, measurement_tables: Mapping[str, pd.DataFrame]
+    params: Params, runs: pd.DataFrame, history: pd.DataFrame, measured: Mapping[str, pd.DataFrame]
 ) -> tuple[list[report.PlacedSection], dict[str, pd.DataFrame]]:
     """Return the sections of the report, and its tables by file name relative to `reports/`.
 
     Args:
         runs: a row per run: its evaluation, and the switches of its ablation.
         history: a row per evaluation during training.
-        measurement_tables: name of a measurement -> table of all ablations.
+        measured: name of a measurement -> table of all ablations.
     """
     ablations = params.all_ablations()
     runs = runs.assign(still_rising=tables.mark_still_rising(runs, history))
     tasks = {ablation.dataset: ablation.task for ablation in ablations}
     ceilings = {name: order_blind_ceiling(task) for name, task in tasks.items()}
-    written = _build_tables(ablations, runs, ceilings, measurement_tables)
-    results = [
-        TaskResults(
-            name, task, _ablations_in_page_order(ablations, name), written, measurement_tables, history, ceilings[name]
-        )
-        for name, task in tasks.items()
-    ]
+    cost = measured["cost"]
+    flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
+    written = {
+        "runs.csv": runs,
+        "ablations.csv": tables.ablation_table(ablations, runs, ceilings, flops),
+        "symmetry.csv": measured["symmetry"].drop(columns="step", errors="ignore"),
+    }
+    value_columns = {name: list(measurement.value_descriptions) for name, measurement in measurements().items()}
+    for name, columns in (value_columns | OWN_TOKEN_VALUES).items():
+        written[f"measurements/{name}.csv"] = tables.summarise_over_seeds(measured[name], columns)
+    results = []
+    for name, task in tasks.items():
+        groups = switches.group_ablations([ablation for ablation in ablations if ablation.dataset == name])
+        in_page_order = [ablation for _, members in groups for ablation in members]
+        results.append(TaskResults(name, task, in_page_order, written, measured, history, ceilings[name]))
     compared = [comparisons.comparison_table(task_results, params.comparisons) for task_results in results]
-    written["comparisons.csv"] = comparisons.add_p_values(
-        pd.concat(compared, ignore_index=True), params.comparisons, runs
-    )
+    differences = pd.concat(compared, ignore_index=True)
+    written["comparisons.csv"] = comparisons.add_p_values(differences, params.comparisons, runs)
     written["rescue.csv"] = rescue.rescue_table(ablations, runs)
     written["order_value.csv"] = order_value.order_value_table(ablations, runs)
     compared_tasks = results if across.should_compare_tasks(results) else []
@@ -101,101 +148,8 @@ def build_report(
     return report.collect_sections(results, measurements()), written
 
 
-def collect_metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
+def collect_metrics(ablations: pd.DataFrame) -> dict[Any, dict[Any, float]]:
     """Return the content of `metrics.json`, the numbers for `dvc metrics`: quantity -> ablation -> value."""
     decimals = {"restricted_steps": 1, "converged": 1, "test_bits": 3}
-    by_ablation = ablations.set_index("ablation").reindex(columns=list(decimals)).astype(float)
-    table = by_ablation.round(decimals).dropna(how="all", axis=1)
-    return {
-        str(quantity): {str(ablation): float(value) for ablation, value in values.dropna().items()}
-        for quantity, values in table.items()
-    }
-
-
-def _build_tables(
-    ablations: Sequence[Ablation],
-    runs: pd.DataFrame,
-    ceilings: dict[str, float | None],
-    measurement_tables: Mapping[str, pd.DataFrame],
-) -> dict[str, pd.DataFrame]:
-    """Return the tables of the report, except those that compare ablations: file name in `reports/` -> table."""
-    cost = measurement_tables["cost"]
-    flops: dict[Any, float] = cost.groupby("ablation")["flops_per_step"].median().to_dict() if len(cost) else {}
-    values = {
-        name: list(measurement.value_descriptions) for name, measurement in measurements().items()
-    } | OWN_TOKEN_VALUES
-    return {
-        "runs.csv": runs,
-        "ablations.csv": tables.ablation_table(ablations, runs, ceilings, flops),
-        "symmetry.csv": measurement_tables["symmetry"].drop(columns="step", errors="ignore"),
-        **{
-            f"measurements/{name}.csv": tables.summarise_over_seeds(measurement_tables[name], columns)
-            for name, columns in values.items()
-        },
-    }
-
-
-def _ablations_in_page_order(ablations: Sequence[Ablation], task: str) -> list[Ablation]:
-    """Return the ablations of a task, in the order of the report's pages."""
-    groups = switches.group_ablations([ablation for ablation in ablations if ablation.dataset == task])
-    return [ablation for _, members in groups for ablation in members]
-
-
-def _open_artifact(ablation: Ablation) -> files.VerifiedFolder:
-    """Open the artifact of an ablation, whose digest must be named by the ablation's evaluation and measurements."""
-    return files.open_verified_folder(
-        MODELS / ablation.name, creating_command=f"python -m pipeline train {ablation.name}", subject=ablation.name
-    )
-
-
-def _read_evaluation(ablation: Ablation, artifact: files.VerifiedFolder) -> pd.DataFrame:
-    command = f"python -m pipeline evaluate {ablation.name}"
-    table = files.open_verified_folder(
-        EVALUATION / ablation.name, creating_command=command, subject=artifact.digest
-    ).read_csv(TESTED)
-    scores = [ablation.task.score.column(split) for split in ("validation", "test")]
-    if missing := [column for column in (*tables.REQUIRED_RUN_COLUMNS, *scores) if column not in table]:
-        raise UserError(f"{EVALUATION / ablation.name}: has no column {missing[0]!r}; make it again with `{command}`")
-    _check_seeds(table, ablation, str(EVALUATION / ablation.name))
-    # take the name from params.yaml: in the file, a name such as `null` would be read as a missing value
-    return table.assign(ablation=ablation.name, task=ablation.dataset, **switches.switch_columns(ablation))
-
-
-def _read_measurements(artifacts: Mapping[str, files.VerifiedFolder]) -> dict[str, pd.DataFrame]:
-    """Return the table of each measurement over all ablations; ablations whose runs all diverged have no rows."""
-    analyses = {
-        ablation: files.open_verified_folder(
-            ANALYSIS / ablation, creating_command=f"python -m pipeline analyze {ablation}", subject=artifact.digest
-        )
-        for ablation, artifact in artifacts.items()
-    }
-    measured = {}
-    for name in measurements():
-        file = f"{name}.csv"
-        parts = [
-            analysis.read_csv(file).assign(ablation=ablation)
-            for ablation, analysis in analyses.items()
-            if file in analysis.digests
-        ]
-        measured[name] = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["ablation"])
-    own_token = tables.own_token_table(probe) if len(probe := measured["token_probe"]) else probe
-    measured["own_token"] = own_token
-    measured["own_token_added"] = (
-        tables.subtract_initial_values(own_token, OWN_TOKEN_VALUES["own_token"]) if len(own_token) else own_token
-    )
-    return measured
-
-
-def _read_history(ablation: Ablation, artifact: files.VerifiedFolder) -> pd.DataFrame:
-    table = artifact.read_csv("history.csv")
-    _check_seeds(table, ablation, str(MODELS / ablation.name))
-    table.insert(0, "ablation", ablation.name)
-    return table
-
-
-def _check_seeds(table: pd.DataFrame, ablation: Ablation, location: str) -> None:
-    if set(table["seed"]) != set(ablation.training.seeds):
-        raise UserError(
-            f"{location}: has the seeds {sorted(set(table['seed']))}, but params.yaml has "
-            f"{sorted(ablation.training.seeds)}; `python -m pipeline repro` trains what is missing"
-        )
+    table = ablations.set_index("ablation").reindex(columns=list(decimals)).astype(float).round(decimals)
+    return {quantity: values.dropna().to_dict() for quantity, values in table.dropna(how="all", axis=1).items()}

@@ -8,10 +8,10 @@ import torch
 
 from pipeline import dataset
 from pipeline.params import Model, Params, Tracking
-from pipeline.stages import analyze, evaluate, report, train
 from pipeline.training import population
 from pipeline.training.fit import fit
 from pipeline.transformer.model import Transformer
+from tests.projects import run_stages
 
 DIVERGING = 1
 """Seed of the run whose weights are NaN."""
@@ -50,11 +50,7 @@ def test_a_run_that_diverges_is_reported_and_changes_no_other(
     history = fit(params.ablation("one-of-two"), data).history
     assert history["diverged"].tolist() == [1, 0, 0]
     assert history.iloc[1].equals(undisturbed.iloc[1])  # to the bit, until the other run is dropped
-    for name in params.ablations:
-        for stage in (train, evaluate, analyze):
-            stage.run(params, name)
-    report.run(params)
-
+    run_stages(params)
     history = pd.read_csv("models/one-of-two/history.csv").set_index(["seed", "step"])
     assert history["diverged"].to_dict() == {(DIVERGING, 10): 1, (2, 10): 0, (2, 20): 0}
     runs = pd.read_csv("reports/runs.csv").set_index(["ablation", "seed"])

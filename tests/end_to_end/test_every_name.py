@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline import dataset
 from pipeline.params import Params, Tracking
 from pipeline.reporting.experiment import report as experiment_report
 from pipeline.reporting.style import draw_png
-from pipeline.stages import analyze, evaluate, report, train
 from pipeline.tasks.registry import TASKS, read_params
 from pipeline.tracking.store import open_store
 from pipeline.training.optimizers import OPTIMIZER_BUILDERS
@@ -19,6 +17,7 @@ from pipeline.transformer.attention import ATTENTION_PATTERNS
 from pipeline.transformer.positional import POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import PRESETS, training
+from tests.projects import run_stages
 from tests.tasks.test_conformance import OPTIONS, task_of
 
 
@@ -57,17 +56,9 @@ def test_every_name_goes_through_the_whole_pipeline(
     monkeypatch.chdir(tmp_path)
     params = every_name().model_copy(update={"tracking": store})
     params.check_all_sections()
-    for name in params.tasks:
-        dataset.write(tmp_path / "data" / name, params.task(name))
-    for name in params.ablations:
-        for stage in (train, evaluate, analyze):
-            stage.run(params, name)
     blank = draw_png(lambda: Figure(figsize=(1, 1)))
-    monkeypatch.setattr(
-        experiment_report, "draw_png", lambda draw: blank if draw() else b""
-    )  # drawn, but not rasterised
-    report.run(params)
-
+    monkeypatch.setattr(experiment_report, "draw_png", lambda draw: blank if draw() else b"")  # not rasterised
+    run_stages(params)
     runs = pd.read_csv("reports/runs.csv")
     assert list(runs["ablation"]) == list(params.ablations)
     assert set(runs["task"]) == set(params.tasks)

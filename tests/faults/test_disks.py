@@ -28,23 +28,12 @@ DISKS = ("data", "models", ".checkpoints", "store", "reports")
 Fault = Callable[[Path], AbstractContextManager[None]]
 
 
-def mount(folder: Path) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
-
-
 @dataclass(frozen=True)
 class Project:
     """One ablation of the smoke preset, with half the steps; every folder is a disk of its own."""
 
     folder: Path
     run: Run
-
-    def disk(self, name: str) -> Path:
-        return self.folder / name
 
     def succeeds(self, *arguments: str) -> str:
         """Run a command that must succeed, and return its output."""
@@ -54,14 +43,14 @@ class Project:
 
     def fails(self, *arguments: str, disk: str, why: str) -> None:
         """Run a command that must fail with one line that names the file and the reason, and change nothing."""
-        before = contents(self.disk(disk))
+        before = contents(self.folder / disk)
         code, output = self.run(*arguments)
         assert code == 1, output
         assert "Traceback" not in output, output
         line = output.strip().splitlines()[-1]
         assert line.startswith(f"error: {' '.join(arguments[:2])}: {disk}/"), output
         assert why in line, output
-        assert contents(self.disk(disk)) == before
+        assert contents(self.folder / disk) == before
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +70,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with ExitStack() as mounted, forks(folder, "powerless") as run:
         for name in DISKS:
             (folder / name).mkdir()
-            if not mount(folder / name):
+            command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder / name)]
+            if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
                 pytest.skip("mounting a tmpfs needs root, on Linux")
             mounted.callback(subprocess.run, ["umount", "--lazy", str(folder / name)], check=True)
         yield Project(folder, run)
@@ -128,26 +118,19 @@ def contents(folder: Path) -> dict[Path, bytes]:
 @pytest.fixture(scope="module")
 def generated(project: Project) -> Project:
     """The project with a dataset, for which there was no room at first."""
-    with full(project.disk("data"), room=2 * PAGE):
+    with full(project.folder / "data", room=2 * PAGE):
         project.fails("generate", "addition", disk="data", why="No space left on device; ")
-    assert contents(project.disk("data")) == {}
+    assert contents(project.folder / "data") == {}
     project.succeeds("generate", "addition")
     return project
 
 
 @pytest.fixture(scope="module")
-def trained(generated: Project) -> Project:
-    """The project with a trained ablation."""
-    generated.succeeds("train", ABLATION)
+def reported(generated: Project) -> Project:
+    """The project with a trained ablation and a report."""
+    for arguments in (("train", ABLATION), ("evaluate", ABLATION), ("analyze", ABLATION), ("report",)):
+        generated.succeeds(*arguments)
     return generated
-
-
-@pytest.fixture(scope="module")
-def reported(trained: Project) -> Project:
-    """The project with a report."""
-    for arguments in (("evaluate", ABLATION), ("analyze", ABLATION), ("report",)):
-        trained.succeeds(*arguments)
-    return trained
 
 
 @pytest.mark.parametrize("why", FAULTS)
@@ -164,11 +147,11 @@ def reported(trained: Project) -> Project:
 def test_results_stay_and_the_command_works_again_when_the_fault_is_gone(
     reported: Project, arguments: tuple[str, ...], disk: str, why: str
 ) -> None:
-    before = contents(reported.disk(disk))
-    with FAULTS[why](reported.disk(disk)):
+    before = contents(reported.folder / disk)
+    with FAULTS[why](reported.folder / disk):
         reported.fails(*arguments, disk=disk, why=why)
     reported.succeeds(*arguments)
-    assert contents(reported.disk(disk)) == before
+    assert contents(reported.folder / disk) == before
 
 
 @pytest.mark.parametrize("why", FAULTS)
@@ -177,28 +160,28 @@ def test_results_stay_and_the_command_works_again_when_the_fault_is_gone(
     [(".checkpoints", "warning: no checkpoint can be kept in .checkpoints"), ("store", "warning: not tracked")],
 )
 def test_checkpoints_and_tracking_cost_a_warning_but_no_training(
-    trained: Project, disk: str, warning: str, why: str
+    reported: Project, disk: str, warning: str, why: str
 ) -> None:
-    before = contents(trained.disk("models"))
-    with FAULTS[why](trained.disk(disk)):
-        output = trained.succeeds("train", ABLATION)
+    before = contents(reported.folder / "models")
+    with FAULTS[why](reported.folder / disk):
+        output = reported.succeeds("train", ABLATION)
     assert output.count("warning:") == output.count(warning) == 1, output
-    assert contents(trained.disk("models")) == before
+    assert contents(reported.folder / "models") == before
 
 
-def test_tracking_catches_up_once_when_there_is_room(trained: Project) -> None:
-    with full(trained.disk("store")):
-        assert "not tracked" in trained.succeeds("train", ABLATION)
-    trained.succeeds("track")
-    assert trained.succeeds("track") == f"{ABLATION}: already there\n"
+def test_tracking_catches_up_once_when_there_is_room(reported: Project) -> None:
+    with full(reported.folder / "store"):
+        assert "not tracked" in reported.succeeds("train", ABLATION)
+    reported.succeeds("track")
+    assert reported.succeeds("track") == f"{ABLATION}: already there\n"
 
 
 @pytest.mark.parametrize("fault", FAULTS.values())
 def test_a_search_resumes_when_there_is_room(generated: Project, fault: Fault) -> None:
-    database = generated.disk("reports") / "search" / "study.db"
+    database = generated.folder / "reports" / "search" / "study.db"
     shutil.rmtree(database.parent, ignore_errors=True)  # the search of an earlier fault is complete
     database.parent.mkdir()
-    with fault(generated.disk("reports")):
+    with fault(generated.folder / "reports"):
         code, output = generated.run("search")
     assert code in (1, 2), output
     assert "Traceback" not in output, output

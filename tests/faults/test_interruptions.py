@@ -40,7 +40,14 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Process of `train` after its first evaluation."""
-    process = train(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", ABLATION],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
     watchdog = threading.Timer(120, process.kill)
     watchdog.start()
     assert process.stderr is not None
@@ -102,14 +109,3 @@ def test_kill_9_leaves_no_model_and_training_resumes_to_the_same_end(folder: Pat
 
 def model_files(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.glob("models/**/*") if path.is_file()}
-
-
-def train(folder: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "train", ABLATION],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )

@@ -20,19 +20,9 @@ from pipeline.engines import EngineName
 from pipeline.errors import UserError
 from pipeline.repro import driver, dvc_stages
 from pipeline.tasks.registry import read_params
-from tests.conftest import output_files
+from tests import projects
 from tests.faults.clusters import CLUSTERS, ray_address, ray_cluster, slurm, slurm_configuration
-from tests.projects import (
-    ELSEWHERE,
-    REPRO,
-    change,
-    create_project,
-    differing_files,
-    environment,
-    executed_stages,
-    finished_jobs,
-    run,
-)
+from tests.projects import ELSEWHERE, REPRO, create_project, output_files, run
 
 __all__ = ["ray_address", "ray_cluster", "slurm", "slurm_configuration"]
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -51,20 +41,14 @@ def project(tmp_path: Path, empty_store: Path) -> Path:
 def expected(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> dict[Path, bytes]:
     """Files of the longer training where nothing happens."""
     project = create_project(tmp_path_factory.mktemp("expected") / "project", empty_store)
-    change(project, "training", **LONGER)
+    projects.change(project, "training", **LONGER)
     run(project, *REPRO)
     return output_files(project)
 
 
-def start(project: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        REPRO,
-        cwd=project,
-        env=environment(project),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(project: Path, *, output: int = subprocess.PIPE, **variables: str) -> "subprocess.Popen[str]":
+    env = projects.environment(project) | variables
+    return subprocess.Popen(REPRO, cwd=project, env=env, stdout=output, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_until_training(process: "subprocess.Popen[str]", project: Path, *ablations: str) -> None:
@@ -78,22 +62,16 @@ def wait_until_training(process: "subprocess.Popen[str]", project: Path, *ablati
 
 def test_killed_at_random_moments_it_writes_the_same_bytes(project: Path, expected: dict[Path, bytes]) -> None:
     """In another locale, time zone and hash order, too."""
-    change(project, "training", **LONGER)
+    projects.change(project, "training", **LONGER)
     moments = random.Random(os.getpid())
     for _ in range(KILLS):
-        with subprocess.Popen(
-            REPRO,
-            cwd=project,
-            env=environment(project) | ELSEWHERE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
+        with start(project, output=subprocess.DEVNULL, **ELSEWHERE) as process:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(moments.uniform(0.0, 20.0))
             process.kill()
     run(project, *REPRO, **ELSEWHERE)
-    assert differing_files(output_files(project), expected) == set()
-    assert executed_stages(run(project, "dvc", "repro", "report")) == []
+    assert projects.differing_files(output_files(project), expected) == set()
+    assert projects.executed_stages(run(project, "dvc", "repro", "report")) == []
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
@@ -106,18 +84,26 @@ def test_a_killed_process_that_left_dvcs_list_of_files_in_use_half_written_is_no
         rwlock.write_text(damaged)
         with chdir(project):
             assert not dvc_stages.is_up_to_date("report")
-            assert dvc_stages.prepare_stale_stages(["generate@addition"])[0].stage_names == ["generate@addition"]
+            assert list(dvc_stages.prepare_stale_stages({"data": ["generate@addition"]})) == ["data"]
             json.loads(rwlock.read_text())
+
+
+def processes_in(folder: Path) -> Iterator[Path]:
+    """Entries in /proc of the processes whose current folder is `folder`."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if (path / "cwd").resolve() == folder:
+                yield path
 
 
 def kill_worker(job: str, project: Path, killed: list[int]) -> None:
     """Kill -9 the parent of a job as soon as it is seen to train, and append its process id to `killed`."""
     while not (project / ".repro" / f"{job}.json").exists():
         time.sleep(0.05)
-    for path in Path("/proc").glob("[0-9]*"):
+    for path in processes_in(project):
         with suppress(OSError):  # it has ended
             command = (path / "cmdline").read_bytes().split(b"\0")
-            if (path / "cwd").resolve() == project and b"job" in command and job.encode() in command:
+            if b"job" in command and job.encode() in command:
                 killed.append(int((path / "stat").read_text().rpartition(")")[2].split()[1]))
                 os.kill(killed[-1], signal.SIGKILL)
                 return
@@ -128,7 +114,7 @@ def test_a_killed_worker_on_a_cluster_changes_no_byte(
     engine: EngineName, project: Path, expected: dict[Path, bytes], request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(CLUSTERS[engine])
-    change(project, "training", **LONGER)
+    projects.change(project, "training", **LONGER)
     killed: list[int] = []
     killer = threading.Thread(target=kill_worker, args=("one", project, killed), daemon=True)
     killer.start()
@@ -137,7 +123,7 @@ def test_a_killed_worker_on_a_cluster_changes_no_byte(
     killer.join(timeout=1)
     assert not killer.is_alive()
     assert len(killed) == 1
-    assert differing_files(output_files(project), expected) == set()
+    assert projects.differing_files(output_files(project), expected) == set()
 
 
 def test_a_job_that_ends_while_dvc_runs_waits_for_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,22 +134,22 @@ def test_a_job_that_ends_while_dvc_runs_waits_for_it(project: Path, monkeypatch:
         assert other.stdout
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(UserError, match="DVC"):
-            dvc_stages.prepare_stale_stages(["generate@addition"])
+            dvc_stages.prepare_stale_stages({"data": ["generate@addition"]})
         threading.Timer(5.0, other.stdin.close).start()  # longer than DVC itself tries
         assert dvc_stages.save_results(dvc_stages.StaleStages([], {})) == []
 
 
 def test_a_failed_job_is_named_and_the_results_of_the_others_are_saved(project: Path) -> None:
     ablations = YAML(typ="safe").load(project / "params.yaml")["ablations"]
-    change(project, "ablations", two={"task": "addition", "training": {"accelerator": "mps"}})
+    projects.change(project, "ablations", two={"task": "addition", "training": {"accelerator": "mps"}})
     output = run(project, *REPRO, code=1)
-    assert finished_jobs(output) == {"generate-addition", "one"}
+    assert projects.finished_jobs(output) == {"generate-addition", "one"}
     last = output.splitlines()[-1]
     assert last.startswith("error: repro: 1 of 2 jobs failed: two (exit code 2: training.accelerator: 'mps'")
     assert ".repro/two.log" in last
     assert not (project / "reports" / "summary.md").exists()
-    change(project, "ablations", two=ablations["two"])
-    assert finished_jobs(run(project, *REPRO)) == {"two"}
+    projects.change(project, "ablations", two=ablations["two"])
+    assert projects.finished_jobs(run(project, *REPRO)) == {"two"}
     assert (project / "reports" / "summary.md").exists()
     assert run(project, *REPRO) == "nothing is stale\n"
 
@@ -171,7 +157,7 @@ def test_a_failed_job_is_named_and_the_results_of_the_others_are_saved(project: 
     text = lock.read_text()
     lock.write_text(other_digests(text))
     output = run(project, *REPRO)
-    assert finished_jobs(output) == set()
+    assert projects.finished_jobs(output) == set()
     assert "step" not in output, f"DVC trained again:\n{output}"
     assert lock.read_text() == text
 
@@ -186,30 +172,23 @@ def other_digests(lock: str) -> str:
 
 
 def test_results_are_not_saved_if_their_parameters_changed_meanwhile(project: Path) -> None:
-    change(project, "training", steps=1000, evaluate_every=500, stop_when_converged=False)
-    change(project, "ablations", two={"task": "addition", "training": {"steps": 20, "evaluate_every": 10}})
+    projects.change(project, "training", steps=1000, evaluate_every=500, stop_when_converged=False)
+    projects.change(project, "ablations", two={"task": "addition", "training": {"steps": 20, "evaluate_every": 10}})
     with start(project) as process:
         wait_until_training(process, project, "one")
-        change(project, "ablations", one={"task": "addition", "model": {"layers": 2}})
+        projects.change(project, "ablations", one={"task": "addition", "model": {"layers": 2}})
         output, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "one (params.yaml: ablations.one changed" in output.splitlines()[-1]
-    assert finished_jobs(output) == {"generate-addition", "two"}
+    assert projects.finished_jobs(output) == {"generate-addition", "two"}
     with chdir(project):
-        one, two = dvc_stages.prepare_stale_stages(["train@one"], ["train@two", "evaluate@two", "analyze@two"])
-    assert (one.stage_names, two.stage_names) == (["train@one"], [])
-
-
-def living_in(folder: Path) -> Iterator[Path]:
-    """Processes whose current folder is `folder`."""
-    for path in Path("/proc").glob("[0-9]*/cwd"):
-        with suppress(OSError):  # it has ended
-            if path.resolve() == folder:
-                yield path
+        chains = {"one": ["train@one"], "two": ["train@two", "evaluate@two", "analyze@two"]}
+        stale = dvc_stages.prepare_stale_stages(chains)
+    assert {name: stages.stage_names for name, stages in stale.items()} == {"one": ["train@one"]}
 
 
 def test_a_second_repro_is_refused_and_ctrl_c_stops_all_jobs_and_the_next_call_continues(project: Path) -> None:
-    change(project, "training", steps=20_000, evaluate_every=10_000, warmup_steps=1)
+    projects.change(project, "training", steps=20_000, evaluate_every=10_000, warmup_steps=1)
     with start(project) as process:
         wait_until_training(process, project, "one", "two")
         refusal = run(project, *REPRO, code=2)
@@ -220,7 +199,7 @@ def test_a_second_repro_is_refused_and_ctrl_c_stops_all_jobs_and_the_next_call_c
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "interrupted" in output
-    assert not list(living_in(project))
+    assert not list(processes_in(project))
     assert not list(project.glob("models/*"))
-    change(project, "training", steps=20, evaluate_every=10)
-    assert finished_jobs(run(project, *REPRO)) == {"one", "two"}
+    projects.change(project, "training", steps=20, evaluate_every=10)
+    assert projects.finished_jobs(run(project, *REPRO)) == {"one", "two"}

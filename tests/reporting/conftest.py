@@ -9,7 +9,8 @@ import pytest
 from filelock import FileLock
 
 from pipeline.params import Tracking
-from pipeline.stages import analyze, evaluate, generate, report, train
+from pipeline.stages import report
+from tests.projects import run_stages
 from tests.reporting.experiment import trained
 
 
@@ -25,11 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path
         patch.chdir(started)
         store = Tracking(uri=f"sqlite:///{shutil.copy(empty_store, started)}")
         params = trained().model_copy(update={"tracking": store})
-        generate.run(params, "addition")
-        for name in params.ablations:
-            for stage in (train, evaluate, analyze):
-                stage.run(params, name)
-        report.run(params)
+        run_stages(params)
         patch.chdir(base)
         started.rename(folder)
     return folder

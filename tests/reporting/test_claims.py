@@ -23,10 +23,11 @@ from tests.reporting.experiment import SCORES, STEPS, report_of
 
 Scores = Mapping[str, Sequence[float]]
 Measured = dict[str, pd.DataFrame]
+Numbers = dict[tuple[str, int, str], float]
+"""(Section, index of the claim, name) -> value."""
 
 
-def numbers(scores: Scores) -> dict[tuple[str, int, str], float]:
-    """(Section, index of the claim, name) -> value."""
+def numbers(scores: Scores) -> Numbers:
     return {
         (section.name, index, name): estimate.value
         for section in report_of(scores)[0]
@@ -37,7 +38,7 @@ def numbers(scores: Scores) -> dict[tuple[str, int, str], float]:
 
 
 @pytest.fixture(scope="module")
-def usual() -> dict[tuple[str, int, str], float]:
+def usual() -> Numbers:
     """The numbers of `SCORES`."""
     return numbers(SCORES)
 
@@ -104,7 +105,7 @@ def test_the_first_screen_answers_every_question_in_few_sentences(sections: list
     assert len(report.build_page(sections).lead_sentences) <= report.MAX_LEAD_SENTENCES
 
 
-def test_a_rescue_is_a_share_of_what_is_missed(usual: dict[tuple[str, int, str], float]) -> None:
+def test_a_rescue_is_a_share_of_what_is_missed(usual: Numbers) -> None:
     """By other means: plain means over seeds."""
     runs = report_of(SCORES)[1]["runs.csv"]
     steps = runs["steps_to_converge"].astype(float).fillna(STEPS).groupby(runs["ablation"]).mean()
@@ -116,7 +117,7 @@ def test_a_rescue_is_a_share_of_what_is_missed(usual: dict[tuple[str, int, str],
 
 
 @pytest.mark.parametrize(
-    ("missing", "section"),
+    ("names", "section"),
     [
         (["nope-causal"], "without_positional"),
         (["nope-full"], "without_mask"),
@@ -125,30 +126,18 @@ def test_a_rescue_is_a_share_of_what_is_missed(usual: dict[tuple[str, int, str],
         (["nope-causal-adamw"], "optimizers"),
     ],
 )
-def test_an_experiment_without_the_ablations_claims_nothing_of_them(
-    usual: dict[tuple[str, int, str], float], missing: list[str], section: str
+def test_other_results_make_other_claims_and_missing_ablations_none(
+    usual: Numbers, names: list[str], section: str
 ) -> None:
-    without = {name: scores for name, scores in SCORES.items() if name not in missing}
-    assert section in {name for name, _, _ in usual}
-    assert section not in {name for name, _, _ in numbers(without)}
-
-
-@pytest.mark.parametrize(
-    ("name", "section"),
-    [
-        ("nope-causal", "without_positional"),
-        ("nope-full", "without_mask"),
-        ("nope-causal-1-layer", "layers_needed"),
-        ("no-residual-0", "residual_connections"),
-        ("nope-causal-adamw", "optimizers"),
-    ],
-)
-def test_other_results_make_other_claims(usual: dict[tuple[str, int, str], float], name: str, section: str) -> None:
-    changed = {**SCORES, name: [0.0205 if score > 0.5 else 1.0 for score in SCORES[name]]}
-    before, after = (
-        {key: value for key, value in claimed.items() if key[0] == section} for claimed in (usual, numbers(changed))
+    changed = {**SCORES, names[0]: [0.0205 if score > 0.5 else 1.0 for score in SCORES[names[0]]]}
+    without = {name: scores for name, scores in SCORES.items() if name not in names}
+    before, after, none = (
+        {key: value for key, value in claimed.items() if key[0] == section}
+        for claimed in (usual, numbers(changed), numbers(without))
     )
     assert before != after
+    assert before
+    assert not none
 
 
 def test_an_ablation_that_still_rises_is_open_and_needs_a_larger_budget() -> None:
@@ -220,19 +209,15 @@ def estimate(value: float, unit: Unit, **uncertainty: Any) -> Estimate:
     return Estimate(value=value, unit=unit, source=Source(file="", column="", where={}), **uncertainty)
 
 
+RUNS = estimate(2, "count", low=0.09, high=0.99, n=3, interval="Clopper-Pearson 95%")
+STEPS_MORE = estimate(350, "more steps", low=-20, high=720, n=8, interval="t 95%")
+
+
 @pytest.mark.parametrize(
     ("estimate", "sentence", "cell"),
     [
-        (
-            estimate(2, "count", low=0.09, high=0.99, n=3, interval="Clopper-Pearson 95%"),
-            "2 of 3 (95% interval 9% to 99%)",
-            "2/3",
-        ),
-        (
-            estimate(350, "more steps", low=-20, high=720, n=8, interval="t 95%"),
-            "+350 (95% interval −20 to +720, n = 8)",
-            "+350 (−20 to +720)",
-        ),
+        (RUNS, "2 of 3 (95% interval 9% to 99%)", "2/3"),
+        (STEPS_MORE, "+350 (95% interval −20 to +720, n = 8)", "+350 (−20 to +720)"),
         (estimate(1.0, "share", low=1.0, high=1.0, n=3, interval="t 95%"), "100% (n = 3)", "100%"),
         (estimate(0.00003, "p"), "< 0.0001", "< 0.0001"),
     ],

@@ -16,8 +16,9 @@ from matplotlib.text import Text
 from pipeline.params.model import AttentionName, PositionalName
 from pipeline.reporting import style
 from pipeline.reporting.experiment import tables
-from pipeline.reporting.experiment.figures import outcomes
-from tests.reporting.experiment import SCORES, ablation, experiment, history, made_up, report_of, runs
+from pipeline.reporting.experiment.figures import outcomes, rescue
+from pipeline.reporting.experiment.rescue import substitute_triples
+from tests.reporting.experiment import SCORES, ablation, history, made_up, report_of, runs
 
 CEILING = 0.3
 EXACT_MATCH = {"score_column": "validation_exact_match", "score_words": "exact match"}
@@ -114,17 +115,10 @@ def test_every_encoding_and_pattern_has_its_own_look() -> None:
         assert len({look(ablation(**{switch: name})) for name in names}) == len(names)
 
 
-def test_a_substitute_without_words_is_drawn_by_its_name() -> None:
-    from pipeline.reporting.experiment.figures import rescue
-    from pipeline.reporting.experiment.rescue import substitute_triples
-
-    ablations = [
-        name for name in experiment().all_ablations() if name.name in ("nope-causal", "no-residual-0", "forward-0")
-    ]
-    table = pd.DataFrame(
-        {"ablation": ["forward-0"], "rescue": [np.nan], "rescue_low": [np.nan], "rescue_high": [np.nan]}
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rescue, "SUBSTITUTE_WORDS", {})
-        figure = rescue.draw_rescue(table, substitute_triples(ablations))
+def test_a_substitute_without_words_is_drawn_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    ablations = made_up({name: [0.5] for name in ("nope-causal", "no-residual-0", "forward-0")}).all_ablations()
+    columns = ["ablation", "rescue", "rescue_low", "rescue_high"]
+    table = pd.DataFrame([["forward-0", np.nan, np.nan, np.nan]], columns=columns)
+    monkeypatch.setattr(rescue, "SUBSTITUTE_WORDS", {})
+    figure = rescue.draw_rescue(table, substitute_triples(ablations))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["forward"]

@@ -37,7 +37,7 @@ def test_runs_are_those_of_the_ablation_as_it_was_trained(store: Tracking, tmp_p
 def test_a_missing_file_is_refused(store: Tracking, tmp_path: Path, missing: str) -> None:
     folder = write_ablation(tmp_path)
     (folder / missing).unlink()
-    with pytest.raises(UserError, match=f"{missing}: no such file"):
+    with pytest.raises(UserError, match=f"{missing}: [Nn]o such file"):
         synced(store, folder)
 
 

@@ -5,15 +5,14 @@ from hypothesis import strategies as st
 
 from pipeline.params import Overrides, Params
 from pipeline.repro import driver
-from pipeline.repro.state import JobState
-from pipeline.repro.view import finished_share
+from pipeline.repro.progress import JobState
 
 
 @given(st.integers(1, 5), st.integers(1, 1000))
 def test_the_share_done_grows_with_every_step_and_stage(stages: int, steps: int) -> None:
     training = [JobState("train@x", 0)] + [JobState("train@x", 0, step, steps) for step in range(0, steps + 1, 7)]
     states = training + [JobState("next", index) for index in range(1, stages)]
-    shares = [round(finished_share(state, stages), 9) for state in states]
+    shares = [round(state.finished_share(stages), 9) for state in states]
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert shares[-1] <= 1.0
