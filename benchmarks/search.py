@@ -22,7 +22,7 @@ from pipeline.search.worker import Worker
 from pipeline.tasks.registry import read_params
 
 
-def sleep(ablation: Ablation, data: Any, search: Search) -> tuple[TrialResult, TableRows]:
+def sleep(ablation: Ablation) -> tuple[TrialResult, TableRows]:
     """A trial that takes a second of no processor, with the same result for all ablations."""
     time.sleep(1.0)
     return TrialResult(1, 0, 0.5, 1, 1, 1.0, 1.0, 0, 0), []
@@ -32,7 +32,7 @@ def run_worker(params: Params, url: URL, ready: Any) -> None:
     """Connect to the study, wait for the other workers to be ready, and run trials."""
     study = open_study(params, url)
     ready.wait()
-    Worker(params, study, url, None, train=sleep).run_trials()  # type: ignore[arg-type]
+    Worker(params, study, url, sleep).run_trials()
 
 
 def trials_per_second(server: URL, workers: int, trials: int) -> float:

@@ -216,11 +216,11 @@ class Params(Config):
         self.all_ablations()
         for index, comparison in enumerate(self.comparisons):
             self._check_comparison(comparison, f"params.yaml: comparisons.{index}")
-        if problem := self.search.explain_missing_layers(self.model.layers):
-            raise UserError(f"params.yaml: search.space: {problem}")
         layered: dict[str, Any] = {name: {} for name in self.search.layer_choices}
         for _, combination in zip(range(MAX_CHECKED_COMBINATIONS), self.search.value_combinations(), strict=False):
             self.trial_ablation(layered | combination)
+        if problem := self.search.explain_missing_layers(self.model.layers):
+            raise UserError(f"params.yaml: search.space: {problem}")
 
     def _check_comparison(self, comparison: Comparison, location: str) -> None:
         for role, name in (("first", comparison.first), ("second", comparison.second)):

@@ -4,19 +4,9 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Discriminator,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
-from pipeline.params.config import Config, Fraction, Seed, requirement_text, shorten_value, suggest_names
+from pipeline.params.config import Config, Fraction, Seed, shorten_value, suggest_names
 from pipeline.params.model import Model, Sublayers
 from pipeline.params.training import Training, check_distinct_seeds
 
@@ -27,8 +17,6 @@ SEARCHABLE_FIELDS = {
     if name not in ("seeds", "steps", "snapshots")  # which `search` sets
 }
 """Fields of `model` and `training` that a search space may contain, by name."""
-PER_SUBLAYER_FIELDS = [name for name, field in SEARCHABLE_FIELDS.items() if field.annotation is Sublayers]
-"""Names of the searchable fields that have a value for each sublayer."""
 
 
 class LayerChoices(Config):
@@ -42,10 +30,9 @@ class LayerChoices(Config):
 
 
 SpaceEntry = Annotated[
-    Annotated[list[Any], Tag("[list]")] | Annotated[LayerChoices, Tag("[layers]")],
+    Annotated[list[Any], Field(min_length=1), Tag("[list]")] | Annotated[LayerChoices, Tag("[layers]")],
     Discriminator(lambda entry: "[layers]" if isinstance(entry, dict | LayerChoices) else "[list]"),
 ]
-"""Entry of a search space: the list of values of a field, or a choice for each sublayer."""
 
 
 class Search(Config):
@@ -56,7 +43,6 @@ class Search(Config):
     """The search space: values of fields of `model` and `training`. A list of values is searched, a list of one value
     is fixed; `residual_free` has a choice for each sublayer. Other fields are as in `model` and `training`."""
     trials: PositiveInt
-    """Number of trials of the search."""
     seeds: Annotated[list[Seed], Field(min_length=1)]
     """Seeds with which each trial trains, one run per seed."""
     steps: PositiveInt
@@ -77,32 +63,26 @@ class Search(Config):
     """Address of the database of the search; None for an SQLite file in `reports/search/`. The environment variable
     `SEARCH_STORAGE` has precedence."""
 
-    @field_validator("seeds", "confirm")
-    @classmethod
-    def _check_distinct_seeds(cls, seeds: list[int]) -> list[int]:
-        return check_distinct_seeds(seeds)
-
     @model_validator(mode="after")
-    def _check_fresh_seeds(self) -> Self:
-        if shared := {*self.seeds} & {*self.confirm}:
-            raise ValueError(
-                f"confirm: {min(shared)} is also one of seeds, with which the best are chosen; take others"
-            )
+    def _check_distinct_seeds(self) -> Self:
+        check_distinct_seeds([*self.seeds, *self.confirm])  # runs that chose the best would not confirm them
         return self
 
     @field_validator("space")
     @classmethod
-    def _check_space(cls, space: dict[str, list[Any] | LayerChoices]) -> dict[str, list[Any] | LayerChoices]:
+    def _check_space(cls, space: dict[str, SpaceEntry]) -> dict[str, SpaceEntry]:
+        """Check names and lists; `Params.check_all_sections` checks the values, as parts of an ablation."""
         for name, entry in space.items():
             if name not in SEARCHABLE_FIELDS:
-                raise ValueError(
-                    f"{shorten_value(name)} is no field to search{suggest_names(name, list(SEARCHABLE_FIELDS))}"
-                )
-            if isinstance(entry, LayerChoices) != (name in PER_SUBLAYER_FIELDS):
-                allowed = "{attention: [...], mlp: [...]}" if name in PER_SUBLAYER_FIELDS else "a list of values"
+                raise ValueError(f"{shorten_value(name)} is no field to search{suggest_names(name, SEARCHABLE_FIELDS)}")
+            is_per_sublayer = SEARCHABLE_FIELDS[name].annotation is Sublayers
+            if isinstance(entry, LayerChoices) != is_per_sublayer:
+                allowed = "{attention: [...], mlp: [...]}" if is_per_sublayer else "a list of values"
                 raise ValueError(f"{name}: must be {allowed}, not {shorten_value(entry)}")
-            if isinstance(entry, list):
-                _check_values(name, entry)
+            if isinstance(entry, list) and len({repr(value) for value in entry}) < len(entry):
+                raise ValueError(f"{name}: {shorten_value(entry)} lists a value twice")
+            if isinstance(entry, list) and len(entry) > 1 and any(isinstance(value, list | dict) for value in entry):
+                raise ValueError(f"{name}: only single values are searched, not {shorten_value(entry[0])}")
         return space
 
     @property
@@ -117,10 +97,8 @@ class Search(Config):
         return {name: entry for name, entry in self.space.items() if isinstance(entry, LayerChoices)}
 
     def explain_missing_layers(self, layers: int) -> str:
-        """Return an error message if an entry of the space has choices for too few layers, else "".
-
-        `layers`: number of layers of the models if the space does not list `layers`.
-        """
+        """Return an error message if an entry of the space has choices for too few layers, else "". Models have so
+        many `layers` if the space does not list their number."""
         deepest = max(self.value_lists.get("layers", [layers]))
         for name, by_sublayer in self.layer_choices.items():
             for sublayer, choices in by_sublayer:
@@ -131,23 +109,10 @@ class Search(Config):
         return ""
 
     def value_combinations(self) -> Iterator[dict[str, Any]]:
-        """Iterate over all combinations of the listed values, each as field -> value."""
-        for values in product(*self.value_lists.values()):
-            yield dict(zip(self.value_lists, values, strict=True))
-
-
-def _check_values(name: str, values: list[Any]) -> None:
-    if not values:
-        raise ValueError(f"{name}: lists nothing")
-    if len({repr(value) for value in values}) < len(values):
-        raise ValueError(f"{name}: {shorten_value(values)} lists a value twice")
-    if len(values) > 1 and any(isinstance(value, list | dict) for value in values):
-        raise ValueError(f"{name}: only single values are searched, not {shorten_value(values[0])}")
-    field = SEARCHABLE_FIELDS[name]
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
-    for value in values:
-        try:
-            adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
-        except ValidationError as error:
-            requirement = requirement_text(error.errors()[0]["msg"])
-            raise ValueError(f"{name}: {requirement}, not {shorten_value(value)}") from None
+        """Iterate over the combinations of the listed values, each as field -> value: first a few that have every
+        value, then all."""
+        first_values = {name: values[0] for name, values in self.value_lists.items()}
+        for name, values in self.value_lists.items():
+            yield from (first_values | {name: value} for value in values)
+        for combination in product(*self.value_lists.values()):
+            yield dict(zip(self.value_lists, combination, strict=True))

@@ -4,21 +4,21 @@ Lightning and MLflow are imported where they are used, so that an unreachable st
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
 from pipeline.dataset import Dataset
 from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, EngineName
 from pipeline.errors import RunError, UserError
-from pipeline.params import Params
+from pipeline.params import Ablation, Params
 from pipeline.reporting.search.results import SearchResults
 from pipeline.reporting.wording import format_count
 from pipeline.search import space, table
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchDriver:
-    """Runs the trials of one search, whose Optuna study is stored in the database at `url`.
-
-    A training that was killed resumes from the folder `checkpoints`.
-    """
+    """Runs the trials of one search, whose study is in the database at `url`; `checkpoints` is a folder."""
 
     params: Params
     study: optuna.Study
@@ -41,13 +38,10 @@ class SearchDriver:
     data: Dataset
     checkpoints: Path
 
-    def run_until_complete(self, *, worker_count: int, engine: EngineName, gpus_per_worker: float | None) -> None:
+    def run_until_complete(self, worker_count: int, engine: EngineName, gpus_per_worker: float | None) -> None:
         """Run the missing trials, and then train the best configurations again with fresh seeds.
 
-        Args:
-            worker_count: number of processes that run trials; a single local worker runs in this process.
-            engine: where the processes run.
-            gpus_per_worker: part of a GPU that each process takes; None: a whole GPU, if there is one.
+        The processes that do so run on the `engine`; a single local worker runs in this process.
         """
         in_process = worker_count == 1 and engine == LOCAL_ENGINE  # a further process would take seconds to start
         storage = {STORAGE_VARIABLE: self.url.render_as_string(hide_password=False)}
@@ -67,8 +61,10 @@ class SearchDriver:
         if in_process:
             for trial in trials:
                 self.confirm_trial(trial)
-        else:
-            run_processes([["--confirm", str(trial)] for trial in sort_longest_first(self.study, trials)])
+        else:  # workers that start with the longest finish earliest
+            durations = {trial.number: trial.duration or timedelta() for trial in self.study.get_trials(deepcopy=False)}
+            longest_first = sorted(trials, key=durations.__getitem__, reverse=True)
+            run_processes([["--confirm", str(trial)] for trial in longest_first])
 
     @property
     def is_complete(self) -> bool:
@@ -90,54 +86,45 @@ class SearchDriver:
             ablation = space.build_ablation(self.params, trial.params)
             runs.write_trial(trial.number, ablation, trial.user_attrs, trial.values)
             result = table.TrialResult(**trial.user_attrs["result"])
+            layers = format_count(ablation.model.layers, "layer")
+            connections = format_count(result.residuals_kept, "residual connection")
+            scores = f"converged {result.converged}/{result.runs}, score {result.score:.3f}"
             repeated = ", known already" if "repeats" in trial.user_attrs else ""
-            required = count_required_trials(self.params)
-            print(
-                f"trial {trial.number} (of {required}): {format_count(ablation.model.layers, 'layer')}, "
-                f"{format_count(result.residuals_kept, 'residual connection')}, "
-                f"converged {result.converged}/{result.runs}, score {result.score:.3f}{repeated}",
-                file=sys.stderr,
-            )
+            number = f"trial {trial.number} (of {count_required_trials(self.params)})"
+            print(f"{number}: {layers}, {connections}, {scores}{repeated}", file=sys.stderr)
 
-        train_resumably = partial(train_trial, checkpoints=self.checkpoints)
-        return Worker(self.params, self.study, self.url, self.data, report_trial, train_resumably).run_trials()
+        def train(ablation: Ablation) -> tuple[table.TrialResult, table.TableRows]:
+            return train_trial(ablation, self.data, self.params.search, self.checkpoints)
+
+        return Worker(self.params, self.study, self.url, train, report_trial).run_trials()
 
     def confirm_trial(self, trial: int) -> None:
-        """Train the ablation of a trial again with the seeds of `search.confirm`, and store the results of the runs.
-
-        Raises:
-            UserError: the trial is not one of the best, or was trained with these seeds already.
-        """
+        """Train the ablation of a trial again with the seeds of `search.confirm`, and store the results of the runs."""
         from pipeline.search.trial import train_with_fresh_seeds
 
-        if trial not in (unconfirmed := read_results(self.params, self.study).unconfirmed_trials):
+        results = read_results(self.params, self.study)
+        if trial not in (unconfirmed := results.unconfirmed_trials):
             raise UserError(f"--confirm: trial {trial} needs no confirmation (those that do: {unconfirmed or 'none'})")
-        ablation = table.ablations_by_trial(self.params, self.study)[trial]
-        runs = train_with_fresh_seeds(ablation, self.data, self.params.search.confirm, checkpoints=self.checkpoints)
-        table.store_confirmation(self.study, trial, runs)
+        seeds = self.params.search.confirm
+        runs = train_with_fresh_seeds(results.ablations[trial], self.data, seeds, self.checkpoints)
+        self.study.set_user_attr(f"confirmed-{trial}", runs)
 
     def finish_search(self, results: SearchResults) -> None:
-        """Write to MLflow the trials that are missing there, and end the run of the search.
-
-        Raises:
-            RunError: required trials, or their trainings with fresh seeds, are missing.
-        """
+        """Write to MLflow the trials that are missing there, and end the run of the search if nothing is missing."""
         with exclusive_access(self.url):  # the first of many machines does it
             runs = self._open_mlflow_runs()
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 runs.write_trial(trial.number, results.ablations[trial.number], trial.user_attrs, trial.values)
-        complete, required = count_completed_trials(self.study), count_required_trials(self.params)
-        if not self.is_complete or results.unconfirmed_trials:
+        complete, unconfirmed = count_completed_trials(self.study), len(results.unconfirmed_trials)
+        if not self.is_complete or unconfirmed:
             raise RunError(
-                f"search: no worker is left, but {complete} of {required} trials are complete and "
-                f"{len(results.unconfirmed_trials)} wait for confirmation; the same command goes on"
+                f"search: no worker is left, but {complete} of {count_required_trials(self.params)} trials are "
+                f"complete and {unconfirmed} wait for confirmation; the same command goes on"
             )
-        confirmed = {
-            f"confirmed_{trial}": float(runs["converged"].sum()) for trial, runs in results.confirmation_runs.items()
-        }
-        runs.finish_parent_run(
-            {"trials": complete, "retried": float(results.trials["retries"].notna().sum())} | confirmed
-        )
+        metrics = {"trials": float(complete), "retried": float(results.trials["retries"].notna().sum())}
+        for number, confirmation in results.confirmation_runs.items():
+            metrics[f"confirmed_{number}"] = float(confirmation["converged"].sum())
+        runs.finish_parent_run(metrics)
 
     def _open_mlflow_runs(self) -> "TrialRuns":
         """Open the runs of the search in MLflow; only one process at a time may do so."""
@@ -149,21 +136,18 @@ class SearchDriver:
 
 def read_results(params: Params, study: optuna.Study) -> SearchResults:
     """Return the results of a search so far, without the importances of parameters, which take seconds to compute."""
-    ablations = table.ablations_by_trial(params, study)
-    confirmed = table.read_confirmations(study, list(ablations), params.search.confirm)
-    trials, required = table.build_trial_table(params, study), count_required_trials(params)
+    ablations, stored = table.ablations_by_trial(params, study), study.user_attrs
+    confirmation_runs = {}
+    for trial in ablations:
+        runs = stored.get(f"confirmed-{trial}", [])
+        if runs and [run["seed"] for run in runs] == params.search.confirm:
+            confirmation_runs[trial] = pd.DataFrame(runs)
     return SearchResults(
-        study.study_name,
-        params,
-        trials,
-        ablations,
-        required,
-        space.count_configurations(params),
-        confirmation_runs=confirmed,
+        name=study.study_name,
+        params=params,
+        trials=table.build_trial_table(params, study),
+        ablations=ablations,
+        trials_required=count_required_trials(params),
+        space_size=space.count_configurations(params),
+        confirmation_runs=confirmation_runs,
     )
-
-
-def sort_longest_first(study: optuna.Study, trials: Iterable[int]) -> list[int]:
-    """Sort trial numbers by duration, longest first: parallel workers that start with the longest finish earliest."""
-    durations = {trial.number: trial.duration or timedelta() for trial in study.get_trials(deepcopy=False)}
-    return sorted(trials, key=durations.__getitem__, reverse=True)

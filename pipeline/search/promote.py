@@ -1,7 +1,7 @@
 """Format the trials of a search as entries for `ablations` in `params.yaml`, and add them to the file."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -9,7 +9,6 @@ from ruamel.yaml import YAML
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.params import PARAMS_FILE, Ablation, Overrides, Params, Sublayers, parse, round_trip_yaml
-from pipeline.params.search import PER_SUBLAYER_FIELDS
 
 MAX_NAME_LENGTH = 80
 """Largest number of characters in the name of an ablation."""
@@ -21,28 +20,21 @@ def ablation_entry(ablation: Ablation, params: Params) -> tuple[str, dict[str, A
     The overrides are the task, and the fields of the search space that differ from `model` and `training`. Different
     ablations get different names.
     """
-    sections = {"model": (ablation.model, params.model), "training": (ablation.training, params.training)}
-    overrides = {
-        section: {
-            name: value for name, value in config if name in params.search.space and value != getattr(shared, name)
-        }
-        for section, (config, shared) in sections.items()
-    }
-    values = {name: value for section in overrides.values() for name, value in section.items() if name != "layers"}
-    layers = ablation.model.layers
-    parts = [
-        _describe_override(name, values[name])
-        for name in sorted(values, key=lambda name: name not in PER_SUBLAYER_FIELDS)
-    ]
-    name = "-".join([f"search-{layers}-layer" if layers == 1 else f"search-{layers}-layers", *parts])
+    entry: dict[str, Any] = {"task": ablation.dataset}
+    described = {}
+    for section in ("model", "training"):
+        shared = getattr(params, section)
+        for name, value in getattr(ablation, section):
+            if name in params.search.space and value != getattr(shared, name):
+                entry.setdefault(section, {})[name] = _shorten_yaml_value(value)
+                described[name] = value
+    described.pop("layers", None)  # always the first part of the name; settings of sublayers are the next
+    sublayers_first = sorted(described.items(), key=lambda item: not isinstance(item[1], Sublayers))
+    layers = "1-layer" if ablation.model.layers == 1 else f"{ablation.model.layers}-layers"
+    name = "-".join([f"search-{layers}", *(_describe_override(*override) for override in sublayers_first)])
     if len(name) > MAX_NAME_LENGTH:
         name = f"{name[: MAX_NAME_LENGTH - 9]}-{files.compute_digest(name.encode())[:8]}"
-    changed = {
-        section: {name: _shorten_yaml_value(value) for name, value in fields.items()}
-        for section, fields in overrides.items()
-        if fields
-    }
-    return name, {"task": ablation.dataset} | changed
+    return name, entry
 
 
 def format_yaml_line(name: str, overrides: Mapping[str, Any]) -> str:
@@ -57,17 +49,13 @@ def add_to_params(params: Params, ablations: Iterable[Ablation]) -> list[str]:
     """Add the ablations of trials to `ablations` in `params.yaml`, and return the names of those that were not there.
 
     The rest of the file, comments included, stays unchanged.
-
-    Raises:
-        UserError: the file has a different ablation of the same name.
     """
     entries = dict(ablation_entry(ablation, params) for ablation in ablations)
     promoted = params.model_copy(update={"ablations": {name: Overrides(**entry) for name, entry in entries.items()}})
     for name in sorted(entries.keys() & params.ablations.keys()):
         if params.ablation(name) != promoted.ablation(name):
-            raise UserError(
-                f"{PARAMS_FILE}: ablations.{name}: differs from the study's ablation of that name; rename it"
-            )
+            message = f"ablations.{name}: differs from the study's ablation of that name; rename it"
+            raise UserError(f"{PARAMS_FILE}: {message}")
     new = {name: entry for name, entry in entries.items() if name not in params.ablations}
     yaml, buffer = round_trip_yaml(), io.StringIO()
     content = yaml.load(PARAMS_FILE.read_text())
@@ -89,14 +77,9 @@ def _shorten_yaml_value(value: Any) -> Any:
 
 def _describe_override(name: str, value: Any) -> str:
     """Format an override as part of an ablation's name: `no-residual-attention-0-mlp-1`, `learning-rate-0-003`."""
-    if not isinstance(value, Sublayers):
-        return _join_with_dashes(name, value if isinstance(value, tuple) else [value])
-    sublayers = [_join_with_dashes(sublayer, layers) for sublayer, layers in value if layers]
+    parts = value if isinstance(value, tuple) else [value]
+    if isinstance(value, Sublayers):
+        parts = [part for sublayer, layers in value if layers for part in (sublayer, *layers)]
     if name == "residual_free":
-        return "-".join(["no-residual", *sublayers]) if sublayers else "every-residual"
-    return "-".join([name.replace("_", "-"), *sublayers])
-
-
-def _join_with_dashes(name: str, values: Sequence[Any]) -> str:
-    text = "-".join([name, *(str(value) for value in values)])
-    return text.lower().replace("_", "-").replace(".", "-").replace("+", "")
+        name = "no-residual" if parts else "every-residual"
+    return "-".join(map(str, [name, *parts])).lower().replace("_", "-").replace(".", "-").replace("+", "")

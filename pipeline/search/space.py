@@ -14,18 +14,16 @@ from optuna import Trial
 from pipeline import files
 from pipeline.params import Ablation, Params
 
-CONNECTION_KEPT, CONNECTION_REMOVED = False, True
-"""Values of a searched parameter by which a trial keeps or removes one residual connection."""
 Choices = dict[str, Any]
-"""Configuration of a trial: name of a searched parameter -> value, such as `layers` -> 2. The value of a residual
-connection (`residual_free_attention_0`) is `CONNECTION_KEPT` or `CONNECTION_REMOVED`."""
+"""Configuration of a trial: name of a searched parameter -> value, such as `layers` -> 2. A residual connection has a
+parameter like `residual_free_attention_0`, which is True if the trial removes the connection."""
 
 
 def suggest_choices(trial: Trial, params: Params) -> Choices:
     """Let Optuna's sampler choose the configuration of a trial; only layers that the model has get choices."""
     choices = {name: trial.suggest_categorical(name, values) for name, values in _searched_fields(params).items()}
-    for name in _list_layer_parameters(params, _chosen_depth(params, choices)):
-        choices[name] = trial.suggest_categorical(name, [CONNECTION_KEPT, CONNECTION_REMOVED])
+    for name in _searched_sublayers(params, choices):
+        choices[name] = trial.suggest_categorical(name, [False, True])
     return choices
 
 
@@ -33,8 +31,7 @@ def draw_unseen_choices(params: Params, existing: Sequence[Choices], generator: 
     """Draw a random configuration that is not in `existing`; None if 1,000 draws are all in `existing`."""
     for _ in range(1000):
         choices = {name: values[generator.integers(len(values))] for name, values in _searched_fields(params).items()}
-        for name in _list_layer_parameters(params, _chosen_depth(params, choices)):
-            choices[name] = CONNECTION_KEPT if generator.integers(2) else CONNECTION_REMOVED
+        choices |= {name: not generator.integers(2) for name in _searched_sublayers(params, choices)}
         if choices not in existing:
             return choices
     return None
@@ -43,7 +40,7 @@ def draw_unseen_choices(params: Params, existing: Sequence[Choices], generator: 
 def count_configurations(params: Params) -> int:
     """Return the number of configurations in the search space."""
     per_depth = prod(len(values) for name, values in _searched_fields(params).items() if name != "layers")
-    return per_depth * sum(2 ** len(_list_layer_parameters(params, layers)) for layers in _searched_depths(params))
+    return per_depth * sum(2 ** len(_searched_sublayers(params, {"layers": depth})) for depth in _depths(params))
 
 
 def extreme_choices(params: Params) -> list[Choices]:
@@ -53,11 +50,11 @@ def extreme_choices(params: Params) -> list[Choices]:
     """
     first_values = {name: values[0] for name, values in _searched_fields(params).items()}
     extremes = []
-    for layers, choice in product(_searched_depths(params), (CONNECTION_KEPT, CONNECTION_REMOVED)):
-        depth = {"layers": layers} if "layers" in first_values else {}
-        by_layer = dict.fromkeys(_list_layer_parameters(params, layers), choice)
-        if by_layer or choice == CONNECTION_KEPT:
-            extremes.append(first_values | depth | by_layer)
+    for depth, is_removed in product(_depths(params), (False, True)):
+        by_sublayer = dict.fromkeys(_searched_sublayers(params, {"layers": depth}), is_removed)
+        if by_sublayer or not is_removed:
+            searched_depth = {"layers": depth} if "layers" in first_values else {}
+            extremes.append(first_values | searched_depth | by_sublayer)
     return extremes
 
 
@@ -69,14 +66,10 @@ def build_ablation(params: Params, choices: Choices) -> Ablation:
     """
     search = params.search
     fields = {name: choices[name] if len(values) > 1 else values[0] for name, values in search.value_lists.items()}
-    layers_of: dict[str, dict[str, list[int]]] = {
-        name: {sublayer: [] for sublayer, _ in by_sublayer} for name, by_sublayer in search.layer_choices.items()
-    }
-    for name, layer, sublayer, choice in _list_layer_choices(params, _chosen_depth(params, fields)):
-        if choice == "free" or (
-            choice == "searched" and choices[_format_layer_parameter(name, layer, sublayer)] == CONNECTION_REMOVED
-        ):
-            layers_of[name][sublayer].append(layer)
+    layers_of: dict[str, dict[str, list[int]]] = {name: {"attention": [], "mlp": []} for name in search.layer_choices}
+    for parameter, field, sublayer, layer, choice in _list_sublayers(params, fields):
+        if choice == "free" or (choice == "searched" and choices[parameter]):
+            layers_of[field][sublayer].append(layer)
     return params.trial_ablation(fields | layers_of)
 
 
@@ -96,34 +89,22 @@ def _searched_fields(params: Params) -> dict[str, list[Any]]:
     return {name: values for name, values in params.search.value_lists.items() if len(values) > 1}
 
 
-def _searched_depths(params: Params) -> list[int]:
+def _depths(params: Params) -> list[int]:
     """Return each number of layers that the model of a trial may have."""
     return params.search.value_lists.get("layers", [params.model.layers])
 
 
-def _chosen_depth(params: Params, choices: Choices) -> int:
-    """Return the number of layers that `choices` contains, or the only one that the space allows."""
-    return choices.get("layers", _searched_depths(params)[0])
+def _list_sublayers(params: Params, choices: Choices) -> Iterator[tuple[str, str, str, int, str]]:
+    """Yield `parameter, field, sublayer, layer, choice` for all sublayers of the model that `choices` gives.
+
+    `parameter` is the name that Optuna's parameter has if `choice` is `searched`, and not `kept` or `free`.
+    """
+    for field, by_sublayer in params.search.layer_choices.items():
+        for layer in range(choices.get("layers", _depths(params)[0])):
+            for sublayer, by_layer in by_sublayer:
+                yield f"{field}_{sublayer}_{layer}", field, sublayer, layer, by_layer[layer]
 
 
-def _list_layer_choices(params: Params, layers: int) -> Iterator[tuple[str, int, str, str]]:
-    """Yield `field, layer, sublayer, choice` for all sublayers of a model with `layers` layers; the choice is
-    `searched`, `kept` or `free`."""
-    for name, by_sublayer in params.search.layer_choices.items():
-        for layer in range(layers):
-            for sublayer, choices in by_sublayer:
-                yield name, layer, sublayer, choices[layer]
-
-
-def _list_layer_parameters(params: Params, layers: int) -> list[str]:
-    """Return the names of Optuna's parameters for the sublayers of a model with `layers` layers."""
-    choices = _list_layer_choices(params, layers)
-    return [
-        _format_layer_parameter(name, layer, sublayer)
-        for name, layer, sublayer, choice in choices
-        if choice == "searched"
-    ]
-
-
-def _format_layer_parameter(name: str, layer: int, sublayer: str) -> str:
-    return f"{name}_{sublayer}_{layer}"
+def _searched_sublayers(params: Params, choices: Choices) -> list[str]:
+    """Return the names of Optuna's parameters for the sublayers of the model that `choices` gives."""
+    return [parameter for parameter, *_, choice in _list_sublayers(params, choices) if choice == "searched"]

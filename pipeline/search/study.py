@@ -5,15 +5,16 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.samplers import BaseSampler, BruteForceSampler, TPESampler
+from optuna.samplers import BruteForceSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 from sqlalchemy.engine import URL, make_url
@@ -25,42 +26,30 @@ from pipeline.search import space
 
 STORAGE_VARIABLE = "SEARCH_STORAGE"
 """Environment variable with the address of the database."""
-CONNECT_TIMEOUT_SECONDS = 8
-RECONNECT_SECONDS = 60
-"""Time for which a worker tries to reconnect to a database server that is restarting."""
+CONNECT_TIMEOUT = {"connect_timeout": 8}
+"""Argument of a connection to PostgreSQL: the time to wait for the server, in seconds."""
 MAX_MISSED_HEARTBEATS = 3
 """Number of heartbeats missed by a worker after which it counts as dead."""
-MAX_RETRIES = 10
-"""Largest number of times that a trial whose worker died is run again: the trial itself may kill its workers."""
-ADVISORY_LOCK_ID = 0x5EA2C4
-"""Number of the PostgreSQL lock that `exclusive_access` takes."""
+
+warnings.simplefilter("ignore", ExperimentalWarning)  # of Optuna, for the whole process: threads share filters anyway
 
 
 def storage_url(search: Search, folder: Path) -> URL:
     """Return the address of the search's database: the environment variable `SEARCH_STORAGE`, else `search.storage`,
-    else the SQLite file `study.db` in `folder`.
-
-    Raises:
-        UserError: the address is not that of an SQLite or PostgreSQL database.
-    """
+    else the SQLite file `study.db` in `folder`."""
     variable = os.environ.get(STORAGE_VARIABLE)
-    key, address = STORAGE_VARIABLE if variable else "search.storage", variable or search.storage
-    try:
-        url = make_url(address or f"sqlite:///{folder / 'study.db'}")
-    except SQLAlchemyError:  # the address is not shown, because it may hold a password
-        raise UserError(f"{key}: no address of a database (allowed: sqlite:///... or postgresql://...)") from None
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise UserError(f"{key}: {url.get_backend_name()!r} is not supported (allowed: sqlite, postgresql)")
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    with suppress(SQLAlchemyError):  # the error is not shown, because it may hold a password
+        url = make_url(variable or search.storage or f"sqlite:///{folder / 'study.db'}")
+        if url.get_backend_name() in ("sqlite", "postgresql"):
+            return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    key = STORAGE_VARIABLE if variable else "search.storage"
+    raise UserError(f"{key}: no address of a supported database (allowed: sqlite:///... or postgresql://...)")
 
 
 def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Study:
     """Open Optuna's study for `params` in the database at `url`, and create it if it does not exist.
 
     With `seeded` the sampler gets a fixed seed. Parallel workers must not use it: all would draw the same trials.
-
-    Raises:
-        UserError: the database cannot be reached, or was made by another version of Optuna.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise a traceback for each trial that Ctrl-C ends
     with _refuse_unusable_storage(url), exclusive_access(url):
@@ -71,34 +60,20 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
             load_if_exists=True,
         )
         if "begun" not in study.user_attrs:
-            with ignore_experimental_warnings():
-                study.set_metric_names(["converged", "residuals_kept"])
+            study.set_metric_names(["converged", "residuals_kept"])
             if not is_enumerated(params):
                 for choices in space.extreme_choices(params)[: params.search.trials]:
                     study.enqueue_trial(choices)
             study.set_user_attr("begun", uuid.uuid4().hex)  # differs between storages that have a study of this name
         # a resumed study must not repeat its draws, so the seed moves on with the trials
-        study.sampler = _build_sampler(params, params.search.seed + len(study.trials) if seeded else None)
+        seed = params.search.seed + len(study.trials) if seeded else None
+        if is_enumerated(params):
+            study.sampler = BruteForceSampler(seed=seed)
+        else:
+            # joint sampling of all parameters (`multivariate`, `group`) models interactions and is several times as
+            # fast; `constant_liar` avoids the configurations of running trials
+            study.sampler = TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
     return study
-
-
-def load_study(params: Params, url: URL) -> optuna.Study:
-    """Open Optuna's existing study for `params` in the database at `url`.
-
-    Raises:
-        UserError: the study does not exist, or the database cannot be reached.
-    """
-    missing = UserError(
-        f"{_address_without_password(url)}: holds no study of this params.yaml; `python -m pipeline search`"
-    )
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        raise missing  # connecting would create the file
-    with _refuse_unusable_storage(url):
-        storage = _open_storage(url, params.search.heartbeat)
-        try:
-            return optuna.load_study(study_name=space.study_name(params), storage=storage)
-        except KeyError:
-            raise missing from None
 
 
 def is_enumerated(params: Params) -> bool:
@@ -117,34 +92,13 @@ def count_completed_trials(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
-def _build_sampler(params: Params, seed: int | None) -> BaseSampler:
-    """Return Optuna's brute-force sampler for a small space, else TPE.
-
-    TPE samples all parameters jointly (`multivariate`, `group`), which models their interactions and is several times
-    as fast, and avoids the configurations of running trials (`constant_liar`).
-    """
-    with ignore_experimental_warnings():
-        if is_enumerated(params):
-            return BruteForceSampler(seed=seed)
-        return TPESampler(seed=seed, n_startup_trials=10, multivariate=True, group=True, constant_liar=True)
-
-
-@contextmanager
-def ignore_experimental_warnings() -> Iterator[None]:
-    """Context manager that hides Optuna's warnings about experimental features."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
-
-
 @contextmanager
 def _refuse_unusable_storage(url: URL) -> Iterator[None]:
     """Context manager that raises a UserError if the database at `url` cannot be opened."""
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, OSError, RuntimeError) as error:  # RuntimeError: another version's
-        reason = _first_line_of_message(find_storage_error(error) or error)
-        raise UserError(f"search.storage: {_address_without_password(url)} cannot be used ({reason})") from None
+        raise UserError(f"search.storage: {_describe_failure(url, 'cannot be used', error)}") from None
 
 
 @contextmanager
@@ -153,23 +107,24 @@ def report_storage_failure(url: URL) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (cause := find_storage_error(error)) is None:
+        if find_storage_error(error) is None:
             raise
-        message = f"search: {_address_without_password(url)} failed ({_first_line_of_message(cause)})"
-        raise RunError(f"{message}; no trial is lost, the same command goes on") from None
+        failure = _describe_failure(url, "failed", error)
+        raise RunError(f"search: {failure}; no trial is lost, the same command goes on") from None
 
 
 def find_storage_error(error: BaseException | None) -> SQLAlchemyError | None:
     """Return the database error that caused `error`, directly or through other exceptions; None if there is none."""
-    while error is not None:
-        if isinstance(error, SQLAlchemyError):
-            return error
+    while error is not None and not isinstance(error, SQLAlchemyError):
         error = error.__cause__ or error.__context__
-    return None
+    return error
 
 
-def _address_without_password(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+def _describe_failure(url: URL, failure: str, error: BaseException) -> str:
+    """Format one line: the address without its password, what failed, and the first line of the reason."""
+    cause = find_storage_error(error) or error
+    reason = str(getattr(cause, "orig", None) or cause).strip().partition("\n")[0] or type(cause).__name__
+    return f"{url.render_as_string(hide_password=True)} {failure} ({reason})"
 
 
 @contextmanager
@@ -183,40 +138,43 @@ def exclusive_access(url: URL) -> Iterator[None]:
             yield
         return
     with _open_lock_engine(url).begin() as connection:
-        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(ADVISORY_LOCK_ID)))
+        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(0x5EA2C4)))  # any number of ours
         yield  # the lock ends with the transaction, even if this process dies
 
 
 @cache
 def _open_lock_engine(url: URL) -> sqlalchemy.Engine:
     """Open the database connection of `exclusive_access`, once per process, because connecting is slow."""
-    engine = sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=_timeout_arguments(url))
-    sqlalchemy.event.listen(engine, "connect", lambda *_: _retry_connections(engine), once=True)
+    engine = sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=CONNECT_TIMEOUT)
+    engine.connect().close()
+    _retry_connections(engine)
     return engine
 
 
 def _open_storage(url: URL, heartbeat_seconds: int) -> RDBStorage:
-    with ignore_experimental_warnings():
-        storage = RDBStorage(
-            url.render_as_string(hide_password=False),
-            engine_kwargs={"connect_args": _timeout_arguments(url), "pool_pre_ping": True},
-            heartbeat_interval=heartbeat_seconds,
-            grace_period=MAX_MISSED_HEARTBEATS * heartbeat_seconds,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
-        )
-    if url.get_backend_name() == "postgresql":
-        _retry_connections(storage.engine)  # only now that it has connected once
+    is_server = url.get_backend_name() == "postgresql"
+    storage = RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine_kwargs={"connect_args": CONNECT_TIMEOUT if is_server else {"timeout": 60}, "pool_pre_ping": True},
+        heartbeat_interval=heartbeat_seconds,
+        grace_period=MAX_MISSED_HEARTBEATS * heartbeat_seconds,
+        # no more than so many times, because a trial itself may kill its workers
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=10),
+    )
+    if is_server:
+        _retry_connections(storage.engine)
     return storage
 
 
 def _retry_connections(engine: sqlalchemy.Engine) -> None:
-    """Make SQLAlchemy's `engine` try to reconnect for `RECONNECT_SECONDS`: the database server may be restarting."""
+    """Make `engine` try to reconnect for a minute, because the database server may be restarting.
+
+    Only for an engine that has connected once: a server that never answers is reported at once.
+    """
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
-    def reconnect(
-        dialect: sqlalchemy.Dialect, record: object, arguments: list[object], options: dict[str, object]
-    ) -> object:
-        deadline = time.monotonic() + RECONNECT_SECONDS
+    def reconnect(dialect: sqlalchemy.Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> object:
+        deadline = time.monotonic() + 60
         while True:
             try:
                 return dialect.connect(*arguments, **options)
@@ -224,11 +182,3 @@ def _retry_connections(engine: sqlalchemy.Engine) -> None:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(1)
-
-
-def _timeout_arguments(url: URL) -> dict[str, int]:
-    return {"timeout": 60} if url.get_backend_name() == "sqlite" else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-
-
-def _first_line_of_message(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0] or type(error).__name__

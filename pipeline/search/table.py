@@ -1,10 +1,9 @@
 """Tables of a search's trials, read from Optuna's study. Needs no Lightning."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import optuna
@@ -15,10 +14,8 @@ from pipeline import switches
 from pipeline.params import Ablation, Params
 from pipeline.search import space
 
-STATE_NAMES = {TrialState.COMPLETE: "complete", TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
-"""Name in trials.csv of each state of a trial; every other state is named `failed`."""
-TableRows = list[dict[str, Any]]
-"""Rows of a table, each as column -> value, as Optuna's database stores them."""
+TableRows = list[dict[Hashable, Any]]
+"""Rows of a table, each as column -> value, as pandas returns them and Optuna's database stores them."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,6 @@ class TrialResult:
     residuals_kept: int
     """Number of residual connections in the model; an intact layer has two."""
     parameters: int
-    """Number of parameters of the model."""
     flops: float
     """Training FLOPs, summed over the runs."""
     steps: float
@@ -42,11 +38,6 @@ class TrialResult:
     """1 if the trial was stopped early because all scores were low, else 0."""
     diverged: int
     """Number of runs that diverged."""
-
-    @property
-    def converged_share(self) -> float:
-        """Share of the trial's runs that converged, in [0, 1]."""
-        return self.converged / self.runs
 
     @property
     def objective_values(self) -> tuple[float, float]:
@@ -77,26 +68,22 @@ def build_trial_table(params: Params, study: optuna.Study) -> pd.DataFrame:
     fields of `TrialResult`, `repeats` (number of an earlier trial with the same configuration, whose result was copied)
     and `retries` (number of the interrupted trial that was run again).
     """
-    first = _configuration_columns(params, space.build_ablation(params, space.extreme_choices(params)[0]))
-    example = first | _result_columns(TrialResult(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0))
-    linked = ("repeats", "retries")
+    ablations, rows = ablations_by_trial(params, study), []
+    for trial in study.get_trials(deepcopy=False):
+        state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
+        row = {"trial": trial.number, "state": state, "repeats": trial.user_attrs.get("repeats")}
+        if trial.number in ablations:
+            row |= _configuration_columns(params, ablations[trial.number])
+        if "result" in trial.user_attrs:
+            row |= _result_columns(TrialResult(**trial.user_attrs["result"]))
+        if (first := first_attempt_number(trial)) != trial.number:
+            row["retries"] = first
+        rows.append(row)
+    example = _configuration_columns(params, space.build_ablation(params, space.extreme_choices(params)[0]))
+    example |= _result_columns(TrialResult(1, 0, 0.0, 0, 1, 0.0, 0.0, 0, 0))
+    table = pd.DataFrame(rows, columns=["trial", "state", *example, "repeats", "retries"])
     integers = [name for name, value in example.items() if isinstance(value, int)]
-    ablations = ablations_by_trial(params, study)
-    rows = [_build_trial_row(params, trial, ablations.get(trial.number)) for trial in study.get_trials(deepcopy=False)]
-    table = pd.DataFrame(rows, columns=["trial", "state", *example, *linked])
-    return table.astype(dict.fromkeys([*integers, *linked], "Int64"))  # integers that may be missing
-
-
-def _build_trial_row(params: Params, trial: FrozenTrial, ablation: Ablation | None) -> dict[str, Any]:
-    result, first = trial.user_attrs.get("result"), first_attempt_number(trial)
-    return {
-        "trial": trial.number,
-        "state": STATE_NAMES.get(trial.state, "failed"),
-        **(_configuration_columns(params, ablation) if ablation else {}),
-        **(_result_columns(TrialResult(**result)) if result else {}),
-        "repeats": trial.user_attrs.get("repeats"),
-        "retries": first if first != trial.number else None,
-    }
+    return table.astype(dict.fromkeys([*integers, "repeats", "retries"], "Int64"))  # integers that may be missing
 
 
 def first_attempt_number(trial: FrozenTrial) -> int:
@@ -113,24 +100,8 @@ def _configuration_columns(params: Params, ablation: Ablation) -> dict[str, Any]
 
 def _result_columns(result: TrialResult) -> dict[str, Any]:
     """Return a trial's result as column -> value, with the share of converged runs after their number."""
-    counts = {"runs": result.runs, "converged": result.converged}
-    return {**counts, "converged_share": result.converged_share, **asdict(result)}
-
-
-def store_confirmation(study: optuna.Study, trial: int, runs: TableRows) -> None:
-    """Store in `study` the runs with which a trial's ablation was trained again with fresh seeds."""
-    study.set_user_attr(f"confirmed-{trial}", runs)
-
-
-def read_confirmations(study: optuna.Study, trials: Sequence[int], seeds: Sequence[int]) -> dict[int, pd.DataFrame]:
-    """Return, for each trial number, a table with a row per run with fresh seeds.
-
-    Columns: `seed, steps, converged, steps_to_converge, diverged, score`. Trials that were not trained again with
-    exactly these `seeds` are left out.
-    """
-    stored = study.user_attrs
-    runs = {trial: pd.DataFrame(stored[f"confirmed-{trial}"]) for trial in trials if f"confirmed-{trial}" in stored}
-    return {trial: table for trial, table in runs.items() if seeds and list(table["seed"]) == list(seeds)}
+    share = {"runs": result.runs, "converged": result.converged, "converged_share": result.converged / result.runs}
+    return share | asdict(result)
 
 
 def compute_importances(study: optuna.Study) -> dict[str, dict[str, float]]:
@@ -143,20 +114,11 @@ def compute_importances(study: optuna.Study) -> dict[str, dict[str, float]]:
 
     evaluator = PedAnovaImportanceEvaluator(evaluate_on_local=False)
     by_parameter: dict[str, dict[str, float]] = {}
-    for index, objective in enumerate(study.metric_names or ()):
-        sign = -1.0 if index == 0 else 1.0  # the evaluator takes low values for good ones
-        with warnings.catch_warnings():
+    low_is_good = {"converged": lambda trial: -trial.values[0], "residuals_kept": lambda trial: trial.values[1]}
+    for objective, target in low_is_good.items():
+        with warnings.catch_warnings(), suppress(ValueError, RuntimeError):  # too few trials
             warnings.simplefilter("ignore")  # about few trials, and about low values
-            try:
-                target = partial(_signed_objective, index=index, sign=sign)
-                of_objective = get_param_importances(study, evaluator=evaluator, target=target)
-            except (ValueError, RuntimeError):
-                continue
-        for name, importance in of_objective.items():
-            by_parameter.setdefault(name, {})[objective] = round(float(importance), 9)
+            for name, importance in get_param_importances(study, evaluator=evaluator, target=target).items():
+                by_parameter.setdefault(name, {})[objective] = round(float(importance), 9)
     # Optuna's order of equal values, and of the terms that it sums, changes from process to process
     return dict(sorted(by_parameter.items(), key=lambda item: (*(-value for value in item[1].values()), item[0])))
-
-
-def _signed_objective(trial: FrozenTrial, index: int, sign: float) -> float:
-    return sign * trial.values[index]

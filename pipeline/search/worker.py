@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -15,26 +15,12 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
-from pipeline.dataset import Dataset
-from pipeline.params import Ablation, Params, Search
-from pipeline.search import space
-from pipeline.search.study import (
-    MAX_MISSED_HEARTBEATS,
-    count_required_trials,
-    exclusive_access,
-    find_storage_error,
-    ignore_experimental_warnings,
-    is_enumerated,
-)
+from pipeline.params import Ablation, Params
+from pipeline.search import space, study
 from pipeline.search.table import TableRows, TrialResult, first_attempt_number
-from pipeline.search.trial import train_trial
 
 MAX_STORAGE_FAILURES = 3
 """Number of consecutive failures of the database that a worker tolerates."""
-TrialTrainer = Callable[[Ablation, Dataset, Search], tuple[TrialResult, TableRows]]
-"""Function that trains the runs of a trial and returns the trial's result and mean learning curve."""
-TrialCallback = Callable[[optuna.Study, FrozenTrial], None]
-"""Function that Optuna calls with a trial that has ended."""
 
 
 @contextmanager
@@ -45,6 +31,9 @@ def defer_interrupts() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     delayed by a signal handler, because a signal mask would not apply to threads of libraries: they would get the
     signal.
     """
+    if threading.current_thread() is not threading.main_thread():  # in Python only the main thread handles signals
+        yield nullcontext
+        return
     pending: list[int] = []
 
     def interrupt(signal_number: int, frame: object) -> None:
@@ -53,27 +42,21 @@ def defer_interrupts() -> Iterator[Callable[[], AbstractContextManager[None]]]:
 
     @contextmanager
     def allow_interrupts() -> Iterator[None]:
-        with _handle_interrupts_with(interrupt):
+        deferring = signal.signal(signal.SIGINT, interrupt)
+        try:
             if pending:
                 raise KeyboardInterrupt
             yield
+        finally:
+            signal.signal(signal.SIGINT, deferring)
 
-    with _handle_interrupts_with(lambda number, frame: pending.append(number)):
+    original = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
         yield allow_interrupts
+    finally:
+        signal.signal(signal.SIGINT, original)
     if pending:
         raise KeyboardInterrupt
-
-
-@contextmanager
-def _handle_interrupts_with(handler: Callable[[int, object], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # in Python only the main thread handles signals
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @dataclass
@@ -83,10 +66,10 @@ class Worker:
     params: Params
     study: optuna.Study
     url: URL
-    data: Dataset
-    on_trial: TrialCallback = lambda study, trial: None
+    train: Callable[[Ablation], tuple[TrialResult, TableRows]]
+    """Function that trains the runs of a trial and returns the trial's result and mean learning curve."""
+    on_trial: Callable[[optuna.Study, FrozenTrial], None] = lambda _, trial: None
     """Function called after each trial that this worker ran."""
-    train: TrialTrainer = train_trial
 
     def run_trials(self) -> int:
         """Run trials until the search has as many as required, and return the number of trials run by this worker.
@@ -101,7 +84,7 @@ class Worker:
                 failures = 0
             except Exception as error:
                 failures += 1
-                if find_storage_error(error) is None or failures > MAX_STORAGE_FAILURES:
+                if study.find_storage_error(error) is None or failures > MAX_STORAGE_FAILURES:
                     raise
                 outcome = "waited"
             if outcome == "study complete":
@@ -116,36 +99,34 @@ class Worker:
         self.is_lost = False  # True: another worker requeued the trial, because the storage was away for too long
         # Ctrl-C between two of Optuna's writes would leave a trial that is never run
         with defer_interrupts() as self.allow_interrupts, ExitStack() as self.lock:
-            self.lock.enter_context(exclusive_access(self.url))  # so that no two workers take the last trial
+            self.lock.enter_context(study.exclusive_access(self.url))  # so that no two workers take the last trial
             trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
             self.complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-            if len(self.complete) >= count_required_trials(self.params):
+            required = study.count_required_trials(self.params)
+            if len(self.complete) >= required:
                 return "study complete"
-            if len(trials) < count_required_trials(self.params):
-                return self._run_trial()
-            self._requeue_lost_trials()
-        return "waited"
-
-    def _run_trial(self) -> Literal["ran a trial", "waited"]:
-        try:
-            with ignore_experimental_warnings():
+            if len(trials) >= required:
+                self._requeue_lost_trials()
+                return "waited"
+            try:
                 self.study.optimize(self._evaluate_objectives, n_trials=1, callbacks=[self.on_trial])
-        except ValueError:  # Optuna raises it for a trial that has ended already
-            if not self.is_lost:
-                raise
-            return "waited"
-        return "ran a trial"
+            except ValueError:  # Optuna raises it for a trial that has ended already
+                if not self.is_lost:
+                    raise
+                return "waited"
+            return "ran a trial"
 
     def _evaluate_objectives(self, trial: optuna.Trial) -> tuple[float, float]:
         try:
-            if not is_enumerated(self.params):  # brute force must see what the other workers are choosing
+            if not study.is_enumerated(self.params):  # brute force must see what the other workers are choosing
                 self.lock.close()
             choices = space.suggest_choices(trial, self.params)
             self.lock.close()
             with self.allow_interrupts():
-                result, attributes = self._reuse_result_or_train(trial, space.build_ablation(self.params, choices))
-            for name, value in {"result": asdict(result), **attributes}.items():
+                attributes = self._reuse_result_or_train(trial, space.build_ablation(self.params, choices))
+            for name, value in attributes.items():
                 trial.set_user_attr(name, value)
+            result = TrialResult(**attributes["result"])
             trial.set_constraint("diverged", float(result.diverged))
         except (KeyboardInterrupt, StorageInternalError, UpdateFinishedTrialError):
             self._requeue_trial(trial)
@@ -155,35 +136,34 @@ class Worker:
     def _requeue_trial(self, trial: optuna.Trial) -> None:
         """Put an interrupted trial back into the queue of trials, unless another worker has done so."""
         self.lock.close()
-        with exclusive_access(self.url):
+        with study.exclusive_access(self.url):
             stored = self.study.get_trials(deepcopy=False)[trial.number]
             self.is_lost = stored.state != TrialState.RUNNING
             if not self.is_lost:
                 self.study.enqueue_trial(trial.params, user_attrs={"retries": first_attempt_number(stored)})
 
-    def _reuse_result_or_train(self, trial: optuna.Trial, ablation: Ablation) -> tuple[TrialResult, dict[str, Any]]:
-        """Return the result of an earlier trial with the same configuration, or train the ablation.
+    def _reuse_result_or_train(self, trial: optuna.Trial, ablation: Ablation) -> dict[str, Any]:
+        """Take the result of an earlier trial with the same configuration, or train the ablation.
 
-        The second value holds attributes to store with the trial: `repeats` (the earlier trial) or `curve`.
+        Returns the attributes to store with the trial: `result`, and `repeats` (the earlier trial) or `curve`.
         """
         params = trial.params
         for earlier in self.complete:
             if earlier.params == params and "repeats" not in earlier.user_attrs:
-                self._enqueue_unseen_choices(trial)
-                return TrialResult(**earlier.user_attrs["result"]), {"repeats": earlier.number}
-        result, curve = self.train(ablation, self.data, self.params.search)
-        return result, {"curve": curve}
+                if not study.is_enumerated(self.params):
+                    self._enqueue_unseen_choices(trial)
+                return {"result": earlier.user_attrs["result"], "repeats": earlier.number}
+        result, curve = self.train(ablation)
+        return {"result": asdict(result), "curve": curve}
 
     def _enqueue_unseen_choices(self, trial: optuna.Trial) -> None:
         """Queue a random configuration that no trial has, unless enough trials are running or queued.
 
         In a small space every second choice of the sampler is a repetition.
         """
-        if is_enumerated(self.params):
-            return
-        with exclusive_access(self.url):
+        with study.exclusive_access(self.url):
             trials = self.study.get_trials(deepcopy=False)
-            if sum(other.state != TrialState.FAIL for other in trials) >= count_required_trials(self.params):
+            if sum(other.state != TrialState.FAIL for other in trials) >= study.count_required_trials(self.params):
                 return
             seen = [other.params or other.system_attrs.get("fixed_params", {}) for other in trials]
             generator = np.random.default_rng([self.params.search.seed, trial.number])
@@ -192,9 +172,8 @@ class Worker:
 
     def _requeue_lost_trials(self) -> None:
         """Put trials of dead workers back into the queue, or fail them if they had no parameters yet."""
-        with ignore_experimental_warnings():
-            optuna.storages.fail_stale_trials(self.study)
-        grace = timedelta(seconds=MAX_MISSED_HEARTBEATS * self.params.search.heartbeat)
+        optuna.storages.fail_stale_trials(self.study)
+        grace = timedelta(seconds=study.MAX_MISSED_HEARTBEATS * self.params.search.heartbeat)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             started = trial.datetime_start or datetime.now()
             if not trial.params and datetime.now() - started > grace:

@@ -3,23 +3,15 @@
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline import dataset, files
 from pipeline.engines import EngineName, machine
 from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.params import Ablation, Params
 from pipeline.reporting.search.results import BEST_TRIAL_COUNT, SearchResults
-from pipeline.search import table
+from pipeline.search import promote, study, table
 from pipeline.search.driver import SearchDriver, read_results
-from pipeline.search.promote import ablation_entry, add_to_params, format_yaml_line
-from pipeline.search.study import (
-    count_completed_trials,
-    count_required_trials,
-    load_study,
-    open_study,
-    report_storage_failure,
-    storage_url,
-)
 from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 
 SEARCH_FOLDER = REPORTS / "search"
@@ -40,16 +32,13 @@ def run_search(params: Params, *, worker_count: int | None, engine: EngineName, 
         RunError: the database failed, or the workers ended before the search was complete.
     """
     driver = _open_driver(params, seeded=True)
-    study, url = driver.study, driver.url
-    complete, required = count_completed_trials(study), count_required_trials(params)
-    print(f"study {study.study_name}: {complete} of {required} trials, in {url.render_as_string(hide_password=True)}")
-    with report_storage_failure(url):
-        driver.run_until_complete(
-            worker_count=worker_count or machine.command_capacity(gpus_per_worker),
-            engine=engine,
-            gpus_per_worker=gpus_per_worker,
-        )
-        results = replace(read_results(params, study), importances=table.compute_importances(study))
+    trials = f"{study.count_completed_trials(driver.study)} of {study.count_required_trials(params)} trials"
+    print(f"study {driver.study.study_name}: {trials}, in {driver.url.render_as_string(hide_password=True)}")
+    with study.report_storage_failure(driver.url):
+        worker_count = worker_count or machine.command_capacity(gpus_per_worker)
+        driver.run_until_complete(worker_count, engine, gpus_per_worker)
+        results = read_results(params, driver.study)
+        results = replace(results, importances=table.compute_importances(driver.study))
         _write_report(results)
         driver.finish_search(results)
     print(f"The answer: {SEARCH_FOLDER / 'index.html'}")
@@ -58,19 +47,15 @@ def run_search(params: Params, *, worker_count: int | None, engine: EngineName, 
 def run_worker(params: Params) -> None:
     """Run trials of a search until it is complete, on any machine that can connect to its database."""
     driver = _open_driver(params)
-    with report_storage_failure(driver.url):
-        trials = driver.run_trials_in_process()
-    print(f"worker: {trials} trials", file=sys.stderr)
+    with study.report_storage_failure(driver.url):
+        print(f"worker: {driver.run_trials_in_process()} trials", file=sys.stderr)
 
 
 def run_confirmation(params: Params, trial: int) -> None:
-    """Train the ablation of one trial again with fresh seeds, on any machine that can connect to the search's database.
-
-    Raises:
-        UserError: the trial is not one of the best, or was trained again already.
-    """
+    """Train the ablation of one of the best trials again with fresh seeds, on any machine that can connect to the
+    search's database."""
     driver = _open_driver(params)
-    with report_storage_failure(driver.url):
+    with study.report_storage_failure(driver.url):
         driver.confirm_trial(trial)
 
 
@@ -78,22 +63,29 @@ def promote_best_trials(params: Params, trial_count: int) -> None:
     """Add the ablations of the `trial_count` best trials to `ablations` in `params.yaml`.
 
     Raises:
-        UserError: no search has begun, no trial is complete, or a different ablation has the same name.
+        UserError: no trial is complete, or a different ablation has the same name.
     """
-    study = load_study(params, storage_url(params.search, SEARCH_FOLDER.resolve()))
-    results = read_results(params, study)
-    if results.distinct_trials.empty:
-        raise UserError(f"study {study.study_name}: no trial is complete; `python -m pipeline search` goes on")
-    names = add_to_params(
-        params, [results.find_ablation(trial) for _, trial in results.rank_trials().head(trial_count).iterrows()]
-    )
+    url = study.storage_url(params.search, SEARCH_FOLDER.resolve())
+    is_missing = url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()  # opening would create it
+    results = None if is_missing else read_results(params, study.open_study(params, url))
+    if results is None or results.distinct_trials.empty:
+        address = url.render_as_string(hide_password=True)
+        raise UserError(f"{address}: no trial of this search is complete; `python -m pipeline search` runs them")
+    names = promote.add_to_params(params, _best_ablations(results, trial_count))
     print(f"added to params.yaml: {', '.join(names) or 'nothing new'}; `python -m pipeline repro` trains them")
 
 
 def _open_driver(params: Params, *, seeded: bool = False) -> SearchDriver:
-    data = _read_dataset(params)
-    url = storage_url(params.search, SEARCH_FOLDER.resolve())
-    return SearchDriver(params, open_study(params, url, seeded=seeded), url, data, CHECKPOINTS / "search")
+    name, task = params.search.task, params.task(params.search.task)
+    if task.score.convergence_threshold(params.training) is None:
+        raise UserError(f"search.task: {name} is scored by bits per token, so set training.converged_at_bits")
+    data = dataset.read(DATA / name, task)
+    url = study.storage_url(params.search, SEARCH_FOLDER.resolve())
+    return SearchDriver(params, study.open_study(params, url, seeded=seeded), url, data, CHECKPOINTS / "search")
+
+
+def _best_ablations(results: SearchResults, count: int) -> list[Ablation]:
+    return [results.find_ablation(trial) for _, trial in results.rank_trials().head(count).iterrows()]
 
 
 def _write_report(results: SearchResults) -> None:
@@ -102,8 +94,8 @@ def _write_report(results: SearchResults) -> None:
     from pipeline.reporting.claims import Claims
     from pipeline.reporting.search import report
 
-    best = [results.find_ablation(trial) for _, trial in results.rank_trials().head(BEST_TRIAL_COUNT).iterrows()]
-    entries = [format_yaml_line(*ablation_entry(ablation, results.params)) for ablation in best]
+    best = _best_ablations(results, BEST_TRIAL_COUNT)
+    entries = [promote.format_yaml_line(*promote.ablation_entry(ablation, results.params)) for ablation in best]
     claims = report.build_claims(results)
     content, images = report.build_page(results, claims, entries), report.draw_images(results)
     for name, rows in results.tables.items():
@@ -115,18 +107,3 @@ def _write_report(results: SearchResults) -> None:
         files.write_bytes(SEARCH_FOLDER / "figures" / f"{name}.png", image)
     files.write_text(SEARCH_FOLDER / "summary.md", page.render_markdown(content))
     files.write_text(SEARCH_FOLDER / "index.html", page.render_html(content, images))
-
-
-def _read_dataset(params: Params) -> dataset.Dataset:
-    """Read the dataset of `search.task`.
-
-    Raises:
-        UserError: the dataset does not exist, or `training` does not define at which score a run has converged.
-    """
-    name, task = params.search.task, params.task(params.search.task)
-    if task.score.convergence_threshold(params.training) is None:
-        raise UserError(
-            f"search.task: {name} is scored by bits per token, so set training.converged_at_bits, at which a run has "
-            f"converged"
-        )
-    return dataset.read(DATA / name, task)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,9 @@ def folder(tmp_path: Path) -> Path:
 @contextmanager
 def searching(folder: Path, *options: str, storage: str = "") -> Iterator[subprocess.Popen[str]]:
     """A search in a process of its own, which is killed at the end of the block."""
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "SEARCH_STORAGE": storage, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "search", *options],
-        cwd=folder,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), STORAGE_VARIABLE: storage, "OMP_NUM_THREADS": "1"}
+    command, pipe = [sys.executable, "-m", "pipeline", "search", *options], subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=pipe, stdout=pipe, text=True) as process:
         try:
             yield process
         finally:
@@ -68,21 +62,16 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
     """Process ids of a search's living workers: the children of the one process that it started."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        state, parent, *_ = _text(path).rpartition(")")[2].split() or ["Z", "0"]
-        if state != "Z":
-            parents[int(path.parent.name)] = int(parent)
+        with suppress(OSError):  # the process has ended
+            state, parent, *_ = path.read_text().rpartition(")")[2].split()
+            if state != "Z":
+                parents[int(path.parent.name)] = int(parent)
     return sorted(child for child, parent in parents.items() if parents.get(parent) == process.pid)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # the process has ended
-        return ""
-
-
-def study(folder: Path, storage: str) -> optuna.Study:
-    return optuna.load_study(study_name=space.study_name(read_params(folder / "params.yaml")), storage=storage)
+def stored_trials(folder: Path, storage: str) -> list[FrozenTrial]:
+    name = space.study_name(read_params(folder / "params.yaml"))
+    return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
 
 
 def wait_for(condition, seconds: float = 120) -> None:
@@ -95,11 +84,9 @@ def wait_for(condition, seconds: float = 120) -> None:
 def has_running_trial(folder: Path, storage: str) -> bool:
     """Whether a trial is running. Call it only when there are workers, and so a study: connecting earlier would create
     the database while the search does."""
-    try:
-        trials = study(folder, storage).get_trials(deepcopy=False)
-    except KeyError:  # no study yet
-        return False
-    return any(trial.state == TrialState.RUNNING and trial.params for trial in trials)
+    with suppress(KeyError):  # no study yet
+        return any(trial.state == TrialState.RUNNING and trial.params for trial in stored_trials(folder, storage))
+    return False
 
 
 @pytest.mark.timeout(600)
@@ -124,7 +111,7 @@ def test_killed_workers_lose_no_trial_and_double_none(folder: Path, postgres_url
 
 def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
     """The complete trials of a study, and the lost ones: each was run again, with the same parameters."""
-    trials = study(folder, storage).get_trials(deepcopy=False)
+    trials = stored_trials(folder, storage)
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
@@ -175,10 +162,8 @@ def shown_in_mlflow(folder: Path) -> dict[int, float]:
 
 @pytest.mark.timeout(300)
 def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> None:
-    trials = 6
-    (folder / "params.yaml").write_text(
-        (folder / "params.yaml").read_text().replace(f"trials: {TRIALS}", f"trials: {trials}")
-    )
+    trials, params = 6, folder / "params.yaml"
+    params.write_text(params.read_text().replace(f"trials: {TRIALS}", f"trials: {trials}"))
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
         wait_for(lambda: len(workers(process)) == 2 and has_running_trial(folder, storage))
@@ -189,12 +174,12 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
         assert "interrupted" in errors
         assert "Traceback" not in errors
         assert not any(Path(f"/proc/{worker}").exists() for worker in started)
-    states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
+    states = [trial.state for trial in stored_trials(folder, storage)]
     assert TrialState.RUNNING not in states
     with searching(folder, "--workers", "2") as again:
         again.communicate(timeout=200)
         assert again.returncode == 0
-    states = [trial.state for trial in study(folder, storage).get_trials(deepcopy=False)]
+    states = [trial.state for trial in stored_trials(folder, storage)]
     assert states.count(TrialState.COMPLETE) == trials
 
 
@@ -224,7 +209,6 @@ def test_workers_on_two_nodes_of_a_cluster_complete_a_study(
     gpus: float | None,
     settings: dict[str, Any],
 ) -> None:
-    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
     monkeypatch.chdir(write_small_study(tmp_path, **settings))
     request.getfixturevalue(fixture)
     search.run_search(read_params(), worker_count=3, engine=engine, gpus_per_worker=gpus)

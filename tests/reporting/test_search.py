@@ -14,7 +14,7 @@ from pipeline.params import Ablation
 from pipeline.reporting.claims import Claim
 from pipeline.reporting.page import render_html, render_markdown
 from pipeline.reporting.search import report
-from pipeline.reporting.search.results import SUBLAYERS, SearchResults, select_converged
+from pipeline.reporting.search.results import SearchResults, select_converged
 from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
@@ -25,31 +25,19 @@ INTEGERS = ["trial", "runs", "converged", "residuals_kept", "parameters", "given
 
 Trial = tuple[Ablation, dict[str, Any]]
 """The ablation that a trial trained, and its row of the table."""
+Layers = tuple[int, ...]
 
 
-def trial(
-    layers: int = 3, converged: int = 2, attention: tuple[int, ...] = (), mlp: tuple[int, ...] = (), **more: Any
-) -> Trial:
+def trial(layers: int = 3, converged: int = 2, attention: Layers = (), mlp: Layers = (), **more: Any) -> Trial:
     """`more`: fields of the ablation, or columns of the row."""
     fields = {name: more.pop(name) for name in ("heads", "width", "positional", "optimizer") if name in more}
     free = {"attention": list(attention), "mlp": list(mlp)}
     ablation = PARAMS.trial_ablation({"positional": "none", "layers": layers, "residual_free": free, **fields})
-    row = {
-        "state": "complete",
-        **switches.switch_columns(ablation),
-        "runs": RUNS,
-        "converged": converged,
-        "converged_share": converged / RUNS,
-        "score": 0.3 * converged + 0.1,
-        "residuals_kept": 2 * layers - len(attention) - len(mlp),
-        "parameters": 1000 * layers,
-        "flops": 1e9 * layers,
-        "steps": 900.0,
-        "given_up": 0,
-        "diverged": 0,
-        "repeats": None,
-        "retries": None,
-    }
+    kept = 2 * layers - len(attention) - len(mlp)
+    row = {"state": "complete", **switches.switch_columns(ablation), "runs": RUNS, "converged": converged}
+    row |= {"converged_share": converged / RUNS, "score": 0.3 * converged + 0.1, "residuals_kept": kept}
+    row |= {"parameters": 1000 * layers, "flops": 1e9 * layers, "steps": 900.0, "given_up": 0, "diverged": 0}
+    row |= {"repeats": None, "retries": None}
     return ablation, row | more
 
 
@@ -70,25 +58,24 @@ def claims_of(search: SearchResults, sentence: str) -> list[Claim]:
     return [claim for claim in report.build_claims(search) if claim.macro == sentence]
 
 
-@st.composite
-def trials(draw: st.DrawFn) -> Trial:
-    layers = draw(st.integers(1, 4))
+def trials_of_depth(layers: int) -> st.SearchStrategy[Trial]:
     free = st.sets(st.integers(0, layers - 1)).map(lambda chosen: tuple(sorted(chosen)))
-    return trial(
-        layers,
-        draw(st.integers(0, RUNS)),
-        draw(free),
-        draw(free),
-        heads=draw(st.sampled_from([2, 4])),
-        positional=draw(st.sampled_from(["none", "learned", "rotary"])),
-        optimizer=draw(st.sampled_from(["muon", "adamw"])),
-        score=draw(st.sampled_from([0.1, 0.5, 0.9])),
-        state=draw(st.sampled_from(["complete"] * 4 + ["failed", "running", "waiting"])),
-        repeats=draw(st.sampled_from([None, None, None, 0])),
+    return st.builds(
+        trial,
+        st.just(layers),
+        st.integers(0, RUNS),
+        free,
+        free,
+        heads=st.sampled_from([2, 4]),
+        positional=st.sampled_from(["none", "learned", "rotary"]),
+        optimizer=st.sampled_from(["muon", "adamw"]),
+        score=st.sampled_from([0.1, 0.5, 0.9]),
+        state=st.sampled_from(["complete"] * 4 + ["failed", "running", "waiting"]),
+        repeats=st.sampled_from([None, None, None, 0]),
     )
 
 
-SEARCHES = st.lists(trials(), max_size=20).map(lambda drawn: results(*drawn))
+SEARCHES = st.lists(st.integers(1, 4).flatmap(trials_of_depth), max_size=20).map(lambda drawn: results(*drawn))
 BUSY = (
     *(trial(1 + n % 4, n % 3 if n % 4 else 0, *[((), ()), ((0,), ()), ((0,), (0,))][n % 3]) for n in range(12)),
     trial(2, 0, (0, 1), (0, 1), given_up=1, diverged=1),
@@ -103,15 +90,11 @@ BUSY = (
 @settings(max_examples=15)
 @given(SEARCHES)
 def test_the_front_is_what_nothing_dominates(search: SearchResults) -> None:
-    front = search.pareto_front()
-    known = search.distinct_trials
-    for _, row in known.iterrows():
-        beaten = (
-            (known["converged_share"] >= row["converged_share"])
-            & (known["residuals_kept"] <= row["residuals_kept"])
-            & ((known["converged_share"] > row["converged_share"]) | (known["residuals_kept"] < row["residuals_kept"]))
-        ).any()
-        assert (row["trial"] in set(front["trial"])) == (not beaten)
+    known = search.distinct_trials[["trial", "converged_share", "residuals_kept"]].to_numpy(float).tolist()
+    front = set(search.pareto_front()["trial"])
+    for trial, share, kept in known:
+        beaten = any(more >= share and fewer <= kept and [more, fewer] != [share, kept] for _, more, fewer in known)
+        assert (trial in front) == (not beaten)
 
 
 @settings(max_examples=15)
@@ -132,9 +115,8 @@ def test_the_sparsest_of_a_depth_is_the_fewest_among_those_that_converged(search
         solved = select_converged(search.distinct_trials[search.distinct_trials["layers"] == row["layers"]])
         solved = solved[solved["positional"] == row["positional"]]
         assert row["solved"] == len(solved)
-        assert (
-            pd.isna(row["residuals_kept"]) if solved.empty else row["residuals_kept"] == solved["residuals_kept"].min()
-        )
+        kept = row["residuals_kept"]
+        assert pd.isna(kept) if solved.empty else kept == solved["residuals_kept"].min()
 
 
 @settings(max_examples=15)
@@ -142,11 +124,11 @@ def test_the_sparsest_of_a_depth_is_the_fewest_among_those_that_converged(search
 def test_the_map_of_all_depths_is_the_sum_of_the_depths(search: SearchResults) -> None:
     table = search.residual_map_table()
     assert (table["solved"] <= table["lacking"]).all()
-    pooled = table["layers"].isna()
-    keys, counts = ["layer", "sublayer"], ["lacking", "solved"]
-    by_depth = table[~pooled].groupby(keys)[counts].sum()
-    pd.testing.assert_frame_equal(table[pooled].groupby(keys)[counts].sum(), by_depth)
-    assert set(table["sublayer"]) <= set(SUBLAYERS)
+    pooled, by_depth = (
+        rows.groupby(["layer", "sublayer"])[["lacking", "solved"]].sum()
+        for rows in (table[table["layers"].isna()], table[table["layers"].notna()])
+    )
+    pd.testing.assert_frame_equal(pooled, by_depth)
 
 
 def test_the_answer_is_the_shallowest_and_the_sparsest() -> None:
@@ -158,6 +140,7 @@ def test_the_answer_is_the_shallowest_and_the_sparsest() -> None:
     counted = {name: course.estimates[name].value for name in ("complete", "failed", "retried", "given_up", "diverged")}
     assert counted == {"complete": 17, "failed": 1, "retried": 1, "given_up": 1, "diverged": 1}
     assert "sampled, not tried in full" in page_text(search)
+    assert "The whole space was tried" in page_text(results(trial(2, 2), trial(2, 0, (0,)), size=2))
 
 
 def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
@@ -189,12 +172,9 @@ def test_any_search_makes_a_page(trials: tuple[Trial, ...], leads: list[str]) ->
     assert [claim.macro for claim in claims if claim.role == "lead"] == leads
     page, images = report.build_page(search, claims, ["a: {}"]), report.draw_images(search)
     assert "<html" in render_html(page, images)
-    named = {figure.name for part in page.sections for figure in part.figures} | {page.figure.name}
-    assert named == set(images)
-    for part in page.sections:
-        for table in part.tables:
-            assert table.rows
-            assert {len(row) for row in table.rows} == {len(table.headers)}
+    assert {figure.name for part in page.sections for figure in part.figures} | {page.figure.name} == set(images)
+    for table in (table for part in page.sections for table in part.tables):
+        assert {len(row) for row in table.rows} == {len(table.headers)}
     for record in report.build_records(search, claims):
         assert record.source.file in search.tables
         assert record.source.column in search.tables[record.source.file]
@@ -215,19 +195,15 @@ def test_the_answer_quotes_fresh_seeds_where_there_are_any() -> None:
     assert "not trained again" in page_text(search)
     steps = [400, None, 800]
     runs = pd.DataFrame({"converged": [1, 0, 1], "steps_to_converge": steps, "score": 0.9})
-    confirmed = replace(search, confirmation_runs=dict.fromkeys(search.confirmation_candidates, runs))
+    candidates = search.confirmation_candidates
+    named = {claim.words["trial"] for name in ("shallowest", "sparsest") for claim in claims_of(search, name)}
+    assert named <= set(candidates)
+    confirmed = replace(search, confirmation_runs=dict.fromkeys(candidates, runs))
     (sparsest,) = claims_of(confirmed, "sparsest")
     assert (sparsest.estimates["again"].value, sparsest.estimates["again"].n) == (2, 3)
     assert sparsest.estimates["steps"].value == pytest.approx((400 + 800 + search.params.search.steps) / 3)
     assert "not trained again" not in page_text(confirmed)
     assert not claims_of(confirmed, "unconfirmed")
-    assert {claim.words["trial"] for name in ("shallowest", "sparsest") for claim in claims_of(search, name)} <= set(
-        search.confirmation_candidates
-    )
-
-
-def test_the_page_says_if_the_space_was_tried_in_full() -> None:
-    assert "The whole space was tried" in page_text(results(trial(2, 2), trial(2, 0, (0,)), size=2))
 
 
 def test_the_varied_settings_of_each_trial_are_named() -> None:

@@ -1,5 +1,7 @@
 """A cheap study in SQLite, and a finished one."""
 
+import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.conftest import PRESETS
 from tests.faults.postgres import postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]  # fixtures
+os.environ.pop(STORAGE_VARIABLE, None)  # of who runs the tests
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.faults)])
@@ -45,8 +48,7 @@ def data(smoke: Params, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small study in `params.yaml`, and its dataset."""
-    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
+    """A folder with a small study in `params.yaml`, and its dataset, as the current folder."""
     monkeypatch.chdir(tmp_path)
     return write_small_study(tmp_path)
 
@@ -55,17 +57,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small study that has ended; not to be changed."""
     folder = write_small_study(tmp_path_factory.mktemp("finished"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(STORAGE_VARIABLE, raising=False)
-        patch.chdir(folder)
-        search.run_search(read_params(), worker_count=1, engine="processes", gpus_per_worker=None)
+    with contextlib.chdir(folder):
+        run_alone()
     return folder
+
+
+def run_alone() -> None:
+    """Run the search of the current folder with one worker."""
+    search.run_search(read_params(), worker_count=1, engine="processes", gpus_per_worker=None)
 
 
 @pytest.fixture
 def finished(finished_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that folder, as the current folder."""
-    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
     monkeypatch.chdir(shutil.copytree(finished_once, tmp_path / "project"))
     return tmp_path / "project"
 

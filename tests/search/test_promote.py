@@ -1,12 +1,10 @@
 """A trial's ablation in `params.yaml` is the ablation that the trial trained."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from ruamel.yaml import YAML
 
-from pipeline.params import Ablation, Overrides, Params
+from pipeline.params import Overrides, Params
 from pipeline.search import space
 from pipeline.search.promote import MAX_NAME_LENGTH, ablation_entry, format_yaml_line
 from tests.search.conftest import changed
@@ -15,47 +13,38 @@ from tests.search.test_space import all_choices, spaces
 WIDE = {"width": [8, 16, 32], "dropout": [0.0, 0.1], "learning_rate": [1e-05, 0.02], "gradient_clip": [None, 1.0]}
 
 
-def read_entry(params: Params, name: str, overrides: dict[str, Any]) -> Ablation:
-    return params.model_copy(update={"ablations": {name: Overrides(**overrides)}}).ablation(name)
-
-
 @settings(max_examples=2)
 @given(fields=spaces)
 def test_an_entry_gives_the_trials_ablation_and_each_has_its_own_name(smoke: Params, fields: dict) -> None:
     params = changed(smoke, space=fields | WIDE)
-    choices_by_name = {}
+    names = set()
     for choices in all_choices(params)[::7]:
         ablation = space.build_ablation(params, choices)
         name, overrides = ablation_entry(ablation, params)
-        again = read_entry(params, name, YAML(typ="safe").load(format_yaml_line(name, overrides))[name])
-        assert again.model == ablation.model
-        assert (again.dataset, again.task) == (ablation.dataset, ablation.task)
-        searched = [name for name, _ in again.training if name in params.search.space]
-        assert all(getattr(again.training, name) == getattr(ablation.training, name) for name in searched)
-        choices_by_name[name] = choices
-    assert len(choices_by_name) == len(all_choices(params)[::7])
+        entry = YAML(typ="safe").load(format_yaml_line(name, overrides))
+        again = params.model_copy(update={"ablations": {name: Overrides(**entry[name])}}).ablation(name)
+        assert (again.model, again.dataset, again.task) == (ablation.model, ablation.dataset, ablation.task)
+        assert [value for name, value in again.training if name in params.search.space] == [
+            value for name, value in ablation.training if name in params.search.space
+        ]
+        names.add(name)
+    assert len(names) == len(all_choices(params)[::7])
 
 
 @pytest.mark.parametrize(
     ("free", "name", "overrides"),
     [
-        ({}, "search-2-layers-positional-none", {"positional": "none"}),
-        (
-            {"attention": [0], "mlp": [1]},
-            "search-2-layers-no-residual-attention-0-mlp-1-positional-none",
-            {"positional": "none", "residual_free": {"attention": [0], "mlp": [1]}},
-        ),
-        (
-            {"attention": [1], "mlp": [1]},
-            "search-2-layers-no-residual-attention-1-mlp-1-positional-none",
-            {"positional": "none", "residual_free": [1]},
-        ),
+        ({}, "", {}),
+        ({"attention": [0], "mlp": [1]}, "-no-residual-attention-0-mlp-1", {"attention": [0], "mlp": [1]}),
+        ({"attention": [1], "mlp": [1]}, "-no-residual-attention-1-mlp-1", [1]),
     ],
 )
-def test_names_and_overrides_are_readable(smoke: Params, free: dict, name: str, overrides: dict) -> None:
+def test_names_and_overrides_are_readable(smoke: Params, free: dict, name: str, overrides: object) -> None:
     params = changed(smoke, space={"width": [smoke.model.width]})
     ablation = params.trial_ablation({"positional": "none", "residual_free": free})
-    assert ablation_entry(ablation, params) == (name, {"task": "addition", "model": overrides})
+    model = {"positional": "none"} | ({"residual_free": overrides} if free else {})
+    entry = {"task": "addition", "model": model}
+    assert ablation_entry(ablation, params) == (f"search-2-layers{name}-positional-none", entry)
 
 
 def test_a_long_name_is_cut_and_still_unique(smoke: Params) -> None:

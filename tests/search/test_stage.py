@@ -1,7 +1,6 @@
 """The stage `search`: a study from its dataset to its page, and its best ablations in `params.yaml`."""
 
 import json
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
@@ -11,14 +10,15 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
 from pipeline.search import table
-from pipeline.search.driver import sort_longest_first
-from pipeline.search.study import load_study, open_study, storage_url
+from pipeline.search.study import open_study, storage_url
 from pipeline.stages import search
 from pipeline.tasks.registry import read_params
+from tests.search.conftest import run_alone
 
 
-def run() -> None:
-    search.run_search(read_params(), worker_count=1, engine="processes", gpus_per_worker=None)
+def current_study() -> optuna.Study:
+    params = read_params()
+    return open_study(params, storage_url(params.search, search.SEARCH_FOLDER.resolve()))
 
 
 def answer(project: Path) -> dict[str, bytes]:
@@ -27,21 +27,10 @@ def answer(project: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files if "study.db" not in path.name}
 
 
-def test_confirmations_start_with_the_longest() -> None:
-    study, begun = optuna.create_study(), datetime(2026, 11, 28)
-    for number, seconds in enumerate((5, 90, 40)):
-        trial = optuna.trial.create_trial(value=0.0)
-        trial.number, trial.datetime_start = number, begun
-        trial.datetime_complete = begun + timedelta(seconds=seconds)
-        study.add_trial(trial)
-    assert sort_longest_first(study, [0, 1, 2]) == [1, 2, 0]
-    assert sort_longest_first(study, [2, 0]) == [2, 0]
-
-
 def test_one_worker_of_a_fixed_seed_gives_the_same_answer_byte_for_byte(
     finished_once: Path, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run()
+    run_alone()
     assert answer(project) == answer(finished_once)
     assert {"trials.csv", "ablations.yaml", "summary.md", "index.html", "pareto.png"} <= set(answer(project))
     output = capsys.readouterr()
@@ -65,19 +54,15 @@ def test_the_answer_quotes_the_runs_with_fresh_seeds(finished: Path) -> None:
 
 def test_other_fresh_seeds_confirm_again_and_no_trial_is_run_again(finished: Path) -> None:
     before, params = answer(finished), finished / "params.yaml"
-    text = params.read_text()
-    params.write_text(text.replace("[333, 444]", "[555, 666, 777]"))
-    run()
+    params.write_text(params.read_text().replace("[333, 444]", "[555, 666, 777]"))
+    run_alone()
     assert answer(finished)["trials.csv"] == before["trials.csv"]
     assert set(pd.read_csv(finished / "reports" / "search" / "confirmation.csv")["runs"]) == {3}
 
 
 def test_importances_name_what_is_searched_in_an_order_without_ties(finished: Path) -> None:
     """Optuna's order of equal importances depends on the hash seed of the process."""
-    params = read_params()
-    importances = table.compute_importances(
-        load_study(params, storage_url(params.search, search.SEARCH_FOLDER.resolve()))
-    )
+    importances = table.compute_importances(current_study())
     assert "layers" in importances
     order = [(*(-value for value in values.values()), name) for name, values in importances.items()]
     assert order == sorted(order)
@@ -112,6 +97,6 @@ def test_without_a_complete_trial_nothing_is_promoted(project: Path) -> None:
     with pytest.raises(UserError, match="python -m pipeline search"):
         search.promote_best_trials(read_params(), 1)
     assert not (project / "reports").exists()
-    open_study(read_params(), storage_url(read_params().search, search.SEARCH_FOLDER.resolve()))
-    with pytest.raises(UserError, match="no trial is complete"):
+    current_study()
+    with pytest.raises(UserError, match="no trial of this search is complete"):
         search.promote_best_trials(read_params(), 1)

@@ -2,41 +2,46 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import sqlalchemy
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning import LightningModule, Trainer
 from sqlalchemy.engine import URL, make_url
 
 from pipeline.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.params import Ablation, Params, Search
+from pipeline.params import Ablation, Params
 from pipeline.search import space, table, trial
 from pipeline.search.study import count_required_trials, open_study, storage_url
 from pipeline.search.table import TableRows, TrialResult
-from pipeline.search.trial import StopHopelessTrial, is_hopeless, train_trial
+from pipeline.search.trial import StopHopelessTrial, train_trial
 from pipeline.search.worker import Worker, defer_interrupts
 from pipeline.training import checkpoints
 from tests.search.conftest import changed
 
+Trained = tuple[TrialResult, TableRows]
 
-def without_training(ablation: Ablation, data: Any, search: Search) -> tuple[TrialResult, TableRows]:
+
+def without_training(ablation: Ablation) -> Trained:
     """A result that depends on the ablation, without training: for tests of how workers share a study."""
     return TrialResult(1, 0, ablation.model.layers / 10, 0, 10, 1.0, 1.0, 0, 0), []
 
 
-def work(params: Params, url: URL, train: Callable[..., tuple[TrialResult, TableRows]] = without_training) -> int:
+def work(params: Params, url: URL, train: Callable[[Ablation], Trained] = without_training) -> int:
     """Run a worker to the end of the study; return how many trials it ran."""
-    study = open_study(params, url, seeded=True)
-    return Worker(params, study, url, None, train=train).run_trials()  # type: ignore[arg-type]
+    return Worker(params, open_study(params, url, seeded=True), url, train).run_trials()
+
+
+def train_in(folder: Path, params: Params, data: Dataset, url: URL) -> FrozenTrial:
+    """Run a worker that trains, with its checkpoints in `folder`; return the last trial."""
+    work(params, url, lambda ablation: train_trial(ablation, data, params.search, folder))
+    return open_study(params, url).trials[-1]
 
 
 def trials(params: Params, url: URL) -> pd.DataFrame:
@@ -47,7 +52,7 @@ def test_a_study_gets_its_trials_and_no_configuration_is_trained_twice(cheap: Pa
     params = changed(cheap, trials=14, space={"layers": [1]})
     trained: list[str] = []
 
-    def count(ablation: Ablation, data: Dataset, search: Search) -> tuple[TrialResult, TableRows]:
+    def count(ablation: Ablation) -> Trained:
         trained.append(ablation.model_dump_json())
         return TrialResult(1, 0, len(trained) / 10, 0, 10, 1.0, 1.0, 0, 0), []
 
@@ -57,16 +62,13 @@ def test_a_study_gets_its_trials_and_no_configuration_is_trained_twice(cheap: Pa
     assert len(trained) == len(set(trained)) <= space.count_configurations(params) == 4
     repeats = rows[rows["repeats"].notna()]
     assert len(repeats) == 14 - len(trained)
-    for row in repeats.to_dict("records"):
-        first = rows.loc[int(row["repeats"])]
-        for column in ("layers", "residual_free_attention", "residual_free_mlp", *TrialResult.__dataclass_fields__):
-            assert row[column] == first[column]
+    columns = ["layers", "residual_free_attention", "residual_free_mlp", *TrialResult.__dataclass_fields__]
+    assert (repeats[columns].to_numpy() == rows.loc[repeats["repeats"].astype(int), columns].to_numpy()).all()
     assert work(params, url) == 0  # the study is complete
 
 
 def test_a_small_space_is_tried_in_full(cheap: Params, url: URL) -> None:
-    searched, kept = ["searched"] * 2, ["kept"] * 2
-    space_of_six = {"residual_free": {"attention": searched, "mlp": kept}}
+    space_of_six = {"residual_free": {"attention": ["searched"] * 2, "mlp": ["kept"] * 2}}
     params = changed(cheap, trials=50, enumerate_up_to=6, space=space_of_six)
     work(params, url)
     configurations = trials(params, url)[["layers", "residual_free_attention", "residual_free_mlp"]]
@@ -79,44 +81,35 @@ def test_more_trials_continue_the_study_and_another_space_starts_a_new_one(cheap
     work(few, url)
     before = trials(few, url)
     work(cheap, url)
-    after = trials(cheap, url)
-    assert len(after) == 8
-    pd.testing.assert_frame_equal(after.head(3), before, check_dtype=False)
+    pd.testing.assert_frame_equal(trials(cheap, url).head(3), before, check_dtype=False)
     assert len(trials(changed(cheap, space={"layers": [1]}), url)) > 0  # its first choices are queued
     assert len(trials(cheap, url)) == 8
 
 
 def test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it(cheap: Params, url: URL) -> None:
-    def interrupt(ablation: Ablation, data: Dataset, search: Search) -> tuple[TrialResult, TableRows]:
+    def interrupt(ablation: Ablation) -> Trained:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         work(cheap, url, train=interrupt)
-    study = open_study(cheap, url)
-    lost = study.trials[0]
-    assert lost.state == TrialState.FAIL
     work(cheap, url)
-    rows = trials(cheap, url)
-    assert (rows["state"] == "complete").sum() == 8
-    retried = rows[rows["retries"] == 0]
-    assert len(retried) == 1
-    assert study.trials[int(retried["trial"].item())].params == lost.params
+    lost, *others = open_study(cheap, url).trials
+    assert lost.state == TrialState.FAIL
+    assert [trial.state for trial in others] == [TrialState.COMPLETE] * 8
+    assert [trial.params for trial in others if trial.user_attrs.get("retries") == 0] == [lost.params]
+    assert (trials(cheap, url)["retries"] == 0).sum() == 1
 
 
 def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, url: URL) -> None:
-    def slowly(ablation: Ablation, data: Dataset, search: Search) -> tuple[TrialResult, TableRows]:
+    def slowly(ablation: Ablation) -> Trained:
         time.sleep(0.02)
-        return without_training(ablation, data, search)
+        return without_training(ablation)
 
     params = changed(cheap, trials=12)
-    trials_run: list[int] = []
-    workers = [threading.Thread(target=lambda: trials_run.append(work(params, url, train=slowly))) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor() as pool:
+        workers = [pool.submit(work, params, url, slowly) for _ in range(4)]
+    assert sum(worker.result() for worker in workers) == 12
     assert list(trials(params, url)["state"]) == ["complete"] * 12
-    assert sum(trials_run) == 12
 
 
 def test_a_storage_of_another_version_is_refused(cheap: Params, url: URL) -> None:
@@ -155,11 +148,9 @@ def test_a_trial_that_was_stopped_resumes_and_gives_the_same_result(
                 stop.clear()
                 raise KeyboardInterrupt
 
-    def result(name: str) -> dict[str, object]:
-        url = make_url(f"sqlite:///{tmp_path / name}.db")
-        study = open_study(params, url, seeded=True)
-        Worker(params, study, url, data, train=partial(train_trial, checkpoints=tmp_path / name)).run_trials()
-        return study.trials[-1].user_attrs["result"] | {"curve": study.trials[-1].user_attrs["curve"]}
+    def result(name: str) -> list[object]:
+        last = train_in(tmp_path / name, params, data, make_url(f"sqlite:///{tmp_path / name}.db"))
+        return [last.user_attrs["result"], last.user_attrs["curve"]]
 
     monkeypatch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))  # a checkpoint after every step
     monkeypatch.setattr(trial, "StopHopelessTrial", Stopping)
@@ -170,31 +161,26 @@ def test_a_trial_that_was_stopped_resumes_and_gives_the_same_result(
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
+def with_training(params: Params, **settings: object) -> Params:
+    return params.model_copy(update={"training": params.training.model_copy(update=settings)})
+
+
 def test_divergence_is_a_finite_result_and_a_violated_constraint(cheap: Params, data: Dataset, tmp_path: Path) -> None:
-    url = make_url(f"sqlite:///{tmp_path}/study.db")
     params = changed(cheap, trials=1, space={"learning_rate": [1e30], "optimizer": ["adamw"]})
-    params = params.model_copy(
-        update={"training": params.training.model_copy(update={"schedule": "constant", "gradient_clip": None})}
-    )
-    study = open_study(params, url, seeded=True)
-    Worker(params, study, url, data).run_trials()
-    (row,) = table.build_trial_table(params, study).to_dict("records")
-    assert row["diverged"] > 0
-    assert 0 <= row["score"] <= 1
-    assert study.trials[0].constraints["diverged"] > 0
+    params = with_training(params, schedule="constant", gradient_clip=None)
+    diverged = train_in(tmp_path, params, data, make_url(f"sqlite:///{tmp_path}/study.db"))
+    assert diverged.user_attrs["result"]["diverged"] > 0
+    assert 0 <= diverged.user_attrs["result"]["score"] <= 1
+    assert diverged.constraints["diverged"] > 0
 
 
-def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset) -> None:
-    params = changed(cheap, steps=8, give_up_at=0.5, give_up_below=1.0)
-    params = params.model_copy(update={"training": params.training.model_copy(update={"evaluate_every": 2})})
+def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset, tmp_path: Path) -> None:
+    params = with_training(changed(cheap, steps=8, give_up_at=0.5, give_up_below=1.0), evaluate_every=2)
     ablation = space.build_ablation(params, space.extreme_choices(params)[0])
-    result, curve = train_trial(ablation, data, params.search)
+    result, curve = train_trial(ablation, data, params.search, tmp_path)
     assert (result.given_up, result.steps) == (1, 4)
     assert [row["step"] for row in curve] == [2, 4]
-    assert train_trial(ablation, data, changed(params, give_up_below=0.0).search)[0].steps == 8
-    assert is_hopeless([0.0, 0.019], 0.02)
-    assert not is_hopeless([0.03, 0.0], 0.02)
-    assert StopHopelessTrial(100, 0.5, 0.02).first_checked_step == 50
+    assert train_trial(ablation, data, changed(params, give_up_below=0.0).search, tmp_path)[0].steps == 8
 
 
 def test_the_first_objective_orders_by_converged_runs_then_by_score() -> None:
@@ -211,8 +197,8 @@ def ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
-    done = []
+def test_ctrl_c_waits_for_the_end_of_the_block_and_is_then_handled_as_before() -> None:
+    done, handler = [], signal.getsignal(signal.SIGINT)
 
     def leave_early() -> None:
         with defer_interrupts():
@@ -224,11 +210,12 @@ def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
     with pytest.raises(KeyboardInterrupt):
         leave_early()
     assert done == ["all"]
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("came_before", [True, False])
 def test_ctrl_c_interrupts_at_once_where_it_is_allowed(came_before: bool) -> None:
-    done = []
+    done, handler = [], signal.getsignal(signal.SIGINT)
 
     def block() -> None:
         with defer_interrupts() as allow_interrupts:
@@ -242,12 +229,4 @@ def test_ctrl_c_interrupts_at_once_where_it_is_allowed(came_before: bool) -> Non
     with pytest.raises(KeyboardInterrupt):
         block()
     assert done == ["before"]
-
-
-def test_afterwards_ctrl_c_is_handled_as_before() -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    with defer_interrupts() as allow_interrupts, allow_interrupts():
-        pass
     assert signal.getsignal(signal.SIGINT) is handler
-    with pytest.raises(KeyboardInterrupt):
-        ctrl_c()
