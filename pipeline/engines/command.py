@@ -6,24 +6,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 
 PARENT_VARIABLE = "PIPELINE_PARENT"
 """Environment variable that an engine sets for each command, so that the command ends when the engine's process ends.
 
 The standard input of the command is then a pipe that closes at that moment.
 """
-STDIN, STDOUT, STDERR = 0, 1, 2
 MAX_RETRIES = 3
 """Number of times that a cluster starts a command again whose machine was lost, or whose job was preempted."""
 CANCEL_TIMEOUT_SECONDS = 60
 """Largest number of seconds that an engine waits until commands on a cluster have ended after an interrupt."""
-
-CommandEndCallback = Callable[[int, int], None]
-"""Function that an engine calls with the index and the exit code of each command that has ended."""
 
 
 @dataclass(frozen=True)
@@ -39,34 +35,28 @@ class Command:
 
     @classmethod
     def pipeline_command(
-        cls, *arguments: str, environment: Mapping[str, str] | None = None, log_file: Path | None = None
-    ) -> "Command":
+        cls, *arguments: str, environment: Mapping[str, str] = {}, log_file: Path | None = None
+    ) -> Self:
         """Return the command `python -m pipeline ...`."""
-        return cls((sys.executable, "-m", "pipeline", *arguments), environment or {}, log_file)
-
-    @property
-    def module_name(self) -> str | None:
-        """Name of the Python module that the command runs, or None if the command is not `python -m MODULE ...`."""
-        return self.arguments[2] if self.arguments[:2] == (sys.executable, "-m") else None
+        return cls((sys.executable, "-m", "pipeline", *arguments), environment, log_file)
 
     def run(self, folder: Path, worker_environment: Mapping[str, str]) -> int:
         """Run the command in `folder` and return the command's exit code.
 
         KeyboardInterrupt is passed on to the command, and raised again when the command has ended.
         """
-        with ExitStack() as stack:
-            log = None if self.log_file is None else stack.enter_context(open_log(folder / self.log_file))
-            process = stack.enter_context(
-                subprocess.Popen(
-                    self.arguments,
-                    cwd=folder,
-                    env=self.full_environment(worker_environment),
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log and subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            )
+        with (
+            open_log(folder / self.log_file) if self.log_file else nullcontext() as log,
+            subprocess.Popen(
+                self.arguments,
+                cwd=folder,
+                env=self.full_environment(worker_environment),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log and subprocess.STDOUT,
+                start_new_session=True,
+            ) as process,
+        ):
             while True:
                 try:
                     return process.wait(timeout=0.2)  # Ray's cancellation arrives between two calls only
@@ -82,26 +72,28 @@ class Command:
         return {**os.environ, **worker_environment, **self.environment, PARENT_VARIABLE: str(os.getpid())}
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How many commands an engine runs at once."""
+
+    max_workers: int | None = None
+    """Largest number of commands that run at once. None: as many as there is room for."""
+    gpus_per_command: float | None = None
+    """GPUs for each command; with 0.5, two commands share one. None: 1. Ignored without a GPU."""
+
+
 class Engine(Protocol):
     """Protocol of the engines. The machines on which an engine runs commands must share the project's folder."""
 
-    def run(
-        self,
-        commands: Sequence[Command],
-        *,
-        max_workers: int | None,
-        gpus_per_command: float | None,
-        on_command_end: CommandEndCallback | None = None,
-    ) -> list[int]:
-        """Run the commands in the current folder and return the exit code of each command (-9: killed by signal 9).
+    def run(self, commands: Sequence[Command], limits: Limits, on_command_end: Callable[[int, int], None]) -> None:
+        """Run the commands in the current folder.
 
         After Ctrl-C, or an exception of `on_command_end`, the engine interrupts the running commands, waits until they
         have ended, and raises the exception again.
 
         Args:
-            max_workers: largest number of commands that run at once. None: as many as there is room for.
-            gpus_per_command: GPUs for each command; with 0.5, two commands share one. None: 1. Ignored without a GPU.
-            on_command_end: called in the calling thread as soon as a command has ended, while others still run.
+            on_command_end: called with the index and the exit code (-9: killed by signal 9) of each command as soon as
+                it has ended, in the calling thread, while others still run.
         """
 
 
@@ -120,7 +112,7 @@ def exit_when_parent_exits() -> bool:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # and processes that Ray starts block it
 
     def interrupt_after_parent() -> None:
-        os.read(STDIN, 1)  # nothing is ever written: it returns when the parent's end is closed
+        os.read(0, 1)  # nothing is ever written: it returns when the parent's end is closed
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt_after_parent, daemon=True).start()

@@ -36,8 +36,6 @@ def thread_environment(worker_count: int) -> dict[str, str]:
 
 def worker_environments(worker_count: int) -> list[dict[str, str]]:
     """Return the environment variables of each worker: number of threads, and the GPU, which workers take in turn."""
-    gpus = visible_gpus()
-    return [
-        thread_environment(worker_count) | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {})
-        for index in range(worker_count)
-    ]
+    threads, gpus = thread_environment(worker_count), visible_gpus()
+    turns = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}]
+    return [threads | turns[index % len(turns)] for index in range(worker_count)]

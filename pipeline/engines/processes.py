@@ -10,14 +10,14 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from pipeline.engines import machine
-from pipeline.engines.command import STDERR, STDIN, STDOUT, Command, CommandEndCallback, delay_interrupts, open_log
+from pipeline.engines.command import Command, Limits, delay_interrupts, open_log
 from pipeline.errors import RunError
 
 FORK_SERVER_CONTEXT = get_context("forkserver")
@@ -31,26 +31,18 @@ PRELOADED_MODULES = [
     "mlflow.store.tracking.sqlalchemy_store",
 ]
 """Modules that the fork server imports for all commands: slow to import, without starting threads or using a GPU."""
-KILLED_SERVER_EXIT_CODE = 255
-"""Exit code that `multiprocessing` gives to a process whose fork server was killed."""
+KILLED_SERVER = "--engine processes: the process that starts the commands was killed"
 
 
-def run(
-    commands: Sequence[Command],
-    *,
-    max_workers: int | None,
-    gpus_per_command: float | None,
-    on_command_end: CommandEndCallback | None = None,
-) -> list[int]:
+def run(commands: Sequence[Command], limits: Limits, on_command_end: Callable[[int, int], None]) -> None:
     """Run the commands as processes of this machine, as `Engine.run` describes; workers take the GPUs in turn.
 
     Raises:
         RunError: the fork server was killed.
     """
-    count = max_workers or machine.command_capacity(gpus_per_command)
+    count = limits.max_workers or machine.command_capacity(limits.gpus_per_command)
     free_environments = machine.worker_environments(count)
     running: dict[ForkServerProcess, tuple[int, dict[str, str]]] = {}
-    exit_codes: dict[int, int] = {}
     waiting = list(enumerate(commands))
     start_fork_server(machine.thread_environment(count))
     try:
@@ -64,16 +56,13 @@ def run(
                 exit_code = get_exit_code(process)
                 index, environment = running.pop(process)
                 free_environments.append(environment)
-                exit_codes[index] = exit_code
-                if on_command_end:
-                    on_command_end(index, exit_code)
+                on_command_end(index, exit_code)
     except BaseException:
         for process in running:
             _send_signal(process, signal.SIGINT)
         for process in running:
             process.join()
         raise
-    return [exit_codes[index] for index in range(len(commands))]
 
 
 def start_fork_server(thread_environment: Mapping[str, str]) -> None:
@@ -94,29 +83,22 @@ def start_fork_server(thread_environment: Mapping[str, str]) -> None:
 
 
 def start_process(command: Command, worker_environment: Mapping[str, str]) -> ForkServerProcess:
-    """Start the command in the current folder, as a fork of the server, and return the process.
-
-    Raises:
-        RunError: the fork server was killed.
-    """
+    """Start the command in the current folder, as a fork of the server, and return the process."""
     environment = command.full_environment(worker_environment)
     process = FORK_SERVER_CONTEXT.Process(target=_execute_in_fork, args=(command, environment))
     try:
         process.start()
     except (OSError, EOFError):
-        raise _killed_server_error() from None
+        raise RunError(KILLED_SERVER) from None
     return process
 
 
 def get_exit_code(process: ForkServerProcess) -> int:
-    """Return the exit code of a process that has ended.
-
-    Raises:
-        RunError: the fork server was killed.
-    """
+    """Return the exit code of a process that has ended."""
     assert process.exitcode is not None
-    if process.exitcode == KILLED_SERVER_EXIT_CODE and _send_signal(process, 0):  # the process is still running
-        raise _killed_server_error()
+    # `multiprocessing` gives the code 255 to a process whose fork server was killed, although it may still run
+    if process.exitcode == 255 and _send_signal(process, 0):
+        raise RunError(KILLED_SERVER)
     return process.exitcode
 
 
@@ -130,10 +112,6 @@ def _send_signal(process: ForkServerProcess, signal_number: int) -> bool:
     return True
 
 
-def _killed_server_error() -> RunError:
-    return RunError("--engine processes: the process that starts the commands was killed")
-
-
 def _execute_in_fork(command: Command, environment: Mapping[str, str]) -> None:
     """Run the command in this process, a fork of the server, as a new Python process would run the command."""
     gc.freeze()  # garbage collections need not touch, and so copy, the pages shared with the server
@@ -141,21 +119,21 @@ def _execute_in_fork(command: Command, environment: Mapping[str, str]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = parent_process()
     assert parent is not None
-    os.dup2(parent.sentinel, STDIN)  # see `exit_when_parent_exits`
+    os.dup2(parent.sentinel, 0)  # standard input: see `exit_when_parent_exits`
     if command.log_file is not None:
         with open_log(command.log_file) as log:
-            os.dup2(log.fileno(), STDOUT)
-            os.dup2(log.fileno(), STDERR)
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
     same_threads = all(environment.get(name) == os.environ.get(name) for name in machine.THREAD_VARIABLES)
     os.environ.clear()
     os.environ.update(environment)
-    if command.module_name is None or not same_threads:
+    if command.arguments[:2] != (sys.executable, "-m") or not same_threads:
         os.execvpe(command.arguments[0], command.arguments, os.environ)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # otherwise all forks share the state of the server
     sys.path.insert(0, str(Path.cwd()))
     sys.argv[1:] = command.arguments[3:]
     try:
-        runpy.run_module(command.module_name, run_name="__main__", alter_sys=True)
+        runpy.run_module(command.arguments[2], run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # processes of `multiprocessing` end without them

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engines.command import CANCEL_TIMEOUT_SECONDS, MAX_RETRIES, Command, CommandEndCallback, delay_interrupts
+from pipeline.engines.command import CANCEL_TIMEOUT_SECONDS, MAX_RETRIES, Command, Limits, delay_interrupts
 from pipeline.engines.machine import THREAD_VARIABLES
 from pipeline.errors import RunError, UserError
 
@@ -38,68 +38,39 @@ GPU_REQUEST_VARIABLES = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER
 """Environment variables with which users request GPUs for SLURM jobs; if one is set, the engine requests none."""
 
 
-def run(
-    commands: Sequence[Command],
-    *,
-    max_workers: int | None,
-    gpus_per_command: float | None,
-    on_command_end: CommandEndCallback | None = None,
-) -> list[int]:
+def run(commands: Sequence[Command], limits: Limits, on_command_end: Callable[[int, int], None]) -> None:
     """Run the commands on a SLURM cluster, as `Engine.run` describes; without `max_workers`, SLURM chooses a number.
 
     Raises:
         UserError: submitit or SLURM is not installed, or the cluster rejects the jobs.
         RunError: a job was lost too often, or could not start its command.
     """
-    if not commands:
-        return []
-    exit_codes: dict[int, int] = {}
-
-    def store_exit_code(index: int, exit_code: int) -> None:
-        exit_codes[index] = exit_code
-        if on_command_end:
-            on_command_end(index, exit_code)
-
-    with _create_submission_folder() as folder:
-        executor = _build_executor(folder, max_workers=max_workers or len(commands), gpus_per_command=gpus_per_command)
-        for _ in range(1 + MAX_RETRIES):
-            if waiting := {index: command for index, command in enumerate(commands) if index not in exit_codes}:
-                _submit_and_wait(executor, waiting, store_exit_code)
-        if lost := len(commands) - len(exit_codes):
-            raise RunError(
-                f"--engine slurm: {lost} of {len(commands)} jobs were lost {1 + MAX_RETRIES} times; see {folder}"
-            )
-    return [exit_codes[index] for index in range(len(commands))]
-
-
-@contextmanager
-def _create_submission_folder() -> Iterator[Path]:
-    """Create a folder in `SLURM_FOLDER`, and remove that folder after the `with` block, unless a RunError ended it."""
     SLURM_FOLDER.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=SLURM_FOLDER)).resolve()
-    keep = False
+    keep_folder = False
     try:
-        yield folder
-    except RunError:  # whose message refers to the folder
-        keep = True
+        executor = _build_executor(folder, limits)
+        lost = dict(enumerate(commands))
+        for _ in range(1 + MAX_RETRIES):
+            if lost:
+                lost = _submit_and_wait(executor, lost, on_command_end)
+        if lost:
+            count = f"{len(lost)} of {len(commands)}"
+            raise RunError(f"--engine slurm: {count} jobs were lost {1 + MAX_RETRIES} times; see {folder}")
+    except RunError:  # its message refers to the folder
+        keep_folder = True
         raise
     finally:
-        if not keep:
+        if not keep_folder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _build_executor(folder: Path, *, max_workers: int, gpus_per_command: float | None) -> "SlurmExecutor":
-    """Return the submitit executor, which submits jobs to SLURM.
-
-    Raises:
-        UserError: submitit or SLURM is not installed, or the controller does not answer.
-    """
+def _build_executor(folder: Path, limits: Limits) -> "SlurmExecutor":
+    """Return the submitit executor, which submits jobs to SLURM."""
     try:
         import submitit
     except ImportError:
-        raise UserError(
-            "--engine slurm: submitit is not installed (pip install 'breaking-symmetry[cluster]')"
-        ) from None
+        raise UserError("--engine slurm: submitit is missing (pip install 'breaking-symmetry[cluster]')") from None
     if missing := [program for program in ("sbatch", "srun") if shutil.which(program) is None]:
         raise UserError(f"--engine slurm: there is no {missing[0]} on this machine")
     executor = submitit.SlurmExecutor(folder)
@@ -108,19 +79,15 @@ def _build_executor(folder: Path, *, max_workers: int, gpus_per_command: float |
         time=None,  # the limit of the partition
         wckey=None,
         nodes=1,
-        gpus_per_node=_count_gpus_to_request(gpus_per_command) or None,
-        array_parallelism=max_workers,
+        gpus_per_node=_count_gpus_to_request(limits.gpus_per_command) or None,
+        array_parallelism=limits.max_workers or sys.maxsize,
         stderr_to_stdout=True,
     )
     return executor
 
 
 def _count_gpus_to_request(gpus_per_command: float | None) -> int:
-    """Return how many GPUs to request for each job: 0 if the partition has none, or if users request GPUs themselves.
-
-    Raises:
-        UserError: `gpus_per_command` is a fraction, or the controller does not answer.
-    """
+    """Return how many GPUs to request for each job: 0 if the partition has none, or if users request GPUs."""
     partition = os.environ.get("SBATCH_PARTITION")
     command = ["sinfo", "--noheader", "--format=%G", *([f"--partition={partition}"] if partition else [])]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -128,21 +95,22 @@ def _count_gpus_to_request(gpus_per_command: float | None) -> int:
         raise UserError(f"--engine slurm: no cluster answers ({_last_line(done.stderr)})")
     if "gpu" not in done.stdout or any(name in os.environ for name in GPU_REQUEST_VARIABLES):
         return 0
-    if gpus_per_command is not None and gpus_per_command != int(gpus_per_command):
-        raise UserError(
-            f"--engine slurm: gives GPUs as a whole, not {gpus_per_command:g} of one; leave out --jobs-per-gpu"
-        )
-    return 1 if gpus_per_command is None else int(gpus_per_command)
+    gpus = 1.0 if gpus_per_command is None else gpus_per_command
+    if gpus != int(gpus):
+        raise UserError(f"--engine slurm: gives GPUs as a whole, not {gpus:g} of one; leave out --jobs-per-gpu")
+    return int(gpus)
 
 
 def _submit_and_wait(
-    executor: "SlurmExecutor", commands: Mapping[int, Command], on_command_end: CommandEndCallback
-) -> None:
-    """Submit the commands and wait until each has ended or is lost; print the output of commands without a log file."""
+    executor: "SlurmExecutor", commands: Mapping[int, Command], on_command_end: Callable[[int, int], None]
+) -> dict[int, Command]:
+    """Submit the commands, given by index, wait until each has ended or is lost, and return the lost ones.
+
+    The output of commands without a log file is printed.
+    """
     logs = {index: executor.folder / f"{index}.log" for index, command in commands.items() if command.log_file is None}
     logged = [replace(command, log_file=logs.get(index, command.log_file)) for index, command in commands.items()]
-    jobs: dict[int, Job[int]] = {}
-    missing: set[str] = set()
+    unfinished, jobs, missing = dict(commands), dict[int, "Job[int]"](), set[str]()
     squeue_called = time.monotonic()
     with ExitStack() as stack:
         outputs = [stack.enter_context(log.open("w+", errors="replace")) for log in logs.values()]
@@ -156,17 +124,18 @@ def _submit_and_wait(
                 for output in outputs:
                     print(output.read(), end="", file=sys.stderr, flush=True)
                 for index in ended:
+                    del unfinished[index]
                     on_command_end(index, _read_exit_code(jobs.pop(index)))
-                if (
-                    time.monotonic() - squeue_called > SQUEUE_INTERVAL_SECONDS
-                    and (active := _list_active_job_ids()) is not None
-                ):
+                if time.monotonic() - squeue_called > SQUEUE_INTERVAL_SECONDS:
+                    if (active := _list_active_job_ids()) is None:
+                        continue
                     squeue_called = time.monotonic()
                     previously_missing, missing = missing, {job.job_id for job in jobs.values()} - active
                     jobs = {index: job for index, job in jobs.items() if job.job_id not in missing & previously_missing}
         except BaseException:
             _cancel_jobs({job.job_id for job in jobs.values()})
             raise
+    return unfinished
 
 
 def _submit_job_array(executor: "SlurmExecutor", commands: Sequence[Command]) -> "Sequence[Job[int]]":
@@ -203,8 +172,6 @@ def _list_active_job_ids() -> set[str] | None:
 
 def _cancel_jobs(job_ids: Collection[str]) -> None:
     """Cancel the SLURM jobs, which interrupts the running ones, and wait until all have ended."""
-    if not job_ids:
-        return
     subprocess.run(["scancel", *job_ids], capture_output=True)
     deadline = time.monotonic() + CANCEL_TIMEOUT_SECONDS
     while time.monotonic() < deadline and (_list_active_job_ids() or set()) & set(job_ids):

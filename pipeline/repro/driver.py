@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline import files
-from pipeline.engines import ENGINES, Command, EngineName
+from pipeline.engines import ENGINES, Command, EngineName, Limits
 from pipeline.errors import RunError, UserError
 from pipeline.params import Ablation, Params
 from pipeline.repro import dvc_stages
@@ -39,7 +39,7 @@ def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, g
             return
         for path in JOB_FOLDER.glob("*.*"):  # the jobs of an earlier call
             path.unlink(missing_ok=True)
-        run_commands = partial(ENGINES[engine].run, max_workers=max_jobs, gpus_per_command=gpus_per_job)
+        run_commands = partial(ENGINES[engine].run, limits=Limits(max_jobs, gpus_per_job))
         # a dataset takes a few seconds; an ablation of cost 1e10 takes minutes
         _run_stale_jobs({f"generate-{task}": Job([f"generate@{task}"], 5e7) for task in params.tasks}, run_commands)
         _run_stale_jobs(build_jobs_longest_first(params.all_ablations()), run_commands)
@@ -80,7 +80,7 @@ def build_jobs_longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
     return dict(sorted(jobs.items(), key=lambda item: item[1].cost, reverse=True))
 
 
-def _run_stale_jobs(jobs: Mapping[str, Job], run_commands: Callable[..., list[int]]) -> None:
+def _run_stale_jobs(jobs: Mapping[str, Job], run_commands: Callable[..., None]) -> None:
     """Run the stale stages of each job, given by name, and save the results of the stages in DVC's cache."""
     stale = dvc_stages.prepare_stale_stages({name: job.stage_names for name, job in jobs.items()})
     if not stale:

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
 from pipeline.dataset import Dataset
-from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, EngineName
+from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, EngineName, Limits
 from pipeline.errors import RunError, UserError
 from pipeline.params import Ablation, Params
 from pipeline.reporting.search.results import SearchResults
@@ -48,7 +48,7 @@ class SearchDriver:
 
         def run_processes(option_lists: Sequence[Sequence[str]]) -> None:
             commands = [Command.pipeline_command("search", *options, environment=storage) for options in option_lists]
-            ENGINES[engine].run(commands, max_workers=worker_count, gpus_per_command=gpus_per_worker)
+            ENGINES[engine].run(commands, Limits(worker_count, gpus_per_worker), lambda index, exit_code: None)
 
         if not self.is_complete:
             if in_process:

@@ -4,13 +4,12 @@
 afterwards. Both find the runs by the tag `result_digest`, which can be computed before training.
 """
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
 from pipeline import files, switches
@@ -18,12 +17,12 @@ from pipeline.errors import UserError
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Tracking
 from pipeline.tasks.registry import parse_task
-from pipeline.tracking.contents import RunContent, build_run_contents, curve_columns
+from pipeline.tracking.contents import build_curves, build_metrics
 from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.machine import has_exited, machine_tags
 from pipeline.tracking.store import MlflowStore, Run, open_store
 from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import Convergence, HistoryRows, compute_mean_learning_curve
+from pipeline.training.convergence import Convergence, HistoryRows, compute_run_outcomes
 
 TRAINED_TAG, EVALUATED_TAG = "trained", "evaluated"
 """Tags of a complete run in MLflow: the digests of the artifact and of the evaluation whose values the run shows."""
@@ -32,19 +31,13 @@ RunsBySeed = dict[int | None, Run]
 
 
 def result_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> str:
-    """Return a digest of everything that determines the results of an ablation.
-
-    Args:
-        ablation: settings of the ablation.
-        dataset_digests: digest of each file of the dataset.
-    """
+    """Return a digest of everything that determines the results of an ablation, the files of its dataset included."""
     # without defaults: a new switch that is off changes no digest
     sections = [
         section.model_dump(mode="json", exclude_defaults=True)
         for section in (ablation.task, ablation.model, ablation.training)
     ]
-    content = [ablation.name, ablation.dataset, sections, dict(dataset_digests)]
-    return files.compute_digest_of_values(content)
+    return files.compute_digest_of_values([ablation.name, ablation.dataset, sections, dict(dataset_digests)])
 
 
 class LiveRuns(BestEffortWriter):
@@ -55,20 +48,16 @@ class LiveRuns(BestEffortWriter):
     """
 
     def __init__(self, settings: Tracking, ablation: Ablation, dataset_digests: Mapping[str, str]) -> None:
-        """Prepare the runs of `ablation`; `dataset_digests` holds the digest of each file of the dataset."""
-        self.settings, self.ablation, self.dataset_digests = settings, ablation, dataset_digests
-        self.runs: RunsBySeed = {}
+        """Create the runs of `ablation`; `dataset_digests` holds the digest of each file of the dataset."""
+        self.ablation, self.started = ablation, time.monotonic()
         self.history: HistoryRows = []
+        with self.warn_on_failure():
+            self.store = open_store(settings)
+            mark_killed_runs(self.store)
+            self.runs = _replace_runs(self.store, ablation, dataset_digests, machine_tags())
+            self.store.monitor_machine(self.runs[None])
 
     def __enter__(self) -> Self:
-        self.started = time.monotonic()
-        with self.warn_on_failure():
-            self.store = open_store(self.settings)
-            mark_killed_runs(self.store)
-            for run in self.store.find_runs("result_digest", result_digest(self.ablation, self.dataset_digests)):
-                self.store.delete_run(run.info.run_id)
-            self.runs = _create_runs(self.store, self.ablation, self.dataset_digests, machine_tags())
-            self.store.monitor_machine(self.runs[None].info.run_id)
         return self
 
     def log_evaluation(self, evaluation: HistoryRows) -> None:
@@ -80,56 +69,43 @@ class LiveRuns(BestEffortWriter):
             return
         self.history += evaluation
         with self.warn_on_failure():
-            for row in evaluation:
-                curve = pd.DataFrame([row])[["step", *curve_columns(self.ablation)]]
-                self.store.log_curve(self.runs[row["seed"]].info.run_id, curve)
-            mean = compute_mean_learning_curve(pd.DataFrame(self.history), Convergence.for_ablation(self.ablation))
-            self.store.log_curve(self.runs[None].info.run_id, mean.tail(1))
+            for seed, curve in build_curves(self.ablation, pd.DataFrame(self.history)).items():
+                self.store.log_curve(self.runs[seed], curve[curve["step"] == evaluation[0]["step"]])
 
     def add_final_results(self, folder: Path) -> None:
         """Add everything that is missing in the runs from the files that training wrote to `folder`."""
         if self.store is None:
             return
         with self.warn_on_failure():
-            seconds = time.monotonic() - self.started
-            self.store.log(self.runs[None].info.run_id, metrics={"training_seconds": seconds})
-            sync_runs(self.store, self.ablation, folder, None)
+            self.store.log(self.runs[None], metrics={"training_seconds": time.monotonic() - self.started})
+            sync_runs(self.store, self.ablation, folder)
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if error_type is None or self.store is None:
             return
         with self.warn_on_failure():
             for run in self.runs.values():
-                self.store.end_run(run.info.run_id, "KILLED" if error_type is KeyboardInterrupt else "FAILED")
+                self.store.end_run(run, "KILLED" if error_type is KeyboardInterrupt else "FAILED")
 
 
 def mark_killed_runs(store: MlflowStore) -> None:
     """Mark as killed the runs that MLflow lists as running although their process on this machine has exited."""
-    for run in store.find_unfinished_runs():
+    for run in store.find_runs("attributes.status = 'RUNNING'"):
         if has_exited(run.data.tags):
-            store.end_run(run.info.run_id, "KILLED")
+            store.end_run(run, "KILLED")
 
 
 def sync_runs_or_warn(settings: Tracking, ablation: Ablation, folder: Path, evaluation: Path) -> None:
-    """Make an ablation's runs in MLflow agree with the ablation's files, or print a warning if MLflow fails.
-
-    Args:
-        settings: address of the MLflow store, and name of the experiment.
-        ablation: settings of the ablation.
-        folder: folder with the trained ablation.
-        evaluation: path of evaluation.csv.
-    """
+    """Make an ablation's runs in MLflow agree with the ablation's files, or print a warning if MLflow fails."""
     with BestEffortWriter().warn_on_failure():
         sync_runs(open_store(settings), ablation, folder, evaluation)
 
 
-def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: Path | None) -> str:
+def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: Path | None = None) -> str:
     """Make the runs of the trained ablation in `folder` agree with the ablation's files.
 
-    Runs that show the results of another training, and incomplete sets of runs, are replaced. An evaluation file that
-    does not exist, or belongs to an earlier training, is ignored.
+    Runs that show the results of another training, and incomplete sets of runs, are replaced. If evaluation.csv at the
+    path `evaluation` does not exist, or belongs to an earlier training, it is ignored.
 
     Returns:
         `added`, `completed` or `already there`.
@@ -137,81 +113,65 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
     Raises:
         UserError: the ablation's files are missing or damaged.
     """
-    artifact = read_complete_artifact(folder, ablation.name)
-    ablation, score = artifact.ablation, Convergence.for_ablation(artifact.ablation).score_column
-    digests, table = {TRAINED_TAG: artifact.digest}, None
+    artifact = Artifact.read(folder, parse_task, name=ablation.name)
+    assert artifact.folder is not None
+    for file in artifact.folder.digests:
+        if not (folder / file).exists():
+            raise UserError(f"{folder / file}: no such file; `python -m pipeline train {ablation.name}` makes it")
+    ablation, rule = artifact.ablation, Convergence.for_ablation(artifact.ablation)  # as it was trained
+    digests, outcomes = {TRAINED_TAG: artifact.digest}, compute_run_outcomes(artifact.history, rule)
     if evaluation and evaluation.exists():
-        evaluated = files.open_verified_folder(
-            evaluation.parent, creating_command=f"python -m pipeline evaluate {ablation.name}"
-        )
+        command = f"python -m pipeline evaluate {ablation.name}"
+        evaluated = files.open_verified_folder(evaluation.parent, creating_command=command)
         if evaluated.subject == artifact.digest:
-            digests[EVALUATED_TAG], table = evaluated.digest, evaluated.read_csv(evaluation.name)
-    contents = build_run_contents(artifact, table)
-    existing = store.find_runs("result_digest", result_digest(ablation, artifact.dataset_digests))
+            digests[EVALUATED_TAG], outcomes = evaluated.digest, evaluated.read_csv(evaluation.name)
+    curves, metrics = build_curves(ablation, artifact.history), build_metrics(outcomes)
+    existing = _find_runs(store, ablation, artifact.dataset_digests)
     runs: RunsBySeed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}
-    keep = len(runs) == len(existing) and set(runs) == set(contents)
-    keep = keep and all(_shows_same_training(store, run, contents[seed], score, digests) for seed, run in runs.items())
+    keep = len(runs) == len(existing) and set(runs) == set(curves)
+    keep = keep and all(
+        _shows_same_training(store, run, artifact.digest, curves[seed].set_index("step")[rule.score_column])
+        for seed, run in runs.items()
+    )
     if not keep:
-        for run in existing:
-            store.delete_run(run.info.run_id)
-        runs = _create_runs(store, ablation, artifact.dataset_digests, {})
-    lacking = {seed: run for seed, run in runs.items() if not digests.items() <= run.data.tags.items()}
-    if None in lacking:
-        store.log_model(runs[None].info.run_id, ablation.name, folder, contents[None].metrics)
-    for seed, run in lacking.items():
-        _add_missing_values(store, run, contents[seed], score, digests)
+        runs = _replace_runs(store, ablation, artifact.dataset_digests)
+    outdated = {seed: run for seed, run in runs.items() if not digests.items() <= run.data.tags.items()}
+    if None in outdated:
+        store.log_model(runs[None], ablation.name, folder, metrics[None])
+    for seed, run in outdated.items():
+        curve, shown_steps = curves[seed], list(store.read_curve(run, rule.score_column))
+        store.log_curve(run, curve[~curve["step"].isin(shown_steps)])
+        new = {name: value for name, value in metrics[seed].items() if run.data.metrics.get(name) != value}
+        store.log(run, metrics=new, tags=digests)
     for run in runs.values():
         if run.info.status != "FINISHED":
-            store.end_run(run.info.run_id, "FINISHED")
+            store.end_run(run, "FINISHED")
     if not keep:
         return "added"
-    return "completed" if lacking else "already there"
+    return "completed" if outdated else "already there"
 
 
-def read_complete_artifact(folder: Path, name: str) -> Artifact:
-    """Read the trained ablation `name` from `folder` without loading its weights, but check that their files exist.
+def _shows_same_training(store: MlflowStore, run: Run, digest: str, scores: pd.Series) -> bool:
+    """Return True if the run in MLflow shows the training whose artifact has this digest.
 
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    artifact = Artifact.read(folder, parse_task, name=name)
-    for file in artifact.folder.digests if artifact.folder else ():
-        if not (folder / file).exists():
-            raise UserError(f"{folder / file}: no such file; `python -m pipeline train {name}` makes it")
-    return artifact
-
-
-def _shows_same_training(
-    store: MlflowStore, run: Run, content: RunContent, score_column: str, digest_tags: Mapping[str, str]
-) -> bool:
-    """Return True if the run in MLflow shows the training with the digests in `digest_tags`.
-
-    A complete run has the digest as a tag; of an unfinished run the learning curve is compared.
+    A complete run has the digest as a tag; of an unfinished run the learning curve is compared with `scores`, by step.
     """
     if TRAINED_TAG in run.data.tags:
-        return bool(run.data.tags[TRAINED_TAG] == digest_tags[TRAINED_TAG])
-    expected = dict(zip(content.curve["step"], content.curve[score_column], strict=True))
-    return all(
-        step in expected and math.isclose(value, expected[step], rel_tol=1e-5, abs_tol=1e-9)
-        for step, value in store.read_curve(run.info.run_id, score_column).items()
-    )
+        return bool(run.data.tags[TRAINED_TAG] == digest)
+    shown = pd.Series(store.read_curve(run, str(scores.name)), dtype=float)
+    return bool(np.isclose(shown, scores.reindex(shown.index), rtol=1e-5, atol=1e-9).all())
 
 
-def _add_missing_values(
-    store: MlflowStore, run: Run, content: RunContent, score_column: str, digest_tags: Mapping[str, str]
-) -> None:
-    """Add the missing curve points and metrics to the run, and then the digests of the files that hold them."""
-    steps = list(store.read_curve(run.info.run_id, score_column))
-    store.log_curve(run.info.run_id, content.curve[~content.curve["step"].isin(steps)])
-    metrics = {key: value for key, value in content.metrics.items() if run.data.metrics.get(key) != value}
-    notes = {"mlflow.note.content": content.note} if content.note else {}
-    store.log(run.info.run_id, metrics=metrics, tags={**notes, **digest_tags})
+def _find_runs(store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[str, str]) -> list[Run]:
+    return store.find_runs(f"tags.result_digest = '{result_digest(ablation, dataset_digests)}'")
 
 
-def _create_runs(
-    store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[str, str], extra_tags: Mapping[str, str]
+def _replace_runs(
+    store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[str, str], extra_tags: Mapping[str, str] = {}
 ) -> RunsBySeed:
-    """Create an ablation's parent run and child runs in MLflow, with all tags and parameters."""
+    """Create an ablation's parent run and child runs in MLflow, with all tags and parameters; delete earlier ones."""
+    for run in _find_runs(store, ablation, dataset_digests):
+        store.client.delete_run(run.info.run_id)
     tags = {
         "mlflow.source.name": f"python -m pipeline train {ablation.name}",
         "result_digest": result_digest(ablation, dataset_digests),
@@ -221,14 +181,15 @@ def _create_runs(
         "order_blind": str(is_order_blind(ablation.model)).lower(),
         **extra_tags,
     }
-    runs: RunsBySeed = {None: store.create_run(ablation.name, {**tags, "role": "ablation"})}
+    parent = store.create_run(ablation.name, {**tags, "role": "ablation"})
+    runs: RunsBySeed = {None: parent}
     for seed in ablation.training.seeds:
-        child = {**tags, "role": "run", "seed": str(seed)}
-        runs[seed] = store.create_run(f"seed-{seed} {ablation.name}", child, parent_id=runs[None].info.run_id)
+        runs[seed] = store.create_run(
+            f"seed-{seed} {ablation.name}", {**tags, "role": "run", "seed": str(seed)}, parent
+        )
     for key, run in runs.items():
-        params = {} if key is None else {"seed": key}
-        store.log(run.info.run_id, params=flatten_settings(ablation) | params)
-        store.log_dataset(run.info.run_id, ablation.dataset, ablation.task.train_size, dataset_digests)
+        store.log(run, params=flatten_settings(ablation) | ({} if key is None else {"seed": key}))
+        store.log_dataset(run, ablation.dataset, ablation.task.train_size, dataset_digests)
     return runs
 
 

@@ -1,86 +1,46 @@
-"""Compute the curves, metrics and notes that MLflow shows of a trained ablation, from its artifact and evaluation."""
+"""Compute the learning curves and metrics that MLflow shows of an ablation, from its history and its evaluation.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+In dictionaries by seed, None stands for the ablation's parent run.
+"""
 
 import pandas as pd
 
-from pipeline import switches
 from pipeline.params import Ablation
 from pipeline.params.score import SCORES
 from pipeline.reporting.intervals import exact_share_interval
-from pipeline.training.artifact import Artifact
-from pipeline.training.convergence import (
-    Convergence,
-    compute_mean_learning_curve,
-    compute_run_outcomes,
-    history_columns,
-)
+from pipeline.training.convergence import Convergence, compute_mean_learning_curve, history_columns
 
 TEST_SCORE_COLUMNS = [score.column("test") for score in SCORES]
 """Columns of evaluation.csv with scores on the test examples."""
-SEED_METRIC_COLUMNS = ["converged", "diverged", "steps", "steps_to_converge", *TEST_SCORE_COLUMNS]
-"""Columns of evaluation.csv that are metrics of a seed's run in MLflow."""
 
 
-@dataclass(frozen=True)
-class RunContent:
-    """Learning curves, final metrics and note of one run in MLflow."""
-
-    curve: pd.DataFrame
-    """Learning curves: a table with a row per evaluation during training, and columns `step` and one per metric."""
-    metrics: Mapping[str, float]
-    """Name -> value of each final metric."""
-    note: str = ""
-    """Description of the run, in Markdown."""
-
-
-def build_run_contents(artifact: Artifact, evaluation: pd.DataFrame | None) -> dict[int | None, RunContent]:
-    """Compute what MLflow shows of a trained ablation: seed -> content of that seed's run, None -> of the parent run.
+def build_curves(ablation: Ablation, history: pd.DataFrame) -> dict[int | None, pd.DataFrame]:
+    """Return the learning curves of each seed, and their mean: columns `step` and one per metric, a row per evaluation.
 
     Args:
-        artifact: the trained ablation.
-        evaluation: the table evaluation.csv; None if the ablation was not evaluated.
+        history: the table history.csv, or its beginning.
     """
-    ablation, history = artifact.ablation, artifact.history
-    rule = Convergence.for_ablation(ablation)
-    outcomes = compute_run_outcomes(history, rule) if evaluation is None else evaluation
-    note = describe_outcomes(ablation, outcomes)
-    parent = RunContent(compute_mean_learning_curve(history, rule), ablation_metrics(outcomes), note)
-    contents: dict[int | None, RunContent] = {None: parent}
-    for seed in ablation.training.seeds:
-        curve = history.loc[history["seed"] == seed, ["step", *curve_columns(ablation)]]
-        contents[seed] = RunContent(curve, seed_metrics(outcomes[outcomes["seed"] == seed].iloc[0]))
-    return contents
+    columns = [name for name in history_columns(ablation.task.score) if name not in ("seed", "diverged")]
+    mean = compute_mean_learning_curve(history, Convergence.for_ablation(ablation))
+    return {None: mean, **{seed: history.loc[history["seed"] == seed, columns] for seed in ablation.training.seeds}}
 
 
-def curve_columns(ablation: Ablation) -> list[str]:
-    """Return the columns of history.csv that MLflow shows as learning curves."""
-    return [name for name in history_columns(ablation.task.score) if name not in ("seed", "step", "diverged")]
-
-
-def seed_metrics(outcome: pd.Series) -> dict[str, float]:
-    """Return the final metrics of one seed as name -> value, without missing values.
+def build_metrics(outcomes: pd.DataFrame) -> dict[int | None, dict[str, float]]:
+    """Return the final metrics of each seed and of the ablation, as name -> value, without missing values.
 
     Args:
-        outcome: the seed's row of evaluation.csv. Columns after `test_examples` are scores on parts of the test split.
+        outcomes: the table evaluation.csv, or the outcomes of the training alone.
     """
-    names = list(outcome.index)
+    names = outcomes.columns.tolist()  # columns after `test_examples` are scores on parts of the test split
     breakdown = names[names.index("test_examples") + 1 :] if "test_examples" in names else []
-    values = {name: outcome[name] for name in [*SEED_METRIC_COLUMNS, *breakdown] if name in outcome}
-    return {
-        name: float(value)
-        for name, value in values.items()
-        if not name.endswith("_examples") and not isinstance(value, str) and pd.notna(value)
-    }
+    shown = ["converged", "diverged", "steps", "steps_to_converge", *TEST_SCORE_COLUMNS, *breakdown]
+    columns = [name for name in names if name in shown and not name.endswith("_examples")]
+    numbers = outcomes.set_index("seed")[columns].apply(pd.to_numeric, errors="coerce").astype(float)
+    return {None: _summarize_seeds(outcomes)} | {seed: row.dropna().to_dict() for seed, row in numbers.iterrows()}
 
 
-def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
-    """Return the metrics of an ablation as name -> value, given a row of evaluation.csv per seed.
-
-    They are the number and share of converged seeds, the 95 % Clopper-Pearson interval of the share, and the median,
-    mean and range of the test score.
-    """
+def _summarize_seeds(outcomes: pd.DataFrame) -> dict[str, float]:
+    """Return the share of converged seeds with its 95 % Clopper-Pearson interval, and statistics of the test score."""
     runs = len(outcomes)
     metrics = {"runs": float(runs)}
     if outcomes["converged"].notna().all():
@@ -90,23 +50,8 @@ def ablation_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
         metrics |= {"converged_low": low, "converged_high": high}
         if converged:
             metrics["steps_to_converge_median"] = float(outcomes["steps_to_converge"].median())
-    for column in [name for name in TEST_SCORE_COLUMNS if name in outcomes]:
-        statistics = outcomes[column].agg(["mean", "min", "max"])
-        metrics |= {f"{column}_{name}": float(value) for name, value in statistics.items()}
-        metrics[column] = float(outcomes[column].median())
+    for column in outcomes.columns.intersection(TEST_SCORE_COLUMNS):
+        test = outcomes[column]
+        metrics |= {column: test.median(), f"{column}_mean": test.mean()}
+        metrics |= {f"{column}_min": test.min(), f"{column}_max": test.max()}
     return metrics
-
-
-def describe_outcomes(ablation: Ablation, outcomes: pd.DataFrame) -> str:
-    """Describe an ablation in Markdown: how many seeds converged, the range of their test scores, and the settings."""
-    rule, sentences = Convergence.for_ablation(ablation), []
-    at_least_or_most = "at least" if rule.score.higher_is_better else "at most"
-    if rule.threshold is not None:
-        sentences.append(
-            f"**{int(outcomes['converged'].sum())} of {len(outcomes)} seeds converged** "
-            f"(validation {rule.score.label}: {at_least_or_most} {rule.threshold})."
-        )
-    if rule.score.column("test") in outcomes:
-        test = outcomes[rule.score.column("test")]
-        sentences.append(f"Test {rule.score.label}: {test.min():.3f} to {test.max():.3f}, median {test.median():.3f}.")
-    return f"{' '.join(sentences)}\n\n{ablation.dataset}: {switches.describe_ablation(ablation, {})}."

@@ -32,7 +32,7 @@ class BestEffortWriter:
         except Exception as error:  # no error of MLflow, whatever its type, is worth a training
             self.store = None
             later = f"the results are in the files, `{self.retry_command}` shows them later"
-            print(f"warning: not tracked ({first_line_of_message(error)}); {later}", file=sys.stderr)
+            print(f"warning: not tracked ({_summarize(error)}); {later}", file=sys.stderr)
 
 
 @contextmanager
@@ -41,11 +41,10 @@ def raise_unreachable(uri: str, error_types: type[Exception] | tuple[type[Except
     try:
         yield
     except error_types as error:
-        raise MlflowUnreachable(f"no MLflow at {hide_password(uri)}: {first_line_of_message(error)}") from None
+        raise MlflowUnreachable(f"no MLflow at {hide_password(uri)}: {_summarize(error)}") from None
 
 
-def first_line_of_message(error: Exception) -> str:
-    """Return the first line of an error's message, without passwords and cut to 200 characters."""
+def _summarize(error: Exception) -> str:
     message = str(error).strip() or type(error).__name__
     return hide_password(message.splitlines()[0])[:200]
 

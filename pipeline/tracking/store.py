@@ -8,8 +8,9 @@ import re
 import sqlite3
 import time
 import warnings
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -39,8 +40,6 @@ from pipeline.tracking.failures import raise_unreachable
 
 STORE_ERRORS = (MlflowException, OSError)
 """Exceptions that methods of `MlflowStore` raise. (Errors of the library requests are OSErrors.)"""
-LOCK_TIMEOUT_SECONDS = 60
-"""Time for which a process waits until others have opened a SQLite store."""
 ARTIFACTS_FOLDER = "mlartifacts"
 """Name of the folder, beside a SQLite store, that holds the files of runs. (It is not MLflow's default name, `mlruns`,
 which was also the name of its former file store: MLflow refuses to read that.)"""
@@ -52,89 +51,66 @@ PATH_COLUMNS = (
     ("model_versions", "source"),
 )
 """`table, column` of MLflow's database with absolute paths of files below `ARTIFACTS_FOLDER`."""
-MAX_POINTS_PER_REQUEST = 1000
-"""Largest number of curve points that MLflow accepts in a request."""
-MAX_RUNS_PER_QUERY = 50_000
-"""Largest number of runs that MLflow returns for a query."""
-MAX_PARAM_LENGTH = 6000
-"""Largest number of characters in a parameter's value that MLflow accepts."""
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # without it the pages ask whether this is about chat bots
-    "mlflow.note.content": "One run per ablation, with a child run per seed. "
-    "To compare ablations, filter by `tags.role = 'ablation'`. To compare seeds, filter by `tags.role = 'run'`, sort "
-    "by a metric (a table sorted by time also shows their parents) and group by the tag `ablation`. "
-    "The trials of a search are `tags.role = 'trial'`.",
+    "mlflow.note.content": "One run per ablation (`tags.role = 'ablation'`), with a child run per seed "
+    "(`tags.role = 'run'`). The trials of a search are `tags.role = 'trial'`.",
 }
 
 
 class MlflowStore:
     """Reads and writes the runs of one experiment in an MLflow store.
 
-    Methods take the id of a run, and raise `STORE_ERRORS`. Metrics and curve points that are not finite are left out.
+    Methods raise `STORE_ERRORS`. Metrics and curve points that are not finite are left out.
     """
 
     def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
         self.client, self.uri, self.experiment_id = client, uri, experiment_id
-        self.monitors: dict[str, Any] = {}
-        """Id of a run -> thread that logs the machine's load to that run."""
 
-    def find_runs(self, tag: str, value: str) -> list[Run]:
-        """Return all runs whose tag `tag` has this value, except deleted runs."""
-        return self._search_runs(f"tags.{tag} = '{value}'")
+    def find_runs(self, condition: str) -> list[Run]:
+        """Return all runs, except deleted ones, that fulfil a condition in MLflow's query language."""
+        return list(self.client.search_runs([self.experiment_id], condition, max_results=50_000))  # MLflow's largest
 
-    def find_unfinished_runs(self) -> list[Run]:
-        """Return all runs that are still running, except deleted runs."""
-        return self._search_runs("attributes.status = 'RUNNING'")
-
-    def _search_runs(self, condition: str) -> list[Run]:
-        return [*self.client.search_runs([self.experiment_id], condition, max_results=MAX_RUNS_PER_QUERY)]
-
-    def create_run(self, name: str, tags: Mapping[str, str], parent_id: str = "") -> Run:
-        """Create a run; `parent_id` is the id of the parent run, if there is one."""
-        parents = {"mlflow.parentRunId": parent_id} if parent_id else {}
+    def create_run(self, name: str, tags: Mapping[str, str], parent: Run | None = None) -> Run:
+        """Create a run; a run with a parent is shown below its parent."""
+        parents = {"mlflow.parentRunId": parent.info.run_id} if parent else {}
         return self.client.create_run(self.experiment_id, tags={**tags, **parents}, run_name=name)
 
     def log(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, Any] = {},
-        metrics: Mapping[str, Any] = {},
-        tags: Mapping[str, str] = {},
+        self, run: Run, *, params: Mapping[str, Any] = {}, metrics: Mapping[str, Any] = {}, tags: Mapping[str, str] = {}
     ) -> None:
         """Add parameters, metrics and tags to a run. Existing metrics and tags get the new value."""
         self.client.log_batch(
-            run_id,
+            run.info.run_id,
             metrics=_finite_metrics(metrics, step=0),
-            params=[entities.Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in params.items()],
+            params=[entities.Param(key, str(value)[:6000]) for key, value in params.items()],  # MLflow's largest length
             tags=[entities.RunTag(key, value) for key, value in tags.items()],
         )
 
-    def log_curve(self, run_id: str, table: pd.DataFrame) -> None:
+    def log_curve(self, run: Run, table: pd.DataFrame) -> None:
         """Add points to the curves of a run: each column of the table is a curve, each row a step (column `step`).
 
         After a failure, no row is half added.
         """
-        rows_per_request = MAX_POINTS_PER_REQUEST // max(1, len(table.columns))
-        for start in range(0, len(table), rows_per_request):
-            rows = table.iloc[start : start + rows_per_request].to_dict("records")
-            self.client.log_batch(
-                run_id, [point for row in rows for point in _finite_metrics(row, step=int(row["step"]))]
-            )
+        rows = table.to_dict("records")
+        for start in range(0, len(rows), 100):  # a request with more than 1000 points would be split anywhere
+            points = [_finite_metrics(row, step=int(row["step"])) for row in rows[start : start + 100]]
+            self.client.log_batch(run.info.run_id, list(chain(*points)))
 
-    def read_curve(self, run_id: str, metric: str) -> dict[int, float]:
+    def read_curve(self, run: Run, metric: str) -> dict[int, float]:
         """Return the curve of a run's metric, as step -> value."""
-        return {point.step: point.value for point in self.client.get_metric_history(run_id, metric)}
+        return {point.step: point.value for point in self.client.get_metric_history(run.info.run_id, metric)}
 
-    def log_model(self, run_id: str, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
+    def log_model(self, run: Run, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Register the trained ablation in `folder` as a version of MLflow's model `name`, and log the model's metrics.
 
         If the run has a registered model already, only the metrics are logged.
         """
-        models = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{run_id}'")
+        of_run = f"source_run_id = '{run.info.run_id}'"
+        models = self.client.search_logged_models([self.experiment_id], filter_string=of_run)
         ready = [model.model_id for model in models if model.status == entities.LoggedModelStatus.READY]
-        model_id = ready[0] if ready else self._register_model(run_id, name, folder)
-        self.client.log_batch(run_id, _finite_metrics(metrics, step=0, model_id=model_id))
+        model_id = ready[0] if ready else self._register_model(run.info.run_id, name, folder)
+        self.client.log_batch(run.info.run_id, _finite_metrics(metrics, step=0, model_id=model_id))
 
     def _register_model(self, run_id: str, name: str, folder: Path) -> str:
         """Log the trained ablation in `folder` as a model, register the model, and return the model's id."""
@@ -157,49 +133,34 @@ class MlflowStore:
         # a model of a study is registered as <study>-<ablation>
         title = self.client.get_experiment(self.experiment_id).name
         registered = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
-        try:
+        with _allow_existing():
             self.client.create_registered_model(registered)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
         self.client.create_model_version(registered, model.artifact_location, run_id, model_id=model_id)
         self.client.finalize_logged_model(model_id, "READY")
         return model_id
 
-    def log_dataset(self, run_id: str, dataset_name: str, example_count: int, file_digests: Mapping[str, str]) -> None:
-        """Log that the run was trained on `example_count` examples of the dataset in `data/<dataset_name>/`.
-
-        `file_digests` holds the digest of each file of the dataset.
-        """
-        digest = files.compute_digest_of_values(dict(file_digests))
+    def log_dataset(self, run: Run, dataset_name: str, example_count: int, file_digests: Mapping[str, str]) -> None:
+        """Log that the run was trained on `example_count` examples of the dataset in `data/<dataset_name>/`."""
         dataset = entities.Dataset(
             name=dataset_name,
-            digest=digest[:12],  # MLflow takes 36 characters, its pages show a dozen
+            digest=files.compute_digest_of_values(dict(file_digests))[:12],  # MLflow's pages show a dozen characters
             source_type="local",
             source=json.dumps({"uri": f"data/{dataset_name}"}),
             profile=json.dumps({"num_rows": example_count, **file_digests}),
         )
         training = entities.InputTag("mlflow.data.context", "training")
-        self.client.log_inputs(run_id, datasets=[entities.DatasetInput(dataset, [training])])
+        self.client.log_inputs(run.info.run_id, datasets=[entities.DatasetInput(dataset, [training])])
 
-    def monitor_machine(self, run_id: str) -> None:
-        """Log the machine's load until the run ends, if the environment variable
-        `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true."""
+    def monitor_machine(self, run: Run) -> None:
+        """Start a thread that logs the machine's load until the run ends, if MLflow's variable for it is set."""
         if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-            self.monitors[run_id] = SystemMetricsMonitor(run_id, tracking_uri=self.uri)
-            self.monitors[run_id].start()
+            SystemMetricsMonitor(run.info.run_id, tracking_uri=self.uri).start()
 
-    def end_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+    def end_run(self, run: Run, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Set the final status of a run."""
-        if monitor := self.monitors.pop(run_id, None):
-            monitor.finish()
-        self.client.set_terminated(run_id, status)
-
-    def delete_run(self, run_id: str) -> None:
-        """Delete a run. MLflow can restore deleted runs."""
-        self.client.delete_run(run_id)
+        self.client.set_terminated(run.info.run_id, status)
 
 
 def _finite_metrics(values: Mapping[Any, Any], *, step: int, model_id: str | None = None) -> list[Metric]:
@@ -209,8 +170,18 @@ def _finite_metrics(values: Mapping[Any, Any], *, step: int, model_id: str | Non
     return [Metric(key, value, now, step, model_id) for key, value in numbers.items() if math.isfinite(value)]
 
 
+@contextmanager
+def _allow_existing() -> Iterator[None]:
+    """Ignore MLflow's error that what the block creates exists already: another process may have been quicker."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
 def open_store(settings: Tracking) -> MlflowStore:
-    """Open the MLflow store and experiment that `settings` name, and create them if they do not exist.
+    """Open the MLflow store and experiment that `settings` name, and create or restore them if necessary.
 
     A SQLite store is opened under a lock, because processes that create or migrate a store at the same time break it.
 
@@ -219,27 +190,30 @@ def open_store(settings: Tracking) -> MlflowStore:
     """
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    with raise_unreachable(settings.uri, Exception):  # MLflow, SQLAlchemy, alembic and requests each have their own
-        path, mark, options = settings.uri.removeprefix("sqlite:///").partition("?")
-        if not settings.uri.startswith("sqlite:///"):
-            return _open_experiment(settings.uri, settings.experiment, artifacts_uri=None)
-        database = workspace_path(Path(path))
-        with FileLock(f"{database}.lock", timeout=LOCK_TIMEOUT_SECONDS):
+    uri, name, artifacts = settings.uri, settings.experiment, None  # None: the server's own folder
+    # MLflow, SQLAlchemy, alembic and requests each have their own exceptions
+    with raise_unreachable(uri, Exception), ExitStack() as lock:
+        if uri.startswith("sqlite:///"):
+            path, mark, options = uri.removeprefix("sqlite:///").partition("?")
+            # `dvc exp run --temp` runs in a temporary copy of the workspace, which it deletes
+            database = Path(re.sub(r"/\.dvc/tmp/exps/(standalone/)?[^/]+/", "/", str(Path(path).resolve())))
+            lock.enter_context(FileLock(f"{database}.lock", timeout=60))
             artifacts = (database.parent / ARTIFACTS_FOLDER).as_uri()
             if database.exists():
                 _update_artifact_paths(database, artifacts)
             else:
                 create_database(database)
-            return _open_experiment(f"sqlite:///{database}{mark}{options}", settings.experiment, artifacts)
-
-
-def workspace_path(path: Path) -> Path:
-    """Make a path absolute.
-
-    A path in the temporary copy of the workspace in which `dvc exp run --temp` runs is mapped to the workspace, because
-    DVC deletes the copy.
-    """
-    return Path(re.sub(r"/\.dvc/tmp/exps/(standalone/)?[^/]+/", "/", str(path.resolve())))
+            uri = f"sqlite:///{database}{mark}{options}"
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            with _allow_existing():
+                client.create_experiment(name, artifacts, EXPERIMENT_TAGS)
+            experiment = client.get_experiment_by_name(name)
+            assert experiment is not None
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+        return MlflowStore(client, uri, experiment.experiment_id)
 
 
 def create_database(database: Path) -> None:
@@ -256,31 +230,11 @@ def create_database(database: Path) -> None:
 
 def _update_artifact_paths(database: Path, artifacts_uri: str) -> None:
     """Replace the absolute paths in MLflow's database by URIs below `artifacts_uri`, if the project was moved."""
+    query = (
+        f"SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE 'file:%/{ARTIFACTS_FOLDER}'"
+    )
     with closing(sqlite3.connect(database)) as connection, connection:
-        locations = {row[0] for row in connection.execute("SELECT artifact_location FROM experiments")}
-        ours = {uri for uri in locations if uri.startswith("file:") and uri.endswith(f"/{ARTIFACTS_FOLDER}")}
-        for old in ours - {artifacts_uri}:
-            for table, column in PATH_COLUMNS:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                    (artifacts_uri, len(old) + 1, len(old), old),
-                )
-
-
-def _open_experiment(uri: str, name: str, artifacts_uri: str | None) -> MlflowStore:
-    """Open the MLflow experiment `name`, and create or restore it if necessary.
-
-    `artifacts_uri` is the folder for the files of runs; None: the server's own folder.
-    """
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            return MlflowStore(client, uri, client.create_experiment(name, artifacts_uri, EXPERIMENT_TAGS))
-        except MlflowException:
-            experiment = client.get_experiment_by_name(name)  # another process may have been quicker
-            if experiment is None:
-                raise
-    if experiment.lifecycle_stage == "deleted":
-        client.restore_experiment(experiment.experiment_id)
-    return MlflowStore(client, uri, experiment.experiment_id)
+        for (old_uri,) in connection.execute(query).fetchall():
+            for table, column in PATH_COLUMNS if old_uri != artifacts_uri else ():
+                update = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+                connection.execute(update, (old_uri, artifacts_uri))

@@ -21,44 +21,36 @@ class TrialRuns(BestEffortWriter):
     retry_command = "python -m pipeline search"
 
     def __init__(self, settings: Tracking, study: str, search_id: str, params: Mapping[str, Any]) -> None:
-        """Open the MLflow store and create the parent run of the search if it does not exist.
+        """Open the MLflow store, and create the parent run of the search, with `params`, if it does not exist.
 
-        Args:
-            settings: address of the MLflow store, and name of the experiment.
-            study: name of Optuna's study.
-            search_id: value of the tag `search_id`, by which the runs of this search are found again.
-            params: parameters of the parent run.
+        The runs of this search are found again by the tag `search_id`. `study` is the name of Optuna's study.
         """
         self.study, self.search_id = study, search_id
         with self.warn_on_failure():
             self.store = open_store(settings)
-            runs = self.store.find_runs("search_id", search_id)
+            runs = self.store.find_runs(f"tags.search_id = '{search_id}'")
+            trials = {int(run.data.tags["trial"]): run for run in runs if "trial" in run.data.tags}
+            self.finished = {number for number, run in trials.items() if run.info.status == "FINISHED"}
+            self.unfinished = {number: run for number, run in trials.items() if number not in self.finished}
             parents = [run for run in runs if run.data.tags["role"] == "search"]
             if not parents:
                 tags = {"search_id": search_id, "role": "search", "mlflow.source.name": self.retry_command}
                 parents = [self.store.create_run(study, tags)]
-                self.store.log(parents[0].info.run_id, params=params)
-            self.parent = parents[0].info.run_id
-            trials = {int(run.data.tags["trial"]): run.info for run in runs if "trial" in run.data.tags}
-            self.finished = {number for number, info in trials.items() if info.status == "FINISHED"}
-            self.unfinished = {number: info.run_id for number, info in trials.items() if info.status != "FINISHED"}
+                self.store.log(parents[0], params=params)
+            self.parent = parents[0]
 
     def write_trial(
         self, number: int, ablation: Ablation, attributes: Mapping[str, Any], values: Sequence[float]
     ) -> None:
-        """Write the run of a trial to MLflow, unless MLflow has a finished run of that trial.
+        """Write the run of a trial, which trained `ablation`, unless MLflow has a finished run of that trial.
 
-        Args:
-            number: number of the trial.
-            ablation: the ablation that the trial trained.
-            attributes: user attributes that Optuna's database stores for the trial.
-            values: values of the objectives.
+        `attributes` are the trial's user attributes in Optuna's database, `values` the values of the objectives.
         """
         if self.store is None or number in self.finished:
             return
         with self.warn_on_failure():
             if number in self.unfinished:
-                self.store.delete_run(self.unfinished.pop(number))
+                self.store.client.delete_run(self.unfinished.pop(number).info.run_id)
             tags = {
                 "search_id": self.search_id,
                 "role": "trial",
@@ -67,7 +59,7 @@ class TrialRuns(BestEffortWriter):
                 **switches.switch_tags(ablation),
                 **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
             }
-            run = self.store.create_run(f"trial-{number} {self.study}", tags, parent_id=self.parent).info.run_id
+            run = self.store.create_run(f"trial-{number} {self.study}", tags, self.parent)
             self.store.log_curve(run, pd.DataFrame(attributes.get("curve", [])))
             objectives = {f"objective_{index}": value for index, value in enumerate(values)}
             params = {"trial": number} | flatten_settings(ablation)

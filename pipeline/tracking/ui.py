@@ -39,7 +39,7 @@ def serve_pages(settings: Tracking, port: int) -> None:
     # the address is passed in the environment: arguments, and so its password, are shown by `ps`
     environment = {"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with subprocess.Popen(command, env=os.environ | environment) as process:
-        if sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ:
+        if sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
             while process.poll() is None and not is_healthy(server):
                 time.sleep(0.2)
             if process.poll() is None:

@@ -71,5 +71,5 @@ def test_every_name_goes_through_the_whole_pipeline(
     assert all(f"({name})" in pages for name in params.tasks)
     scores = {name: params.task(name).score.name for name in params.tasks}
     assert all(Path("reports/figures", f"{name}-{score}.png").exists() for name, score in scores.items())
-    tracked = open_store(store).find_runs("role", "ablation")
+    tracked = open_store(store).find_runs("tags.role = 'ablation'")
     assert {run.data.tags["ablation"] for run in tracked} == set(params.ablations)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engines import ENGINES, Command, machine
+from pipeline.engines import ENGINES, Command, Limits, machine
 
 PROJECT = Path(__file__).parent.parent.parent
 DESCRIBE = """
@@ -65,10 +65,9 @@ def test_a_fork_starts_and_ends_as_any_python_does(folder: Path, capfd: pytest.C
     _forkserver._stop()  # the next one has this test's output and threads
     command = module("describe", "forked", "--option", log=Path("log"), MINE="yes")
     other = module("describe", "other", log=Path("other.log"), **dict.fromkeys(machine.THREAD_VARIABLES, "1"))
-    codes = ENGINES["processes"].run(
-        [command, other, *map(module, EXITING_MODULES)], max_workers=1, gpus_per_command=None
-    )
-    assert codes == [0, 0, *(code for _, code in EXITING_MODULES.values())]
+    codes: dict[int, int] = {}
+    ENGINES["processes"].run([command, other, *map(module, EXITING_MODULES)], Limits(1), codes.__setitem__)
+    assert list(codes.values()) == [0, 0, *(code for _, code in EXITING_MODULES.values())]
     errors = capfd.readouterr().err  # without a log, the engine's
     assert "last words" in errors
     assert "LookupError: lost" in errors

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engines import ENGINES, Command
+from pipeline.engines import ENGINES, Command, Limits
 from pipeline.errors import RunError, UserError
 from tests.faults import slurm_cluster
 from tests.faults.clusters import PROJECT, ray_address, ray_cluster, slurm, slurm_configuration
@@ -26,7 +26,9 @@ def python(code: str, *arguments: object) -> Command:
 
 
 def run(engine: str, *commands: Command, gpus: float | None = 0.0) -> list[int]:
-    return ENGINES[engine].run(commands, max_workers=2, gpus_per_command=gpus)
+    codes: dict[int, int] = {}
+    ENGINES[engine].run(commands, Limits(2, gpus), codes.__setitem__)
+    return [codes[index] for index in sorted(codes)]
 
 
 def refusal(engine: str, gpus: float | None = 0.0) -> str:
@@ -63,10 +65,10 @@ def test_kill_9_leaves_no_process_behind(tmp_path: Path, killed: str, monkeypatc
     )
     script = (
         "import sys\n"
-        "from pipeline.engines import ENGINES, Command, processes\n"
+        "from pipeline.engines import ENGINES, Command, Limits, processes\n"
         "processes.PRELOADED_MODULES = []\n"
         "commands = [Command((sys.executable, '-m', 'endless', name)) for name in ('started-1', 'started-2')]\n"
-        "ENGINES['processes'].run(commands, max_workers=2, gpus_per_command=None)\n"
+        "ENGINES['processes'].run(commands, Limits(2), print)\n"
     )
     started = [tmp_path / "started-1", tmp_path / "started-2"]
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as caller:

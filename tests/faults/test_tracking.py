@@ -15,15 +15,7 @@ from pipeline.params import Tracking
 from pipeline.tracking import ui
 from pipeline.tracking.ablations import sync_runs_or_warn
 from pipeline.tracking.failures import MlflowUnreachable
-from tests.tracking.helpers import (
-    ABLATION,
-    curves,
-    evaluations,
-    live,
-    synced,
-    write_ablation,
-    write_evaluation,
-)  # fmt: skip
+from tests.tracking.helpers import ABLATION, curves, evaluations, live, synced, write_ablation, write_evaluation
 
 pytestmark = pytest.mark.faults
 SECONDS = 15

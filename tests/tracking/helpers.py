@@ -29,16 +29,15 @@ def evaluations(step: int) -> HistoryRows:
     return [dict(zip(history_columns(), values, strict=True)) for values in (first, second)]
 
 
-def write_ablation(project: Path, *, weight: float = 0.0, history: HistoryRows | None = None) -> Path:
+def write_ablation(project: Path, *, weight: float = 0.0) -> Path:
     """The folder of a trained ablation, as the stage `train` leaves it."""
-    rows = history or [row for step in STEPS for row in evaluations(step)]
     artifact = Artifact(
         ABLATION,
         vocabulary=["0", "1", "+", "="],
         input_length=9,
         parameter_count=1,
         dataset_digests=DATA,
-        history=pd.DataFrame(rows, columns=history_columns()),
+        history=pd.DataFrame([row for step in STEPS for row in evaluations(step)], columns=history_columns()),
         weights={seed: {"weight": torch.full((1,), weight)} for seed in SEEDS},
     )
     artifact.write(project / "models" / NAME)
@@ -78,7 +77,7 @@ def live(settings: Tracking) -> LiveRuns:
 
 def runs(settings: Tracking) -> RunsBySeed:
     """The ablation's runs. No two are of the same seed."""
-    results = open_store(settings).find_runs("result_digest", result_digest(ABLATION, DATA))
+    results = open_store(settings).find_runs(f"tags.result_digest = '{result_digest(ABLATION, DATA)}'")
     by_seed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in results}
     assert len(by_seed) == len(results)
     return by_seed
@@ -88,15 +87,12 @@ def ids(settings: Tracking) -> set[str]:
     return {run.info.run_id for run in runs(settings).values()}
 
 
-Curves = dict[tuple[int | None, str], dict[int, float]]
-
-
-def curves(settings: Tracking) -> Curves:
+def curves(settings: Tracking) -> dict[tuple[int | None, str], dict[int, float]]:
     """(Seed, metric) -> step -> value."""
-    store = open_store(settings)
+    store, of_runs = open_store(settings), runs(settings)
+    metrics = [(seed, metric) for seed, run in of_runs.items() for metric in run.data.metrics]
     return {
-        (seed, metric): store.read_curve(run.info.run_id, metric)
-        for seed, run in runs(settings).items()
-        for metric in run.data.metrics
+        (seed, metric): store.read_curve(of_runs[seed], metric)
+        for seed, metric in metrics
         if metric != "training_seconds"
     }

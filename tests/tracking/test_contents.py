@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.params import Tracking
 from pipeline.tasks.registry import parse_task
 from pipeline.tracking.ablations import sync_runs
-from pipeline.tracking.contents import build_run_contents
+from pipeline.tracking.contents import build_metrics
 from pipeline.tracking.store import open_store
 from pipeline.training.artifact import Artifact
 from tests.conftest import model
@@ -21,7 +21,7 @@ from tests.tracking.helpers import ABLATION, synced, write_ablation, write_evalu
 def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> None:
     folder = write_ablation(tmp_path)
     table = pd.read_csv(write_evaluation(folder)).assign(verdict="words", empty=float("nan"))
-    metrics = build_run_contents(Artifact.read(folder, parse_task), table)[1].metrics
+    metrics = build_metrics(table)[1]
     outcome = {"converged", "diverged", "steps", "steps_to_converge", "test_exact_match"}
     assert set(metrics) == outcome | {"place_1", "stratum_0"}
     assert metrics["stratum_0"] == 0.9
@@ -30,7 +30,7 @@ def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> Non
 def test_runs_are_those_of_the_ablation_as_it_was_trained(store: Tracking, tmp_path: Path) -> None:
     changed = ABLATION.model_copy(update={"model": model(layers=5)})
     sync_runs(open_store(store), changed, write_ablation(tmp_path), None)
-    assert {run.data.tags["layers"] for run in open_store(store).find_runs("ablation", ABLATION.name)} == {"2"}
+    assert {run.data.tags["layers"] for run in open_store(store).find_runs("tags.role = 'run'")} == {"2"}
 
 
 @pytest.mark.parametrize("missing", ["manifest.json", "config.json", "history.csv", "seed-2.safetensors"])

@@ -18,38 +18,33 @@ from pipeline.errors import UserError
 from pipeline.params import Tracking, parse
 from pipeline.tracking.ablations import mark_killed_runs
 from pipeline.tracking.machine import PROCESS_TAG, machine_tags
-from pipeline.tracking.store import open_store, workspace_path
+from pipeline.tracking.store import open_store
 
 CODE = Path(pipeline.__file__).parent
 NAN = float("nan")
 
 
-def test_runs_are_found_by_a_tag_in_their_experiment(store: Tracking) -> None:
+def test_a_run_keeps_its_tags_its_parent_and_the_last_finite_values(store: Tracking) -> None:
     experiment = open_store(store)
-    parent = experiment.create_run("one", {"result_digest": "a", "mlflow.note.content": "**words**"}).info.run_id
-    child = experiment.create_run("two", {"result_digest": "a"}, parent).info.run_id
-    experiment.create_run("three", {"result_digest": "b"})
-    runs = {run.info.run_id: run for run in open_store(store).find_runs("result_digest", "a")}
-    assert set(runs) == {parent, child}
-    assert runs[parent].data.tags["mlflow.note.content"] == "**words**"
-    assert runs[child].data.tags["mlflow.parentRunId"] == parent
-    assert open_store(store.model_copy(update={"experiment": "another"})).find_runs("result_digest", "a") == []
-
-
-def test_the_last_finite_value_of_a_metric_is_kept(store: Tracking) -> None:
-    experiment = open_store(store)
-    run = experiment.create_run("one", {"name": "a", "colour": "red"}).info.run_id
-    experiment.log(run, params={"switch": (1, 2)}, metrics={"share": 0.5, "count": 3, "no": NAN}, tags={"size": "1"})
-    experiment.log(run, metrics={"share": 0.75}, tags={"colour": "blue"})
-    (logged,) = experiment.find_runs("name", "a")
-    assert logged.data.metrics == {"share": 0.75, "count": 3.0}
-    assert logged.data.params == {"switch": "(1, 2)"}
-    assert {"colour": "blue", "size": "1"}.items() <= logged.data.tags.items()
+    parent = experiment.create_run("one", {"group": "a", "mlflow.note.content": "**words**"})
+    child = experiment.create_run("two", {"group": "a", "colour": "red"}, parent)
+    experiment.create_run("three", {"group": "b"})
+    experiment.log(child, params={"switch": (1, 2)}, metrics={"share": 0.5, "count": 3, "no": NAN}, tags={"size": "1"})
+    experiment.log(child, metrics={"share": 0.75}, tags={"colour": "blue"})
+    runs = {run.info.run_id: run.data for run in open_store(store).find_runs("tags.group = 'a'")}
+    assert set(runs) == {parent.info.run_id, child.info.run_id}
+    assert runs[parent.info.run_id].tags["mlflow.note.content"] == "**words**"
+    logged = runs[child.info.run_id]
+    assert logged.metrics == {"share": 0.75, "count": 3.0}
+    assert logged.params == {"switch": "(1, 2)"}
+    tags = {"colour": "blue", "size": "1", "mlflow.parentRunId": parent.info.run_id}
+    assert tags.items() <= logged.tags.items()
+    assert open_store(store.model_copy(update={"experiment": "another"})).find_runs("tags.group = 'a'") == []
 
 
 def test_a_curve_keeps_all_points_that_are_finite(store: Tracking) -> None:
     experiment = open_store(store)
-    run = experiment.create_run("one", {"name": "a"}).info.run_id
+    run = experiment.create_run("one", {})
     experiment.log_curve(run, pd.DataFrame([]))
     experiment.log_curve(run, pd.DataFrame({"step": [4, 8], "loss": [0.5, NAN], "other": [1, None]}))
     experiment.log_curve(run, pd.DataFrame({"step": [12], "loss": [0.25]}))
@@ -60,27 +55,12 @@ def test_a_curve_keeps_all_points_that_are_finite(store: Tracking) -> None:
 
 def test_a_curve_may_be_longer_than_a_request(store: Tracking) -> None:
     experiment = open_store(store)
-    run = experiment.create_run("one", {}).info.run_id
+    run = experiment.create_run("one", {})
     expected = {step: 1 / step for step in range(1, 402)}
     table = pd.DataFrame({"step": expected.keys(), "loss": expected.values()}).assign(second=0.0, third=1.0)
     experiment.log_curve(run, table)
     assert experiment.read_curve(run, "loss") == expected
     assert len(experiment.read_curve(run, "third")) == len(expected)
-
-
-def test_a_run_is_running_until_it_ends_or_is_deleted(store: Tracking) -> None:
-    experiment = open_store(store)
-    statuses = ("FINISHED", "FAILED", "KILLED")
-    for status in statuses:
-        experiment.end_run(experiment.create_run(status, {"name": "a"}).info.run_id, status)
-    running, deleted = (experiment.create_run("more", {"name": "a"}).info.run_id for _ in range(2))
-    experiment.delete_run(deleted)
-    assert {run.info.run_name: run.info.status for run in experiment.find_runs("name", "a")} == {
-        **{status: status for status in statuses},
-        "more": "RUNNING",
-    }
-    assert [run.info.run_id for run in experiment.find_unfinished_runs()] == [running]
-    assert open_store(store.model_copy(update={"experiment": "another"})).find_unfinished_runs() == []
 
 
 def test_only_runs_of_processes_that_are_gone_are_marked_as_killed(store: Tracking) -> None:
@@ -96,11 +76,12 @@ def test_only_runs_of_processes_that_are_gone_are_marked_as_killed(store: Tracki
         "elsewhere": {"machine.host": "another", PROCESS_TAG: f"{gone.pid} {start:.0f}"},
         "unknown": {},
     }.items():
-        experiment.create_run(name, {"name": "a", **tags})
+        experiment.create_run(name, tags)
+    experiment.end_run(experiment.create_run("finished", {"machine.host": "another"}), "FINISHED")
     mark_killed_runs(experiment)
-    killed = {run.info.run_name for run in experiment.find_runs("name", "a") if run.info.status == "KILLED"}
+    killed = {run.info.run_name for run in experiment.find_runs("attributes.status = 'KILLED'")}
     assert killed == {"killed", "number used again"}
-    assert len(experiment.find_unfinished_runs()) == 3
+    assert len(experiment.find_runs("attributes.status = 'RUNNING'")) == 3
 
 
 def test_a_deleted_experiment_is_restored(store: Tracking) -> None:
@@ -111,9 +92,10 @@ def test_a_deleted_experiment_is_restored(store: Tracking) -> None:
 
 
 @pytest.mark.parametrize("copies", [_STANDALONE_TMP_DIR, EXEC_TMP_DIR])
-def test_dvcs_temporary_copies_use_the_store_of_the_workspace(tmp_path: Path, copies: str) -> None:
+def test_dvcs_temporary_copies_use_the_store_of_the_workspace(store: Tracking, tmp_path: Path, copies: str) -> None:
     copy = tmp_path / ".dvc" / "tmp" / copies / "tmpabc123"
-    assert workspace_path(copy / "mlflow.db") == tmp_path / "mlflow.db"
+    assert open_store(Tracking(uri=f"sqlite:///{copy}/mlflow.db")).uri == store.uri
+    assert not copy.exists()
 
 
 @pytest.mark.parametrize("uri", ["postgresql+psycopg://me@host/runs", "https://host", "sqlite:///mlflow.db"])

@@ -24,7 +24,7 @@ def search_runs(settings: Tracking) -> TrialRuns:
 
 def only_run(store: Tracking, role: str) -> Run:
     """The one run of this role in the store."""
-    (run,) = open_store(store).find_runs("role", role)
+    (run,) = open_store(store).find_runs(f"tags.role = '{role}'")
     return run
 
 
@@ -39,7 +39,7 @@ def test_a_trial_is_one_finished_run_below_its_search_however_often_it_is_shown(
     assert (run.data.metrics["objective_0"], run.data.metrics["objective_1"]) == VALUES
     assert run.data.metrics["converged"] == 1
     assert {"task": "addition", "positional": "none", "layers": "2"}.items() <= run.data.tags.items()
-    assert open_store(store).read_curve(run.info.run_id, "validation_exact_match") == {4: 0.5}
+    assert open_store(store).read_curve(run, "validation_exact_match") == {4: 0.5}
     runs.finish_parent_run({"trials": 1})
     parent = only_run(store, "search")
     assert (parent.info.status, parent.data.metrics["trials"]) == ("FINISHED", 1)
