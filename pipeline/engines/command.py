@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 PARENT_VARIABLE = "PIPELINE_PARENT"
-"""Environment variable that an engine sets for each command, so that the command ends when the engine's process ends.
-
-The standard input of the command is then a pipe that closes at that moment.
-"""
+"""Environment variable of commands whose standard input is a pipe that closes when the process of their engine ends."""
 MAX_RETRIES = 3
 """Number of times that a cluster starts a command again whose machine was lost, or whose job was preempted."""
 CANCEL_TIMEOUT_SECONDS = 60
@@ -27,7 +24,7 @@ class Command:
     """Command for an engine to run: a program with arguments, environment variables and a log file."""
 
     arguments: tuple[str, ...]
-    """Path of the program, and the arguments of the program."""
+    """Path of the program, and its arguments."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Environment variables to set, besides those of the engine's process."""
     log_file: Path | None = None

@@ -66,10 +66,7 @@ def run(commands: Sequence[Command], limits: Limits, on_command_end: Callable[[i
 
 
 def start_fork_server(thread_environment: Mapping[str, str]) -> None:
-    """Start the fork server, unless this process has one, with the environment variables `thread_environment`.
-
-    The libraries that the server imports read from these variables how many threads to use.
-    """
+    """Start the fork server, unless this process has one; the libraries that it imports read `thread_environment`."""
     FORK_SERVER_CONTEXT.set_forkserver_preload(PRELOADED_MODULES)
     resource_tracker.ensure_running()  # the server would start it, and in doing so deliver a delayed Ctrl-C
     environment = dict(os.environ)

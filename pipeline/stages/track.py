@@ -14,7 +14,7 @@ def run(params: Params) -> None:
     Runs whose process was killed are marked as killed.
 
     Raises:
-        MlflowUnreachable: MLflow does not answer.
+        RunError: MLflow does not answer.
     """
     store = open_store(params.tracking)
     with raise_unreachable(store.uri, STORE_ERRORS):

@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from pipeline.tracking.store import MlflowStore
 
 
-class MlflowUnreachable(RunError):
-    """Raised when MLflow does not answer, or answers with an error."""
-
-
 class BestEffortWriter:
     """Base class of writers to MLflow whose failure must not stop a training: they print a warning and stop writing."""
 
@@ -37,11 +33,11 @@ class BestEffortWriter:
 
 @contextmanager
 def raise_unreachable(uri: str, error_types: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
-    """Context manager that replaces exceptions of `error_types` by `MlflowUnreachable` with the address `uri`."""
+    """Context manager that replaces exceptions of `error_types` by a RunError that names the address `uri`."""
     try:
         yield
     except error_types as error:
-        raise MlflowUnreachable(f"no MLflow at {hide_password(uri)}: {_summarize(error)}") from None
+        raise RunError(f"no MLflow at {hide_password(uri)}: {_summarize(error)}") from None
 
 
 def _summarize(error: Exception) -> str:

@@ -41,16 +41,14 @@ from pipeline.tracking.failures import raise_unreachable
 STORE_ERRORS = (MlflowException, OSError)
 """Exceptions that methods of `MlflowStore` raise. (Errors of the library requests are OSErrors.)"""
 ARTIFACTS_FOLDER = "mlartifacts"
-"""Name of the folder, beside a SQLite store, that holds the files of runs. (It is not MLflow's default name, `mlruns`,
-which was also the name of its former file store: MLflow refuses to read that.)"""
-PATH_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-    ("model_versions", "source"),
-)
-"""`table, column` of MLflow's database with absolute paths of files below `ARTIFACTS_FOLDER`."""
+"""Folder beside a SQLite store with the files of runs; MLflow takes its default, `mlruns`, for a former file store."""
+PATH_COLUMNS = {
+    "experiments": ["artifact_location"],
+    "runs": ["artifact_uri"],
+    "logged_models": ["artifact_location"],
+    "model_versions": ["storage_location", "source"],
+}
+"""Table of MLflow's database -> columns with absolute paths of files below `ARTIFACTS_FOLDER`."""
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # without it the pages ask whether this is about chat bots
     "mlflow.note.content": "One run per ablation (`tags.role = 'ablation'`), with a child run per seed "
@@ -186,7 +184,7 @@ def open_store(settings: Tracking) -> MlflowStore:
     A SQLite store is opened under a lock, because processes that create or migrate a store at the same time break it.
 
     Raises:
-        MlflowUnreachable: MLflow does not answer, or its database cannot be used.
+        RunError: MLflow does not answer, or its database cannot be used.
     """
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -217,11 +215,7 @@ def open_store(settings: Tracking) -> MlflowStore:
 
 
 def create_database(database: Path) -> None:
-    """Create an empty SQLite store.
-
-    The store is created under another name and then renamed, because MLflow cannot open a store whose creation was
-    interrupted.
-    """
+    """Create an empty SQLite store, under another name first: MLflow cannot open one whose creation was interrupted."""
     unfinished = database.with_name(f".{database.name}.new")
     unfinished.unlink(missing_ok=True)
     MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
@@ -230,11 +224,11 @@ def create_database(database: Path) -> None:
 
 def _update_artifact_paths(database: Path, artifacts_uri: str) -> None:
     """Replace the absolute paths in MLflow's database by URIs below `artifacts_uri`, if the project was moved."""
-    query = (
-        f"SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE 'file:%/{ARTIFACTS_FOLDER}'"
-    )
+    moved = f"artifact_location LIKE 'file:%/{ARTIFACTS_FOLDER}' AND artifact_location != ?"
+    query = f"SELECT DISTINCT artifact_location FROM experiments WHERE {moved}"
     with closing(sqlite3.connect(database)) as connection, connection:
-        for (old_uri,) in connection.execute(query).fetchall():
-            for table, column in PATH_COLUMNS if old_uri != artifacts_uri else ():
-                update = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-                connection.execute(update, (old_uri, artifacts_uri))
+        for (old_uri,) in connection.execute(query, (artifacts_uri,)).fetchall():
+            for table, columns in PATH_COLUMNS.items():
+                for column in columns:
+                    update = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+                    connection.execute(update, (old_uri, artifacts_uri))

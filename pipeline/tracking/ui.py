@@ -21,7 +21,7 @@ def serve_pages(settings: Tracking, port: int) -> None:
 
     Raises:
         UserError: the port is taken.
-        MlflowUnreachable: MLflow does not answer, or its database cannot be used.
+        RunError: MLflow does not answer, or its database cannot be used.
     """
     store = open_store(settings)
     # without a workflow type the pages open on evaluations of chat bots

@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.engines import ENGINES, Command, Limits, machine
 
-PROJECT = Path(__file__).parent.parent.parent
 DESCRIBE = """
 import atexit, json, os, signal, sys, threading
 import torch
@@ -46,19 +45,16 @@ EXITING_MODULES = {
 """Name of a test module -> the module's source code, and the exit code of running it."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, which contains the module `describe` and the modules of `EXITING_MODULES`."""
-    (tmp_path / "describe.py").write_text(DESCRIBE)
-    for name, (code, _) in EXITING_MODULES.items():
-        (tmp_path / f"{name}.py").write_text(code)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
-    return tmp_path
-
-
 @pytest.mark.timeout(120)
-def test_a_fork_starts_and_ends_as_any_python_does(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_fork_starts_and_ends_as_any_python_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
+    Path("describe.py").write_text(DESCRIBE)
+    for name, (code, _) in EXITING_MODULES.items():
+        Path(f"{name}.py").write_text(code)
+
     def module(name: str, *arguments: str, log: Path | None = None, **environment: str) -> Command:
         return Command((sys.executable, "-m", name, *arguments), environment, log)
 

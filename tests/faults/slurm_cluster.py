@@ -60,9 +60,8 @@ def cluster(folder: Path) -> Iterator[Path]:
         f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2{resources}"
         for (name, resources), port in zip(NODES.items(), ports, strict=True)
     )
-    path.write_text(
-        CONFIGURATION.format(host=socket.gethostname(), folder=folder, controller=controller, nodes="\n".join(nodes))
-    )
+    names = {"host": socket.gethostname(), "folder": folder, "controller": controller, "nodes": "\n".join(nodes)}
+    path.write_text(CONFIGURATION.format(**names))
     (folder / "gres.conf").write_text("NodeName=one Name=gpu File=/dev/null\n")
     (folder / "state").mkdir()
     key = folder / "munge.key"
@@ -71,12 +70,10 @@ def cluster(folder: Path) -> Iterator[Path]:
     files = {"key-file": key, **{f"{kind}-file": folder / f"munge.{kind}" for kind in ("pid", "log", "seed")}}
     munge = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket"]
     with ExitStack() as daemons:
-        for program in (
-            munge + [f"--{name}={value}" for name, value in files.items()],
-            ["slurmctld", "-D", "-c", "-f", str(path)],
-            *(["slurmd", "-D", "-N", name, "-f", str(path)] for name in NODES),
-        ):
-            daemons.enter_context(daemon(program, folder))
+        daemons.enter_context(daemon(munge + [f"--{name}={value}" for name, value in files.items()], folder))
+        daemons.enter_context(daemon(["slurmctld", "-D", "-c", "-f", str(path)], folder))
+        for name in NODES:
+            daemons.enter_context(daemon(["slurmd", "-D", "-N", name, "-f", str(path)], folder))
         wait_until_idle(path)
         yield path
         wait_until_idle(path)  # otherwise the processes of the last jobs wait for the controller for ever
@@ -84,9 +81,7 @@ def cluster(folder: Path) -> Iterator[Path]:
 
 def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [free.getsockname()[1] for free in sockets]
 
 

@@ -14,32 +14,25 @@ from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
 pytestmark = pytest.mark.faults
-
-PROJECT = Path(__file__).parent.parent.parent
 ABLATION = "learned-causal"
 LIMIT = 4 << 30
 """Bytes of memory that the process may allocate; imports take half of them."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path, empty_store: Path) -> Path:
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on a process's memory is Linux's")
+def test_an_ablation_that_does_not_fit_is_refused_with_what_to_lower(tmp_path: Path, empty_store: Path) -> None:
     yaml = YAML()
     content = yaml.load(PRESETS / "smoke.yaml")
     content["model"] |= {"width": 4096, "heads": 2}
     shutil.copy(empty_store, tmp_path)
     yaml.dump(content, tmp_path / "params.yaml")
     dataset.write(tmp_path / "data" / "addition", read_params(tmp_path / "params.yaml").task("addition"))
-    return tmp_path
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit on a process's memory is Linux's")
-def test_an_ablation_that_does_not_fit_is_refused_with_what_to_lower(folder: Path) -> None:
     script = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, ({0}, {0})); "
     script += "sys.argv = ['pipeline', 'train', '{1}']; runpy.run_module('pipeline', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", script.format(LIMIT, ABLATION)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PRESETS.parent.parent)},
         capture_output=True,
         text=True,
         timeout=200,
@@ -49,4 +42,4 @@ def test_an_ablation_that_does_not_fit_is_refused_with_what_to_lower(folder: Pat
     assert line.startswith(f"error: train {ABLATION}: too little memory (")
     assert "lower model.width, training.batch_size or the number of training.seeds" in line
     assert "Traceback" not in done.stderr
-    assert not (folder / "models").exists()
+    assert not (tmp_path / "models").exists()

@@ -107,11 +107,6 @@ def change_lines(text: str, chance: random.Random) -> bytes:
     return "\n".join(lines).encode()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("project")
-
-
 def read_timed() -> tuple[str | None, float]:
     """The message of the refusal, or None if the file is valid; and the seconds of processor time.
 
@@ -139,9 +134,10 @@ def test_an_unbroken_file_is_valid(path: Path) -> None:
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=250, derandomize=True)
 def test_a_broken_file_is_valid_or_refused_in_one_line(
-    folder: Path, change: Callable[[str, random.Random], bytes], seed: int
+    tmp_path_factory: pytest.TempPathFactory, change: Callable[[str, random.Random], bytes], seed: int
 ) -> None:
-    chance = random.Random(seed)
+    folder, chance = tmp_path_factory.getbasetemp() / "broken", random.Random(seed)
+    folder.mkdir(exist_ok=True)
     broken = change(chance.choice(VALID).read_text(), chance)
     (folder / PARAMS_FILE).write_bytes(broken)
     printed = io.StringIO()

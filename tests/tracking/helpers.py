@@ -31,17 +31,11 @@ def evaluations(step: int) -> HistoryRows:
 
 def write_ablation(project: Path, *, weight: float = 0.0) -> Path:
     """The folder of a trained ablation, as the stage `train` leaves it."""
-    artifact = Artifact(
-        ABLATION,
-        vocabulary=["0", "1", "+", "="],
-        input_length=9,
-        parameter_count=1,
-        dataset_digests=DATA,
-        history=pd.DataFrame([row for step in STEPS for row in evaluations(step)], columns=history_columns()),
-        weights={seed: {"weight": torch.full((1,), weight)} for seed in SEEDS},
-    )
-    artifact.write(project / "models" / NAME)
-    return project / "models" / NAME
+    history = pd.DataFrame([row for step in STEPS for row in evaluations(step)])
+    weights = {seed: {"weight": torch.full((1,), weight)} for seed in SEEDS}
+    folder = project / "models" / NAME
+    Artifact(ABLATION, ["0", "1", "+", "="], 9, 1, dataset_digests=DATA, history=history, weights=weights).write(folder)
+    return folder
 
 
 def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
@@ -89,10 +83,9 @@ def ids(settings: Tracking) -> set[str]:
 
 def curves(settings: Tracking) -> dict[tuple[int | None, str], dict[int, float]]:
     """(Seed, metric) -> step -> value."""
-    store, of_runs = open_store(settings), runs(settings)
-    metrics = [(seed, metric) for seed, run in of_runs.items() for metric in run.data.metrics]
+    store = open_store(settings)
     return {
-        (seed, metric): store.read_curve(of_runs[seed], metric)
-        for seed, metric in metrics
-        if metric != "training_seconds"
+        (seed, metric): store.read_curve(run, metric)
+        for seed, run in runs(settings).items()
+        for metric in run.data.metrics.keys() - {"training_seconds"}
     }

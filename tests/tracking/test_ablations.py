@@ -15,7 +15,6 @@ from pipeline.api import SHIPPED_MODELS_FOLDER, load
 from pipeline.params import Tracking
 from pipeline.tracking.ablations import result_digest, sync_runs
 from pipeline.tracking.store import open_store
-from pipeline.training.convergence import HistoryRows
 from tests.conftest import ablation, task
 from tests.tracking import helpers
 from tests.tracking.helpers import curves, evaluations, ids, live, runs, synced, write_ablation, write_evaluation
@@ -109,10 +108,10 @@ def test_an_evaluation_of_an_earlier_training_is_not_shown(store: Tracking, tmp_
     assert "test_exact_match" not in runs(store)[1].data.metrics
 
 
-def stop_by(settings: Tracking, error: type[BaseException], history: HistoryRows) -> None:
+def stop_by(settings: Tracking, error: type[BaseException], **changes: float) -> None:
     """Log an evaluation, and leave the training by an error."""
     with suppress(error), live(settings) as live_runs:
-        live_runs.log_evaluation(history)
+        live_runs.log_evaluation([row | changes for row in evaluations(helpers.STEPS[0])])
         raise error
 
 
@@ -120,7 +119,7 @@ def stop_by(settings: Tracking, error: type[BaseException], history: HistoryRows
 def test_a_stopped_run_is_completed_from_files(
     store: Tracking, tmp_path: Path, error: type[BaseException], status: str
 ) -> None:
-    stop_by(store, error, evaluations(helpers.STEPS[0]))
+    stop_by(store, error)
     stopped = ids(store)
     assert statuses(store) == {status}
     assert synced(store, write_ablation(tmp_path)) == "completed"
@@ -130,7 +129,7 @@ def test_a_stopped_run_is_completed_from_files(
 
 
 def test_a_stopped_run_that_shows_something_else_is_replaced(store: Tracking, tmp_path: Path) -> None:
-    stop_by(store, ZeroDivisionError, [row | {"validation_exact_match": 0.5} for row in evaluations(helpers.STEPS[0])])
+    stop_by(store, ZeroDivisionError, validation_exact_match=0.5)
     assert synced(store, write_ablation(tmp_path)) == "added"
     assert curves(store)[1, "validation_exact_match"] == {4: 0.25, 8: 1.0}
 
@@ -174,15 +173,13 @@ def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
 
 
 def test_runs_are_found_by_all_that_determines_their_result() -> None:
+    tasks = [task(seed=2), task(digits=3), task(reverse=False)]
     others = [
         ablation("other", model_={"residual_free": [1]}),
         ablation(NAME, model_={"layers": 3, "residual_free": [1]}),
         ablation(NAME, model_={"residual_free": [1]}, steps=4),
         ABLATION.model_copy(update={"dataset": "other"}),
-        *(
-            ABLATION.model_copy(update={"task": task(**change)})
-            for change in ({"seed": 2}, {"digits": 3}, {"reverse": False})
-        ),
+        *(ABLATION.model_copy(update={"task": changed}) for changed in tasks),
     ]
     digests = {result_digest(other, DATA) for other in [ABLATION, *others]}
     assert len(digests | {result_digest(ABLATION, {"train.csv": "d"})}) == 9

@@ -29,21 +29,18 @@ def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> Non
 
 def test_runs_are_those_of_the_ablation_as_it_was_trained(store: Tracking, tmp_path: Path) -> None:
     changed = ABLATION.model_copy(update={"model": model(layers=5)})
-    sync_runs(open_store(store), changed, write_ablation(tmp_path), None)
+    sync_runs(open_store(store), changed, write_ablation(tmp_path))
     assert {run.data.tags["layers"] for run in open_store(store).find_runs("tags.role = 'run'")} == {"2"}
 
 
 @pytest.mark.parametrize("missing", ["manifest.json", "config.json", "history.csv", "seed-2.safetensors"])
-def test_a_missing_file_is_refused(store: Tracking, tmp_path: Path, missing: str) -> None:
+def test_another_ablations_files_and_a_missing_file_are_refused(store: Tracking, tmp_path: Path, missing: str) -> None:
     folder = write_ablation(tmp_path)
+    with pytest.raises(UserError, match=r"nope-causal.*another"):
+        sync_runs(open_store(store), ABLATION.model_copy(update={"name": "another"}), folder)
     (folder / missing).unlink()
     with pytest.raises(UserError, match=f"{missing}: [Nn]o such file"):
         synced(store, folder)
-
-
-def test_another_ablations_files_are_refused(store: Tracking, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nope-causal.*another"):
-        sync_runs(open_store(store), ABLATION.model_copy(update={"name": "another"}), write_ablation(tmp_path), None)
 
 
 @pytest.mark.parametrize("key", ["task", "model", "training", "dataset"])
