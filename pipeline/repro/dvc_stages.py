@@ -69,9 +69,7 @@ def _plan(stage: PipelineStage) -> list[PipelineStage]:
 
 
 def prepare_stale_stages(jobs: Mapping[str, Sequence[str]]) -> dict[str, StaleStages]:
-    """Restore stale stages from DVC's run cache, and return the jobs with those that must run.
-
-    The outputs of stages that must run are removed.
+    """Restore stale stages from DVC's run cache, remove the outputs of those that must run, and return these by job.
 
     Args:
         jobs: name of a job -> names of its stages, which all depend on the first one.
@@ -104,15 +102,12 @@ def _restore_outputs(stage: PipelineStage) -> bool:
         with suppress(RunCacheNotFoundError):
             stage.repo.stage_cache.restore(stage)
             return True
-        _drop_output_digests(stage)
+        _accept_any_outputs(stage)
     return False
 
 
-def _drop_output_digests(stage: PipelineStage) -> None:
-    """Let DVC accept any outputs of the stage, not only outputs with the digests in dvc.lock.
-
-    The digests in dvc.lock may come from a GPU or another kind of processor, where the same inputs give other bytes.
-    """
+def _accept_any_outputs(stage: PipelineStage) -> None:
+    """Let DVC accept other outputs than those in dvc.lock, whose bytes a GPU or another processor may have computed."""
     for out in stage.outs:
         out.hash_info = HashInfo()
 
@@ -143,7 +138,7 @@ def write_lock_file(stage_name: str) -> None:
     with open_stages(wait_for_lock=True) as stages:
         changed = [stage for stage in _plan(stages[stage_name])[:-1] if stage.changed()]
         for stage in changed:
-            _drop_output_digests(stage)
+            _accept_any_outputs(stage)
             stage.run()
         stages[stage_name].dvcfile.dump_stages(changed, update_pipeline=False)
 

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pandas as pd
+import torch
 from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -55,8 +56,8 @@ class ProgressDisplay(Callback):
 
 def describe_converged_runs(module: PopulationModule) -> str:
     """Describe how many runs have converged, such as `converged 3/8`; empty if the ablation has no threshold."""
-    rule, scores = module.convergence, module.validation_scores
+    rule, scores = module.convergence, module.scores
     if rule.threshold is None:
         return ""
-    converged = int(rule.has_converged(scores)[-1].sum()) if scores else 0
+    converged = int(rule.has_converged(torch.stack(scores).numpy())[-1].sum()) if scores else 0
     return f"converged {converged}/{len(module.ablation.training.seeds)}"

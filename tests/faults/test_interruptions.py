@@ -29,12 +29,15 @@ KILLS = 10
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Project folder with the smoke preset, too long to finish, and its dataset."""
-    endless = "  steps: 100000\n  stop_when_converged: false"
-    (tmp_path / "params.yaml").write_text((PRESETS / "smoke.yaml").read_text().replace("  steps: 100", endless))
-    params = read_params(tmp_path / "params.yaml")
-    assert params.training.steps == 100_000
-    dataset.write(tmp_path / "data" / "addition", params.task("addition"))
+    set_steps(tmp_path, 100_000)
+    dataset.write(tmp_path / "data" / "addition", read_params(tmp_path / "params.yaml").task("addition"))
     return tmp_path
+
+
+def set_steps(folder: Path, steps: int) -> None:
+    text = (PRESETS / "smoke.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("steps: 100", f"steps: {steps}\n  stop_when_converged: false"))
+    assert read_params(folder / "params.yaml").training.steps == steps
 
 
 @pytest.fixture
@@ -51,10 +54,7 @@ def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
     watchdog = threading.Timer(120, process.kill)
     watchdog.start()
     assert process.stderr is not None
-    for line in process.stderr:
-        if "step 50/" in line:
-            break
-    else:
+    if not any("step 50/" in line for line in process.stderr):
         pytest.fail("training ended before its first evaluation")
     yield process
     watchdog.cancel()
@@ -65,8 +65,7 @@ def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def statuses(folder: Path, shown: int = ViewType.ACTIVE_ONLY) -> set[str]:
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("breaking-symmetry")
-    assert experiment is not None
+    (experiment,) = client.search_experiments(filter_string="name = 'breaking-symmetry'")
     return {run.info.status for run in client.search_runs([experiment.experiment_id], run_view_type=shown)}
 
 
@@ -84,18 +83,15 @@ def test_ctrl_c_ends_with_one_line_and_runs_marked_killed(folder: Path, training
 def test_kill_9_leaves_no_model_and_training_resumes_to_the_same_end(folder: Path) -> None:
     """Killed at random moments, and compared with an undisturbed training."""
     generator = random.Random(os.getpid())
-    few = (PRESETS / "smoke.yaml").read_text().replace("  steps: 100", "  steps: 600\n  stop_when_converged: false")
-    (folder / "params.yaml").write_text(few)
+    set_steps(folder, 600)
     with forks(folder) as run:
         assert run("train", ABLATION)[0] == 0
         undisturbed = model_files(folder)
         shutil.rmtree(folder / "models")
         (folder / "mlflow.db").unlink()
         for kill in range(KILLS):
-            if kill % 2:  # while it trains
-                code, output = run("train", ABLATION, after="exact match", seconds=generator.uniform(0.0, 0.4))
-            else:  # while it starts
-                code, output = run("train", ABLATION, seconds=generator.uniform(0.0, 1.0))
+            after, longest = ("exact match", 0.4) if kill % 2 else ("", 1.0)  # while it trains, or while it starts
+            code, output = run("train", ABLATION, after=after, seconds=generator.uniform(0.0, longest))
             assert code == -signal.SIGKILL, output
             assert model_files(folder) == {}
         code, output = run("train", ABLATION)
