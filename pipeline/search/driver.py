@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchDriver:
-    """Runs the trials of one search, whose study is in the database at `url`; `checkpoints` is a folder."""
+    """Runs the trials of one search. Its study is in the database at `url`; a training that was killed resumes from the
+    folder `checkpoints`."""
 
     params: Params
     study: optuna.Study
@@ -137,17 +138,11 @@ class SearchDriver:
 def read_results(params: Params, study: optuna.Study) -> SearchResults:
     """Return the results of a search so far, without the importances of parameters, which take seconds to compute."""
     ablations, stored = table.ablations_by_trial(params, study), study.user_attrs
-    confirmation_runs = {}
+    confirmed = {}
     for trial in ablations:
         runs = stored.get(f"confirmed-{trial}", [])
         if runs and [run["seed"] for run in runs] == params.search.confirm:
-            confirmation_runs[trial] = pd.DataFrame(runs)
-    return SearchResults(
-        name=study.study_name,
-        params=params,
-        trials=table.build_trial_table(params, study),
-        ablations=ablations,
-        trials_required=count_required_trials(params),
-        space_size=space.count_configurations(params),
-        confirmation_runs=confirmation_runs,
-    )
+            confirmed[trial] = pd.DataFrame(runs)
+    trials, required = table.build_trial_table(params, study), count_required_trials(params)
+    size = space.count_configurations(params)
+    return SearchResults(study.study_name, params, trials, ablations, required, size, confirmation_runs=confirmed)

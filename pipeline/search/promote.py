@@ -52,11 +52,11 @@ def add_to_params(params: Params, ablations: Iterable[Ablation]) -> list[str]:
     """
     entries = dict(ablation_entry(ablation, params) for ablation in ablations)
     promoted = params.model_copy(update={"ablations": {name: Overrides(**entry) for name, entry in entries.items()}})
-    for name in sorted(entries.keys() & params.ablations.keys()):
+    new = {name: entry for name, entry in entries.items() if name not in params.ablations}
+    for name in sorted(entries.keys() - new.keys()):
         if params.ablation(name) != promoted.ablation(name):
             message = f"ablations.{name}: differs from the study's ablation of that name; rename it"
             raise UserError(f"{PARAMS_FILE}: {message}")
-    new = {name: entry for name, entry in entries.items() if name not in params.ablations}
     yaml, buffer = round_trip_yaml(), io.StringIO()
     content = yaml.load(PARAMS_FILE.read_text())
     content["ablations"].update(new)

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def stored_trials(folder: Path, storage: str) -> list[FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
 
 
-def wait_for(condition, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -174,8 +174,7 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
         assert "interrupted" in errors
         assert "Traceback" not in errors
         assert not any(Path(f"/proc/{worker}").exists() for worker in started)
-    states = [trial.state for trial in stored_trials(folder, storage)]
-    assert TrialState.RUNNING not in states
+    assert TrialState.RUNNING not in [trial.state for trial in stored_trials(folder, storage)]
     with searching(folder, "--workers", "2") as again:
         again.communicate(timeout=200)
         assert again.returncode == 0
@@ -201,17 +200,12 @@ def test_workers_do_not_outlive_the_search_that_started_them(folder: Path) -> No
     ],
 )
 def test_workers_on_two_nodes_of_a_cluster_complete_a_study(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-    engine: EngineName,
-    fixture: str,
-    gpus: float | None,
-    settings: dict[str, Any],
+    tmp_path: Path, request: pytest.FixtureRequest, engine: EngineName, fixture: str, gpus: float | None, settings: dict
 ) -> None:
-    monkeypatch.chdir(write_small_study(tmp_path, **settings))
-    request.getfixturevalue(fixture)
-    search.run_search(read_params(), worker_count=3, engine=engine, gpus_per_worker=gpus)
+    with chdir(write_small_study(tmp_path, **settings)):
+        request.getfixturevalue(fixture)
+        search.run_search(read_params(), worker_count=3, engine=engine, gpus_per_worker=gpus)
+        required = read_params().search.trials
     states = pd.read_csv(tmp_path / "reports" / "search" / "trials.csv")["state"]
-    assert list(states) == ["complete"] * read_params().search.trials
+    assert list(states) == ["complete"] * required
     assert list((tmp_path / ".slurm").rglob("*")) == []
