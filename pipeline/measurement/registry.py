@@ -121,8 +121,7 @@ def measurement(
 def tidy_table(index_columns: Sequence[str], **values: Tensor | np.ndarray) -> pd.DataFrame:
     """Return a table with a row per element of the arrays: its index on each axis, then its value in each array."""
     arrays = {name: np.asarray(value, dtype=float) for name, value in values.items()}
-    shape = next(iter(arrays.values())).shape
-    indices = np.indices(shape).reshape(len(index_columns), -1)
+    indices = np.indices(next(iter(arrays.values())).shape).reshape(len(index_columns), -1)
     columns = dict(zip(index_columns, indices, strict=True))
     return pd.DataFrame(columns | {name: array.ravel() for name, array in arrays.items()})
 

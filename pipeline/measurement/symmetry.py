@@ -29,7 +29,8 @@ def symmetry(inputs: MeasurementInput) -> pd.DataFrame:
     sequences = tokens.flatten(0, 1)
     logits = inputs.model(sequences, last_position(sequences)).view(*tokens.shape[:2], -1)
     before, after = logits[:, :1], logits[:, 1:]
-    change, order_blind, tolerance = (before - after).abs().max().item(), is_order_blind(architecture), LOGIT_TOLERANCE
+    change = (before - after).abs().max().item()
+    order_blind, tolerance = is_order_blind(architecture), LOGIT_TOLERANCE
     if not order_blind:
         # A tiny share of the differences between prompts, because many layers without residual connection leave little
         # of any difference: a smaller change does not prove that a model depends on order.

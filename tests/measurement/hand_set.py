@@ -22,7 +22,7 @@ def task_examples(count: int = 100) -> Examples:
     return encode_table(addition.draw_splits()["validation"], addition.vocabulary, addition.end_token)
 
 
-def measurement_input(
+def inputs_of(
     build: Callable[..., Transformer], *, count: int = 400, examples: Examples | None = None, **switches: object
 ) -> MeasurementInput:
     """The input of measurements of the model that `build` makes with these switches."""
@@ -86,21 +86,15 @@ def copying(position: int, **switches: object) -> Transformer:
     After the first layer, the states at all positions depend on the token at `position` alone. It has one head and
     learned encodings.
     """
-    transformer = silent(**switches, positional="learned", heads=1)
-    width = transformer.embedding.embedding_dim
-    table = torch.zeros_like(transformer.positional.table.weight)
-    table[position, 0] = 100.0  # more than the embeddings' share of unit 0, which is removed below
-    transformer.embedding.weight[:, 0] = 0.0
-    transformer.positional.table.weight.copy_(table)
-    attention = transformer.blocks[0].attention.transformation
-    attention.query_key_value.weight.zero_()
-    # After the norm, only the token at `position` has a large unit 0; the constant query selects it.
-    transformer.blocks[0].attention.norm.bias[1] = 1.0
-    transformer.embedding.weight[:, 1] = 0.0
-    attention.query_key_value.weight[0, 1] = 100.0
-    attention.query_key_value.weight[width, 0] = 100.0
-    attention.query_key_value.weight[2 * width :] = torch.eye(width)
-    attention.output.weight.copy_(torch.eye(width))
+    transformer = uniform(**switches, positional="learned", heads=1)
+    attention, table = transformer.blocks[0].attention, transformer.positional.table.weight
+    transformer.embedding.weight[:, :2] = 0.0
+    table.zero_()
+    # After the norm, only the token at `position` has a large unit 0; the constant query, in unit 1, selects it.
+    table[position, 0] = 100.0
+    attention.norm.bias[1] = 1.0
+    query_key_value = attention.transformation.query_key_value.weight
+    query_key_value[0, 1] = query_key_value[len(query_key_value) // 3, 0] = 100.0
     return transformer
 
 

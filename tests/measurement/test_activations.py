@@ -12,7 +12,7 @@ from pipeline.measurement.common.activation_cache import hook_points, run_with_c
 from pipeline.measurement.registry import BATCH_SIZE
 from pipeline.transformer.attention import Samples, last_position
 from pipeline.transformer.substitutes import SUBSTITUTES
-from tests.measurement.hand_set import LENGTH, VOCABULARY, measurement_input, silent, uniform, untrained, values
+from tests.measurement.hand_set import LENGTH, VOCABULARY, inputs_of, silent, uniform, untrained, values
 
 TOKENS = torch.randint(VOCABULARY, (5, LENGTH), generator=torch.Generator().manual_seed(0))
 
@@ -61,11 +61,11 @@ def test_the_closed_form_equals_the_norm_of_the_jacobian(seed: int, scale: float
 
 
 def measured(**switches: object) -> pd.DataFrame:
-    return activation_scale(measurement_input(untrained, **switches))
+    return activation_scale(inputs_of(untrained, **switches))
 
 
 def test_if_no_layer_adds_anything_the_embeddings_enter_every_norm() -> None:
-    inputs = measurement_input(silent, layers=2)
+    inputs = inputs_of(silent, layers=2)
     table = activation_scale(inputs)
     embedded = inputs.model.embedding(inputs.task_tokens[:BATCH_SIZE])
     assert table["entering"].tolist() == pytest.approx([root_mean_square(embedded)] * 5)
@@ -91,7 +91,7 @@ def test_the_scale_is_that_of_the_examples_and_not_of_the_donors() -> None:
 
 def test_an_update_as_large_as_the_state_has_a_share_of_one_half() -> None:
     """If each position attends to itself alone, the update is the normalised state: here, as large as the embedding."""
-    inputs = measurement_input(uniform, layers=1)
+    inputs = inputs_of(uniform, layers=1)
     with torch.no_grad():
         weight = inputs.model.embedding.weight
         weight.copy_(nn.functional.layer_norm(weight, weight.shape[-1:], eps=0.0))

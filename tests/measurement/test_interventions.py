@@ -15,7 +15,7 @@ from pipeline.measurement.position_erasure import all_rotations, build_erasures,
 from pipeline.measurement.registry import residual_stream
 from pipeline.transformer.attention import last_position
 from pipeline.transformer.model import edit_at_depth
-from tests.measurement.hand_set import large, measurement_input, task_examples, unpermutable_examples, untrained, values
+from tests.measurement.hand_set import inputs_of, large, task_examples, unpermutable_examples, untrained, values
 
 EXACT = 1e-12
 ENCODINGS = ["none", "learned", "sinusoidal", "rotary", "alibi"]
@@ -32,7 +32,7 @@ def test_permuting_a_mask_permutes_the_number_of_visible_keys() -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_without_encoding_permuting_all_masks_equals_permuting_the_prompt(layers: int) -> None:
-    inputs = measurement_input(large, layers=layers)
+    inputs = inputs_of(large, layers=layers)
     examples, permuted = same_length_examples(inputs.examples), permuted_prompts(inputs.examples)
     order = permuted.token_orders[:, 0]
     by_mask = logits_with_permuted_masks(inputs.model, examples, order, range(layers))
@@ -44,7 +44,7 @@ def test_without_encoding_permuting_all_masks_equals_permuting_the_prompt(layers
 
 @pytest.mark.parametrize("positional", ENCODINGS)
 def test_permuting_or_removing_the_last_mask_has_no_effect_and_changing_another_has(positional: str) -> None:
-    inputs = measurement_input(large, layers=3, positional=positional)
+    inputs = inputs_of(large, layers=3, positional=positional)
     permuted, removed = mask_permutation(inputs), mask_removal(inputs)
     assert list(permuted["layers"]) == ["0", "1", "2", "all"]
     changes = permuted["total_variation"].to_numpy()
@@ -57,7 +57,7 @@ def test_permuting_or_removing_the_last_mask_has_no_effect_and_changing_another_
 
 @pytest.mark.parametrize("positional", ENCODINGS)
 def test_full_attention_has_no_mask_to_remove_and_permuting_it_has_no_effect(positional: str) -> None:
-    inputs = measurement_input(large, layers=2, positional=positional, attention="full")
+    inputs = inputs_of(large, layers=2, positional=positional, attention="full")
     assert mask_removal(inputs).empty
     table = mask_permutation(inputs)
     assert table["total_variation"].max() < EXACT
@@ -75,7 +75,7 @@ def test_swapped_tokens_differ_and_are_not_those_of_every_prompt() -> None:
 
 
 def test_without_swappable_tokens_the_recovery_is_unknown() -> None:
-    table = interchange(measurement_input(untrained, examples=unpermutable_examples()))
+    table = interchange(inputs_of(untrained, examples=unpermutable_examples()))
     assert table["recovery"].isna().all()
     assert set(table["depth"]) == {0, 1, 2}
 
@@ -91,7 +91,7 @@ def test_three_position_sets_partition_the_prompt() -> None:
 def test_the_pair_has_the_whole_effect_at_first_and_the_last_position_in_the_end(
     positional: str, attention: str
 ) -> None:
-    table = interchange(measurement_input(large, layers=3, positional=positional, attention=attention))
+    table = interchange(inputs_of(large, layers=3, positional=positional, attention=attention))
     assert len(table) == 4 * 4
     if positional == "none" and attention == "full":
         assert table["recovery"].isna().all()  # swapping has no effect
@@ -103,7 +103,7 @@ def test_the_pair_has_the_whole_effect_at_first_and_the_last_position_in_the_end
 
 
 def test_without_encoding_the_last_state_carries_no_order_after_one_layer() -> None:
-    read = partial(values, interchange(measurement_input(large, layers=3)), "recovery")
+    read = partial(values, interchange(inputs_of(large, layers=3)), "recovery")
     assert read(positions="last", depth=1).item() == pytest.approx(0, abs=1e-9)
     assert read(positions="all but the last", depth=1).item() == pytest.approx(1, abs=1e-9)
     assert abs(read(positions="last", depth=2).item()) > 1e-3
@@ -116,7 +116,7 @@ def test_in_all_rotations_every_token_is_at_every_position_equally_often() -> No
 
 
 def test_erasing_a_learned_encoding_makes_the_prompt_a_set() -> None:
-    inputs = measurement_input(large, layers=2, positional="learned", attention="full")
+    inputs = inputs_of(large, layers=2, positional="learned", attention="full")
     permuted = permuted_prompts(inputs.examples)
     embedded = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:20]))[0]
     erase = edit_at_depth(0, build_erasures(embedded[:, : permuted.prompts.shape[1]])["mean_erased"])
@@ -129,7 +129,7 @@ def test_erasing_a_learned_encoding_makes_the_prompt_a_set() -> None:
 
 
 def test_without_encoding_and_mask_erasing_changes_nothing() -> None:
-    inputs = measurement_input(large, layers=3, attention="full")
+    inputs = inputs_of(large, layers=3, attention="full")
     examples = same_length_examples(inputs.examples)
     logits = partial(changed_logits, inputs.model, examples.tokens, examples.positions)
     for depth, states in enumerate(residual_stream(inputs.model, all_rotations(inputs.random_tokens[:10]))):
@@ -151,7 +151,7 @@ def test_erasures_equalise_means_and_spreads_and_the_control_shifts_as_far() -> 
 
 
 def test_exact_match_is_a_share_and_untouched_is_that_of_the_model() -> None:
-    inputs = measurement_input(large, layers=2, positional="learned")
+    inputs = inputs_of(large, layers=2, positional="learned")
     table = position_erasure(inputs)
     assert list(table["depth"]) == [0, 1, 2]
     shares = table.drop(columns="depth").to_numpy()

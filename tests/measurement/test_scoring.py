@@ -45,9 +45,7 @@ def test_the_true_answer_is_erased() -> None:
 
 
 def test_logits_that_are_not_finite_decode_to_no_token() -> None:
-    answers = decode_greedily(
-        lambda tokens, positions: torch.full((*positions.shape, 5), torch.nan), examples(("a=", "b"))
-    )
+    answers = decode_greedily(lambda _, positions: torch.full((*positions.shape, 5), torch.nan), examples(("a=", "b")))
     assert (answers == -1).all()
 
 

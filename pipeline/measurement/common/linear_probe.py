@@ -29,8 +29,7 @@ def token_accuracy(
 ) -> Float64[Tensor, "probes positions"]:
     """Return the accuracy of linear probes for the token at each position: least squares on one-hot targets."""
     one_hot = F.one_hot(tokens, vocabulary).double().flatten(1)
-    only_position = torch.zeros(1, 1, dtype=torch.int64)
-    predictions = held_out_predictions(states[:, :, None], only_position, one_hot[:, None])
+    predictions = held_out_predictions(states[:, :, None], torch.zeros(1, 1).long(), one_hot[:, None])
     # In a tie, also one broken by rounding, the smallest token is predicted.
     scores = predictions.view(*predictions.shape[:2], -1, vocabulary) - 1e-9 * torch.arange(vocabulary)
     return (scores.argmax(-1) == tokens[len(tokens) // 2 :]).double().mean(1)

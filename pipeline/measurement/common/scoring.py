@@ -12,9 +12,7 @@ from torch import Tensor
 from pipeline.dataset import IGNORED_TARGET, Dataset, Examples, is_correct
 from pipeline.params.score import EXACT_MATCH
 
-PredictLogits = Callable[
-    [Int[Tensor, "batch length"], Int[Tensor, "batch reads"]], Float[Tensor, "batch reads vocabulary"]
-]
+PredictLogits = Callable[[Int[Tensor, "batch length"], Int[Tensor, "batch reads"]], Float[Tensor, "batch reads _"]]
 """Function of tokens and positions, such as a model, that returns the logits for the token after each position."""
 
 
