@@ -81,8 +81,6 @@ class Dataset:
     task: Task
     vocabulary: list[str]
     """Characters of the dataset; the index of a character is its token."""
-    end_token: str
-    """Character after each answer; empty if answers have a fixed length."""
     tables: dict[str, pd.DataFrame]
     """Name of a split -> table of the split, one row per example."""
     examples: dict[str, Examples]
@@ -97,18 +95,13 @@ class Dataset:
 
     @property
     def transformer_arguments(self) -> dict[str, Any]:
-        """Arguments of `Transformer` that depend on the dataset: `vocabulary` (number of different tokens), `length`
-        of the input, `donors` (training examples whose states replace residual connections)."""
+        """Arguments of `Transformer` that depend on the dataset; `donors` are training examples."""
         donors = self.examples["train"].tokens[:DONOR_COUNT]
         return {"vocabulary": len(self.vocabulary), "length": self.input_length, "donors": donors}
 
 
 def write(folder: Path, task: Task) -> None:
-    """Draw the dataset of a task and write it to `folder`.
-
-    Raises:
-        UserError: the task has fewer examples than requested.
-    """
+    """Draw the dataset of a task and write it to `folder`."""
     tables = task.draw_splits()
     description = {
         "task": task.model_dump(mode="json"),
@@ -141,8 +134,8 @@ def read(folder: Path, task: Task) -> Dataset:
     tables = {split: folder_files.read_csv(f"{split}.csv", text_columns=("prompt", "answer")) for split in SPLITS}
     longest = max(int((table["prompt"] + table["answer"]).str.len().max()) for table in tables.values()) + len(end)
     examples = {split: encode_table(table, vocabulary, end, length=longest) for split, table in tables.items()}
-    digests = {name: folder_files.digests[name] for name in (f"{split}.csv" for split in SPLITS)}
-    return Dataset(task, vocabulary, end, tables, examples, digests)
+    digests = {file: folder_files.digests[file] for file in (f"{split}.csv" for split in SPLITS)}
+    return Dataset(task, vocabulary, tables, examples, digests)
 
 
 def encode_table(table: pd.DataFrame, vocabulary: list[str], end_token: str, *, length: int | None = None) -> Examples:
@@ -152,23 +145,17 @@ def encode_table(table: pd.DataFrame, vocabulary: list[str], end_token: str, *, 
         UserError: a character is not in the vocabulary.
     """
     prompts, answers = table["prompt"].tolist(), [answer + end_token for answer in table["answer"]]
-    texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    prompt_length = np.array([len(prompt) for prompt in prompts])[:, None]
-    answer_length = np.array([len(answer) for answer in answers])[:, None]
-    length = length or max(map(len, texts))
-    characters = np.array([text.ljust(length, vocabulary[0]) for text in texts], dtype=f"<U{length}")
-    tokens = _encode_characters(characters.view(np.uint32).reshape(len(texts), length), vocabulary)
-    index = np.arange(answer_length.max())
-    positions = prompt_length - 1 + np.minimum(index, answer_length - 1)
-    targets = np.where(index < answer_length, np.take_along_axis(tokens, positions + 1, axis=1), IGNORED_TARGET)
-    return Examples(*map(torch.from_numpy, (tokens[:, :-1], positions, targets)))
-
-
-def _encode_characters(code_points: np.ndarray, vocabulary: list[str]) -> Int[np.ndarray, "examples length"]:
+    prompt_length, answer_length = (np.array([len(text) for text in texts])[:, None] for texts in (prompts, answers))
+    length = length or int((prompt_length + answer_length).max())
+    texts = [(prompt + answer).ljust(length, vocabulary[0]) for prompt, answer in zip(prompts, answers, strict=True)]
+    code_points = np.array(texts, dtype=f"<U{length}").view(np.uint32).reshape(len(texts), length)
     token_of = np.full(0x110000, -1)
     token_of[[ord(character) for character in vocabulary]] = np.arange(len(vocabulary))
     tokens = token_of[code_points]
     if (tokens < 0).any():
         unknown = chr(code_points[tokens < 0][0])
         raise UserError(f"the character {unknown!r} is not in the vocabulary {''.join(vocabulary)!r}")
-    return tokens
+    index = np.arange(answer_length.max())
+    positions = prompt_length - 1 + np.minimum(index, answer_length - 1)
+    targets = np.where(index < answer_length, np.take_along_axis(tokens, positions + 1, axis=1), IGNORED_TARGET)
+    return Examples(*map(torch.from_numpy, (tokens[:, :-1], positions, targets)))

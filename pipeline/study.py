@@ -9,10 +9,12 @@ import subprocess
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import TypeAdapter
+
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.params import NAME_PATTERN, PARAMS_FILE, Params, round_trip_yaml
-from pipeline.params.config import shorten_value, suggest_names
+from pipeline.params import PARAMS_FILE, Params, parse, round_trip_yaml
+from pipeline.params.config import Name, shorten_value, suggest_names
 from pipeline.tasks.registry import parse_task, read_params
 from pipeline.tasks.windows import WindowTask
 
@@ -46,8 +48,7 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     """
     if not DVC_FILE.exists():
         raise UserError(f"{DVC_FILE}: no such file here; run from the project's folder")
-    if not NAME_PATTERN.fullmatch(name):
-        raise UserError(f"study: {shorten_value(name)} is no allowed name; use a-z, 0-9 and '-', at most 80 of them")
+    parse(TypeAdapter[str](Name), name, "study")
     folder = Path("studies") / name
     if not (folder / PARAMS_FILE).exists():
         content = _build_params_for_data(data, column) if data else round_trip_yaml().load(PARAMS_FILE.read_text())

@@ -3,19 +3,17 @@
 Tables, tags, figures and sentences describe ablations by their switches.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mode
 from typing import Any, Literal
 
 from pipeline.params import Ablation, Model, Sublayers, Training
 
-ColumnValues = dict[str, int | str]
-
-SWITCH_GROUPS = ("Positional encoding and mask", "Size", "Residual connections", "Optimizer")
+ENCODING, SIZE, RESIDUALS, OPTIMIZER = "Positional encoding and mask", "Size", "Residual connections", "Optimizer"
+SWITCH_GROUPS = (ENCODING, SIZE, RESIDUALS, OPTIMIZER)
 """Groups of switches, in the order of the report. An ablation belongs to the last group that has a switch in which it
 differs from most ablations."""
-ENCODING_GROUP, SIZE_GROUP, RESIDUAL_GROUP, OPTIMIZER_GROUP = SWITCH_GROUPS
 
 
 @dataclass(frozen=True)
@@ -36,30 +34,24 @@ class Switch:
         """Return the ablation's value of the setting."""
         return getattr(getattr(ablation, self.settings_section), self.field)
 
-    def value_columns(self, ablation: Ablation) -> ColumnValues:
-        """Return the ablation's value as columns of a table: flags as 1 or 0, sublayers as two columns like `0 2`."""
+    def value_columns(self, ablation: Ablation) -> dict[str, int | str]:
+        """Return the ablation's value as a column of a table; sublayers as two columns with values such as `0 2`."""
         value = self.value_of(ablation)
         if isinstance(value, Sublayers):
             return {f"{self.field}_{sublayer}": " ".join(map(str, layers)) for sublayer, layers in value}
-        return {self.field: int(value) if isinstance(value, bool) else value}
-
-
-def count_in_words(count: int, noun: str) -> str:
-    """Format a count with its noun in singular or plural: `1 layer`, `2 layers`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def layers_in_words(layers: Sequence[int]) -> str:
-    """Format indices of layers: `layer 1`, `layers 0, 1`."""
-    return f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(map(str, layers))}"
+        return {self.field: value}
 
 
 def sublayers_in_words(sublayers: Sublayers) -> str:
     """Format sublayers: `layer 1 (attention)`, or `layers 0, 1` if both sublayers of each layer are meant."""
+    by_sublayer = {" (attention)": sublayers.attention, " (MLP)": sublayers.mlp}
     if sublayers.attention == sublayers.mlp:
-        return layers_in_words(sublayers.mlp) if sublayers.mlp else ""
-    by_sublayer = {"attention": sublayers.attention, "MLP": sublayers.mlp}
-    return " and ".join(f"{layers_in_words(layers)} ({name})" for name, layers in by_sublayer.items() if layers)
+        by_sublayer = {"": sublayers.mlp}
+    return " and ".join(
+        f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(map(str, layers))}{name}"
+        for name, layers in by_sublayer.items()
+        if layers
+    )
 
 
 def missing_residuals_in_words(residual_free: Sublayers) -> str:
@@ -90,41 +82,31 @@ def optimizer_in_words(name: str) -> str:
     return {"adamw": "AdamW", "muon": "Muon"}.get(name, name)
 
 
-def residual_substitute_in_words(name: str) -> str:
-    """Describe what replaces residual connections: `noise instead`; empty for `none`."""
-    return "" if name == "none" else f"{name} instead"
-
-
 SWITCHES = (
-    Switch("model", "positional", ENCODING_GROUP, positional_encoding_in_words, is_always_mentioned=True),
-    Switch("model", "attention", ENCODING_GROUP, str, is_always_mentioned=True),
-    Switch("model", "layers", SIZE_GROUP, lambda count: count_in_words(count, "layer")),
-    Switch("model", "heads", SIZE_GROUP, lambda count: count_in_words(count, "head")),
-    Switch("model", "width", SIZE_GROUP, lambda width: f"width {width}"),
-    Switch("model", "residual_free", RESIDUAL_GROUP, missing_residuals_in_words, unmentioned_value=Sublayers()),
-    Switch("model", "residual_substitute", RESIDUAL_GROUP, residual_substitute_in_words, unmentioned_value="none"),
-    Switch("training", "optimizer", OPTIMIZER_GROUP, optimizer_in_words),
+    Switch("model", "positional", ENCODING, positional_encoding_in_words, is_always_mentioned=True),
+    Switch("model", "attention", ENCODING, str, is_always_mentioned=True),
+    Switch("model", "layers", SIZE, lambda count: "1 layer" if count == 1 else f"{count} layers"),
+    Switch("model", "heads", SIZE, lambda count: "1 head" if count == 1 else f"{count} heads"),
+    Switch("model", "width", SIZE, lambda width: f"width {width}"),
+    Switch("model", "residual_free", RESIDUALS, missing_residuals_in_words, Sublayers()),
+    Switch("model", "residual_substitute", RESIDUALS, lambda name: "" if name == "none" else f"{name} instead", "none"),
+    Switch("training", "optimizer", OPTIMIZER, optimizer_in_words),
 )
 """All switches of an ablation, in the order of the columns in tables and of the words in descriptions."""
 
 
-def switch_columns(ablation: Ablation) -> ColumnValues:
+def switch_columns(ablation: Ablation) -> dict[str, int | str]:
     """Return the values of an ablation's switches as columns of a table."""
     return {name: value for switch in SWITCHES for name, value in switch.value_columns(ablation).items()}
 
 
 def switch_tags(ablation: Ablation) -> dict[str, str]:
     """Return the values of an ablation's switches as MLflow tags: texts, with `none` for an empty one."""
-    return {name: str(value) if value != "" else "none" for name, value in switch_columns(ablation).items()}
+    return {name: str(value) or "none" for name, value in switch_columns(ablation).items()}
 
 
-SWITCH_COLUMNS = tuple(
-    switch_columns(
-        Ablation.model_construct(
-            model=Model(layers=1, heads=1, width=1), training=Training.model_construct(optimizer="muon")
-        )
-    )
-)
+_DEFAULTS = {"model": Model(layers=1, heads=1, width=1), "training": Training.model_construct()}
+SWITCH_COLUMNS = tuple(switch_columns(Ablation.model_construct(**_DEFAULTS)))
 """Names of the columns that describe an ablation in tables."""
 
 
@@ -135,8 +117,7 @@ def find_unmentioned_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
     """
     common = {switch.field: switch.unmentioned_value for switch in SWITCHES if switch.unmentioned_value is not None}
     varying = [switch for switch in SWITCHES if switch.unmentioned_value is None and not switch.is_always_mentioned]
-    combinations = Counter(tuple(switch.value_of(ablation) for switch in varying) for ablation in ablations)
-    ((commonest, _),) = combinations.most_common(1)
+    commonest = mode(tuple(switch.value_of(ablation) for switch in varying) for ablation in ablations)
     return common | {switch.field: value for switch, value in zip(varying, commonest, strict=True)}
 
 
@@ -145,38 +126,29 @@ def describe_ablation(ablation: Ablation, unmentioned_values: Mapping[str, Any])
 
     Values that equal those in `unmentioned_values` (see `find_unmentioned_values`) are left out.
     """
-    words = (
-        switch.describe_value(switch.value_of(ablation))
-        for switch in SWITCHES
-        if switch.value_of(ablation) != unmentioned_values.get(switch.field)
-    )
-    return ", ".join(filter(None, words))
+    switches = _mentioned_switches(ablation, unmentioned_values)
+    return ", ".join(filter(None, (switch.describe_value(switch.value_of(ablation)) for switch in switches)))
 
 
 def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablation]]]:
     """Group ablations by the last of `SWITCH_GROUPS` in which they differ from most; empty groups are left out."""
     common = find_unmentioned_values(ablations)
+    groups: dict[str, list[Ablation]] = {group: [] for group in SWITCH_GROUPS}
+    for ablation in ablations:
+        mentioned = (switch.group for switch in _mentioned_switches(ablation, common))
+        groups[max(mentioned, key=SWITCH_GROUPS.index)].append(ablation)
+    return [(group, members) for group, members in groups.items() if members]
 
-    def find_group(ablation: Ablation) -> str:
-        varied = [
-            switch.group
-            for switch in SWITCHES
-            if not switch.is_always_mentioned and switch.value_of(ablation) != common[switch.field]
-        ]
-        return max(varied, key=SWITCH_GROUPS.index, default=SWITCH_GROUPS[0])
 
-    by_group = {group: [ablation for ablation in ablations if find_group(ablation) == group] for group in SWITCH_GROUPS}
-    return [(group, members) for group, members in by_group.items() if members]
+def _mentioned_switches(ablation: Ablation, unmentioned_values: Mapping[str, Any]) -> list[Switch]:
+    return [switch for switch in SWITCHES if switch.value_of(ablation) != unmentioned_values.get(switch.field)]
 
 
 def select_ablations(ablations: Iterable[Ablation], **switch_values: object) -> list[Ablation]:
     """Return the ablations whose switches have the given values, in the given order."""
-    switches = {switch.field: switch for switch in SWITCHES}
-    return [
-        ablation
-        for ablation in ablations
-        if all(switches[field].value_of(ablation) == value for field, value in switch_values.items())
-    ]
+    by_field = {switch.field: switch for switch in SWITCHES}
+    required = [(by_field[field], value) for field, value in switch_values.items()]
+    return [ablation for ablation in ablations if all(switch.value_of(ablation) == value for switch, value in required)]
 
 
 def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **switch_changes: object) -> list[Ablation]:
@@ -186,23 +158,17 @@ def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **switch_
     is among the changes, all settings of the training may differ.
     """
     values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | switch_changes
-    candidates = [other for other in ablations if other.dataset == ablation.dataset]
-    if "optimizer" not in switch_changes:
-        candidates = [
-            other for other in candidates if _settings_besides_switches(other) == _settings_besides_switches(ablation)
-        ]
-    return select_ablations(candidates, **values)
+    without = {"seeds", "steps", "evaluate_every", "snapshots", *values}
 
+    def other_settings(variant: Ablation) -> tuple[Any, ...]:
+        return variant.model.model_dump(exclude=without), variant.training.model_dump(exclude=without)
 
-def _settings_besides_switches(ablation: Ablation) -> tuple[Any, ...]:
-    """Return all settings of model and training except switches, seeds, steps, evaluations and snapshots."""
-    observed = {"seeds", "steps", "evaluate_every", "snapshots"}
-    switches = {switch.field for switch in SWITCHES}
-    return ablation.model.model_dump(exclude=switches), ablation.training.model_dump(exclude=observed | switches)
-
-
-INTACT_SWITCHES: dict[str, Any] = {"residual_free": Sublayers(), "residual_substitute": "none"}
-"""Name -> value of the switches of ablations that have all residual connections."""
+    return [
+        variant
+        for variant in select_ablations(ablations, **values)
+        if variant.dataset == ablation.dataset
+        and ("optimizer" in switch_changes or other_settings(variant) == other_settings(ablation))
+    ]
 
 
 def is_intact(ablation: Ablation) -> bool:
@@ -217,4 +183,5 @@ def lacks_residuals(ablation: Ablation) -> bool:
 
 def find_intact_counterpart(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
     """Return the ablation that differs from `ablation` only by having all residual connections; None without one."""
-    return next(iter(select_variants(ablations, ablation, **INTACT_SWITCHES)), None)
+    intact = select_variants(ablations, ablation, residual_free=Sublayers(), residual_substitute="none")
+    return next(iter(intact), None)

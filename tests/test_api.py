@@ -70,7 +70,7 @@ def test_answers_are_those_of_the_evaluation(
     produced = decode_greedily(model.network, data.examples["test"])
     texts = ["".join(model.vocabulary[token] for token in row) for row in produced]
     answers = [answer.text for answer in model.predict(prompts)]
-    assert answers == [text.partition(data.end_token or "\0")[0] for text in texts]
+    assert answers == [text.partition(data.task.end_token or "\0")[0] for text in texts]
 
 
 def test_a_probability_is_the_product_over_all_tokens_of_the_answer(

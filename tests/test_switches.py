@@ -107,7 +107,7 @@ def test_an_ablation_is_found_by_its_switches(ablations: list[Ablation]) -> None
 @given(experiments)
 def test_the_intact_counterpart_differs_in_residual_connections_only(ablations: list[Ablation]) -> None:
     for ablation in ablations:
-        wanted = ablation.model.model_copy(update=switches.INTACT_SWITCHES)
+        wanted = ablation.model.model_copy(update={"residual_free": Sublayers(), "residual_substitute": "none"})
         expected = [other for other in ablations if (other.model, other.training) == (wanted, ablation.training)]
         counterpart = switches.find_intact_counterpart(ablations, ablation)
         assert counterpart == next(iter(expected), None)

@@ -5,10 +5,11 @@ An error message is one line: the key, the given value (shortened), and the allo
 
 import difflib
 import re
-from collections.abc import Collection
+import textwrap
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import UserError
@@ -16,11 +17,21 @@ from pipeline.errors import UserError
 MAX_VALUE_LENGTH = 80
 """Largest number of characters of a given value that an error message shows."""
 
-MAX_NAME_LIST_LENGTH = 120
-"""Largest number of characters of a list of allowed names in an error message."""
+SequenceType = TypeVar("SequenceType", bound=Sequence[int])
 
+
+def _check_distinct(values: SequenceType) -> SequenceType:
+    if repeated := sorted({value for value in values if values.count(value) > 1}):
+        raise ValueError(f"{repeated[0]} is listed twice")
+    return values
+
+
+Distinct = AfterValidator(_check_distinct)
+"""Annotation of a list or tuple that has no value twice."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,80}$")]
+"""Name of a task, an ablation or a study."""
 
 
 class Config(BaseModel):
@@ -54,6 +65,34 @@ def parse(section_type: type[ParsedType] | TypeAdapter[ParsedType], values: Any,
         raise UserError(_format_error(error.errors()[0], values, location)) from None
 
 
+def _format_error(error: ErrorDetails, values: Any, location: str) -> str:
+    keys: list[int | str] = []
+    for key in error["loc"]:  # which also names members of unions, and these are no keys of the file
+        if isinstance(values, list | tuple):
+            values = dict(enumerate(values))
+        if isinstance(values, dict) and key in values:
+            values = values[key]
+            keys.append(key)
+    match error["type"]:
+        case "missing":
+            keys.append(error["loc"][-1])
+            problem = "missing"
+        case "value_error":
+            problem = shorten_words(str(error["ctx"]["error"]))
+        case "union_tag_not_found":
+            keys.append("name")
+            problem = "missing"
+        case "union_tag_invalid":
+            keys.append("name")
+            name, allowed = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
+            problem = f"{shorten_value(name)} is unknown{suggest_names(name, allowed)}"
+        case _:
+            problem = f"{requirement_text(error['msg'])}, not {shorten_value(error['input'])}"
+    path = ".".join(shorten_value(key)[1:-1] or "''" if isinstance(key, str) else str(key) for key in keys)
+    separator = ": " if location.endswith(".yaml") else "."
+    return f"{location}{separator}{path}: {problem}" if path else f"{location}: {problem}"
+
+
 def shorten_value(value: object) -> str:
     """Return the value as Python text, cut to `MAX_VALUE_LENGTH` characters."""
     text = repr(value)
@@ -66,51 +105,14 @@ def shorten_words(text: str) -> str:
 
 
 def requirement_text(message: str) -> str:
-    """Rephrase an error message of pydantic for the middle of a line: `Input should be` becomes `must be`."""
-    return (message[0].lower() + message[1:]).replace("input should be", "must be")
+    """Rephrase an error message of pydantic for the middle of a line: `Input should be 1` becomes `must be 1`."""
+    return re.sub(r"^\w+ should", "must", message[0].lower() + message[1:])
 
 
 def suggest_names(name: str, allowed: Collection[str]) -> str:
     """Return the end of an error message about an unknown name: the most similar allowed name, then all that fit."""
     close = difflib.get_close_matches(name, allowed, n=1)
     hint = f"; did you mean {shorten_value(close[0])}?" if close else ""
-    *shown, last = [shorten_value(choice)[1:-1] for choice in allowed] or [""]
-    while len(", ".join([*shown, last])) > MAX_NAME_LIST_LENGTH:
-        last = f"... {len(allowed)} in all"
-        shown.pop()
-    return f"{hint} (allowed: {', '.join([*shown, last])})"
-
-
-def _format_error(error: ErrorDetails, values: Any, location: str) -> str:
-    keys = [
-        shorten_value(key)[1:-1] or "''" if isinstance(key, str) else str(key)
-        for key in _find_error_keys(error, values)
-    ]
-    path = ".".join(keys)
-    if path:
-        path = f"{location}: {path}" if location.endswith(".yaml") else f"{location}.{path}"
-    key = path or location
-    match error["type"]:
-        case "missing":
-            return f"{key}: missing"
-        case "value_error":
-            return f"{key}: {shorten_words(str(error['ctx']['error']))}"
-        case "union_tag_not_found":
-            return f"{key}.name: missing"
-        case "union_tag_invalid":
-            name, allowed = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
-            return f"{key}.name: {shorten_value(name)} is unknown{suggest_names(name, allowed)}"
-        case _:
-            return f"{key}: {requirement_text(error['msg'])}, not {shorten_value(error['input'])}"
-
-
-def _find_error_keys(error: ErrorDetails, values: Any) -> list[int | str]:
-    """Return the keys that lead to an error in `values`; the path that pydantic reports also names union members."""
-    keys: list[int | str] = []
-    for key in error["loc"]:
-        if isinstance(values, list | tuple):
-            values = dict(enumerate(values))
-        if isinstance(values, dict) and key in values:
-            values = values[key]
-            keys.append(key)
-    return [*keys, error["loc"][-1]] if error["type"] == "missing" else keys
+    names = ", ".join(shorten_value(choice)[1:-1] for choice in allowed)
+    wrapper = textwrap.TextWrapper(120, max_lines=1, placeholder=f" ... {len(allowed)} in all", break_on_hyphens=False)
+    return f"{hint} (allowed: {wrapper.fill(names)})"

@@ -7,14 +7,14 @@ in one line that names the key, the given value and the allowed values. Keys tha
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import UserError
-from pipeline.params.config import Config, parse, shorten_value, shorten_words, suggest_names
+from pipeline.params.config import Config, Name, parse, shorten_value, shorten_words, suggest_names
 from pipeline.params.model import Model
 from pipeline.params.score import BITS
 from pipeline.params.search import Search
@@ -22,8 +22,6 @@ from pipeline.params.task import Task
 from pipeline.params.training import Training
 
 PARAMS_FILE = Path("params.yaml")
-NAME_PATTERN = re.compile(r"[a-z0-9-]{1,80}")
-"""Pattern of the names of tasks, ablations and studies."""
 MAX_CHECKED_COMBINATIONS = 10_000
 """Largest number of combinations of values of a search space that are checked when `params.yaml` is read."""
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "http", "https")
@@ -83,15 +81,10 @@ class Ablation(Config):
 
     def resolved_settings(self) -> dict[str, Any]:
         """Return all settings of the ablation as plain values, defaults included."""
-        sections = {"task": self.task, "model": self.model, "training": self.training}
-        return {"name": self.name} | {key: section.model_dump(mode="json") for key, section in sections.items()}
+        return self.model_dump(mode="json", exclude={"dataset"})
 
     def check_trainable(self, location: str) -> None:
-        """Check that runs can converge, and that batches are large enough for a substitute that uses donors.
-
-        Raises:
-            UserError: runs cannot converge, or batches are too small; the message begins with `location`.
-        """
+        """Check that runs can converge, and that batches are large enough for a substitute that uses donors."""
         training, model = self.training, self.model
         evaluations = training.steps // training.evaluate_every
         if self.convergence_threshold is not None and evaluations < training.converged_for:
@@ -109,27 +102,13 @@ class Ablation(Config):
 class Params(Config):
     """The whole of `params.yaml`; `AllParams` in `pipeline/tasks/registry.py` restricts `tasks` to existing tasks."""
 
-    tasks: Mapping[str, SerializeAsAny[Task]]
+    tasks: Mapping[Name, SerializeAsAny[Task]]
     model: Model
     training: Training
-    ablations: dict[str, Overrides]
+    ablations: Annotated[dict[Name, Overrides], Field(min_length=1)]
     comparisons: list[Comparison]
     search: Search
     tracking: Tracking = Tracking()
-
-    @field_validator("tasks", "ablations", mode="before")
-    @classmethod
-    def _valid_names(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        if not value:
-            raise ValueError("is empty; name at least one")
-        for name in value:
-            if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-                raise ValueError(
-                    f"the name {shorten_value(name)} is not allowed; use a-z, 0-9 and '-', at most 80 of them"
-                )
-        return value
 
     def task(self, name: str, location: str = "task") -> Task:
         """Return the task called `name`.
@@ -137,20 +116,16 @@ class Params(Config):
         Raises:
             UserError: no task has that name; the message begins with `location`.
         """
-        if name not in self.tasks:
-            raise UserError(
-                f"{location} {shorten_value(name)}: not under `tasks` in params.yaml{suggest_names(name, self.tasks)}"
-            )
+        self._check_name("tasks", name, location)
         return self.tasks[name]
 
-    def ablation(self, name: str) -> Ablation:
+    def ablation(self, name: str, location: str = "ablation") -> Ablation:
         """Return the ablation called `name`, with its overrides applied.
 
         Raises:
-            UserError: no ablation has that name, or its overrides are not valid.
+            UserError: no ablation has that name (the message begins with `location`), or its overrides are not valid.
         """
-        if name not in self.ablations:
-            raise UserError(f"ablation {shorten_value(name)}: not in params.yaml{suggest_names(name, self.ablations)}")
+        self._check_name("ablations", name, location)
         overrides, location = self.ablations[name], f"params.yaml: ablations.{name}"
         ablation = Ablation(
             name=name,
@@ -168,6 +143,11 @@ class Params(Config):
         ablation.check_trainable(location)
         return ablation
 
+    def _check_name(self, section: Literal["tasks", "ablations"], name: str, location: str) -> None:
+        if name not in (names := getattr(self, section)):
+            hint = suggest_names(name, names)
+            raise UserError(f"{location} {shorten_value(name)}: not under `{section}` in params.yaml{hint}")
+
     def all_ablations(self) -> list[Ablation]:
         """Return all ablations with their overrides applied, in the order of `params.yaml`."""
         return [self.ablation(name) for name in self.ablations]
@@ -181,11 +161,14 @@ class Params(Config):
             UserError: the overrides are not valid.
         """
         search, location = self.search, "params.yaml: search.space"
-        training = self.training.model_dump() | {"seeds": search.seeds, "steps": search.steps, "snapshots": 0}
-        training["evaluate_every"] = _evaluation_interval(
-            search.steps, self.training.evaluate_every, self.training.converged_for
-        )
-        training["warmup_steps"] = min(self.training.warmup_steps, search.steps)
+        longest_interval = max(1, min(self.training.evaluate_every, search.steps // self.training.converged_for))
+        training = self.training.model_dump() | {
+            "seeds": search.seeds,
+            "steps": search.steps,
+            "snapshots": 0,
+            "evaluate_every": next(steps for steps in range(longest_interval, 0, -1) if search.steps % steps == 0),
+            "warmup_steps": min(self.training.warmup_steps, search.steps),
+        }
         model, training = (
             section | {key: value for key, value in overrides.items() if key in section}
             for section in (self.model.model_dump(), training)
@@ -202,9 +185,7 @@ class Params(Config):
 
     def resolved_settings(self) -> dict[str, Any]:
         """Return the experiment as plain values, defaults included; ablations as in the file, without defaults."""
-        ablations = {
-            name: overrides.model_dump(mode="json", exclude_unset=True) for name, overrides in self.ablations.items()
-        }
+        ablations = {name: overrides.model_dump(exclude_unset=True) for name, overrides in self.ablations.items()}
         return self.model_dump(mode="json") | {"ablations": ablations}
 
     def check_all_sections(self) -> None:
@@ -223,21 +204,15 @@ class Params(Config):
             raise UserError(f"params.yaml: search.space: {problem}")
 
     def _check_comparison(self, comparison: Comparison, location: str) -> None:
-        for role, name in (("first", comparison.first), ("second", comparison.second)):
-            if name not in self.ablations:
-                raise UserError(
-                    f"{location}.{role}: {shorten_value(name)} is no ablation{suggest_names(name, self.ablations)}"
-                )
-        first, second = self.ablation(comparison.first), self.ablation(comparison.second)
+        first = self.ablation(comparison.first, f"{location}.first")
+        second = self.ablation(comparison.second, f"{location}.second")
         if first.dataset != second.dataset:
             raise UserError(
                 f"{location}: {first.name} learns {first.dataset}, but {second.name} learns {second.dataset}; "
                 f"only ablations of one task are compared"
             )
         if not {*first.training.seeds} & {*second.training.seeds}:
-            raise UserError(
-                f"{location}: {first.name} and {second.name} share no seed; ablations are compared seed by seed"
-            )
+            raise UserError(f"{location}: {first.name} and {second.name} are compared seed by seed, but share no seed")
         if comparison.quantity not in (allowed := comparable_quantities(first, second)):
             raise UserError(
                 f"{location}.quantity: {comparison.quantity!r} is not defined for {first.dataset} "
@@ -247,24 +222,14 @@ class Params(Config):
             raise UserError(f"{location}: {first.name} and {second.name} are compared already, or the same")
 
 
-def _evaluation_interval(steps: int, max_interval: int, min_evaluations: int) -> int:
-    """Return the largest divisor of `steps`, at most `max_interval`, with at least `min_evaluations`, else 1."""
-    max_interval = max(1, min(max_interval, steps // min_evaluations))
-    return next(divisor for divisor in range(max_interval, 0, -1) if steps % divisor == 0)
-
-
 def comparable_quantities(first: Ablation, second: Ablation) -> list[ComparedQuantity]:
     """Return the names of the quantities in which two ablations of one task can be compared."""
     score: ComparedQuantity = "test_bits" if first.task.score == BITS else "test_exact_match"
-    return (
-        [score] if None in (first.convergence_threshold, second.convergence_threshold) else ["restricted_steps", score]
-    )
+    can_converge = None not in (first.convergence_threshold, second.convergence_threshold)
+    return ["restricted_steps", score] if can_converge else [score]
 
 
-ParamsType = TypeVar("ParamsType", bound=Params)
-
-
-def read(path: Path, params_type: type[ParamsType]) -> ParamsType:
+def read(path: Path, params_type: type[Params]) -> Params:
     """Read an experiment from a YAML file, and check all its sections, ablations included.
 
     Raises:
@@ -277,15 +242,11 @@ def read(path: Path, params_type: type[ParamsType]) -> ParamsType:
             f"{path}: no such file here; run from the project's folder (`git checkout {path}` brings the default "
             f"experiment back, `python -m pipeline preset smoke` a small one)"
         ) from None
-    except MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}: not valid YAML{line}: {_first_line(error.problem or error.context)}") from None
-    except RecursionError:
-        raise UserError(f"{path}: not valid YAML: nested too deeply") from None
-    except (YAMLError, ValueError) as error:  # undecodable bytes, or a malformed number
-        raise UserError(f"{path}: not valid YAML: {_first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is no table of sections ({', '.join(Params.model_fields)})")
+    except (YAMLError, ValueError, RecursionError) as error:  # also undecodable bytes, and malformed numbers
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise UserError(f"{path}: not valid YAML{line}: {shorten_words(problem)}") from None
     params = parse(params_type, content, str(path))
     params.check_all_sections()
     return params
@@ -297,7 +258,3 @@ def round_trip_yaml() -> YAML:
     yaml.width = 1000  # no line is broken
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
-
-
-def _first_line(error: object) -> str:
-    return shorten_words(str(error).splitlines()[0])

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from pipeline.params.training import Training
@@ -56,22 +56,12 @@ class ExactMatch(Score):
     def convergence_threshold(self, training: Training) -> float:
         return training.converged_at
 
-    def count_required_answers(self, threshold: float, example_count: int) -> int:
-        """Return the least number of right answers that reaches `threshold`, exact in decimal: 0.55 of 20 is 11."""
-        return math.ceil(Fraction(str(threshold)) * example_count)
-
-    def count_right_answers(self, scores: ArrayLike, example_count: int) -> Int[np.ndarray, "*shape"]:
-        """Return the number of right answers behind each score, rounded to the nearest integer; 0 for NaN."""
-        return np.rint(np.nan_to_num(np.asarray(scores, float)) * example_count).astype(int)
-
     def reaches(self, scores: ArrayLike, threshold: float | None, example_count: int) -> Bool[np.ndarray, "*shape"]:
         """Return True for each score that reaches `threshold`, decided on numbers of right answers, so exactly."""
-        counts = self.count_right_answers(scores, example_count)
-        return (
-            np.full(counts.shape, False)
-            if threshold is None
-            else counts >= self.count_required_answers(threshold, example_count)
-        )
+        right_answers = np.rint(np.nan_to_num(np.asarray(scores, float)) * example_count)
+        # exact in decimal: 0.55 of 20 is 11, and in floating point 11.000000000000002
+        required = np.inf if threshold is None else math.ceil(Fraction(str(threshold)) * example_count)
+        return right_answers >= required
 
     def as_share(self, scores: ArrayLike) -> Float[np.ndarray, "*shape"]:
         return np.asarray(scores, float)

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
-from pipeline.params.config import Config, Fraction, Seed, shorten_value, suggest_names
+from pipeline.params.config import Config, Distinct, Fraction, Seed, shorten_value, suggest_names
 from pipeline.params.model import Model, Sublayers
-from pipeline.params.training import Training, check_distinct_seeds
+from pipeline.params.training import Training
 
 SEARCHABLE_FIELDS = {
     name: field
@@ -43,11 +43,11 @@ class Search(Config):
     """The search space: values of fields of `model` and `training`. A list of values is searched, a list of one value
     is fixed; `residual_free` has a choice for each sublayer. Other fields are as in `model` and `training`."""
     trials: PositiveInt
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
     """Seeds with which each trial trains, one run per seed."""
     steps: PositiveInt
     """Budget of each run of a trial, in steps."""
-    confirm: list[Seed] = Field(default_factory=list)
+    confirm: Annotated[list[Seed], Distinct] = Field(default_factory=list)
     """Fresh seeds with which the best configurations are trained again: the best of many trials is partly lucky."""
     give_up_at: Fraction = 0.5
     """Share of `steps` after which a trial is stopped if no run has reached the score `give_up_below`."""

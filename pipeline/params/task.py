@@ -14,9 +14,7 @@ from pydantic import PositiveInt, model_serializer
 from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 from pipeline.params.config import Config, Seed
-from pipeline.params.score import BITS, EXACT_MATCH, Score
-
-__all__ = ["BITS", "SPLITS", "OrderFreeTask", "Score", "Task"]
+from pipeline.params.score import EXACT_MATCH, Score
 
 SPLITS = ("train", "validation", "test")
 """Names of the splits of a dataset."""
@@ -38,6 +36,11 @@ class Task(Config, ABC):
     validation_size: PositiveInt
     test_size: PositiveInt
     seed: Seed = 1
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of examples of each split."""
+        return {split: getattr(self, f"{split}_size") for split in SPLITS}
 
     @property
     @abstractmethod
@@ -82,7 +85,7 @@ class Task(Config, ABC):
 
     @property
     def order_matters(self) -> bool:
-        """True if answers depend on the order of the prompt's tokens; False for an order-free control (task)."""
+        """True if answers depend on the order of the prompt's tokens; False for an order-free control."""
         return True
 
     @property
@@ -91,17 +94,7 @@ class Task(Config, ABC):
         return self
 
     @model_serializer(mode="wrap")
-    def _sizes_last(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _options_first(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Serialize the options of the subclass before the sizes and the seed."""
-        content = handler(self)
-        return {
-            key: content[key] for key in sorted(content, key=lambda key: key in Task.model_fields and key != "name")
-        }
-
-
-class OrderFreeTask(Task):
-    """Base class of order-free controls: tasks whose answers do not depend on the order of the prompt's tokens."""
-
-    @property
-    def order_matters(self) -> bool:
-        return False
+        shared = Task.model_fields.keys() - {"name"}
+        return dict(sorted(handler(self).items(), key=lambda item: item[0] in shared))

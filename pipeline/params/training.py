@@ -1,18 +1,10 @@
 """The section `training` of `params.yaml`."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.params.config import Config, Fraction, Seed
+from pipeline.params.config import Config, Distinct, Fraction, Seed
 
 OptimizerName = Literal["adamw", "muon"]
 """Names of the optimizers."""
@@ -20,26 +12,15 @@ MomentDecay = Annotated[float, Field(ge=0.0, lt=1.0)]
 """Decay rate of an optimizer's moving average of gradients or squared gradients."""
 
 
-def check_distinct_seeds(seeds: list[int]) -> list[int]:
-    """Return the seeds unchanged, after a check.
-
-    Raises:
-        ValueError: a seed is listed twice.
-    """
-    if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise ValueError(f"seed {repeated[0]} is listed twice")
-    return seeds
-
-
 class Training(Config):
     """The section `training` of `params.yaml`. All seeds of an ablation train together, as one population."""
 
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
     optimizer: OptimizerName = "muon"
     learning_rate: PositiveFloat
     adamw_learning_rate: PositiveFloat = 0.003
     """Learning rate of embeddings and norms if the optimizer is `muon`, which leaves these parameters to AdamW."""
-    betas: tuple[MomentDecay, MomentDecay] = (0.9, 0.99)
+    betas: Annotated[tuple[MomentDecay, MomentDecay], Field(strict=False)] = (0.9, 0.99)  # accepts a list of YAML
     weight_decay: NonNegativeFloat = 0.1
     gradient_clip: PositiveFloat | None = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -74,23 +55,10 @@ class Training(Config):
     """Number of processor threads of one training, on which the last digits of results depend. Several ablations at a
     time (`python -m pipeline repro`) use a processor better than threads."""
 
-    @field_validator("betas", mode="before")
-    @classmethod
-    def _accept_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("seeds")
-    @classmethod
-    def _check_distinct_seeds(cls, seeds: list[int]) -> list[int]:
-        return check_distinct_seeds(seeds)
-
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         if self.steps % self.evaluate_every:
-            raise ValueError(
-                f"evaluate_every: {self.evaluate_every} does not divide steps {self.steps}; "
-                f"the last step is always evaluated"
-            )
+            raise ValueError(f"evaluate_every: {self.evaluate_every} does not divide steps {self.steps}")
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps: {self.warmup_steps} is more than steps {self.steps}")
         if self.decay_steps is not None and self.decay_steps < self.warmup_steps:

@@ -64,7 +64,7 @@ def ablations_by_trial(params: Params, study: optuna.Study) -> dict[int, Ablatio
 def build_trial_table(params: Params, study: optuna.Study) -> pd.DataFrame:
     """Return a table with a row per trial, in the order of trial numbers.
 
-    Columns: `trial, state`, the configuration (`switches.COLUMNS` and the other fields that the space lists), the
+    Columns: `trial, state`, the configuration (`switches.SWITCH_COLUMNS` and the other fields in the space), the
     fields of `TrialResult`, `repeats` (number of an earlier trial with the same configuration, whose result was copied)
     and `retries` (number of the interrupted trial that was run again).
     """

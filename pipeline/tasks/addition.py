@@ -1,7 +1,6 @@
 """Task `addition`: add two numbers, written as text. By default the answer is reversed and padded: `123+456=9750`."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -18,8 +17,8 @@ do not change the test split; balanced sampling shares scarce strata in proporti
 
 MAX_ENUMERATED_DIGITS = 3
 """Largest number of digits for which all pairs of numbers are listed."""
+POWERS_OF_TEN = 10 ** np.arange(1, 10)
 NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-DECIMAL_PLACES = ("ones", "tens", "hundreds", "thousands")
 PAIRS_PER_DRAW = 200_000
 """Number of random pairs drawn at a time, where the pairs are too many to list."""
 MAX_FRUITLESS_DRAWS = 50
@@ -30,25 +29,13 @@ Numbers = Int[np.ndarray, " examples"]
 
 
 def count_carries(left: Numbers, right: Numbers) -> Numbers:
-    """Return the number of decimal places at which left + right carries, by Kummer's theorem."""
-    return (sum_digits(left) + sum_digits(right) - sum_digits(left + right)) // 9
-
-
-def sum_digits(numbers: Numbers) -> Numbers:
-    """Return the sum of the decimal digits of each number."""
-    total = np.zeros_like(numbers)
-    while numbers.any():
-        total += numbers % 10
-        numbers = numbers // 10
-    return total
+    """Return the number of decimal places at which left + right carries."""
+    return np.sum([left % power + right % power >= power for power in POWERS_OF_TEN], axis=0)
 
 
 def count_digits(numbers: Numbers) -> Numbers:
     """Return the number of decimal digits of each number; zero has one."""
-    digits = np.ones_like(numbers)
-    while (numbers := numbers // 10).any():
-        digits += numbers > 0
-    return digits
+    return 1 + np.searchsorted(POWERS_OF_TEN, numbers, side="right")
 
 
 class Stratum(NamedTuple):
@@ -95,7 +82,7 @@ class Addition(Task):
         count = self.digits + 1 + len(self.end_token)
         if not self.zero_pad:  # the decimal place of a character depends on the length of the answer
             return [f"{position}." for position in range(1, count + 1)]
-        names = [*DECIMAL_PLACES, *(f"10^{power}" for power in range(len(DECIMAL_PLACES), self.digits + 1))]
+        names = ["ones", "tens", "hundreds", "thousands", *(f"10^{power}" for power in range(4, 10))]
         names = names[: self.digits + 1][:: 1 if self.reverse else -1]
         return [*names, "end"][:count]
 
@@ -135,7 +122,7 @@ class Addition(Task):
         """Return all examples with their probabilities, None for numbers of more than three digits."""
         if self.digits > MAX_ENUMERATED_DIGITS:
             return None
-        a, b = self._list_all_pairs()
+        a, b = np.divmod(np.arange(100**self.digits), 10**self.digits)
         if self.sampling == "uniform":
             return self.build_table(a, b), np.full(len(a), 1.0 / len(a))
         stratum = pd.MultiIndex.from_arrays((count_carries(a, b), count_digits(np.maximum(a, b))))
@@ -144,83 +131,72 @@ class Addition(Task):
 
     def draw_splits(self) -> dict[str, pd.DataFrame]:
         """Draw the examples of all splits. No two splits share a pair of numbers, in any order: a pair belongs to the
-        split that first receives it.
-
-        Raises:
-            UserError: the sizes ask for more pairs than exist.
-        """
+        split that first receives it."""
         generator = np.random.default_rng(self.seed)
-        sizes = {split: self._count_examples_per_stratum(getattr(self, f"{split}_size")) for split in DEALING_ORDER}
+        counts = {split: self._count_examples_per_stratum(self.sizes[split]) for split in DEALING_ORDER}
         chosen: dict[str, list[np.ndarray]] = {split: [] for split in DEALING_ORDER}
-        for stratum in sizes["train"]:
-            requested_counts = {split: sizes[split][stratum] for split in DEALING_ORDER}
-            if sum(requested_counts.values()) > self._count_pairs(stratum):  # because dealing would try for long
-                raise UserError(self._format_shortage_message(stratum, requested_counts))
-            received = self._deal_pairs(stratum, requested_counts, generator) or self._deal_pairs(
-                stratum, requested_counts, generator, keep_orders_together=True
-            )
+        for stratum in counts["train"]:
+            requested = {split: counts[split][stratum] for split in DEALING_ORDER}
+            existing, received = self._count_pairs(stratum), None
+            if sum(requested.values()) <= existing:  # else dealing would try for long
+                received = self._deal_pairs(stratum, requested, generator) or self._deal_pairs(
+                    stratum, requested, generator, both_orders=True
+                )
             if received is None:
-                raise UserError(self._format_shortage_message(stratum, requested_counts))
-            for split in DEALING_ORDER:
-                chosen[split].append(received[split])
+                which = f"{stratum.carries} carries and operands of {stratum.digits} digits"
+                if stratum == ALL_PAIRS:
+                    which = f"operands of up to {self.digits} digits"
+                sizes = ", ".join(f"{requested[split]} for {split}" for split in SPLITS)
+                raise UserError(
+                    f"task: more examples asked for than exist: {sizes} with {which}, of which there are {existing}"
+                    f" (splits may share no pair of operands, in either order)"
+                )
+            for split, pairs in received.items():
+                chosen[split].append(pairs)
         tables = {}
         for split in DEALING_ORDER:
-            pairs = generator.permutation(np.concatenate(chosen[split]))
-            tables[split] = self.build_table(pairs[:, 0], pairs[:, 1])
+            a, b = generator.permutation(np.concatenate(chosen[split])).T
+            tables[split] = self.build_table(a, b)
         return {split: tables[split] for split in SPLITS}
 
     def _deal_pairs(
-        self,
-        stratum: Stratum,
-        requested_counts: dict[str, int],
-        generator: np.random.Generator,
-        *,
-        keep_orders_together: bool = False,
+        self, stratum: Stratum, requested: dict[str, int], generator: np.random.Generator, *, both_orders: bool = False
     ) -> dict[str, Int[np.ndarray, "examples 2"]] | None:
-        """Deal pairs of a stratum until each split has its number of `requested_counts`; None if the pairs run out.
+        """Deal pairs of a stratum until each split has the requested number; None if the pairs run out.
 
         A pair is usually dealt in one order; the other order is lost if the split is full when that order comes up.
-        `keep_orders_together` deals both orders to one split with room for both, where pairs are scarce; up to three
-        digits, no usable pair is then lost.
+        `both_orders` deals both orders to one split with room for both, where pairs are scarce; up to three digits, no
+        usable pair is then lost.
         """
         owner: dict[tuple[int, int], str] = {}
         received: dict[str, list[tuple[int, int]]] = {split: [] for split in DEALING_ORDER}
-        for a, b in self._draw_pairs(stratum, generator, keep_orders_together=keep_orders_together):
-            open_splits = [split for split in DEALING_ORDER if len(received[split]) < requested_counts[split]]
+        for a, b in self._draw_pairs(stratum, generator, both_orders=both_orders):
+            room = {split: requested[split] - len(received[split]) for split in DEALING_ORDER}
+            open_splits = [split for split in DEALING_ORDER if room[split]]
             if not open_splits:
                 break
-            together = 2 if keep_orders_together and a != b else 1
-            roomy = [split for split in open_splits if len(received[split]) + together <= requested_counts[split]]
+            needed = 2 if both_orders and a != b else 1
+            roomy = [split for split in open_splits if room[split] >= needed]
             split = owner.setdefault((min(a, b), max(a, b)), (roomy or open_splits)[0])
             if split in open_splits:
                 received[split].append((a, b))
-        if any(len(received[split]) < requested_counts[split] for split in DEALING_ORDER):
+        if any(len(received[split]) < requested[split] for split in DEALING_ORDER):
             return None
         return {split: np.array(pairs, dtype=np.int64).reshape(-1, 2) for split, pairs in received.items()}
 
-    def _format_shortage_message(self, stratum: Stratum, requested_counts: dict[str, int]) -> str:
-        which = f"operands of up to {self.digits} digits"
-        if self.sampling == "balanced":
-            which = f"{stratum.carries} carries and operands of {stratum.digits} digits"
-        requested = ", ".join(f"{requested_counts[split]} for {split}" for split in reversed(DEALING_ORDER))
-        return (
-            f"task: more examples asked for than exist: {requested} with {which}, of which there are "
-            f"{self._count_pairs(stratum)} (splits may share no pair of operands, in either order)"
-        )
-
     def _draw_pairs(
-        self, stratum: Stratum, generator: np.random.Generator, *, keep_orders_together: bool
+        self, stratum: Stratum, generator: np.random.Generator, *, both_orders: bool
     ) -> Iterator[tuple[int, int]]:
         """Iterate over the pairs of a stratum in random order, without repetition.
 
         All pairs are listed and permuted where they are few enough, else drawn until no new pair comes up.
         """
         if self.digits <= MAX_ENUMERATED_DIGITS:
-            a, b = self._list_all_pairs()
+            a, b = np.divmod(np.arange(100**self.digits), 10**self.digits)
             keep = self._is_in_stratum(stratum, a, b)
             order = generator.permutation(int(keep.sum()))
             pairs = np.stack((a[keep][order], b[keep][order]), axis=1)
-            if keep_orders_together:
+            if both_orders:
                 _, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
                 pairs = pairs[np.sort(first)]
                 doubles = np.flatnonzero(pairs[:, 0] == pairs[:, 1])[: len(DEALING_ORDER)]
@@ -228,7 +204,7 @@ class Addition(Task):
                 pairs = np.concatenate((np.delete(pairs, doubles, axis=0), pairs[doubles]))
             for a, b in pairs.tolist():
                 yield a, b
-                if keep_orders_together and a != b:
+                if both_orders and a != b:
                     yield b, a
             return
         seen: set[tuple[int, int]] = set()
@@ -240,13 +216,9 @@ class Addition(Task):
             for pair in zip(a[keep].tolist(), b[keep].tolist(), strict=True):
                 if pair not in seen:
                     fruitless_draws = 0
-                    for ordered in dict.fromkeys((pair, pair[::-1])) if keep_orders_together else (pair,):
+                    for ordered in dict.fromkeys((pair, pair[::-1])) if both_orders else (pair,):
                         seen.add(ordered)
                         yield ordered
-
-    def _list_all_pairs(self) -> tuple[Numbers, Numbers]:
-        numbers = np.arange(10**self.digits, dtype=np.int64)
-        return np.repeat(numbers, len(numbers)), np.tile(numbers, len(numbers))
 
     def _is_in_stratum(self, stratum: Stratum, left: Numbers, right: Numbers) -> Bool[np.ndarray, " examples"]:
         if self.sampling == "uniform":
@@ -257,17 +229,15 @@ class Addition(Task):
     def _count_pairs(self, stratum: Stratum) -> int:
         if self.sampling == "uniform":
             return 10 ** (2 * self.digits)
-        up_to, shorter = (
-            _count_pairs_below(digits, stratum.carries) for digits in (stratum.digits, stratum.digits - 1)
-        )
-        return up_to - shorter
+        carries, digits = stratum
+        return _count_pairs_below(digits, carries) - _count_pairs_below(digits - 1, carries)
 
     def _count_examples_per_stratum(self, split_size: int) -> dict[Stratum, int]:
         """Return the number of examples of each stratum in a split of `split_size` examples."""
         if self.sampling == "uniform":
             return {ALL_PAIRS: split_size}
         counts = self.digits + 1
-        split_share = split_size / sum(getattr(self, f"{split}_size") for split in DEALING_ORDER)
+        split_share = split_size / sum(self.sizes.values())
         quotas: dict[Stratum, int] = {}
         for count in range(counts):
             left = total = split_size // counts + (count < split_size % counts)
@@ -282,20 +252,16 @@ class Addition(Task):
         return quotas
 
 
-@cache
-def _count_pairs_below(digits: int, carry_count: int) -> int:
-    """Return the number of pairs of numbers below 10 ** digits whose sum carries `carry_count` times.
+def _count_pairs_below(digits: int, carries: int) -> int:
+    """Return the number of pairs of numbers below 10 ** digits whose sum carries `carries` times.
 
     The pairs are counted digit by digit: of the 100 pairs of digits, 45 carry, and 55 after a carry.
     """
     if digits == 0:
         return 0  # the number 0 has one digit
-    ways = {(0, False): 1}
+    # number of pairs by number of carries, without and with a carry at the last digit
+    without, carried = np.zeros((2, 11), dtype=np.int64)
+    without[0] = 1
     for _ in range(digits):
-        next_ways: dict[tuple[int, bool], int] = {}
-        for (count, carried), number in ways.items():
-            carrying = 55 if carried else 45
-            for key, pairs in (((count + 1, True), carrying), ((count, False), 100 - carrying)):
-                next_ways[key] = next_ways.get(key, 0) + number * pairs
-        ways = next_ways
-    return sum(number for (count, _), number in ways.items() if count == carry_count)
+        without, carried = 55 * without + 45 * carried, np.roll(45 * without + 55 * carried, 1)
+    return int((without + carried)[carries])

@@ -6,10 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool
 from pydantic import Field
 
-from pipeline.params.task import OrderFreeTask
 from pipeline.tasks.strings import StringTask, SymbolIndices
 
 
@@ -27,39 +26,40 @@ class BitStringTask(StringTask):
 
     @property
     def description(self) -> str:
-        return f"the parity of the {self.counted_label} {self.length} bits (`{('0110' * self.length)[: self.length]}=`)"
+        return f"the parity of the {self.counted_label} {self.bits} bits (`{('0110' * self.bits)[: self.bits]}=`)"
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """Return the values of the column `ones`, the number of 1s in the prompt."""
-        return {"ones": range(self.length + 1)}
+        """The number of 1s in the prompt."""
+        return {"ones": range(self.bits + 1)}
 
     def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
-        answers = (self.count_relevant_bits(symbols) % 2).astype(str)
+        answers = (self.find_counted_bits(symbols).sum(1) % 2).astype(str)
         return pd.DataFrame({"prompt": self.to_text(symbols) + "=", "answer": answers, "ones": symbols.sum(1)})
 
     @abstractmethod
-    def count_relevant_bits(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
-        """Return the number whose parity is the answer, for each string."""
+    def find_counted_bits(self, symbols: SymbolIndices) -> Bool[np.ndarray, "examples length"]:
+        """Return True for each bit that is counted; the answer is the parity of their number."""
 
 
 class ParityOfInnerZeros(BitStringTask):
     """Task `paridy`: the parity of the number of 0s between the first and the last 1, as in `0100110=0`."""
 
-    counted_label: ClassVar[str] = "0s between the first and the last 1 of"
     name: Literal["paridy"]
+    counted_label: ClassVar[str] = "0s between the first and the last 1 of"
 
-    def count_relevant_bits(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
+    def find_counted_bits(self, symbols: SymbolIndices) -> Bool[np.ndarray, "examples length"]:
         after_a_one = np.maximum.accumulate(symbols, axis=1)
         before_a_one = np.maximum.accumulate(symbols[:, ::-1], axis=1)[:, ::-1]
-        return ((symbols == 0) & (after_a_one == 1) & (before_a_one == 1)).sum(1)
+        return (symbols == 0) & (after_a_one == 1) & (before_a_one == 1)
 
 
-class ParityOfOnes(BitStringTask, OrderFreeTask):
+class ParityOfOnes(BitStringTask):
     """Task `parity`: the parity of the number of 1s, as in `0100110=1`; the order-free control of `paridy`."""
 
-    counted_label: ClassVar[str] = "1s in"
     name: Literal["parity"]
+    counted_label: ClassVar[str] = "1s in"
+    order_matters: ClassVar[bool] = False
 
-    def count_relevant_bits(self, symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
-        return symbols.sum(1)
+    def find_counted_bits(self, symbols: SymbolIndices) -> Bool[np.ndarray, "examples length"]:
+        return symbols == 1

@@ -13,38 +13,41 @@ import pandas as pd
 from jaxtyping import Float
 from pydantic import Field
 
-from pipeline.params.task import OrderFreeTask
-from pipeline.tasks.strings import MAX_ENUMERATED_EXAMPLES, StringTask, SymbolIndices, count_distinct_symbols
+from pipeline.tasks.strings import MAX_ENUMERATED_EXAMPLES, StringTask, SymbolIndices
 
 EXAMPLE_DIGITS = "123456789123456789"
 """Digits from which the descriptions of tasks take an example of a prompt."""
 
 
-class RearrangedDigits(StringTask):
-    """Base class of tasks whose answers are the `digits` digits of the prompt in another order."""
+class DigitsTask(StringTask):
+    """Base class of tasks about a string of `digits` digits."""
 
-    alphabet: ClassVar[str] = "0123456789"
     answer_unit: ClassVar[str] = "digit"
-    digits: Annotated[int, Field(ge=1, le=18)]
+    digits: int
 
     @property
     def length(self) -> int:
         return self.digits
 
+
+class RearrangedDigits(DigitsTask):
+    """Base class of tasks whose answers are the digits of the prompt in another order."""
+
+    digits: Annotated[int, Field(ge=1, le=18)]
+
     @property
     def answer_position_names(self) -> Sequence[str]:
-        return [f"{position}." for position in range(1, self.length + 1)]
+        return [f"{position}." for position in range(1, self.digits + 1)]
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """Return the values of the column `distinct`, the number of different digits in the prompt."""
-        return {"distinct": range(1, min(10, self.length) + 1)}
+        """The number of different digits in the prompt."""
+        return {"distinct": range(1, min(10, self.digits) + 1)}
 
     def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
         answers = self.to_text(self.rearrange(symbols))
-        return pd.DataFrame(
-            {"prompt": self.to_text(symbols) + "=", "answer": answers, "distinct": count_distinct_symbols(symbols)}
-        )
+        distinct = 1 + (np.diff(np.sort(symbols, axis=1), axis=1) != 0).sum(1)
+        return pd.DataFrame({"prompt": self.to_text(symbols) + "=", "answer": answers, "distinct": distinct})
 
     @abstractmethod
     def rearrange(self, symbols: SymbolIndices) -> SymbolIndices:
@@ -58,39 +61,34 @@ class ReversedDigits(RearrangedDigits):
 
     @property
     def description(self) -> str:
-        return f"{self.length} digits (`{EXAMPLE_DIGITS[: self.length]}=`) answered backwards"
+        return f"{self.digits} digits (`{EXAMPLE_DIGITS[: self.digits]}=`) answered backwards"
 
     def rearrange(self, symbols: SymbolIndices) -> SymbolIndices:
         return symbols[:, ::-1]
 
 
-class SortedDigits(RearrangedDigits, OrderFreeTask):
+class SortedDigits(RearrangedDigits):
     """Task `sort`: write the digits in ascending order, as in `312=123`; the order-free control of `reverse`."""
 
     name: Literal["sort"]
+    order_matters: ClassVar[bool] = False
 
     @property
     def description(self) -> str:
-        return f"{self.length} digits (`{EXAMPLE_DIGITS[: self.length][::-1]}=`) sorted"
+        return f"{self.digits} digits (`{EXAMPLE_DIGITS[: self.digits][::-1]}=`) sorted"
 
     def rearrange(self, symbols: SymbolIndices) -> SymbolIndices:
         return np.sort(symbols, axis=1)
 
 
-class DigitAtPosition(StringTask):
+class DigitAtPosition(DigitsTask):
     """Task `index`: look up the digit at a position, as in `12345c=3` for the third.
 
     In an array of symbols, the first column is the position (from 0) and the others are the digits.
     """
 
-    alphabet: ClassVar[str] = "0123456789"
-    answer_unit: ClassVar[str] = "digit"
     name: Literal["index"]
     digits: Annotated[int, Field(ge=2, le=17)]
-
-    @property
-    def length(self) -> int:
-        return self.digits
 
     @property
     def description(self) -> str:
@@ -102,12 +100,12 @@ class DigitAtPosition(StringTask):
 
     @property
     def strata(self) -> Mapping[str, Sequence[int]]:
-        """Return the values of the column `place`, the position (from 1) of the requested digit."""
+        """The position (from 1) of the requested digit."""
         return {"place": range(1, self.digits + 1)}
 
     @property
     def example_count(self) -> int:
-        return self.digits * 10**self.digits
+        return self.digits * super().example_count
 
     def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
         position, digits = symbols[:, 0], symbols[:, 1:]

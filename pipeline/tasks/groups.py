@@ -10,17 +10,12 @@ import pandas as pd
 from jaxtyping import Int
 from pydantic import Field
 
-from pipeline.params.task import OrderFreeTask
 from pipeline.tasks.strings import StringTask, SymbolIndices
 
 GROUP_SIZE = 6
 """Number of elements of either group."""
 PERMUTATIONS = list(permutations(range(3)))
 """Elements of the symmetric group S3: element i is written as letter i of `abcdef`, and `a` is the identity."""
-S3_TABLE = np.array([[PERMUTATIONS.index(tuple(p[i] for i in q)) for q in PERMUTATIONS] for p in PERMUTATIONS])
-"""Multiplication table of S3: entry [i, j] applies permutation j first, then permutation i."""
-Z6_TABLE = np.add.outer(np.arange(GROUP_SIZE), np.arange(GROUP_SIZE)) % GROUP_SIZE
-"""Multiplication table of the cyclic group Z6: entry [i, j] is i + j modulo 6."""
 
 
 class GroupProduct(StringTask):
@@ -29,6 +24,8 @@ class GroupProduct(StringTask):
     alphabet: ClassVar[str] = "abcdef"
     multiplication_table: ClassVar[Int[np.ndarray, "left right"]]
     group_name: ClassVar[str]
+    strata: ClassVar[Mapping[str, Sequence[int]]] = {"product": range(GROUP_SIZE)}
+    """The index of the answer in the alphabet."""
     elements: Annotated[int, Field(ge=2, le=20)]
 
     @property
@@ -37,14 +34,8 @@ class GroupProduct(StringTask):
 
     @property
     def description(self) -> str:
-        return (
-            f"the product of {self.length} elements of the {self.group_name} (`{(self.alphabet * 2)[: self.length]}=`)"
-        )
-
-    @property
-    def strata(self) -> Mapping[str, Sequence[int]]:
-        """Return the values of the column `product`, the index of the answer in the alphabet."""
-        return {"product": range(GROUP_SIZE)}
+        example = (self.alphabet * 2)[: self.elements]
+        return f"the product of {self.elements} elements of the {self.group_name} (`{example}=`)"
 
     def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
         product = symbols[:, 0]
@@ -55,16 +46,24 @@ class GroupProduct(StringTask):
 
 
 class SymmetricGroupProduct(GroupProduct):
-    """Task `s3`: the product of elements of the symmetric group S3, as in `aaaf=f`."""
+    """Task `s3`: the product of elements of the symmetric group S3, as in `aaaf=f`.
 
-    multiplication_table: ClassVar[Int[np.ndarray, "left right"]] = S3_TABLE
-    group_name: ClassVar[str] = "symmetric group S3"
+    Entry [i, j] of the multiplication table applies permutation j first, then permutation i.
+    """
+
     name: Literal["s3"]
+    group_name: ClassVar[str] = "symmetric group S3"
+    multiplication_table: ClassVar[Int[np.ndarray, "left right"]] = np.array(
+        [[PERMUTATIONS.index(tuple(p[i] for i in q)) for q in PERMUTATIONS] for p in PERMUTATIONS]
+    )
 
 
-class CyclicGroupProduct(GroupProduct, OrderFreeTask):
+class CyclicGroupProduct(GroupProduct):
     """Task `z6`: the product of elements of the cyclic group Z6, as in `bcde=e`; the order-free control of `s3`."""
 
-    multiplication_table: ClassVar[Int[np.ndarray, "left right"]] = Z6_TABLE
-    group_name: ClassVar[str] = "cyclic group Z6"
     name: Literal["z6"]
+    group_name: ClassVar[str] = "cyclic group Z6"
+    order_matters: ClassVar[bool] = False
+    multiplication_table: ClassVar[Int[np.ndarray, "left right"]] = (
+        np.add.outer(np.arange(GROUP_SIZE), np.arange(GROUP_SIZE)) % GROUP_SIZE
+    )

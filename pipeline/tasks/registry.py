@@ -6,8 +6,9 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, TypeAdapter
 
-from pipeline import params
 from pipeline.params import PARAMS_FILE, Params, Task, parse
+from pipeline.params.config import Name
+from pipeline.params.experiment import read
 from pipeline.tasks.addition import Addition
 from pipeline.tasks.bits import ParityOfInnerZeros, ParityOfOnes
 from pipeline.tasks.digits import DigitAtPosition, ReversedDigits, SortedDigits
@@ -40,7 +41,7 @@ TASKS: dict[str, type[Task]] = {
 class AllParams(Params):
     """The whole of `params.yaml`, with all tasks of this package allowed."""
 
-    tasks: Mapping[str, AnyTask]
+    tasks: Annotated[Mapping[Name, AnyTask], Field(min_length=1)]
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
@@ -49,7 +50,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     Raises:
         UserError: the file is missing, or does not describe a valid experiment.
     """
-    return params.read(path, AllParams)
+    return read(path, AllParams)
 
 
 def parse_task(options: Any, location: str = "task") -> Task:

@@ -24,10 +24,11 @@ class StringTask(Task):
     A subclass defines the alphabet, the length of a string, and the prompt and answer about each string.
     """
 
-    alphabet: ClassVar[str]
+    alphabet: ClassVar[str] = "0123456789"
     """Characters that stand for the symbols, in order."""
     extra_characters: ClassVar[str] = ""
     """Characters of prompts that are neither in the alphabet nor `=`."""
+    answer_position_names: ClassVar[Sequence[str]] = ["answer"]
 
     @property
     @abstractmethod
@@ -44,10 +45,6 @@ class StringTask(Task):
         return len(self.alphabet) ** self.length
 
     @property
-    def answer_position_names(self) -> Sequence[str]:
-        return ["answer"]
-
-    @property
     def vocabulary(self) -> list[str]:
         return sorted({*self.alphabet, *self.extra_characters, "="})
 
@@ -56,25 +53,24 @@ class StringTask(Task):
         return pd.Series(["".join(row) for row in np.array(list(self.alphabet))[symbols]])
 
     def draw_splits(self) -> dict[str, pd.DataFrame]:
-        sizes = [getattr(self, f"{split}_size") for split in SPLITS]
-        if sum(sizes) > self.example_count:
+        ends = np.cumsum(list(self.sizes.values()))
+        total = int(ends[-1])
+        if total > self.example_count:
             raise UserError(
-                f"task: more examples asked for than exist: {sum(sizes)} strings of {self.length} characters, of which "
+                f"task: more examples asked for than exist: {total} strings of {self.length} characters, of which "
                 f"there are {self.example_count}"
             )
         generator = np.random.default_rng(self.seed)
         if self.example_count <= MAX_ENUMERATED_EXAMPLES:
-            numbers = generator.permutation(self.example_count)[: sum(sizes)]
+            numbers = generator.permutation(self.example_count)
         else:
             numbers = np.zeros(0, dtype=np.int64)
-            while len(numbers) < sum(sizes):
-                drawn = np.concatenate((numbers, generator.integers(0, self.example_count, sum(sizes))))
+            while len(numbers) < total:
+                drawn = np.concatenate((numbers, generator.integers(0, self.example_count, total)))
                 numbers = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
-            numbers = numbers[: sum(sizes)]
-        parts = np.split(numbers, np.cumsum(sizes)[:-1])
-        return {
-            split: self.build_table(self.numbers_to_strings(part)) for split, part in zip(SPLITS, parts, strict=True)
-        }
+        parts = np.split(numbers, ends)[: len(SPLITS)]  # without what is left over
+        tables = (self.build_table(self.numbers_to_strings(part)) for part in parts)
+        return dict(zip(SPLITS, tables, strict=True))
 
     def enumerate_examples(self) -> tuple[pd.DataFrame, Float[np.ndarray, " examples"]] | None:
         if self.example_count > MAX_ENUMERATED_EXAMPLES:
@@ -86,9 +82,3 @@ class StringTask(Task):
         """Return the string with each number: its digits to the base of the alphabet's size, most significant first."""
         powers = len(self.alphabet) ** np.arange(self.length)[::-1]
         return numbers[:, None] // powers % len(self.alphabet)
-
-
-def count_distinct_symbols(symbols: SymbolIndices) -> Int[np.ndarray, " examples"]:
-    """Return the number of different symbols in each string."""
-    ordered = np.sort(symbols, axis=1)
-    return 1 + (np.diff(ordered, axis=1) != 0).sum(1)

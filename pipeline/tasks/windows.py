@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Annotated, ClassVar, Literal
@@ -24,7 +25,8 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import UserError
 from pipeline.params.config import shorten_value, suggest_names
-from pipeline.params.task import BITS, SPLITS, Score, Task
+from pipeline.params.score import BITS, Score
+from pipeline.params.task import SPLITS, Task
 
 MISSING_VALUE = "\x1f"
 """Character that stands for a missing value in a sequence. No window contains it, and no text."""
@@ -35,6 +37,8 @@ class WindowTask(Task):
 
     score: ClassVar[Score] = BITS
     answer_unit: ClassVar[str] = "token"
+    answer_position_names: ClassVar[Sequence[str]] = ["next token"]
+    strata: ClassVar[Mapping[str, Sequence[int]]] = {}
     default_file: ClassVar[tuple[str, str]]
     """The file that is read if `path` is None: a Python package, and a path within the package."""
     path: Annotated[str, Field(min_length=1)] | None = None
@@ -49,15 +53,7 @@ class WindowTask(Task):
 
     @property
     def unshuffled(self) -> Task:
-        return type(self).model_validate(self.model_dump() | {"shuffled": False})
-
-    @property
-    def answer_position_names(self) -> Sequence[str]:
-        return ["next token"]
-
-    @property
-    def strata(self) -> Mapping[str, Sequence[int]]:
-        return {}
+        return self.model_copy(update={"shuffled": False})
 
     @property
     def vocabulary(self) -> list[str]:
@@ -74,17 +70,6 @@ class WindowTask(Task):
         package, name = self.default_file
         return Path(self.path or str(resources.files(package).joinpath(name)))
 
-    def read_content(self) -> bytes:
-        """Return the content of `file_path`.
-
-        Raises:
-            UserError: the file cannot be read.
-        """
-        try:
-            return self.file_path.read_bytes()
-        except OSError as error:
-            raise UserError(f"task.path: {shorten_value(self.path)} cannot be read ({error.strerror})") from None
-
     @cached_property
     @abstractmethod
     def sequence(self) -> str:
@@ -94,18 +79,24 @@ class WindowTask(Task):
             UserError: the file cannot be read, or does not contain a sequence.
         """
 
+    def read_content(self) -> bytes:
+        """Return the content of `file_path`."""
+        try:
+            return self.file_path.read_bytes()
+        except OSError as error:
+            raise UserError(f"task.path: {shorten_value(self.path)} cannot be read ({error.strerror})") from None
+
     def divide_into_splits(self, token_count: int) -> list[slice]:
         """Return the slice of a sequence of `token_count` tokens for each split, in proportion to the split sizes."""
-        sizes = np.cumsum([getattr(self, f"{split}_size") for split in SPLITS])
-        ends = [int(token_count * size) // int(sizes[-1]) for size in sizes]
+        ends = [token_count * size // sum(self.sizes.values()) for size in accumulate(self.sizes.values())]
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
     def list_windows(self) -> dict[str, list[str]]:
         """Return, for each split, the different windows of its part of the sequence, each with the following token."""
         seen: set[str] = set()
-        windows: dict[str, list[str]] = {}
+        windows: dict[str, list[str]] = {split: [] for split in SPLITS}
         for split, part in zip(SPLITS, self.divide_into_splits(len(self.sequence)), strict=True):
-            windows[split], text = [], self.sequence[part]
+            text = self.sequence[part]
             for start in range(len(text) - self.window):
                 window = text[start : start + self.window + 1]
                 if MISSING_VALUE not in window and window[:-1] not in seen:
@@ -117,26 +108,19 @@ class WindowTask(Task):
         choice_generator, shuffle_generator = (np.random.default_rng([self.seed, stream]) for stream in range(2))
         tables = {}
         for split, windows in self.list_windows().items():
-            if (size := getattr(self, f"{split}_size")) > len(windows):
+            if (size := self.sizes[split]) > len(windows):
                 raise UserError(
                     f"task.{split}_size: more examples asked for than exist: {size}, but that part of "
                     f"{self.file_path.name} has {len(windows)} different windows of {self.window} tokens"
                 )
             chosen = [windows[index] for index in choice_generator.permutation(len(windows))[:size]]
-            if self.shuffled:
-                chosen = [_shuffle_window(window, shuffle_generator) for window in chosen]
-            tables[split] = pd.DataFrame(
-                {"prompt": [window[:-1] for window in chosen], "answer": [window[-1] for window in chosen]}
-            )
+            if self.shuffled:  # all but the last token of the prompt, and the answer
+                chosen = ["".join(shuffle_generator.permutation(list(text[:-2]))) + text[-2:] for text in chosen]
+            tables[split] = pd.DataFrame([(text[:-1], text[-1]) for text in chosen], columns=["prompt", "answer"])
         return tables
 
     def enumerate_examples(self) -> None:
         return None
-
-
-def _shuffle_window(window: str, generator: np.random.Generator) -> str:
-    """Shuffle the tokens of a window, except the last of the prompt and the answer."""
-    return "".join(generator.permutation(list(window[:-2]))) + window[-2:]
 
 
 class TextWindows(WindowTask):
@@ -202,27 +186,20 @@ class SeriesWindows(WindowTask):
         if len(training) < self.bins:
             raise UserError(f"task.bins: {self.bins}, but {self.file_path.name} has {len(training)} values to train on")
         edges = np.quantile(training, np.linspace(0.0, 1.0, self.bins + 1)[1:-1])
-        bins = np.searchsorted(edges, values.to_numpy(float), side="right")
-        letters = np.array(list(ascii_lowercase))[np.minimum(bins, self.bins - 1)]
-        return "".join(np.where(values.isna(), MISSING_VALUE, letters))
+        bins = np.searchsorted(edges, values, side="right")
+        return "".join(np.where(values.isna(), MISSING_VALUE, np.array(self.vocabulary)[bins]))
 
     def read_values(self) -> pd.Series:
-        """Return the column of numbers; NaN marks missing values.
-
-        Raises:
-            UserError: the file is no CSV table, or has no such column of finite numbers.
-        """
+        """Return the column of numbers; NaN marks missing values."""
         path = shorten_value(self.path)
         try:
             table = pd.read_csv(BytesIO(self.read_content()))
         except (ValueError, pd.errors.ParserError):
             raise UserError(f"task.path: {path} is no CSV table in UTF-8") from None
         numeric = [str(name) for name in table.select_dtypes("number")]
+        finite = [name for name in numeric if np.isfinite(table[name].dropna()).all()]
         column = "co2" if self.path is None else self.column or (numeric[0] if len(numeric) == 1 else None)
-        if column is None:
-            raise UserError(f"task.column: missing; which of {path}? (allowed: {', '.join(numeric) or 'none'})")
-        if column not in table:
-            raise UserError(f"task.column: {shorten_value(column)} is not in {path}{suggest_names(column, numeric)}")
-        if column not in numeric or not np.isfinite(table[column].dropna()).all():
-            raise UserError(f"task.column: {shorten_value(column)} of {path} holds something else than numbers")
+        if column not in finite:
+            problem = "missing" if column is None else f"{shorten_value(column)} is no column of finite numbers"
+            raise UserError(f"task.column: {problem} in {path}{suggest_names(column or '', finite)}")
         return table[column]

@@ -148,7 +148,7 @@ def test_more_examples_than_exist_are_refused_in_one_line(name: str, options: di
 def test_it_can_be_written_read_trained_and_scored(task: Task, tmp_path: Path, smoke: Params) -> None:
     dataset.write(tmp_path, task)
     data = dataset.read(tmp_path, task)
-    assert (data.task, data.vocabulary, data.end_token) == (task, task.vocabulary, task.end_token)
+    assert (data.task, data.vocabulary) == (task, task.vocabulary)
     for split, table in task.draw_splits().items():
         pd.testing.assert_frame_equal(data.tables[split], table.reset_index(drop=True), check_dtype=False)
     short = training(seeds=[1], steps=2, evaluate_every=2)

@@ -133,7 +133,7 @@ def test_what_is_missing_in_a_series_is_in_no_window(file: Callable[[bytes], str
         ("series", None, {"column": "x"}, ["task.path", "No such file"]),
         ("series", b"\xff\xfe\x00", {}, ["task.path", "mine"]),
         ("series", b"x,y\n1,2\n3,4\n", {}, ["task.column", "x, y"]),
-        ("series", b"x\na\nb\n", {}, ["task.column", "none"]),
+        ("series", b"x\na\nb\n", {}, ["task.column", "missing"]),
         ("series", b"price,y\n1,2\n", {"column": "prise"}, ["task.column", "'prise'", "'price'"]),
         ("series", b"x,y\n1,a\n", {"column": "y"}, ["task.column", "'y'"]),
         ("series", b"x,y\n1,inf\n2,3\n", {"column": "y"}, ["task.column", "'y'"]),
