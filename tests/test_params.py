@@ -16,6 +16,8 @@ from tests.conftest import PRESETS
 
 LONG = "x" * 10_000
 HUGE = 10**4000 + 1
+NOPE = "ablations.nope-causal"
+NOISE = {"residual_free": [0], "residual_substitute": "noise"}
 
 
 def smoke_with(folder: Path, key: str, value: Any) -> Path:
@@ -40,11 +42,6 @@ def refusal(path: Path) -> str:
     return message
 
 
-def overriding(**model: Any) -> dict[str, Any]:
-    """Ablations of which one has these overrides of the model."""
-    return {"a": {"task": "addition", "model": model}}
-
-
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_is_a_valid_experiment(preset: str) -> None:
     params = read_params(PRESETS / f"{preset}.yaml")
@@ -58,24 +55,20 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         ("model.layrs", 3, ["model", "'layrs'", "'layers'"]),
         ("model.layers", "three", ["model.layers", "'three'"]),
         ("model.layers", 2.0, ["model.layers", "2.0"]),
-        ("model.layers", 0, ["model.layers", "1", "0"]),
         ("model.heads", 3, ["heads", "3", "width"]),
         ("model.heads", HUGE, ["heads", "width"]),
         ("model.positional", "lerned", ["model.positional", "'learned'", "'lerned'"]),
         ("model.residual_free", [7], ["residual_free", "7"]),
         ("model.residual_free", ["a"], ["model.residual_free.0", "'a'"]),
-        ("model.residual_free", {"mpl": [0]}, ["model.residual_free", "'mpl'", "'mlp'"]),
         ("model.residual_free", [0, 0], ["model.residual_free", "0 is listed twice"]),
         ("training.seeds", [1, 1], ["training.seeds", "1 is listed twice"]),
         ("training.seeds", [], ["training.seeds", "1"]),
-        ("training.learning_rate", "fast", ["training.learning_rate", "'fast'"]),
         ("training.learning_rate", float("nan"), ["training.learning_rate", "nan"]),
         ("training.evaluate_every", 7, ["evaluate_every", "7", "100"]),
         ("training.betas", [0.9, 1.0], ["training.betas.1", "1.0"]),
         ("training.converged_for", 3, ["converged_for 3", "100", "50", "2"]),
         ("tasks", {}, ["tasks"]),
         (f"tasks.{LONG}", {"name": "addition"}, ["tasks"]),
-        ("tasks.addition", LONG, ["tasks.addition"]),
         ("tasks.addition.digits", 0, ["tasks.addition.digits", "1", "0"]),
         ("tasks.addition.digts", 3, ["tasks.addition", "'digts'", "'digits'"]),
         ("tasks.addition.name", "adition", ["tasks.addition.name", "'adition'", "'addition'"]),
@@ -87,28 +80,21 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         ("ablations", {"a": {}}, ["ablations.a.task"]),
         ("ablations", {"a": {"task": "sorting"}}, ["ablations.a.task", "'sorting'"]),
         ("ablations", {"a": {"task": "addition", "modle": {}}}, ["ablations.a", "'modle'", "'model'"]),
-        ("ablations", overriding(layrs=2), ["ablations.a.model", "'layrs'", "'layers'"]),
-        ("ablations", overriding(residual_substitute="forward"), ["a.model.residual_substitute", "'forward'"]),
-        (
-            "ablations",
-            {"a": overriding(residual_free=[0], residual_substitute="noise")["a"] | {"training": {"batch_size": 1}}},
-            ["ablations.a", "'noise'", "batch_size"],
-        ),
+        (f"{NOPE}.model", {"residual_substitute": "fade"}, [f"{NOPE}.model.residual_substitute", "'fade'"]),
+        (NOPE, {"task": "addition", "model": NOISE, "training": {"batch_size": 1}}, [NOPE, "'noise'", "batch_size"]),
         ("comparisons", [{"first": "nope-casual", "second": "nope-full"}], ["0.first", "'nope-casual'", "nope-causal"]),
         ("comparisons", [{"first": "nope-causal", "second": "nope-causal"}], ["comparisons.0", "nope-causal"]),
         ("comparisons", [{"first": "reverse-nope-causal", "second": "nope-causal"}], ["comparisons.0", "reverse"]),
         ("comparisons", [{"first": "a", "second": "b", "quantity": "speed"}], ["comparisons.0.quantity", "'speed'"]),
-        ("ablations.nope-causal.training", {"seeds": [9]}, ["comparisons.0", "seed", "nope-causal"]),
+        (f"{NOPE}.training", {"seeds": [9]}, ["comparisons.0", "seed", "nope-causal"]),
         ("search.task", "sorting", ["search.task", "'sorting'"]),
         ("search.steps", 1, ["search", "converged_for"]),
-        ("search.space.layrs", [1], ["search.space", "'layrs'", "'layers'"]),
         (f"search.space.{LONG}", [1], ["search.space"]),
         ("search.space.steps", [1], ["search.space", "'steps'"]),
         ("search.space.width", {"attention": [], "mlp": []}, ["search.space", "width"]),
         ("search.space.width", [], ["search.space", "width"]),
         ("search.space.width", [16, 16], ["search.space", "width", "[16, 16]"]),
         ("search.space.width", [16, "wide"], ["search.space", "width", "'wide'"]),
-        ("search.space.positional", ["lerned"], ["search.space", "positional", "'learned'", "'lerned'"]),
         ("search.space.heads", [2, 3], ["search.space", "heads", "3", "width"]),
         ("search.space.residual_free", [0], ["search.space", "residual_free", "[0]"]),
         (

@@ -39,16 +39,6 @@ def values_of(ablation: Ablation) -> tuple[Any, ...]:
     return tuple(switch.value_of(ablation) for switch in SWITCHES)
 
 
-def test_a_switch_is_a_column_or_a_column_per_sublayer() -> None:
-    """And a new switch is drawn by `any_ablation`, or the tests below say nothing about it."""
-    sublayers = {switch.field for switch in SWITCHES if isinstance(switch.unmentioned_value, Sublayers)}
-    expected = [
-        [f"{switch.field}_attention", f"{switch.field}_mlp"] if switch.field in sublayers else [switch.field]
-        for switch in SWITCHES
-    ]
-    assert list(switches.SWITCH_COLUMNS) == list(chain(*expected))
-
-
 @given(any_ablation())
 def test_columns_and_tags_are_the_same_except_for_an_empty_value(ablation: Ablation) -> None:
     columns, tags = switches.switch_columns(ablation), switches.switch_tags(ablation)
@@ -134,13 +124,11 @@ def test_a_counterpart_has_the_same_task_and_settings_but_may_have_other_seeds_a
 @pytest.mark.parametrize(
     ("free", "words"),
     [
+        ([], ""),
         ([0, 1], "no residual at layers 0, 1"),
         ({"mlp": [1]}, "no residual at layer 1 (MLP)"),
         ({"attention": [0, 1], "mlp": [1]}, "no residual at layers 0, 1 (attention) and layer 1 (MLP)"),
     ],
 )
 def test_missing_residual_connections_in_words(free: Any, words: str) -> None:
-    ablation = small_ablation(model_={"residual_free": free})
-    assert (
-        switches.describe_ablation(ablation, switches.find_unmentioned_values([ablation])) == f"no PE, causal, {words}"
-    )
+    assert switches.missing_residuals_in_words(Sublayers.model_validate(free)) == words

@@ -20,13 +20,14 @@ MAX_VALUE_LENGTH = 80
 SequenceType = TypeVar("SequenceType", bound=Sequence[int])
 
 
-def _check_distinct(values: SequenceType) -> SequenceType:
+def check_distinct(values: SequenceType) -> SequenceType:
+    """Return the values unchanged, after a check that none is listed twice."""
     if repeated := sorted({value for value in values if values.count(value) > 1}):
-        raise ValueError(f"{repeated[0]} is listed twice")
+        raise ValueError(f"number {repeated[0]} is listed twice")
     return values
 
 
-Distinct = AfterValidator(_check_distinct)
+Distinct = AfterValidator(check_distinct)
 """Annotation of a list or tuple that has no value twice."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -87,7 +88,8 @@ def _format_error(error: ErrorDetails, values: Any, location: str) -> str:
             name, allowed = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
             problem = f"{shorten_value(name)} is unknown{suggest_names(name, allowed)}"
         case _:
-            problem = f"{requirement_text(error['msg'])}, not {shorten_value(error['input'])}"
+            requirement = re.sub(r"^\w+ should", "must", error["msg"])  # "Input should be 1" becomes "must be 1"
+            problem = f"{requirement[0].lower()}{requirement[1:]}, not {shorten_value(error['input'])}"
     path = ".".join(shorten_value(key)[1:-1] or "''" if isinstance(key, str) else str(key) for key in keys)
     separator = ": " if location.endswith(".yaml") else "."
     return f"{location}{separator}{path}: {problem}" if path else f"{location}: {problem}"
@@ -102,11 +104,6 @@ def shorten_value(value: object) -> str:
 def shorten_words(text: str) -> str:
     """Return the text with each word cut to `MAX_VALUE_LENGTH` characters; a user may give a number of 1,000 digits."""
     return re.sub(rf"\S{{{MAX_VALUE_LENGTH + 1},}}", lambda word: f"{word[0][: MAX_VALUE_LENGTH - 3]}...", text)
-
-
-def requirement_text(message: str) -> str:
-    """Rephrase an error message of pydantic for the middle of a line: `Input should be 1` becomes `must be 1`."""
-    return re.sub(r"^\w+ should", "must", message[0].lower() + message[1:])
 
 
 def suggest_names(name: str, allowed: Collection[str]) -> str:

@@ -238,10 +238,8 @@ def read(path: Path, params_type: type[Params]) -> Params:
     try:
         content = YAML(typ="safe", pure=True).load(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file here; run from the project's folder (`git checkout {path}` brings the default "
-            f"experiment back, `python -m pipeline preset smoke` a small one)"
-        ) from None
+        hint = f"`git checkout {path}` brings the default back, `python -m pipeline preset smoke` a small experiment"
+        raise UserError(f"{path}: no such file here; run from the project's folder ({hint})") from None
     except (YAMLError, ValueError, RecursionError) as error:  # also undecodable bytes, and malformed numbers
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

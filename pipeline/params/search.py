@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
-from pipeline.params.config import Config, Distinct, Fraction, Seed, shorten_value, suggest_names
+from pipeline.params.config import Config, Fraction, Seed, check_distinct, shorten_value, suggest_names
 from pipeline.params.model import Model, Sublayers
 from pipeline.params.training import Training
 
@@ -43,11 +43,11 @@ class Search(Config):
     """The search space: values of fields of `model` and `training`. A list of values is searched, a list of one value
     is fixed; `residual_free` has a choice for each sublayer. Other fields are as in `model` and `training`."""
     trials: PositiveInt
-    seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     """Seeds with which each trial trains, one run per seed."""
     steps: PositiveInt
     """Budget of each run of a trial, in steps."""
-    confirm: Annotated[list[Seed], Distinct] = Field(default_factory=list)
+    confirm: list[Seed] = Field(default_factory=list)
     """Fresh seeds with which the best configurations are trained again: the best of many trials is partly lucky."""
     give_up_at: Fraction = 0.5
     """Share of `steps` after which a trial is stopped if no run has reached the score `give_up_below`."""
@@ -65,7 +65,7 @@ class Search(Config):
 
     @model_validator(mode="after")
     def _check_distinct_seeds(self) -> Self:
-        check_distinct_seeds([*self.seeds, *self.confirm])  # runs that chose the best would not confirm them
+        check_distinct([*self.seeds, *self.confirm])  # runs that chose the best would not confirm them
         return self
 
     @field_validator("space")

@@ -19,10 +19,6 @@ MAX_ENUMERATED_DIGITS = 3
 """Largest number of digits for which all pairs of numbers are listed."""
 POWERS_OF_TEN = 10 ** np.arange(1, 10)
 NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-PAIRS_PER_DRAW = 200_000
-"""Number of random pairs drawn at a time, where the pairs are too many to list."""
-MAX_FRUITLESS_DRAWS = 50
-"""Number of consecutive draws of `PAIRS_PER_DRAW` pairs without a new pair, after which a stratum counts as used up."""
 
 Numbers = Int[np.ndarray, " examples"]
 """Array with a whole number per example."""
@@ -39,12 +35,10 @@ def count_digits(numbers: Numbers) -> Numbers:
 
 
 class Stratum(NamedTuple):
-    """Group of pairs of numbers that sampling treats alike."""
+    """Pairs of numbers that sampling treats alike: with one number of carries and of digits of the longer number."""
 
     carries: int
-    """Number of carries in the sum of a pair."""
     digits: int
-    """Number of digits of the longer number of a pair."""
 
 
 ALL_PAIRS = Stratum(carries=-1, digits=0)
@@ -209,8 +203,8 @@ class Addition(Task):
             return
         seen: set[tuple[int, int]] = set()
         limit, fruitless_draws = 10 ** (stratum.digits or self.digits), 0
-        while fruitless_draws < MAX_FRUITLESS_DRAWS:
-            a, b = generator.integers(0, limit, (2, PAIRS_PER_DRAW))
+        while fruitless_draws < 50:  # after as many draws without a new pair, a stratum counts as used up
+            a, b = generator.integers(0, limit, (2, 200_000))
             keep = self._is_in_stratum(stratum, a, b)
             fruitless_draws += 1
             for pair in zip(a[keep].tolist(), b[keep].tolist(), strict=True):

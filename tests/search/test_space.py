@@ -141,8 +141,8 @@ def test_what_changes_a_trial_changes_the_study_and_nothing_else_does(smoke: Par
     ("settings", "named"),
     [
         ({"trials": 0}, "search.trials: .*0"),
-        ({"seeds": [1, 1]}, "search: seed 1 "),
-        ({"confirm": [111]}, "search: seed 111 "),
+        ({"seeds": [1, 1]}, "search: number 1 "),
+        ({"confirm": [111]}, "search: number 111 "),
         ({"storage": "mongodb://x"}, "search.storage: .*mongodb"),
         ({"space": {"betas": [[0.8, 0.9], [0.9, 0.99]]}}, "search.space: betas: .*0.8, 0.9"),
         ({"space": {"layers": [1, 2, 3, 4]}}, "search.space: residual_free.attention: .*2 .*4"),

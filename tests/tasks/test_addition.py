@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.params import Task
 from pipeline.tasks.addition import count_carries, count_digits
 from tests.conftest import task
 
@@ -70,12 +69,8 @@ def test_splits_have_their_sizes_and_share_no_pair(
     assert sum(map(len, owned)) == len(set.union(*owned))
 
 
-def balanced(**settings: object) -> Task:
-    return task(sampling="balanced", zero_pad=False, delimiters=True, digits=3, train_size=2000, **settings)
-
-
 def test_balanced_sampling_has_every_carry_count_equally_often_and_all_lengths() -> None:
-    for table in balanced().draw_splits().values():
+    for table in task(sampling="balanced", digits=3, train_size=2000).draw_splits().values():
         counts = table["carries"].value_counts()
         assert set(counts.index) == {0, 1, 2, 3}
         assert counts.max() - counts.min() <= 1
@@ -84,28 +79,16 @@ def test_balanced_sampling_has_every_carry_count_equally_often_and_all_lengths()
         assert all(0 < shorter < longer for shorter, longer in pairwise(by_length))
 
 
-def test_the_same_task_gives_the_same_splits_and_another_seed_others() -> None:
-    first, again, other = (task(seed=seed).draw_splits()["train"] for seed in (1, 1, 2))
-    pd.testing.assert_frame_equal(first, again)
-    assert not first.equals(other)
-
-
 def test_what_is_tested_does_not_depend_on_how_much_is_trained() -> None:
     few, many = (task(train_size=size).draw_splits() for size in (100, 900))
     assert pairs(few["test"]) == pairs(many["test"])
 
 
-def test_scarce_pairs_are_dealt_in_both_orders() -> None:
-    splits = task(digits=1, train_size=50, validation_size=20, test_size=20).draw_splits()
-    assert sum(map(len, splits.values())) == 90
-
-
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), test=st.integers(1, 50), validation=st.integers(1, 49))
 def test_all_of_the_hundred_one_digit_pairs_can_be_used(seed: int, test: int, validation: int) -> None:
-    train = 100 - test - validation
-    asked = task(digits=1, train_size=train, validation_size=validation, test_size=test, seed=seed)
-    splits = asked.draw_splits()
+    sizes = {"train_size": 100 - test - validation, "validation_size": validation, "test_size": test}
+    splits = task(digits=1, seed=seed, **sizes).draw_splits()
     assert len(set.union(*(set(zip(each["a"], each["b"], strict=True)) for each in splits.values()))) == 100
 
 
@@ -133,13 +116,10 @@ def test_more_examples_than_exist_are_refused_with_the_numbers(chosen: dict[str,
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
-def test_the_probabilities_of_all_pairs_sum_to_one_and_match_the_test_split(sampling: str) -> None:
+def test_the_probabilities_of_all_pairs_match_the_test_split(sampling: str) -> None:
     addition = task(digits=2, sampling=sampling, train_size=20, validation_size=10, test_size=1500)
-    everything = addition.enumerate_examples()
-    assert everything is not None
-    table, probability = everything
+    table, probability = addition.enumerate_examples()
     assert len(table) == 10_000
-    assert probability.sum() == pytest.approx(1.0)
     expected = pd.Series(probability).groupby(table["carries"]).sum()
-    found = addition.draw_splits()["test"]["carries"].value_counts(normalize=True).sort_index()
-    assert np.abs(found.to_numpy() - expected.to_numpy()).max() < 0.04
+    shares = addition.draw_splits()["test"]["carries"].value_counts(normalize=True).sort_index()
+    assert np.abs(shares.to_numpy() - expected.to_numpy()).max() < 0.04
