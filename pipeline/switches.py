@@ -105,7 +105,7 @@ def switch_tags(ablation: Ablation) -> dict[str, str]:
     return {name: str(value) or "none" for name, value in switch_columns(ablation).items()}
 
 
-_DEFAULTS = {"model": Model(layers=1, heads=1, width=1), "training": Training.model_construct()}
+_DEFAULTS: dict[str, Any] = {"model": Model(layers=1, heads=1, width=1), "training": Training.model_construct()}
 SWITCH_COLUMNS = tuple(switch_columns(Ablation.model_construct(**_DEFAULTS)))
 """Names of the columns that describe an ablation in tables."""
 

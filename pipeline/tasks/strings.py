@@ -28,7 +28,6 @@ class StringTask(Task):
     """Characters that stand for the symbols, in order."""
     extra_characters: ClassVar[str] = ""
     """Characters of prompts that are neither in the alphabet nor `=`."""
-    answer_position_names: ClassVar[Sequence[str]] = ["answer"]
 
     @property
     @abstractmethod
@@ -43,6 +42,10 @@ class StringTask(Task):
     def example_count(self) -> int:
         """Number of different examples of the task."""
         return len(self.alphabet) ** self.length
+
+    @property
+    def answer_position_names(self) -> Sequence[str]:
+        return ["answer"]
 
     @property
     def vocabulary(self) -> list[str]:
