@@ -72,11 +72,7 @@ class Artifact:
     def load_model(self, seed: int, transformer_arguments: Mapping[str, Any], step: int | None = None) -> Transformer:
         """Build the trained model of `seed`, or its snapshot after `step`, in evaluation mode on the CPU.
 
-        Args:
-            transformer_arguments: the arguments of `Transformer` besides the model settings, as in `Dataset`.
-
-        Raises:
-            UserError: the weights are missing, altered, or do not fit the model settings.
+        `transformer_arguments` are the arguments of `Transformer` besides the model settings, as in `Dataset`.
         """
         transformer = Transformer(self.ablation.model, **transformer_arguments)
         try:
@@ -113,7 +109,6 @@ class Artifact:
         """Read the artifact in `folder`; its weights are read later, when they are accessed.
 
         Args:
-            parse_task: parses the task in config.json.
             name: the name that the ablation must have (default: any).
             creating_command: the command that error messages suggest (default: train).
 
@@ -137,22 +132,18 @@ class Artifact:
             raise UserError(f"{path}: of another version ({error}); make it again with `{command}`") from None
         names = verified.digests
         history = verified.read_csv(HISTORY_FILE) if HISTORY_FILE in names else pd.DataFrame()
-        seeds = {seed: name for seed in ablation.training.seeds if (name := f"seed-{seed}.safetensors") in names}
+        seeds = {seed: file for seed in ablation.training.seeds if (file := f"seed-{seed}.safetensors") in names}
         steps = {
-            (int(match[1]), int(match[2])): name
-            for name in names
-            if (match := re.fullmatch(r"snapshots/seed-(\d+)-step-(\d+)\.safetensors", name))
+            (int(match[1]), int(match[2])): file
+            for file in names
+            if (match := re.fullmatch(r"snapshots/seed-(\d+)-step-(\d+)\.safetensors", file))
         }
         weights, snapshots = StoredWeights(verified, seeds), StoredWeights(verified, steps)
         return cls(ablation, vocabulary, length, parameters, dataset_digests, history, weights, snapshots, verified)
 
 
 def read_artifact_trained_on(folder: Path, ablation: Ablation, dataset: Dataset) -> Artifact:
-    """Read the artifact of `ablation`, which must have been trained on `dataset`.
-
-    Raises:
-        UserError: the folder is missing, incomplete, altered or of another ablation, or the dataset is another.
-    """
+    """Read the artifact of `ablation`; a folder of another ablation or dataset raises UserError."""
     artifact = Artifact.read(folder, lambda values, key: ablation.task, name=ablation.name)
     if artifact.dataset_digests != dataset.digests:
         command = f"python -m pipeline train {folder.name}"

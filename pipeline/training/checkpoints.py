@@ -89,7 +89,7 @@ class Checkpoints(Callback):
         if started < self.next_checkpoint_time or followed:
             return
         try:
-            trainer.save_checkpoint(self.checkpoint_path(step))
+            trainer.save_checkpoint(self.folder / f"step-{step:09d}.ckpt")
             for old in self._list_checkpoints()[:-KEPT_CHECKPOINT_COUNT]:
                 _digest_path(old).unlink(missing_ok=True)
                 old.unlink(missing_ok=True)
@@ -98,10 +98,6 @@ class Checkpoints(Callback):
         else:
             ended = time.monotonic()
             self.next_checkpoint_time = ended + (ended - started) / MAX_TIME_SHARE
-
-    def checkpoint_path(self, step: int) -> Path:
-        """Return the file of the checkpoint after `step` training steps."""
-        return self.folder / f"step-{step:09d}.ckpt"
 
     def _list_checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.ckpt"))

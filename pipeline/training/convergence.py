@@ -34,9 +34,8 @@ class Convergence:
 
     @classmethod
     def for_ablation(cls, ablation: Ablation) -> "Convergence":
-        """Return the convergence rule of an ablation."""
-        task = ablation.task
-        return cls(ablation.convergence_threshold, task.validation_size, ablation.training.converged_for, task.score)
+        task, in_a_row = ablation.task, ablation.training.converged_for
+        return cls(ablation.convergence_threshold, task.validation_size, in_a_row, task.score)
 
     @property
     def score_column(self) -> str:
@@ -56,16 +55,13 @@ class Convergence:
 def compute_run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """Compute a table with the outcome of each run: one row per seed, in order of appearance.
 
-    Returns:
-        Columns `seed, steps, converged, steps_to_converge, diverged` and the validation score: of the last evaluation,
-        or of the best one if the task is scored in bits. `steps_to_converge` is the step of the first of the
-        evaluations in a row that reached the threshold.
+    The validation score is that of the last evaluation, or of the best one if the task is scored in bits.
+    `steps_to_converge` is the step of the first of the evaluations in a row that reached the threshold.
     """
     column, rows = convergence.score_column, []
     for seed, run in history.groupby("seed", sort=False):
         converged = convergence.has_converged(run[column])
-        first = converged.argmax() + 1 - convergence.evaluations_in_a_row
-        last = run.iloc[-1]
+        first, last = converged.argmax() + 1 - convergence.evaluations_in_a_row, run.iloc[-1]
         rows.append(
             {
                 "seed": seed,

@@ -30,7 +30,6 @@ def fit(
 
     Args:
         on_evaluation: function called after every evaluation with the new rows of the history, one per seed.
-        callbacks: further callbacks for Lightning's trainer.
         checkpoints: the checkpoints to resume from and to write (default: none).
 
     Raises:
@@ -72,13 +71,7 @@ def fit(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    return Artifact(
-        ablation,
-        dataset.vocabulary,
-        dataset.input_length,
-        module.parameter_count,
-        dataset.digests,
-        pd.DataFrame(module.history, columns=history_columns(ablation.task.score)),
-        module.collect_final_weights(),
-        module.snapshots,
-    )
+    parameters = sum(parameter.numel() for parameter in module.population.skeleton.parameters())
+    history = pd.DataFrame(module.history, columns=history_columns(ablation.task.score))
+    weights, vocabulary, length = module.collect_final_weights(), dataset.vocabulary, dataset.input_length
+    return Artifact(ablation, vocabulary, length, parameters, dataset.digests, history, weights, module.snapshots)

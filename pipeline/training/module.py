@@ -62,8 +62,7 @@ class PopulationModule(LightningModule):
     evaluation are kept, and the others continue without it. For a task scored in bits the weights of the best
     evaluation are kept instead, because real data are few and models overfit later.
 
-    Args:
-        on_evaluation: function called after every evaluation with the new rows of the history.
+    `on_evaluation` is called after every evaluation with the new rows of the history.
     """
 
     def __init__(self, ablation: Ablation, data: PopulationData, on_evaluation: Callable[[HistoryRows], None]) -> None:
@@ -72,7 +71,6 @@ class PopulationModule(LightningModule):
         self.convergence = Convergence.for_ablation(ablation)
         training, arguments = ablation.training, data.transformer_arguments
         self.population = Population(ablation.model, training.seeds, compiled=training.compiled, **arguments)
-        self.parameter_count = sum(parameter.numel() for parameter in self.population.skeleton.parameters())
         self.active_members = list(range(len(training.seeds)))
         """Indices of the members that still train, counted in the list of all seeds."""
         self.history: HistoryRows = []

@@ -27,9 +27,7 @@ def build_initial_model(config: Model, *, seed: int, **transformer_arguments: An
 class Population(nn.Module):
     """Transformers of one configuration, one member per seed, run and trained together.
 
-    Args:
-        compiled: whether to compile the training step, which fuses its kernels and launches them as one graph on a GPU.
-        transformer_arguments: the other arguments of `Transformer`.
+    If `compiled`, the training step is compiled, which fuses its kernels and launches them as one graph on a GPU.
     """
 
     member_seeds: Tensor

@@ -1,8 +1,7 @@
 """Attention patterns (which positions attend to which) and the attention sublayer.
 
 A pattern also turns examples into samples, because full attention would leak otherwise: what predicts token n+1 must
-not attend to it. A causal model predicts after every position of an example at once; with full attention each prefix of
-an example is a sample of its own, whose queries and keys end where the prefix ends.
+not attend to it. A causal model predicts after every position at once; with full attention each prefix is a sample.
 """
 
 import math

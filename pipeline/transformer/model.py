@@ -16,9 +16,8 @@ from pipeline.params import Model
 from pipeline.transformer.attention import ATTENTION_PATTERNS, Attention, last_position, select_positions
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS
-from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute
+from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute, States
 
-States = Float[Tensor, "batch length width"]
 StateEditor = Callable[[int, States], States]
 """Function of a depth (number of layers passed) and the states there that returns the states to continue with."""
 
@@ -59,8 +58,8 @@ class Sublayer(nn.Module):
         self.substitute = ResidualSubstitute(substitute) if substitute else None
 
     def forward(
-        self, x: States, donor_states: Tensor | None, samples_per_example: int, **attention_inputs: Any
-    ) -> Float[Tensor, "batch _ width"]:
+        self, x: States, donor_states: States | None, samples_per_example: int, **attention_inputs: Any
+    ) -> States:
         """Return the sublayer's output. `attention_inputs`: further arguments of `Attention`; none for an MLP."""
         update = self.dropout(self.transformation(self.norm(x), **attention_inputs))
         if self.has_residual:
@@ -77,12 +76,11 @@ class Block(nn.Module):
 
     def __init__(self, attention: Sublayer, mlp: Sublayer) -> None:
         super().__init__()
-        self.attention = attention
-        self.mlp = mlp
+        self.attention, self.mlp = attention, mlp
 
     def forward(
-        self, x: States, donor_states: Sequence[Tensor | None], samples_per_example: int, **attention_inputs: Any
-    ) -> tuple[Float[Tensor, "batch reads width"], Float[Tensor, "batch reads width"]]:
+        self, x: States, donor_states: Sequence[States | None], samples_per_example: int, **attention_inputs: Any
+    ) -> tuple[States, States]:
         """Return the states after attention and after the MLP. `donor_states`: donors' states at the input of both."""
         middle = self.attention(x, donor_states[0], samples_per_example, **attention_inputs)
         return middle, self.mlp(middle, donor_states[1], samples_per_example)
@@ -92,31 +90,21 @@ class Transformer(nn.Module):
     """A decoder that maps tokens to the logits of the next token.
 
     Args:
-        config: sizes and switches.
         vocabulary: number of different tokens.
-        length: longest token sequence that the model reads.
+        length: length of the longest token sequence.
         donors: token sequences of the donor examples, whose states a substitute uses in evaluation. With full
             attention each is read as one prefix of full length; training uses prefixes of all lengths.
-
-    Raises:
-        ValueError: the substitute uses donors, but none are given.
     """
 
     donors: Tensor | None
 
     def __init__(
-        self,
-        config: Model,
-        *,
-        vocabulary: int,
-        length: int,
-        donors: Int[Any, "donors {length}"] | None = None,
+        self, config: Model, *, vocabulary: int, length: int, donors: Int[Tensor, "donors {length}"] | None = None
     ) -> None:
         super().__init__()
-        self.uses_donors = config.uses_donors
-        if self.uses_donors and donors is None:
+        if config.uses_donors and donors is None:
             raise ValueError(f"residual_substitute {config.residual_substitute} needs donor examples")
-        self.register_buffer("donors", torch.as_tensor(donors) if self.uses_donors else None, persistent=False)
+        self.register_buffer("donors", donors if config.uses_donors else None, persistent=False)
         self.samples = ATTENTION_PATTERNS[config.attention]
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.positional = POSITIONAL_ENCODINGS[config.positional](length, config.width, config.heads)
@@ -143,7 +131,7 @@ class Transformer(nn.Module):
         *,
         samples_per_example: int = 1,
         edit_states: StateEditor = leave_states_unchanged,
-    ) -> list[Float[Tensor, "batch _ width"]]:
+    ) -> list[States]:
         """Return the embeddings and the states after each layer; the last layer's only at `output_positions`, if given.
 
         Args:
@@ -151,9 +139,15 @@ class Transformer(nn.Module):
             samples_per_example: number of consecutive samples that are prefixes of one example.
             edit_states: changes the states at any depth before the next layer reads them.
         """
-        return self._states_by_sublayer(
-            tokens, attention_mask, output_positions, self._compute_donor_states(), samples_per_example, edit_states
-        )[::2]
+        donor_states = None
+        if self.donors is not None and not self.training:
+            donors = self.samples(self.donors, last_position(self.donors))
+            with torch.no_grad():
+                donor_states = self._states_by_sublayer(donors.tokens, donors.attention_mask)
+        states = self._states_by_sublayer(
+            tokens, attention_mask, output_positions, donor_states, samples_per_example, edit_states
+        )
+        return states[::2]
 
     def _states_by_sublayer(
         self,
@@ -172,22 +166,14 @@ class Transformer(nn.Module):
         for layer, block in enumerate(self.blocks):
             layer_donors = donor_states[2 * layer : 2 * layer + 2] if donor_states else (None, None)
             # Donors' states have all positions, so that a substitute cannot be computed at some positions alone.
-            read_at = output_positions if layer == len(self.blocks) - 1 and not self.uses_donors else None
+            read_at = output_positions if layer == len(self.blocks) - 1 and self.donors is None else None
             attention_inputs = {"encoding": self.positional, "score_bias": biases[layer], "output_positions": read_at}
             middle, x = block(x, layer_donors, samples_per_example, **attention_inputs)
             x = edit_states(layer + 1, x)
             states += [middle, x]
-        if self.uses_donors:
+        if self.donors is not None:
             states[-1] = select_positions(states[-1], output_positions)
         return states
-
-    @torch.no_grad()
-    def _compute_donor_states(self) -> list[Tensor] | None:
-        """Return the donor examples' states at the input of each sublayer; None in training or without donors."""
-        if self.donors is None or self.training:
-            return None
-        samples = self.samples(self.donors, last_position(self.donors))
-        return self._states_by_sublayer(samples.tokens, samples.attention_mask)
 
     def forward(
         self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]

@@ -19,10 +19,7 @@ EMBEDDING_SCALE = 0.02
 class PositionalEncoding(nn.Module):
     """Base class of all positional encodings; an instance of the base class encodes no position.
 
-    Args:
-        length: longest token sequence.
-        width: units of the residual stream.
-        heads: attention heads, of `width / heads` units each.
+    `length` is that of the longest token sequence. Each of the `heads` has `width / heads` units.
     """
 
     def __init__(self, length: int, width: int, heads: int) -> None:
@@ -41,10 +38,7 @@ class PositionalEncoding(nn.Module):
     def score_bias(
         self, attention_mask: Bool[Tensor, "*samples length length"]
     ) -> Float[Tensor, "*samples _ length length"]:
-        """Return the term to add to the attention scores, with the axes sample, head, key, query.
-
-        It is minus infinity where `attention_mask[sample, query, key]` is false.
-        """
+        """Return what is added to scores `[sample, head, key, query]`: minus infinity where the mask is False."""
         by_key = attention_mask.mT.unsqueeze(-3)
         return torch.zeros(by_key.shape, device=by_key.device).masked_fill(~by_key, -torch.inf)
 
@@ -61,10 +55,7 @@ class LearnedEncoding(PositionalEncoding):
 
 
 class SinusoidalEncoding(PositionalEncoding):
-    """Sinusoidal positional encoding: sines and cosines, added to the embeddings (Vaswani et al. 2017, section 3.5).
-
-    They are scaled like the initial embeddings: at amplitude 1 they would drown the tokens.
-    """
+    """Sinusoidal positional encoding: sines and cosines, added to the embeddings (Vaswani et al. 2017, section 3.5)."""
 
     table: Tensor
 
@@ -72,6 +63,7 @@ class SinusoidalEncoding(PositionalEncoding):
         super().__init__(length, width, heads)
         angles = position_angles(length, width)
         table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+        # scaled like the initial embeddings: at amplitude 1 the sines would drown the tokens
         self.register_buffer("table", (EMBEDDING_SCALE * table).float(), persistent=False)
 
     def add_positions(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
@@ -101,10 +93,7 @@ class RotaryEncoding(PositionalEncoding):
 
 
 class AlibiEncoding(PositionalEncoding):
-    """ALiBi: attention scores fall linearly with distance, with a slope per head (Press et al. 2021, arXiv 2108.12409).
-
-    With full attention, positions before and after the query are penalised alike.
-    """
+    """ALiBi: scores fall linearly with distance, with a slope per head (Press et al. 2021, arXiv 2108.12409)."""
 
     distance_penalty: Tensor
 
@@ -112,7 +101,7 @@ class AlibiEncoding(PositionalEncoding):
         super().__init__(length, width, heads)
         slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
         positions = torch.arange(length)
-        distance = (positions[:, None] - positions).abs()
+        distance = (positions[:, None] - positions).abs()  # with full attention, the same in both directions
         self.register_buffer("distance_penalty", slopes[:, None, None] * distance, persistent=False)
 
     def score_bias(

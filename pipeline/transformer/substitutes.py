@@ -118,18 +118,16 @@ class ResidualSubstitute(nn.Module):
     def forward(self, x: States, donor_states: States | None, samples_per_example: int) -> SubstituteStates:
         """Return the states to add to the sublayer's output in place of the sublayer's input `x`.
 
-        Args:
-            donor_states: states of the fixed donor examples. None: the next example of the batch is the donor.
-            samples_per_example: number of consecutive samples that are prefixes of one example.
+        Without `donor_states` of fixed examples, the next example of the batch is the donor: `samples_per_example`
+        further on, because that many consecutive samples are prefixes of one example.
         """
         if donor_states is None:
             donor_states = x.detach()
             assigned_donor_states = donor_states.roll(-samples_per_example, 0)
         else:
             assigned_donor_states = donor_states[:1]
-        if self.training:
-            context = SubstituteContext(donor_states, assigned_donor_states, self.key, True, self.faded)
-        else:
-            key, faded = torch.ones_like(self.key), torch.ones_like(self.faded)
-            context = SubstituteContext(donor_states, assigned_donor_states, key, False, faded)
+        key, faded = self.key, self.faded
+        if not self.training:
+            key, faded = torch.ones_like(key), torch.ones_like(faded)
+        context = SubstituteContext(donor_states, assigned_donor_states, key, self.training, faded)
         return self.substitute(x, context)[..., : x.shape[-2], :]

@@ -53,18 +53,15 @@ def test_every_run_keeps_the_weights_of_its_best_evaluation(data: Dataset, train
     history = trained.history
     assert list(history.columns) == history_columns(BITS)
     outcomes = compute_run_outcomes(history, RULE).set_index("seed")
-    last = history.groupby("seed")["validation_bits"].last()
     for seed, weights in trained.weights.items():
         model = Transformer(overfitting().model, **data.transformer_arguments)
         model.load_state_dict(weights)
         kept = bits_per_token(model.eval(), data.examples["validation"]).mean().item()
-        assert kept == pytest.approx(outcomes.loc[seed, "validation_bits"], rel=1e-5)
-        assert kept == pytest.approx(history.loc[history["seed"] == seed, "validation_bits"].min(), rel=1e-5)
-        assert kept < last[seed] - 0.1  # at the last step the run has overfitted
+        run = history[history["seed"] == seed].set_index("step")["validation_bits"]
         step = find_steps_of_kept_weights(history, RULE)[seed]
-        at_step = history[(history["seed"] == seed) & (history["step"] == step)]
-        assert kept == pytest.approx(at_step["validation_bits"].item(), rel=1e-5)
-        assert step < 60
+        for expected in (outcomes.loc[seed, "validation_bits"], run.min(), run[step]):
+            assert kept == pytest.approx(expected, rel=1e-5)
+        assert kept < run[60] - 0.1  # at the last step the run has overfitted
 
 
 def test_no_run_converges_without_a_threshold(trained: Artifact) -> None:

@@ -34,24 +34,18 @@ class Killed(Exception):
     pass
 
 
-class Kill(Callback):
-    """Raises in the middle of a step."""
+class Observer(Callback):
+    """Records the step at which training begins, and kills the training in the middle of step `killed_at`."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        if trainer.global_step == self.step:
-            raise Killed
-
-
-class FirstStep(Callback):
-    """Records the step at which training began."""
-
-    step = -1
+    def __init__(self, killed_at: int = -1) -> None:
+        self.first_step, self.killed_at = -1, killed_at
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.step = trainer.global_step
+        self.first_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.killed_at:
+            raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +74,7 @@ def train(data: Dataset, folder: Path, *callbacks: Callback, ablation: Ablation 
 
 def kill(data: Dataset, folder: Path, step: int, ablation: Ablation = ABLATION) -> None:
     with pytest.raises(Killed):
-        train(data, folder, Kill(step), ablation=ablation)
+        train(data, folder, Observer(killed_at=step), ablation=ablation)
 
 
 def assert_same(one: Artifact, other: Artifact) -> None:
@@ -99,9 +93,9 @@ def test_it_ends_as_if_it_had_not_been_killed(
     folder = tmp_path_factory.mktemp("checkpoints")
     for step in sorted(kills):
         kill(data, folder, step)
-    first = FirstStep()
-    assert_same(train(data, folder, first), undisturbed)
-    assert first.step >= max(kills) - 1 - len(WITHOUT_CHECKPOINT)
+    observer = Observer()
+    assert_same(train(data, folder, observer), undisturbed)
+    assert observer.first_step >= max(kills) - 1 - len(WITHOUT_CHECKPOINT)
     assert not list(folder.glob("*/*"))
 
 
@@ -118,9 +112,9 @@ def test_a_result_that_could_not_be_written_is_not_lost(data: Dataset, undisturb
     with pytest.raises(OSError, match="no room"), Checkpoints(tmp_path, ABLATION, data.digests) as kept:  # noqa: PT012
         fit(ABLATION, data, checkpoints=kept)
         raise OSError("no room")
-    first = FirstStep()
-    assert_same(train(data, tmp_path, first), undisturbed)
-    assert first.step >= TRAINING.steps - 2
+    observer = Observer()
+    assert_same(train(data, tmp_path, observer), undisturbed)
+    assert observer.first_step >= TRAINING.steps - 2
     assert not list(tmp_path.glob("*/*"))
 
 
@@ -135,18 +129,19 @@ def test_altered_checkpoints_are_ignored(
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    first = FirstStep()
-    assert_same(train(data, tmp_path, first), undisturbed)
-    assert first.step == resumes_at
+    observer = Observer()
+    assert_same(train(data, tmp_path, observer), undisturbed)
+    assert observer.first_step == resumes_at
 
 
 def test_a_checkpoint_without_its_digest_is_ignored(data: Dataset, killed: Path, tmp_path: Path) -> None:
     """The digest is written last."""
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     with Checkpoints(tmp_path, ABLATION, data.digests) as kept:
-        assert kept.newest_checkpoint == kept.checkpoint_path(29)
-        kept.checkpoint_path(29).with_suffix(".sha256").unlink()
-        assert kept.newest_checkpoint == kept.checkpoint_path(28)
+        before, newest = sorted(kept.folder.glob("*.ckpt"))
+        assert kept.newest_checkpoint == newest
+        newest.with_suffix(".sha256").unlink()
+        assert kept.newest_checkpoint == before
 
 
 def test_another_ablation_dataset_or_code_has_other_checkpoints(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

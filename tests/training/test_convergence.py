@@ -33,9 +33,7 @@ def history(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
 
 def test_a_row_per_seed_in_order_of_appearance() -> None:
     table = compute_run_outcomes(history((7, 50, 0.1, 0), (3, 50, 0.2, 0), (7, 100, 0.3, 0), (3, 100, 0.4, 0)), RULE)
-    assert table["seed"].tolist() == [7, 3]
-    assert table["steps"].tolist() == [100, 100]
-    assert table["validation_exact_match"].tolist() == [0.3, 0.4]
+    assert table[["seed", "steps", "validation_exact_match"]].to_numpy().tolist() == [[7, 100, 0.3], [3, 100, 0.4]]
 
 
 @pytest.mark.parametrize(("in_a_row", "converged"), [(1, 50), (2, 150), (3, 150), (4, None)])

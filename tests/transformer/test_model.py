@@ -1,7 +1,6 @@
 """Laws of every transformer: no token affects earlier predictions, and each switch does what its name says."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 import torch
@@ -56,9 +55,7 @@ def configurations(draw: st.DrawFn, substitutes: Iterable[str] = SUBSTITUTES) ->
 def test_later_tokens_do_not_affect_a_prediction(config: Model, position: int) -> None:
     transformer, original = built(config), examples(0)
     changed = torch.cat((original[:, : position + 1], examples(1)[:, position + 1 :]), dim=1)
-    torch.testing.assert_close(
-        transformer(original, reads(position)), transformer(changed, reads(position)), rtol=0, atol=0
-    )
+    assert torch.equal(transformer(original, reads(position)), transformer(changed, reads(position)))
 
 
 @settings(max_examples=25)
@@ -113,9 +110,8 @@ def test_predictions_and_gradients_are_those_of_a_textbook_decoder(config: Model
     transformer, positions = built(config), (5, 8, 2)
     weights = list(transformer.parameters())
     logits = transformer(examples(), reads(*positions))
-    expected = torch.stack(
-        [textbook(transformer, config, examples()[:, : position + 1]) for position in positions], dim=1
-    )
+    prefixes = [examples()[:, : position + 1] for position in positions]
+    expected = torch.stack([textbook(transformer, config, prefix) for prefix in prefixes], dim=1)
     torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
     gradients = [torch.autograd.grad(output.sin().sum(), weights) for output in (logits, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
@@ -145,31 +141,9 @@ def test_scores_of_relative_encodings_depend_on_distances_alone(positional: str)
     assert not torch.allclose(scores[..., 0, 0], scores[..., 0, 1])
 
 
-@pytest.mark.parametrize("sublayer", ["attention", "mlp"])
-def test_without_a_residual_connection_nothing_bypasses_the_sublayer(sublayer: str) -> None:
-    """With zero output weights the stream is zero exactly if the residual connection is missing."""
-    for free in (False, True):
-        config = model(layers=1, residual_free={sublayer: [0]} if free else {})
-        transformer = built(config)
-        block: Any = transformer.blocks[0]
-        getattr(block, sublayer).transformation.output.weight.data.zero_()
-        if sublayer == "attention":
-            block.mlp.transformation.output.weight.data.zero_()
-        samples = transformer.samples(examples(), reads(8))
-        last = transformer.residual_stream(samples.tokens, samples.attention_mask)[-1]
-        assert bool((last == 0).all()) == free
-
-
 def test_the_residual_stream_is_the_embeddings_and_the_states_after_each_layer() -> None:
     transformer = built(model(layers=3))
     samples = transformer.samples(examples(), reads(8))
     stream = transformer.residual_stream(samples.tokens, samples.attention_mask)
     assert len(stream) == 4
     torch.testing.assert_close(stream[0], transformer.embedding(examples()))
-
-
-def test_embeddings_are_tied_and_counted_once() -> None:
-    transformer = Transformer(model(layers=1, width=16), vocabulary=VOCABULARY, length=LENGTH)
-    assert sum(parameter.numel() for parameter in transformer.parameters()) == (
-        VOCABULARY * 16 + 12 * 16 * 16 + 3 * 2 * 16
-    )

@@ -41,11 +41,8 @@ def test_if_all_examples_are_equal_substitutes_of_the_same_position_are_the_stat
 
 
 def test_the_donor_is_the_next_example() -> None:
-    x = states()
     for count in (1, 3):
-        torch.testing.assert_close(
-            substitute("other-row", x, samples_per_example=count), x.roll(-count, 0), rtol=0, atol=0
-        )
+        assert torch.equal(substitute("other-row", states(), samples_per_example=count), states().roll(-count, 0))
 
 
 def test_elsewhere_is_one_state_of_the_donor_from_a_random_position() -> None:
@@ -97,17 +94,6 @@ def test_a_prediction_does_not_depend_on_its_batch(name: str, attention: str) ->
     for index in range(len(examples())):
         alone = transformer(examples()[[index]], reads(3, 8)[:1])
         torch.testing.assert_close(batched[[index]], alone, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", ["none", "backward", "fade"])
-def test_in_evaluation_substitutes_without_content_equal_no_connection(name: str) -> None:
-    bare, substituted = (built(model(residual_free=[0], residual_substitute=kind)) for kind in ("none", name))
-    torch.testing.assert_close(bare(examples(), reads(8)), substituted(examples(), reads(8)))
-
-
-def test_forward_predicts_what_the_intact_network_predicts() -> None:
-    intact, substituted = (built(model(residual_free=free, residual_substitute="forward")) for free in ([], [0]))
-    torch.testing.assert_close(intact(examples(), reads(8)), substituted(examples(), reads(8)))
 
 
 @pytest.mark.parametrize("attention", ["causal", "full"])
