@@ -75,8 +75,8 @@ class Limits:
 
     max_workers: int | None = None
     """Largest number of commands that run at once. None: as many as there is room for."""
-    gpus_per_command: float | None = None
-    """GPUs for each command; with 0.5, two commands share one. None: 1. Ignored without a GPU."""
+    gpus_per_command: float = 1.0
+    """GPUs for each command; with 0.5, two commands share one. Ignored without a GPU."""
 
 
 class Engine(Protocol):

@@ -19,14 +19,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def command_capacity(gpus_per_command: float | None = None) -> int:
-    """Return how many commands can run at once on this machine if each needs `gpus_per_command` GPUs (None: 1).
+def command_capacity(gpus_per_command: float = 1.0) -> int:
+    """Return how many commands, which need `gpus_per_command` GPUs each, can run at once on this machine.
 
     Without a GPU, or if commands need none, one command runs on each processor core.
     """
-    gpus_each = 1.0 if gpus_per_command is None else gpus_per_command
-    count = len(visible_gpus()) if gpus_each else 0
-    return count * max(1, int(1 / gpus_each)) if count else usable_cores()
+    count = len(visible_gpus()) if gpus_per_command else 0
+    return count * max(1, int(1 / gpus_per_command)) if count else usable_cores()
 
 
 def thread_environment(worker_count: int) -> dict[str, str]:

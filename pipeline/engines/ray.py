@@ -41,9 +41,8 @@ def run(commands: Sequence[Command], limits: Limits, on_command_end: Callable[[i
 def _run_tasks(
     ray: Any, commands: Sequence[Command], limits: Limits, on_command_end: Callable[[int, int], None]
 ) -> None:
-    gpus = 1.0 if limits.gpus_per_command is None else limits.gpus_per_command
-    gpus_per_task = gpus if ray.cluster_resources().get("GPU", 0) else 0.0
-    task = ray.remote(num_cpus=1, num_gpus=gpus_per_task, max_retries=MAX_RETRIES)(Command.run)
+    gpus = limits.gpus_per_command if ray.cluster_resources().get("GPU", 0) else 0.0
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(Command.run)
     waiting, running = list(enumerate(commands)), dict[Any, int]()
     try:
         while waiting or running:

@@ -73,32 +73,27 @@ def _build_executor(folder: Path, limits: Limits) -> "SlurmExecutor":
         raise UserError("--engine slurm: submitit is missing (pip install 'breaking-symmetry[cluster]')") from None
     if missing := [program for program in ("sbatch", "srun") if shutil.which(program) is None]:
         raise UserError(f"--engine slurm: there is no {missing[0]} on this machine")
+    partition = os.environ.get("SBATCH_PARTITION")
+    command = ["sinfo", "--noheader", "--format=%G", *([f"--partition={partition}"] if partition else [])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"--engine slurm: no cluster answers ({_last_line(done.stderr)})")
+    gpus = limits.gpus_per_command
+    if "gpu" not in done.stdout or any(name in os.environ for name in GPU_REQUEST_VARIABLES):
+        gpus = 0
+    if gpus != int(gpus):
+        raise UserError(f"--engine slurm: gives GPUs as a whole, not {gpus:g} of one; leave out --jobs-per-gpu")
     executor = submitit.SlurmExecutor(folder)
     executor.update_parameters(
         job_name="breaking-symmetry",
         time=None,  # the limit of the partition
         wckey=None,
         nodes=1,
-        gpus_per_node=_count_gpus_to_request(limits.gpus_per_command) or None,
+        gpus_per_node=int(gpus) or None,
         array_parallelism=limits.max_workers or sys.maxsize,
         stderr_to_stdout=True,
     )
     return executor
-
-
-def _count_gpus_to_request(gpus_per_command: float | None) -> int:
-    """Return how many GPUs to request for each job: 0 if the partition has none, or if users request GPUs."""
-    partition = os.environ.get("SBATCH_PARTITION")
-    command = ["sinfo", "--noheader", "--format=%G", *([f"--partition={partition}"] if partition else [])]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"--engine slurm: no cluster answers ({_last_line(done.stderr)})")
-    if "gpu" not in done.stdout or any(name in os.environ for name in GPU_REQUEST_VARIABLES):
-        return 0
-    gpus = 1.0 if gpus_per_command is None else gpus_per_command
-    if gpus != int(gpus):
-        raise UserError(f"--engine slurm: gives GPUs as a whole, not {gpus:g} of one; leave out --jobs-per-gpu")
-    return int(gpus)
 
 
 def _submit_and_wait(

@@ -21,13 +21,13 @@ REPORT_STAGE = "report"
 """Name in dvc.yaml of the stage that builds the report and needs all other stages."""
 
 
-def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, gpus_per_job: float | None) -> None:
+def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, gpus_per_job: float) -> None:
     """Run every stale stage, those of different ablations in parallel, until the report is up to date.
 
     Args:
         engine: name of the engine that runs the jobs.
         max_jobs: largest number of jobs that run at once (None: as many as there is room for).
-        gpus_per_job: GPUs for each job, as in `Engine.run`.
+        gpus_per_job: GPUs for each job, as in `Limits`.
 
     Raises:
         UserError: another `repro`, or DVC, runs in this folder, or the engine is not available.

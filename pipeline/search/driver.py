@@ -39,7 +39,7 @@ class SearchDriver:
     data: Dataset
     checkpoints: Path
 
-    def run_until_complete(self, worker_count: int, engine: EngineName, gpus_per_worker: float | None) -> None:
+    def run_until_complete(self, worker_count: int, engine: EngineName, gpus_per_worker: float) -> None:
         """Run the missing trials, and then train the best configurations again with fresh seeds.
 
         The processes that do so run on the `engine`; a single local worker runs in this process.

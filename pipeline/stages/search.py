@@ -17,7 +17,7 @@ from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 SEARCH_FOLDER = REPORTS / "search"
 
 
-def run_search(params: Params, *, worker_count: int | None, engine: EngineName, gpus_per_worker: float | None) -> None:
+def run_search(params: Params, *, worker_count: int | None, engine: EngineName, gpus_per_worker: float) -> None:
     """Run the search to its end and write `reports/search/`.
 
     A single worker gives the same bytes every time; with several workers the order of the trials differs.
@@ -25,7 +25,7 @@ def run_search(params: Params, *, worker_count: int | None, engine: EngineName, 
     Args:
         worker_count: number of processes that run trials; None: as many as fit this machine.
         engine: where the processes run.
-        gpus_per_worker: part of a GPU that each process takes; None: a whole GPU, if there is one.
+        gpus_per_worker: part of a GPU that each process takes, if there is a GPU.
 
     Raises:
         UserError: the dataset does not exist, the database cannot be opened, or the space allows no valid model.

@@ -25,13 +25,13 @@ def python(code: str, *arguments: object) -> Command:
     return Command((sys.executable, "-c", f"import os, pathlib, sys\n{code}", *map(str, arguments)))
 
 
-def run(engine: str, *commands: Command, gpus: float | None = 0.0) -> list[int]:
+def run(engine: str, *commands: Command, gpus: float = 0.0) -> list[int]:
     codes: dict[int, int] = {}
     ENGINES[engine].run(commands, Limits(2, gpus), codes.__setitem__)
     return [codes[index] for index in sorted(codes)]
 
 
-def refusal(engine: str, gpus: float | None = 0.0) -> str:
+def refusal(engine: str, gpus: float = 0.0) -> str:
     """The error of a command that the engine refuses, a single line."""
     with pytest.raises(UserError, match=f"^--engine {engine}: .*$") as refused:
         run(engine, python(""), gpus=gpus)
@@ -143,11 +143,11 @@ def test_variables_of_sbatch_take_precedence(slurm: None, monkeypatch: pytest.Mo
 
 def test_slurm_jobs_get_whole_gpus(slurm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "print(*map(os.environ.get, ('CUDA_VISIBLE_DEVICES', 'SLURM_JOB_GPUS')), file=open(sys.argv[1], 'w'))"
-    assert run("slurm", python(code, "one"), python(code, "two"), gpus=None) == [0, 0]
+    assert run("slurm", python(code, "one"), python(code, "two"), gpus=1.0) == [0, 0]
     assert [Path(name).read_text() for name in ("one", "two")] == ["0 0\n", "0 0\n"]
     assert "0.5" in refusal("slurm", gpus=0.5)
     monkeypatch.setenv("SBATCH_GRES", "none")
-    assert run("slurm", python(code, "one"), gpus=None) == [0]
+    assert run("slurm", python(code, "one"), gpus=1.0) == [0]
     assert Path("one").read_text() == "None None\n"
 
 

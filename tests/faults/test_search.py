@@ -195,12 +195,12 @@ def test_workers_do_not_outlive_the_search_that_started_them(folder: Path) -> No
 @pytest.mark.parametrize(
     ("engine", "fixture", "gpus", "settings"),
     [
-        ("ray", "ray_cluster", None, {"confirm": []}),
+        ("ray", "ray_cluster", 1.0, {"confirm": []}),
         ("slurm", "slurm", 0.0, {"trials": 3}),  # confirmed, too, which starts a Python for each
     ],
 )
 def test_workers_on_two_nodes_of_a_cluster_complete_a_study(
-    tmp_path: Path, request: pytest.FixtureRequest, engine: EngineName, fixture: str, gpus: float | None, settings: dict
+    tmp_path: Path, request: pytest.FixtureRequest, engine: EngineName, fixture: str, gpus: float, settings: dict
 ) -> None:
     with chdir(write_small_study(tmp_path, **settings)):
         request.getfixturevalue(fixture)

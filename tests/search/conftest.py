@@ -64,7 +64,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_alone() -> None:
     """Run the search of the current folder with one worker."""
-    search.run_search(read_params(), worker_count=1, engine="processes", gpus_per_worker=None)
+    search.run_search(read_params(), worker_count=1, engine="processes", gpus_per_worker=1.0)
 
 
 @pytest.fixture
