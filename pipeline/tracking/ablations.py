@@ -126,6 +126,7 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
         if evaluated.subject == artifact.digest:
             digests[EVALUATED_TAG], outcomes = evaluated.digest, evaluated.read_csv(evaluation.name)
     curves, metrics = build_curves(ablation, artifact.history), build_metrics(outcomes)
+
     existing = _find_runs(store, ablation, artifact.dataset_digests)
     runs: RunsBySeed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}
     keep = len(runs) == len(existing) and set(runs) == set(curves)
