@@ -53,7 +53,7 @@ def test_scores_equal_those_counted_by_hand() -> None:
     targets = examples(("a=", "bc"), ("a=", "bb"), ("a=", "b"), ("a=", "cc"))
     answers = torch.tensor([[3, 4, 0], [3, 4, 0], [3, 0, 2], [-1, -1, -1]])
     tables = {"test": pd.DataFrame({"carries": [0, 0, 1, 1]})}
-    scores = accuracy_columns(answers, Dataset(task(), VOCABULARY, "$", tables, {"test": targets}, {}))
+    scores = accuracy_columns(answers, Dataset(task(), VOCABULARY, tables, {"test": targets}, {}))
     digits = {"digit_1": 3 / 4, "digit_2": 2 / 4, "digit_3": 2 / 3}
     carries = {"carries_0": 0.5, "carries_1": 0.5, "carries_2": np.nan}
     counts = {"carries_0_examples": 2, "carries_1_examples": 2, "carries_2_examples": 0}
