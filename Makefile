@@ -22,10 +22,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without cached bytecode, each of many short processes would spend seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro search study play ui test faults check bench lock
+.PHONY: help repro search study play documents ui test faults check bench lock
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: $(READY)  ## install (2 min), then update the report (25 to 60 min on two cores; again: seconds)
 	$(BIN)/python -m pipeline check
@@ -46,6 +46,9 @@ study: $(READY)  ## update the report of studies/NAME: make study NAME=... (one 
 play: $(READY)  ## try trained models in the browser: type, shuffle, look inside (seconds)
 	test -x $(BIN)/marimo || $(PIP) --no-build-isolation -e '.[play]'
 	$(BIN)/marimo run notebooks/play.py
+
+documents: $(READY)  ## write README.md and other documents from their templates (seconds)
+	$(BIN)/python -m pipeline documents
 
 test: $(TOOLS)  ## install, then run the tests, one of the whole pipeline among them (5 to 15 min)
 	$(PYTEST) -m "not faults"

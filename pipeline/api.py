@@ -10,7 +10,7 @@ Wrong names and prompts, and files that are missing or altered, raise `pipeline.
 import math
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -238,6 +238,15 @@ def load(name_or_folder: str | Path, *, seed: int | None = None) -> TrainedModel
 def trained_ablations() -> list[str]:
     """Return the names of all trained ablations: of the current folder, of the project, and of the shipped models."""
     return sorted({path.parent.name for folder in MODEL_FOLDERS for path in folder.glob(f"*/{CONFIG_FILE}")})
+
+
+def add_shipped_model(name_or_folder: str | Path, *, seed: int | None = None) -> Path:
+    """Copy a trained model to the models that come with the project, and return the new folder."""
+    model = load(name_or_folder, seed=seed)
+    folder = SHIPPED_MODELS_FOLDER / model.ablation.name
+    weights = {model.seed: model.artifact.weights[model.seed]}
+    replace(model.artifact, history=model.artifact.history.iloc[:0], weights=weights, snapshots={}).write(folder)
+    return folder
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ INTERRUPTED_EXIT_CODE = 130
 
 app = typer.Typer(
     help="Train small transformers, with and without positional encoding, and measure how they recognise the order of "
-    "their input tokens. Each stage in dvc.yaml is a command; `repro` runs all stages whose inputs have changed.",
+    "their input tokens. An ablation is a variant of model and training, defined in params.yaml. Each stage in "
+    "dvc.yaml is a command; `repro` runs all stages whose inputs have changed.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -76,15 +77,39 @@ def analyze(ablation: AblationName) -> None:
 
 
 @app.command()
-def report() -> None:
-    """Build the report from all trained ablations.
+def collect() -> None:
+    """Gather the results of all ablations in a few tables.
 
-    Reads models/, reports/evaluation/ and reports/analysis/ and writes the tables, the figures, reports/summary.md and
-    reports/index.html.
+    Reads models/, reports/evaluation/ and reports/analysis/ and writes reports/runs.csv, learning_curves.csv,
+    symmetry.csv (does the prediction depend on token order?) and measurements.csv.bz2.
+    """
+    from pipeline.stages import collect
+
+    collect.run(_read_params())
+
+
+@app.command()
+def report() -> None:
+    """Build the report from the tables of `collect`.
+
+    Reads these tables and answers.md.j2, a text by people that refers to their numbers. Writes reports/estimates.csv,
+    the figures, reports/summary.md, details.md and index.html.
     """
     from pipeline.stages import report
 
     report.run(_read_params())
+
+
+@app.command()
+def documents() -> None:
+    """Write README.md and other documents from their templates.
+
+    In a template (README.md.j2, docs/*.md.j2, studies/*/README.md.j2) every number of a result refers to a row of an
+    estimates.csv.
+    """
+    from pipeline.stages import documents
+
+    documents.run()
 
 
 @app.command()
@@ -120,8 +145,8 @@ def search(
 def repro(jobs: ProcessCount = None, engine: Engine = LOCAL_ENGINE, jobs_per_gpu: JobsPerGpu = 1) -> None:
     """Run all stages whose inputs have changed.
 
-    The stages are generate, train, evaluate, analyze and report, as for `dvc repro report`, but several ablations are
-    trained at the same time. After a stop, the same command continues.
+    The stages are generate, train, evaluate, analyze, collect and report, as for `dvc repro report`, but several
+    ablations are trained at the same time. After a stop, the same command continues.
     """
     from pipeline.repro import driver
 
@@ -237,8 +262,8 @@ def preset(
 ) -> None:
     """Replace params.yaml by a ready-made experiment.
 
-    `smoke` is a quick test. `own` measures how much token order helps to predict a text. `published` repeats the
-    paper's published runs, and needs a GPU.
+    `smoke` is a quick test. `own` measures how much token order helps to predict numpy's documentation (for your own
+    text see `study --data`). `published` repeats the paper's published runs, and needs a GPU.
     """
     from pipeline import study
 

@@ -19,7 +19,7 @@ from pipeline.tasks.registry import parse_task, read_params
 from pipeline.tasks.windows import WindowTask
 
 DVC_FILE = Path("dvc.yaml")
-README_FILE = "README.md"
+README_FILE, ANSWERS_FILE = "README.md", "answers.md.j2"
 PATH_TO_PROJECT = "../../"
 """Relative path from the folder of a study to the folder of the project."""
 README_TEMPLATE = """# {name}
@@ -34,7 +34,9 @@ PRESET_CONTENTS = {path.stem: path.read_text() for path in sorted((Path(__file__
 
 
 def create_study(name: str, *, data: Path | None = None, column: str | None = None) -> Path:
-    """Create a study: the folder `studies/<name>/` with params.yaml, README.md and dvc.yaml. Return the folder.
+    """Create a study: the folder `studies/<name>/` with params.yaml, README.md, answers.md.j2 and dvc.yaml.
+
+    Return the folder. The template answers.md.j2 is empty: the report opens with what people write there.
 
     If the study exists already, only its dvc.yaml is written again.
 
@@ -64,6 +66,8 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
         raise UserError(f"{folder}: is about other data than {data}; use another name, or edit its {PARAMS_FILE}")
     if not (folder / README_FILE).exists():
         files.write_text(folder / README_FILE, README_TEMPLATE.format(name=name))
+    if not (folder / ANSWERS_FILE).exists():
+        files.write_text(folder / ANSWERS_FILE, "")
     files.write_text(folder / DVC_FILE, _build_dvc_file(params))
     return folder
 
@@ -109,7 +113,7 @@ def _build_params_for_data(data: Path, column: str | None) -> dict[str, Any]:
 
     The task gets the largest splits that the data allow, with one of `ALLOWED_TRAIN_SIZES`.
     """
-    if data.name in (str(PARAMS_FILE), str(DVC_FILE), README_FILE):
+    if data.name in (str(PARAMS_FILE), str(DVC_FILE), README_FILE, ANSWERS_FILE):
         raise UserError(f"--data: {data.name} is the name of a file of the study itself; rename yours")
     kind, window = ("series", 16) if data.suffix == ".csv" else ("text", 24)
     options: dict[str, Any] = {"name": kind, "window": window} | ({} if column is None else {"column": column})

@@ -158,17 +158,40 @@ def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **switch_
     is among the changes, all settings of the training may differ.
     """
     values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | switch_changes
-    without = {"seeds", "steps", "evaluate_every", "snapshots", *values}
+    variants = [variant for variant in select_ablations(ablations, **values) if variant.dataset == ablation.dataset]
+    any_training = "optimizer" in switch_changes
+    return [variant for variant in variants if has_same_settings(variant, ablation, any_training=any_training)]
 
-    def other_settings(variant: Ablation) -> tuple[Any, ...]:
-        return variant.model.model_dump(exclude=without), variant.training.model_dump(exclude=without)
 
-    return [
-        variant
-        for variant in select_ablations(ablations, **values)
-        if variant.dataset == ablation.dataset
-        and ("optimizer" in switch_changes or other_settings(variant) == other_settings(ablation))
-    ]
+def has_same_settings(first: Ablation, second: Ablation, *, any_training: bool = False) -> bool:
+    """Return True if settings other than switches, seeds, steps, evaluations and snapshots are equal.
+
+    With `any_training`, all settings of the training may differ.
+    """
+    left_out = {"seeds", "steps", "evaluate_every", "snapshots", *(switch.field for switch in SWITCHES)}
+    models, trainings = (
+        [getattr(ablation, section).model_dump(exclude=left_out) for ablation in (first, second)]
+        for section in ("model", "training")
+    )
+    return models[0] == models[1] and (any_training or trainings[0] == trainings[1])
+
+
+def differing_switches(first: Ablation, second: Ablation) -> list[str]:
+    """Return the fields of the switches in which two ablations differ, and `other settings` if those differ, too.
+
+    Substitutes do not count if one of the two has nothing to substitute; nor do other settings of the training if the
+    optimizers differ.
+    """
+    fields = [switch.field for switch in SWITCHES if switch.value_of(first) != switch.value_of(second)]
+    if is_intact(first) or is_intact(second):
+        fields = [field for field in fields if field != "residual_substitute"]
+    same = has_same_settings(first, second, any_training="optimizer" in fields)
+    return fields if same else [*fields, "other settings"]
+
+
+def find_variant(ablations: Iterable[Ablation], ablation: Ablation, **switch_changes: object) -> Ablation | None:
+    """Return the first ablation that differs from `ablation` only by these changes of switches; None without one."""
+    return next(iter(select_variants(ablations, ablation, **switch_changes)), None)
 
 
 def is_intact(ablation: Ablation) -> bool:
@@ -183,5 +206,4 @@ def lacks_residuals(ablation: Ablation) -> bool:
 
 def find_intact_counterpart(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
     """Return the ablation that differs from `ablation` only by having all residual connections; None without one."""
-    intact = select_variants(ablations, ablation, residual_free=Sublayers(), residual_substitute="none")
-    return next(iter(intact), None)
+    return find_variant(ablations, ablation, residual_free=Sublayers(), residual_substitute="none")

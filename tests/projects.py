@@ -9,7 +9,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.params import Params
-from pipeline.stages import analyze, evaluate, generate, report, train
+from pipeline.stages import analyze, collect, evaluate, generate, report, train
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
@@ -23,7 +23,7 @@ def create_project(folder: Path, empty_store: Path) -> Path:
     bytecode = shutil.ignore_patterns("cache", "tmp")  # importing is slow without
     for name in ("pipeline", ".dvc"):
         shutil.copytree(PROJECT / name, folder / name, ignore=bytecode)
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "answers.md.j2"):
         shutil.copy(PROJECT / name, folder / name)
     subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
     content = YAML(typ="safe").load(PRESETS / "smoke.yaml")
@@ -82,6 +82,7 @@ def run_stages(params: Params) -> None:
     for name in params.ablations:
         for stage in (train, evaluate, analyze):
             stage.run(params, name)
+    collect.run(params)
     report.run(params)
 
 

@@ -1,4 +1,4 @@
-"""Position erasure: does the answer survive when the mean state of every position is made the same?"""
+"""Position erasure: does the answer stay right when states no longer differ between positions on average?"""
 
 from collections.abc import Callable
 

@@ -1,5 +1,5 @@
-"""Reports: pure functions from results to claims, tables, figures and pages.
+"""The report: from the tables of an experiment to estimates, figures and pages.
 
-`experiment/` makes the report of an experiment, `search/` that of a search. Both make claims (`claims.py`), put them in
-words by templates (`sentences.py`), format numbers with `wording.py`, and render a page (`page.py`).
+`results` holds the tables; `outcomes`, `contrasts` and `mechanism` compute `estimates`; `sections` says what the
+pages show, by `tables`, `pictures` and `figures`; `report` and `page` write them; `prose` puts numbers into texts.
 """

@@ -17,8 +17,8 @@ from pipeline.params import Ablation, Params
 from pipeline.repro import dvc_stages
 from pipeline.repro.progress import JOB_FOLDER, Job, ProgressView
 
-REPORT_STAGE = "report"
-"""Name in dvc.yaml of the stage that builds the report and needs all other stages."""
+COLLECT_STAGE, REPORT_STAGE = "collect", "report"
+"""Names in dvc.yaml of the last two stages: the first needs all ablations, the second only the first."""
 
 
 def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, gpus_per_job: float) -> None:
@@ -43,7 +43,7 @@ def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, g
         # a dataset takes a few seconds; an ablation of cost 1e10 takes minutes
         _run_stale_jobs({f"generate-{task}": Job([f"generate@{task}"], 5e7) for task in params.tasks}, run_commands)
         _run_stale_jobs(build_jobs_longest_first(params.all_ablations()), run_commands)
-        dvc_stages.write_lock_file(REPORT_STAGE)
+        dvc_stages.write_lock_file(COLLECT_STAGE)
         # the stage's command runs `python`, which must be the Python of this process
         search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         command = [sys.executable, "-m", "dvc", "repro", "--quiet", REPORT_STAGE]

@@ -19,9 +19,9 @@ from pipeline.dataset import Dataset
 from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, EngineName, Limits
 from pipeline.errors import RunError, UserError
 from pipeline.params import Ablation, Params
-from pipeline.reporting.search.results import SearchResults
-from pipeline.reporting.wording import format_count
+from pipeline.reporting.wording import count_in_words
 from pipeline.search import space, table
+from pipeline.search.results import SearchResults
 from pipeline.search.study import STORAGE_VARIABLE, count_completed_trials, count_required_trials, exclusive_access
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class SearchDriver:
             ablation = space.build_ablation(self.params, trial.params)
             runs.write_trial(trial.number, ablation, trial.user_attrs, trial.values)
             result = table.TrialResult(**trial.user_attrs["result"])
-            layers = format_count(ablation.model.layers, "layer")
-            connections = format_count(result.residuals_kept, "residual connection")
+            layers = count_in_words(ablation.model.layers, "layer")
+            connections = count_in_words(result.residuals_kept, "residual connection")
             scores = f"converged {result.converged}/{result.runs}, score {result.score:.3f}"
             repeated = ", known already" if "repeats" in trial.user_attrs else ""
             number = f"trial {trial.number} (of {count_required_trials(self.params)})"

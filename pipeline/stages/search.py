@@ -9,9 +9,9 @@ from pipeline import dataset, files
 from pipeline.engines import EngineName, machine
 from pipeline.errors import UserError
 from pipeline.params import Ablation, Params
-from pipeline.reporting.search.results import BEST_TRIAL_COUNT, SearchResults
 from pipeline.search import promote, study, table
 from pipeline.search.driver import SearchDriver, read_results
+from pipeline.search.results import BEST_TRIAL_COUNT, SearchResults
 from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 
 SEARCH_FOLDER = REPORTS / "search"
@@ -90,20 +90,18 @@ def _best_ablations(results: SearchResults, count: int) -> list[Ablation]:
 
 def _write_report(results: SearchResults) -> None:
     """Write all files of `reports/search/` except the database; `index.html` last."""
-    from pipeline.reporting import page  # imports matplotlib
-    from pipeline.reporting.claims import Claims
-    from pipeline.reporting.search import report
+    from pipeline.reporting import page, style  # imports matplotlib
+    from pipeline.search import page as search_page
 
     best = _best_ablations(results, BEST_TRIAL_COUNT)
     entries = [promote.format_yaml_line(*promote.ablation_entry(ablation, results.params)) for ablation in best]
-    claims = report.build_claims(results)
-    content, images = report.build_page(results, claims, entries), report.draw_images(results)
+    text, pictures = search_page.build_page(results, entries)
+    images = {f"figures/{picture.name}.webp": style.draw_image(picture.draw) for picture in pictures}
     for name, rows in results.tables.items():
         files.write_csv(SEARCH_FOLDER / name, rows)
-    files.write_json(SEARCH_FOLDER / "claims.json", Claims(claims=report.build_records(results, claims)).model_dump())
     files.write_text(SEARCH_FOLDER / "ablations.yaml", "".join(f"{entry}\n" for entry in entries))
     shutil.rmtree(SEARCH_FOLDER / "figures", ignore_errors=True)  # may hold figures of an earlier report
     for name, image in images.items():
-        files.write_bytes(SEARCH_FOLDER / "figures" / f"{name}.png", image)
-    files.write_text(SEARCH_FOLDER / "summary.md", page.render_markdown(content))
-    files.write_text(SEARCH_FOLDER / "index.html", page.render_html(content, images))
+        files.write_bytes(SEARCH_FOLDER / name, image)
+    files.write_text(SEARCH_FOLDER / "summary.md", text)
+    files.write_text(SEARCH_FOLDER / "index.html", page.render_html(search_page.TITLE, text, images))

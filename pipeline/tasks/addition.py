@@ -133,7 +133,7 @@ class Addition(Task):
             requested = {split: counts[split][stratum] for split in DEALING_ORDER}
             existing, received = self._count_pairs(stratum), None
             if sum(requested.values()) <= existing:  # else dealing would try for long
-                received = self._deal_pairs(stratum, requested, generator) or self._deal_pairs(
+                received = self._assign_pairs(stratum, requested, generator) or self._assign_pairs(
                     stratum, requested, generator, both_orders=True
                 )
             if received is None:
@@ -153,13 +153,13 @@ class Addition(Task):
             tables[split] = self.build_table(a, b)
         return {split: tables[split] for split in SPLITS}
 
-    def _deal_pairs(
+    def _assign_pairs(
         self, stratum: Stratum, requested: dict[str, int], generator: np.random.Generator, *, both_orders: bool = False
     ) -> dict[str, Int[np.ndarray, "examples 2"]] | None:
-        """Deal pairs of a stratum until each split has the requested number; None if the pairs run out.
+        """Assign pairs of a stratum to splits until each has the requested number; None if the pairs run out.
 
-        A pair is usually dealt in one order; the other order is lost if the split is full when that order comes up.
-        `both_orders` deals both orders to one split with room for both, where pairs are scarce; up to three digits, no
+        A pair is usually assigned in one order; the other is lost if the split is full when that order comes up.
+        `both_orders` assigns both to one split with room for both, where pairs are scarce; up to three digits, no
         usable pair is then lost.
         """
         owner: dict[tuple[int, int], str] = {}

@@ -36,7 +36,7 @@ class StringTask(Task):
 
     @abstractmethod
     def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
-        """Return the table of examples about the strings, a row per string, with the columns that `Task` requires."""
+        """Return the table of examples with these strings as prompts, with the columns that `Task` requires."""
 
     @property
     def example_count(self) -> int:

@@ -8,8 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline.params import Params, Tracking
-from pipeline.reporting.experiment import report as experiment_report
-from pipeline.reporting.style import draw_png
+from pipeline.params.score import EXACT_MATCH
+from pipeline.reporting.style import draw_image
+from pipeline.stages import report
 from pipeline.tasks.registry import TASKS, read_params
 from pipeline.tracking.store import open_store
 from pipeline.training.optimizers import OPTIMIZER_BUILDERS
@@ -56,8 +57,8 @@ def test_every_name_goes_through_the_whole_pipeline(
     monkeypatch.chdir(tmp_path)
     params = every_name().model_copy(update={"tracking": store})
     params.check_all_sections()
-    blank = draw_png(lambda: Figure(figsize=(1, 1)))
-    monkeypatch.setattr(experiment_report, "draw_png", lambda draw: blank if draw() else b"")  # not rasterised
+    blank = draw_image(lambda: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(report, "draw_image", lambda draw: blank if draw() else b"")  # not rasterised
     run_stages(params)
     runs = pd.read_csv("reports/runs.csv")
     assert list(runs["ablation"]) == list(params.ablations)
@@ -66,10 +67,13 @@ def test_every_name_goes_through_the_whole_pipeline(
     assert set(runs["attention"]) == set(ATTENTION_PATTERNS)
     assert set(runs["residual_substitute"]) == set(SUBSTITUTES)
     assert set(runs["optimizer"]) == set(OPTIMIZER_BUILDERS)
-    pages = "".join(path.read_text() for path in [Path("reports/summary.md"), *Path("reports/appendix").iterdir()])
+    pages = "".join(Path("reports", name).read_text() for name in ("summary.md", "details.md"))
     assert all(f"`{name}`" in pages for name in params.ablations)
     assert all(f"({name})" in pages for name in params.tasks)
-    scores = {name: params.task(name).score.name for name in params.tasks}
-    assert all(Path("reports/figures", f"{name}-{score}.png").exists() for name, score in scores.items())
+    figures = {path.name for path in Path("reports/figures").iterdir()}
+    assert {
+        "tasks.webp",
+        *(f"{name}-steps.webp" for name in params.tasks if params.task(name).score == EXACT_MATCH),
+    } <= figures
     tracked = open_store(store).find_runs("tags.role = 'ablation'")
     assert {run.data.tags["ablation"] for run in tracked} == set(params.ablations)

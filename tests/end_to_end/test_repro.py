@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from pipeline import dataset
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.stages import evaluate, report, track
+from pipeline.stages import collect, evaluate, track
 from pipeline.tasks.registry import read_params
 from pipeline.training.artifact import read_artifact_trained_on
 from tests.projects import ELSEWHERE, REPRO, create_project, differing_files, executed_stages, output_files, run
@@ -60,7 +60,7 @@ def test_an_ablation_makes_only_itself_and_the_report_stale(reproduced: Path, af
     assert two
     with replaced(params, (before + after + rest).encode()):
         status = json.loads(run(reproduced, "dvc", "status", "--json"))
-    assert set(status) - {"search"} == stale | {"report"}
+    assert set(status) - {"search"} == stale | {"collect", "report"}
 
 
 def test_the_results_are_complete(reproduced: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_results_are_complete(reproduced: Path) -> None:
     assert ablations["order_blind_ceiling"].notna().to_dict() == {"one": False, "two": True}
     for name in ("summary.md", "index.html", "symmetry.csv", "learning_curves.csv"):
         assert (reports / name).stat().st_size > 100
-    assert {path.suffix for path in (reports / "figures").iterdir()} == {".png"}
+    assert {path.suffix for path in (reports / "figures").iterdir()} == {".webp"}
     assert not [path for path in reproduced.rglob("*") if path.suffix in (".pkl", ".pt", ".ckpt")]
     assert "converged.two" in run(reproduced, "dvc", "metrics", "show")
     assert "html" in run(reproduced, "dvc", "plots", "show")
@@ -110,8 +110,8 @@ def read_artifact(params: Params, folder: Path) -> None:
 READERS: dict[str, Callable[[Params, Path], object]] = {
     "data": lambda params, folder: dataset.read(folder, params.task(folder.name)),
     "models": read_artifact,
-    "reports/evaluation": lambda params, folder: report.run(params),
-    "reports/analysis": lambda params, folder: report.run(params),
+    "reports/evaluation": lambda params, folder: collect.run(params),
+    "reports/analysis": lambda params, folder: collect.run(params),
 }
 """Folder that stages write -> a function that reads all of one folder in it."""
 

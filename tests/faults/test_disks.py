@@ -128,7 +128,7 @@ def generated(project: Project) -> Project:
 @pytest.fixture(scope="module")
 def reported(generated: Project) -> Project:
     """The project with a trained ablation and a report."""
-    for arguments in (("train", ABLATION), ("evaluate", ABLATION), ("analyze", ABLATION), ("report",)):
+    for arguments in (("train", ABLATION), ("evaluate", ABLATION), ("analyze", ABLATION), ("collect",), ("report",)):
         generated.succeeds(*arguments)
     return generated
 

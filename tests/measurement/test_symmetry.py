@@ -14,7 +14,7 @@ from pipeline.measurement.common.interventions import LOGIT_TOLERANCE, permuted_
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.measurement.permutation_sensitivity import permutation_sensitivity
 from pipeline.measurement.symmetry import symmetry
-from pipeline.reporting.experiment.ceiling import order_blind_ceiling
+from pipeline.reporting.ceiling import order_blind_ceiling
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import ablation, model, task
 from tests.measurement.hand_set import (

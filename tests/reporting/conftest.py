@@ -4,12 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from filelock import FileLock
 
 from pipeline.params import Tracking
-from pipeline.stages import report
+from pipeline.reporting.estimates import ESTIMATES, Estimates, read_estimates
+from pipeline.reporting.results import Results
 from tests.projects import run_stages
 from tests.reporting.experiment import trained
 
@@ -39,8 +39,12 @@ def reports(project: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def measured(project: Path) -> dict[str, pd.DataFrame]:
-    """The measurements of the tiny experiment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        return report.read_results(trained())[2]
+def results(reports: Path) -> Results:
+    """The results of the tiny experiment."""
+    return Results.read(trained(), reports)
+
+
+@pytest.fixture(scope="session")
+def estimates(reports: Path) -> Estimates:
+    """The estimates of the tiny experiment."""
+    return read_estimates(reports / ESTIMATES)

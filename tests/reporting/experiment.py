@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline import switches
-from pipeline.measurement.catalogue import measurements
 from pipeline.params import Ablation, Params
-from pipeline.reporting.experiment.report import PlacedSection
-from pipeline.stages.report import OWN_TOKEN_VALUES, build_report
+from pipeline.reporting.estimates import Estimate, Estimates
+from pipeline.reporting.report import build_estimates
+from pipeline.reporting.results import MEASURED_COLUMNS, Results, mark_still_rising
 from pipeline.tasks.registry import AllParams, read_params
 from tests.conftest import PRESETS, training
 
@@ -139,15 +139,27 @@ def history(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def unmeasured() -> dict[str, pd.DataFrame]:
-    """Return the measurements of an experiment in which nothing was measured."""
-    return {name: pd.DataFrame(columns=["ablation"]) for name in (*measurements(), *OWN_TOKEN_VALUES)}
-
-
-def report_of(
-    scores: Mapping[str, Sequence[float]], measured: Mapping[str, pd.DataFrame] | None = None, **options: object
-) -> tuple[list[PlacedSection], dict[str, pd.DataFrame]]:
-    """Return the sections and tables of a report on ablations with these scores."""
+def results_of(
+    scores: Mapping[str, Sequence[float]], measured: pd.DataFrame | None = None, **options: object
+) -> Results:
+    """Return the results of ablations with these scores."""
     params = made_up(scores, **options)
     evaluations = runs(scores, params.all_ablations())
-    return build_report(params, evaluations, history(evaluations), unmeasured() if measured is None else measured)
+    curves = history(evaluations)
+    evaluations = evaluations.assign(still_rising=mark_still_rising(evaluations, curves))
+    nothing = pd.DataFrame(columns=list(MEASURED_COLUMNS)).astype({"value": float})
+    return Results(
+        params.all_ablations(), params.comparisons, evaluations, curves, nothing if measured is None else measured
+    )
+
+
+def estimates_of(scores: Mapping[str, Sequence[float]], **options: object) -> Estimates:
+    """Return the estimates of ablations with these scores."""
+    return Estimates(build_estimates(results_of(scores, **options)))
+
+
+def find(estimates: Estimates, quantity: str, ablation: str, **columns: object) -> Estimate:
+    """Return an estimate that must be there."""
+    estimate = estimates.find(quantity, ablation=ablation, **columns)
+    assert estimate is not None
+    return estimate

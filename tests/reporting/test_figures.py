@@ -1,124 +1,270 @@
-"""Figures are drawn for any experiment, with no text on another."""
+"""Figures of any number of rows, lines and panels are readable, and show the numbers that they were given."""
 
-from collections.abc import Mapping, Sequence
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import combinations
-from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
-from pipeline.params.model import AttentionName, PositionalName
 from pipeline.reporting import style
-from pipeline.reporting.experiment import tables
-from pipeline.reporting.experiment.figures import outcomes, rescue
-from pipeline.reporting.experiment.rescue import substitute_triples
-from tests.reporting.experiment import SCORES, ablation, history, made_up, report_of, runs
+from pipeline.reporting.figures import Heat, Line, Mark, Strip, draw_forest, draw_heat, draw_lines, draw_strip
 
-CEILING = 0.3
-EXACT_MATCH = {"score_column": "validation_exact_match", "score_words": "exact match"}
+ORANGE, BLUE = style.PALETTE[:2]
+COUNTS = (1, 3, 6, 12, 40)
+NAN = math.nan
+LONG = "no positional encoding, causal mask, no residual connections at the attention of the first and last layer"
+STEPS = "Training steps until 99 % of unseen problems are answered right"
 
 
-def figures(scores: Mapping[str, Sequence[float]]) -> dict[str, partial[Figure]]:
-    """Every figure of outcomes, of ablations with these scores."""
-    ablations = made_up(scores).all_ablations()
-    table = runs(scores, ablations)
-    curves = history(table)
-    table["still_rising"] = tables.mark_still_rising(table, curves)
-    summaries = tables.ablation_table(ablations, table, {"addition": None}, {})
-    positions, carries = tables.mean_by_position(table, "digit"), tables.mean_by_stratum(table, "carries")
-    kinds = {ablation.name: [ablation] for ablation in ablations[:4]}
-    return {
-        "steps": partial(outcomes.draw_steps_to_converge, table, ablations),
-        "exact_match": partial(outcomes.draw_exact_match, table, ablations, CEILING),
-        "by_layers": partial(outcomes.draw_steps_by_layers, summaries, kinds),
-        "learning_curves": partial(outcomes.draw_learning_curves, curves, ablations, **EXACT_MATCH),
-        "bits": partial(outcomes.draw_bits, table.assign(test_bits=5 - 4 * table["test_exact_match"]), ablations),
-        "by_digit": partial(outcomes.draw_heat_map, positions, ablations, ["ones", "tens", "hundreds"], "Digit"),
-        "by_carries": partial(outcomes.draw_heat_map, carries, ablations, list("012"), "Carries"),
-        "not_yet_converged": partial(outcomes.draw_unconverged_share, table, ablations),
+@pytest.fixture(autouse=True)
+def _styled() -> Iterator[None]:
+    with mpl.rc_context({**mpl.rcParamsDefault, **style.MATPLOTLIB_SETTINGS}):
+        yield
+
+
+def label(index: int) -> str:
+    """The label of a row or line; every third is long."""
+    return f"{LONG}, number {index}" if index % 3 == 2 else f"no PE, {index} layers"
+
+
+def strip(index: int, *, runs: int = 8, budget: float = 1600) -> Strip:
+    """A strip of runs, some of which end at the budget."""
+    values = [min(budget, 300.0 + 97 * index % 900 + 53 * run * (index % 5)) for run in range(runs)]
+    mean, converged = float(np.mean(values)), [value < budget for value in values]
+    rising = [run % 2 == 0 for run in range(runs)]
+    note = f"{sum(converged)} of {runs}"
+    return Strip(label(index), values, converged, rising, mean, 0.9 * mean, 1.1 * mean, note, ORANGE, index % 4 != 1)
+
+
+def strips(count: int) -> Figure:
+    groups = {f"A group of ablations: {LONG}" if first else "Mask": [] for first in range(0, count, 10)}
+    names = list(groups)
+    for index in range(count):
+        groups[names[index // 10 % len(names)]].append(strip(index))
+    return draw_strip(groups, x_label=STEPS, legend={"no PE": ORANGE, "learned PE": BLUE})
+
+
+def line(index: int, points: int = 6) -> Line:
+    x = [float(step) for step in range(1, 1 + points)]
+    y = [400 + 130.0 * index + 20 * (-1) ** step for step in range(points)]
+    return Line(label(index), x, y, [v - 50 for v in y], [v + 50 for v in y], style.PALETTE[index % 8])
+
+
+def lines(panel_count: int, line_count: int, *, y_label: str = STEPS) -> Figure:
+    titles = [f"{LONG}, {index}" if index == 1 else f"Panel {index}" for index in range(panel_count)]
+    panels = {title: [line(index) for index in range(line_count)] for title in titles}
+    return draw_lines(panels, x_label=f"{STEPS}, by the number of layers", y_label=y_label, whole_x=True)
+
+
+def heat(rows: int, columns: int, *, wide: bool = False) -> Heat:
+    shades = np.linspace(0, 1, rows * columns).reshape(rows, columns)
+    shades[-1, -1] = NAN if rows * columns > 1 else 0.5
+    hatched = np.zeros((rows, columns), bool)
+    hatched[rows // 2, : columns // 2] = True
+    texts = [
+        [f"{5 * shade:.0f} of 5" if wide else f"{100 * shade:.0f}" for shade in np.nan_to_num(row)] for row in shades
+    ]
+    names = [label(index) if wide else str(index) for index in range(max(rows, columns))]
+    return Heat(names[:rows], names[:columns], shades, texts, hatched)
+
+
+def heats(panel_count: int, rows: int, columns: int, *, wide: bool = False) -> Figure:
+    panels = {
+        f"{LONG}, {index}" if index == 1 else f"Panel {index}": heat(rows, columns, wide=wide)
+        for index in range(panel_count)
     }
-
-
-ONE = {"nope-causal": [0.5]}
-LONG_NAMES = {f"nope-causal-no-residual-{'attention-' * (number % 2)}{number}": [number / 40] for number in range(40)}
-
-
-@pytest.mark.parametrize(
-    ("scores", "names"),
-    [(ONE, None), (LONG_NAMES, ["steps", "exact_match"]), (SCORES, None)],
-    ids=["one", "many", "all"],
-)
-def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(
-    scores: Mapping[str, Sequence[float]], names: list[str] | None
-) -> None:
-    draws = figures(scores)
-    for name in names or draws:
-        with mpl.rc_context(style.MATPLOTLIB_SETTINGS):
-            figure = draws[name]()
-            FigureCanvasAgg(figure).draw()
-        texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-        assert min(text.get_fontsize() for text in texts) >= 11
-        boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
-        for text, box in boxes:
-            assert min(box.x0, box.y0) >= -1, (name, text)
-            assert box.x1 <= figure.bbox.x1 + 1, (name, text)
-            assert box.y1 <= figure.bbox.y1 + 1, (name, text)
-        for (first, box), (second, other) in combinations(boxes, 2):
-            width = min(box.x1, other.x1) - max(box.x0, other.x0)
-            height = min(box.y1, other.y1) - max(box.y0, other.y0)
-            assert width <= 1 or height <= 1, (name, first, second)
-
-
-def test_a_figure_of_many_panels_shows_the_declared_comparisons() -> None:
-    declared = [("a-30", "a-31")]
-    scores = {f"a-{number}": [number / 40] for number in range(40)}
-    sections, _ = report_of(scores, declared=declared)
-    (curves,) = (section for section in sections if section.name == "learning_curves")
-    titles = [axes.get_title(loc="left") for axes in curves.content.figures[0].draw().axes]
-    shown = {title for title in titles if title}
-    assert {"a-30", "a-31"} <= shown
-    assert len(shown) == 12
-    assert "12 of 40" in curves.content.figures[0].caption
-
-
-def test_every_run_has_its_mark_and_every_ablation_its_count() -> None:
-    with mpl.rc_context(style.MATPLOTLIB_SETTINGS):
-        figure = figures(SCORES)["steps"]()
-    steps, shares = figure.axes
-    marks = [collection for collection in steps.collections if type(collection).__name__ == "PathCollection"]
-    assert sum(len(collection.get_offsets()) for collection in marks) == sum(map(len, SCORES.values()))
-    all_converged = sum(min(scores) >= 0.99 for scores in SCORES.values())
-    assert [text.get_text() for text in shares.texts].count("3/3") == all_converged
-
-
-def test_a_run_that_was_never_scored_is_drawn() -> None:
-    ablations = made_up({"nope-causal": [0.5, 0.2]}).all_ablations()
-    table = runs({"nope-causal": [0.5, 0.2]}, ablations)
-    curves = history(table)
-    curves.loc[curves["seed"] == 1, "validation_exact_match"] = np.nan
-    assert style.draw_png(partial(outcomes.draw_learning_curves, curves, ablations, **EXACT_MATCH)).startswith(
-        b"\x89PNG"
+    words = {"x_label": "Token that is read, by its position", "y_label": "State that is read from, by its position"}
+    return draw_heat(
+        panels, **words, color_label="Share of the runs that converged", legend_hatched=f"impossible: {LONG}"
     )
 
 
-def test_every_encoding_and_pattern_has_its_own_look() -> None:
-    for switch, names, look in (
-        ("positional", get_args(PositionalName), style.encoding_color),
-        ("attention", get_args(AttentionName), style.attention_marker),
-    ):
-        assert len({look(ablation(**{switch: name})) for name in names}) == len(names)
+def marks(count: int) -> list[Mark]:
+    bound = [index % 5 == 4 for index in range(count)]
+    value = [1800.0 if bound[index] else 700 + 31.0 * index % 900 for index in range(count)]
+    width = [NAN if bound[index] else 40 + 10.0 * (index % 7) for index in range(count)]
+    return [
+        Mark(label(index), value[index], value[index] - width[index], value[index] + width[index], bound[index])
+        for index in range(count)
+    ]
 
 
-def test_a_substitute_without_words_is_drawn_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    ablations = made_up({name: [0.5] for name in ("nope-causal", "no-residual-0", "forward-0")}).all_ablations()
-    columns = ["ablation", "rescue", "rescue_low", "rescue_high"]
-    table = pd.DataFrame([["forward-0", np.nan, np.nan, np.nan]], columns=columns)
-    monkeypatch.setattr(rescue, "SUBSTITUTE_WORDS", {})
-    figure = rescue.draw_rescue(table, substitute_triples(ablations))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["forward"]
+def forest(panel_count: int, count: int) -> Figure:
+    panels = {f"{LONG}, {index}" if index == 1 else f"Panel {index}": marks(count) for index in range(panel_count)}
+    references = {title: {"intact": 800.0, "without the connections": 1300.0 + 9 * len(title)} for title in panels}
+    return draw_forest(panels, x_label=STEPS, references=references, legend_bound="no run converged within 1,800 steps")
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    **{f"strip-{count}": partial(strips, count) for count in COUNTS},
+    **{f"lines-{count}": partial(lines, 1, count) for count in COUNTS},
+    **{
+        f"lines-in-{count}-panels": partial(lines, count, 2, y_label=STEPS if count % 2 else "")
+        for count in range(1, 7)
+    },
+    **{f"heat-{count}": partial(heats, 1, count, count) for count in COUNTS},
+    **{f"heat-{count}-by-6": partial(heats, 1, count, 6, wide=True) for count in COUNTS},
+    "heat-13-by-20": partial(heats, 1, 13, 20, wide=True),
+    **{f"heat-in-{count}-panels": partial(heats, count, 7, 7) for count in range(1, 7)},
+    "heat-with-long-labels-in-2-panels": partial(heats, 2, 3, 4, wide=True),
+    **{f"forest-{count}": partial(forest, 1, count) for count in COUNTS},
+    **{f"forest-in-{count}-panels": partial(forest, count, 5) for count in range(1, 7)},
+}
+
+
+def drawn_texts(figure: Figure) -> list[Text]:
+    """Draw a figure; return the texts that can be seen."""
+    drawn: dict[int, Text] = {}
+    draw = Text.draw
+
+    def record(text: Text, renderer: object) -> None:
+        if text.get_visible() and text.get_text().strip():
+            drawn[id(text)] = text
+        draw(text, renderer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", record)
+        figure.set_dpi(style.DOTS_PER_INCH)
+        FigureCanvasAgg(figure).draw()
+    return list(drawn.values())
+
+
+def assert_readable(figure: Figure) -> None:
+    texts = drawn_texts(figure)
+    assert min(text.get_fontsize() for text in texts) >= 11
+    assert 0.12 < figure.get_figheight() / figure.get_figwidth() < 2.2
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    for text, box in boxes:
+        assert min(box.x0, box.y0) >= -1, text
+        assert box.x1 <= figure.bbox.x1 + 1, text
+        assert box.y1 <= figure.bbox.y1 + 1, text
+    for (first, box), (second, other) in combinations(boxes, 2):
+        width = min(box.x1, other.x1) - max(box.x0, other.x0)
+        height = min(box.y1, other.y1) - max(box.y0, other.y0)
+        assert width <= 1 or height <= 1, (first, second)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(name: str) -> None:
+    assert_readable(FIGURES[name]())
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=7))
+def test_lines_may_end_anywhere(heights: list[list[float]]) -> None:
+    nothing = [NAN] * 3
+    shown = [Line(label(index), [0, 1, 2], y, nothing, nothing, BLUE) for index, y in enumerate(heights)]
+    shown.append(Line("half", [0, 2], [0.5, 0.5], nothing[:2], nothing[:2], style.GREY, "--"))
+    assert_readable(draw_lines({"": shown}, x_label="Depth", y_label="Change"))
+
+
+@pytest.mark.parametrize(
+    "draw", [partial(strips, 3), partial(lines, 2, 3), partial(heats, 4, 7, 7), partial(forest, 2, 5)]
+)
+def test_the_same_data_give_the_same_bytes(draw: Callable[[], Figure]) -> None:
+    content = style.draw_image(draw)
+    assert content == style.draw_image(draw)
+    image = Image.open(io.BytesIO(content))
+    assert (image.format, image.width) == ("WEBP", 1300)
+    assert content[12:16] == b"VP8L"  # lossless
+    colors = image.convert("RGB").getcolors(256)
+    assert colors is not None
+    assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_the_style_does_not_outlive_a_figure() -> None:
+    before = dict(mpl.rcParams)
+    style.draw_image(partial(strips, 1))
+    assert dict(mpl.rcParams) == before
+
+
+def points(axes: Axes, markers: str) -> list[tuple[float, str]]:
+    """The horizontal coordinate and marker of each point drawn with one of the markers."""
+    shown = [line for line in axes.lines if line.get_marker() in tuple(markers)]
+    return [(float(x), str(line.get_marker())) for line in shown for x in np.atleast_1d(line.get_xdata())]
+
+
+def test_every_run_has_a_mark_at_its_value_and_shows_how_it_ended() -> None:
+    shown = strip(3)
+    assert {*shown.converged} == {True, False}
+    (axes,) = draw_strip({"": [shown]}, x_label=STEPS, legend={}).axes
+    endings = zip(shown.values, shown.converged, shown.rising, strict=True)
+    expected = [(value, "o" if converged else "^" if rising else "x") for value, converged, rising in endings]
+    assert sorted(points(axes, "o^x")) == sorted(expected)
+    assert shown.mean in {float(x) for bar in axes.collections for x in bar.get_paths()[0].vertices[:, 0]}
+    assert shown.note in [text.get_text() for text in axes.texts]
+
+
+def test_full_attention_has_white_squares() -> None:
+    (axes,) = draw_strip({"": [strip(1)]}, x_label=STEPS, legend={}).axes
+    squares = [line for line in axes.lines if line.get_marker() == "s"]
+    assert len(squares) == sum(strip(1).converged)
+    assert {to_hex(square.get_markerfacecolor()) for square in squares} == {"#ffffff"}
+
+
+def test_marks_of_equal_runs_differ_in_height() -> None:
+    equal = Strip("", [500.0] * 5, [True] * 5, [False] * 5, 500, NAN, NAN, "", BLUE, True)
+    (axes,) = draw_strip({"": [equal]}, x_label=STEPS, legend={}).axes
+    assert len({float(np.atleast_1d(line.get_ydata())[0]) for line in axes.lines if line.get_marker() == "o"}) == 5
+
+
+def test_only_a_bound_is_hollow_and_has_an_arrow() -> None:
+    shown = marks(5)
+    assert sum(mark.is_bound for mark in shown) == 1
+    (axes,) = draw_forest({"": shown}, x_label=STEPS, references={}, legend_bound="none converged").axes
+    drawn = [line for line in axes.lines if line.get_marker() == "o"]
+    faces = {float(np.atleast_1d(line.get_xdata())[0]): to_hex(line.get_markerfacecolor()) for line in drawn}
+    assert faces == {mark.value: "#ffffff" if mark.is_bound else BLUE.lower() for mark in shown}
+    (arrow,) = axes.texts
+    assert arrow.xy[0] == 1800
+
+
+def test_a_label_that_panels_share_is_written_once() -> None:
+    texts = [text.get_text() for text in drawn_texts(forest(2, 2))]
+    assert texts.count(label(0)) == 1
+    assert texts.count("intact") == 1
+
+
+def test_lines_lie_at_their_values_and_are_labelled_at_their_ends_if_there_is_room() -> None:
+    def labels(ends: Sequence[float]) -> tuple[set[str], set[str]]:
+        nothing = [NAN] * 2
+        shown = [Line(f"to {end:g}", [0, 1], [0, end], nothing, nothing, BLUE) for end in ends]
+        figure = draw_lines({"": shown}, x_label="Depth", y_label="Change")
+        (axes,) = figure.axes
+        assert [line.get_ydata()[-1] for line in axes.lines] == list(ends)
+        legends = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+        return {text.get_text() for text in axes.texts}, legends
+
+    assert labels([0.2, 0.5, 0.9]) == ({"to 0.2", "to 0.5", "to 0.9"}, set())
+    assert labels([0.5] * 1 + [0.51, 0.52, 0.53, 0.54, 0.55, 1.0])[0] == set()
+    assert len(labels([0.5, 0.51, 0.52, 0.53, 0.54, 0.55, 1.0])[1]) == 7
+
+
+def test_the_interval_of_a_single_point_is_drawn() -> None:
+    (axes,) = draw_lines({"": [line(0, 1)]}, x_label="Depth", y_label="Change").axes
+    assert [370.0, 470.0] in [path.vertices[:, 1].tolist() for bar in axes.collections for path in bar.get_paths()]
+
+
+def test_cells_have_their_shade_and_text_unless_proved_impossible_or_too_narrow() -> None:
+    shown = heat(3, 4, wide=True)
+    axes = draw_heat({"": shown}, x_label="", y_label="", color_label="Share").axes[0]
+    colored, hatched = axes.collections
+    blank = shown.hatched | np.isnan(shown.shades)
+    assert np.array_equal(colored.get_array().mask, blank)
+    assert np.allclose(colored.get_array().data[~blank], shown.shades[~blank])
+    assert hatched.get_hatch()
+    assert len(hatched.get_paths()) == shown.hatched.sum()
+    assert [text.get_text() for text in axes.texts] == [text for row in shown.texts for text in row]
+    assert not draw_heat({"": heat(3, 40, wide=True)}, x_label="", y_label="", color_label="").axes[0].texts

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline import switches
 from pipeline.params import Ablation
-from pipeline.reporting.claims import Claim
-from pipeline.reporting.page import render_html, render_markdown
-from pipeline.reporting.search import report
-from pipeline.reporting.search.results import SearchResults, select_converged
+from pipeline.reporting.page import render_html
+from pipeline.reporting.style import draw_image
+from pipeline.search.page import answer_table, build_page
+from pipeline.search.results import SearchResults, select_converged
 from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
@@ -51,11 +51,7 @@ def results(*trials: Trial, size: int | None = 340) -> SearchResults:
 
 
 def page_text(search: SearchResults) -> str:
-    return render_markdown(report.build_page(search, report.build_claims(search), ["a: {}"]))
-
-
-def claims_of(search: SearchResults, sentence: str) -> list[Claim]:
-    return [claim for claim in report.build_claims(search) if claim.macro == sentence]
+    return build_page(search, ["a: {}"])[0]
 
 
 def trials_of_depth(layers: int) -> st.SearchStrategy[Trial]:
@@ -133,77 +129,54 @@ def test_the_map_of_all_depths_is_the_sum_of_the_depths(search: SearchResults) -
 
 def test_the_answer_is_the_shallowest_and_the_sparsest() -> None:
     search = results(*BUSY)
-    (shallowest,), (sparsest,), (course,) = (claims_of(search, name) for name in ("shallowest", "sparsest", "course"))
-    assert shallowest.estimates["layers"].value == 2
-    assert (sparsest.estimates["kept"].value, sparsest.words["trial"]) == (1, 13)
-    assert sparsest.estimates["converged"].n == RUNS
-    counted = {name: course.estimates[name].value for name in ("complete", "failed", "retried", "given_up", "diverged")}
-    assert counted == {"complete": 17, "failed": 1, "retried": 1, "given_up": 1, "diverged": 1}
-    assert "sampled, not tried in full" in page_text(search)
-    assert "The whole space was tried" in page_text(results(trial(2, 2), trial(2, 0, (0,)), size=2))
+    best = search.best_trials("none")
+    assert best["shallowest"]["layers"] == 2
+    assert (best["sparsest"]["residuals_kept"], best["sparsest"]["trial"]) == (1, 13)
+    answer = answer_table(search).set_index("Configuration")["Best in"]
+    (sparsest,) = [words for name, words in answer.items() if str(name).startswith("trial 13:")]
+    assert "fewest residual connections" in sparsest
+    course = page_text(search)
+    for count in ("17 complete", "1 failed", "1 run again after a worker was lost", "1 stopped early"):
+        assert count in course
+    assert "sampled, not tried in full" in course
+    assert "sampled, not tried in full" not in page_text(results(trial(2, 2), trial(2, 0, (0,)), size=2))
 
 
 def test_one_layer_never_converges_and_is_an_alarm_if_it_does() -> None:
-    blind = results(trial(1, 0), trial(1, 0, (0,)), trial(2, 2))
-    (claim,) = claims_of(blind, "blind")
-    assert (claim.estimates["configurations"].value, claim.estimates["converged"].n) == (2, 4)
-    assert not claims_of(blind, "leak")
-    leaking = results(trial(1, 0), trial(1, 1, (0,)), trial(2, 2))
-    assert [(claim.words["trial"], claim.role) for claim in claims_of(leaking, "leak")] == [(1, "alarm")]
-    assert "BUG IN THE INSTRUMENT" in page_text(leaking)
-    assert not claims_of(leaking, "blind")
-    assert not claims_of(results(trial(1, 2, positional="learned")), "leak")
-    assert not claims_of(results(trial(1, 2, repeats=3)), "leak")
+    alarm = "BUG IN THE INSTRUMENT"
+    assert alarm not in page_text(results(trial(1, 0), trial(1, 0, (0,)), trial(2, 2)))
+    assert alarm in page_text(results(trial(1, 0), trial(1, 1, (0,)), trial(2, 2)))
+    assert alarm not in page_text(results(trial(1, 2, positional="learned")))
 
 
 @pytest.mark.parametrize(
-    ("trials", "leads"),
-    [
-        ((), ["nothing"]),
-        ((trial(state="failed"), trial(state="running")), ["nothing"]),
-        ((trial(2, 1), trial(3, 0)), ["unsolved"]),
-        ((trial(2, 2),), ["shallowest", "sparsest"]),
-        (BUSY, ["shallowest", "sparsest", "blind"]),
-    ],
+    "trials", [(), (trial(state="failed"), trial(state="running")), (trial(2, 1), trial(3, 0)), (trial(2, 2),), BUSY]
 )
-def test_any_search_makes_a_page(trials: tuple[Trial, ...], leads: list[str]) -> None:
-    search = results(*trials)
-    claims = report.build_claims(search)
-    assert [claim.macro for claim in claims if claim.role == "lead"] == leads
-    page, images = report.build_page(search, claims, ["a: {}"]), report.draw_images(search)
-    assert "<html" in render_html(page, images)
-    assert {figure.name for part in page.sections for figure in part.figures} | {page.figure.name} == set(images)
-    for table in (table for part in page.sections for table in part.tables):
-        assert {len(row) for row in table.rows} == {len(table.headers)}
-    for record in report.build_records(search, claims):
-        assert record.source.file in search.tables
-        assert record.source.column in search.tables[record.source.file]
-
-
-def test_every_number_of_the_answer_is_one_of_the_tables() -> None:
-    search = results(*BUSY)
-    for record in report.build_records(search, report.build_claims(search)):
-        rows = search.tables[record.source.file]
-        for name, value in record.source.where.items():
-            rows = rows[rows[name].isin(value if isinstance(value, list) else [value])]
-        expected = len(rows) if record.source.statistic == "rows" else rows[record.source.column].astype(float).sum()
-        assert record.value == pytest.approx(expected), record
+def test_any_search_makes_a_page(trials: tuple[Trial, ...]) -> None:
+    text, pictures = build_page(results(*trials), ["a: {}"])
+    images = {f"figures/{picture.name}.webp": draw_image(picture.draw) for picture in pictures}
+    assert set(re.findall(r"\((figures/[^)]+)\)", text)) == set(images)
+    assert "<html" in render_html("Search", text, images)
+    assert ("no answer yet" in text) == (not any(row["state"] == "complete" for _, row in trials))
 
 
 def test_the_answer_quotes_fresh_seeds_where_there_are_any() -> None:
     search = results(*BUSY)
-    assert "not trained again" in page_text(search)
-    steps = [400, None, 800]
-    runs = pd.DataFrame({"converged": [1, 0, 1], "steps_to_converge": steps, "score": 0.9})
+    runs = pd.DataFrame({"converged": [1, 0, 1], "steps_to_converge": [400, None, 800], "score": 0.9})
     candidates = search.confirmation_candidates
-    named = {claim.words["trial"] for name in ("shallowest", "sparsest") for claim in claims_of(search, name)}
-    assert named <= set(candidates)
+    assert {int(row["trial"]) for row in search.best_trials("none").values()} <= set(candidates)
     confirmed = replace(search, confirmation_runs=dict.fromkeys(candidates, runs))
-    (sparsest,) = claims_of(confirmed, "sparsest")
-    assert (sparsest.estimates["again"].value, sparsest.estimates["again"].n) == (2, 3)
-    assert sparsest.estimates["steps"].value == pytest.approx((400 + 800 + search.params.search.steps) / 3)
-    assert "not trained again" not in page_text(confirmed)
-    assert not claims_of(confirmed, "unconfirmed")
+    estimates = confirmed.estimates()
+    converged, steps = (
+        estimates.find(f"fresh_{name}", ablation=f"trial-{candidates[0]}") for name in ("converged", "restricted_steps")
+    )
+    assert converged is not None
+    assert steps is not None
+    assert converged.number() == "2 of 3"
+    assert steps.value == pytest.approx((400 + 800 + search.params.search.steps) / 3)
+    assert "at least" in str(steps)
+    assert "Nothing was trained again" in page_text(search)
+    assert "Nothing was trained again" not in page_text(confirmed)
 
 
 def test_the_varied_settings_of_each_trial_are_named() -> None:

@@ -1,6 +1,5 @@
 """The stage `search`: a study from its dataset to its page, and its best ablations in `params.yaml`."""
 
-import json
 from pathlib import Path
 
 import optuna
@@ -9,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
+from pipeline.reporting.estimates import read_estimates
 from pipeline.search import table
 from pipeline.search.study import open_study, storage_url
 from pipeline.stages import search
@@ -32,7 +32,7 @@ def test_one_worker_of_a_fixed_seed_gives_the_same_answer_byte_for_byte(
 ) -> None:
     run_alone()
     assert answer(project) == answer(finished_once)
-    assert {"trials.csv", "ablations.yaml", "summary.md", "index.html", "pareto.png"} <= set(answer(project))
+    assert {"trials.csv", "ablations.yaml", "summary.md", "index.html", "residual_map.webp"} <= set(answer(project))
     output = capsys.readouterr()
     assert "not tracked" not in output.err
     assert "0 of 6 trials" in output.out
@@ -42,12 +42,12 @@ def test_the_answer_quotes_the_runs_with_fresh_seeds(finished: Path) -> None:
     confirmation = pd.read_csv(finished / "reports" / "search" / "confirmation.csv")
     assert 0 < len(confirmation) <= read_params().search.trials
     assert set(confirmation["runs"]) == {len(read_params().search.confirm)}
-    claims = json.loads((finished / "reports" / "search" / "claims.json").read_text())["claims"]
-    quoted = [claim for claim in claims if claim["name"] == "again"]
-    assert quoted
-    for claim in quoted:
-        row = confirmation[confirmation["trial"] == claim["source"]["where"]["trial"]].iloc[0]
-        assert (claim["value"], claim["n"], claim["low"]) == (row["converged"], row["runs"], row["converged_low"])
+    estimates = read_estimates(finished / "reports" / "search" / "estimates.csv")
+    for row in confirmation.to_dict("records"):
+        fresh = estimates.find("fresh_converged", ablation=f"trial-{row['trial']}")
+        assert fresh is not None
+        assert (round(fresh.value * row["runs"]), fresh.row["n"]) == (row["converged"], row["runs"])
+        assert fresh.row["low"] == pytest.approx(row["converged_low"])
     with pytest.raises(UserError, match="--confirm: trial 0 "):
         search.run_confirmation(read_params(), 0)
 

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.measurement.common.scoring import score_on_test_split
 from pipeline.params import Params, Task
 from pipeline.params.score import BITS
-from pipeline.reporting.experiment.ceiling import order_blind_ceiling
+from pipeline.reporting.ceiling import order_blind_ceiling
 from pipeline.tasks.registry import TASKS, parse_task
 from pipeline.training.fit import fit
 from pipeline.transformer.model import Transformer

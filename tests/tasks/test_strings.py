@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.params import Task
-from pipeline.reporting.experiment.ceiling import order_blind_ceiling
+from pipeline.reporting.ceiling import order_blind_ceiling
 from pipeline.tasks import digits
 from pipeline.tasks.groups import GROUP_SIZE, CyclicGroupProduct, GroupProduct, SymmetricGroupProduct
 from pipeline.tasks.registry import parse_task

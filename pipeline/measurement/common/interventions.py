@@ -30,7 +30,7 @@ class PermutedPrompts(NamedTuple):
 
 
 def same_length_examples(examples: Examples) -> Examples:
-    """Return `EXAMPLE_COUNT` examples whose prompts have the most common length, or the shortest of several."""
+    """Return `EXAMPLE_COUNT` examples whose prompts have the most common length (if two are, the shorter)."""
     lengths = examples.prompt_lengths
     length = int(np.bincount(lengths).argmax())
     return examples[(lengths == length).nonzero()[:EXAMPLE_COUNT, 0]]

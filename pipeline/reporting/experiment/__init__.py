@@ -1,1 +1,0 @@
-"""The report of an experiment: tables and comparisons, then sections, then a page."""

@@ -1,1 +1,0 @@
-"""The report of a search: tables of its results, figures, claims and the page."""

@@ -1,0 +1,201 @@
+"""The report as a reader gets it: from the tables alone, self-contained, the same bytes each time."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline import files, switches
+from pipeline.errors import UserError
+from pipeline.measurement.catalogue import measurements
+from pipeline.measurement.registry import Measurement
+from pipeline.params import Params
+from pipeline.reporting import page
+from pipeline.reporting.estimates import Estimates
+from pipeline.reporting.report import build_estimates, build_report, build_sections
+from pipeline.reporting.results import Results, tidy
+from pipeline.reporting.sections import MEASUREMENT_FIGURES, MEASUREMENT_TABLES, SWITCH_FIGURES, SWITCH_TABLES
+from pipeline.reporting.tables import TaskView
+from pipeline.stages import collect, report
+from tests.reporting.experiment import SCORES, TRAINED, estimates_of, find, results_of, trained
+
+TABLES = ("runs.csv", "learning_curves.csv", "symmetry.csv", "measurements.csv.bz2")
+
+
+@pytest.fixture
+def copied(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The params of a copy of the tiny experiment, which the test may change; it is the current folder."""
+    for folder in ("models", "reports/evaluation", "reports/analysis"):
+        shutil.copytree(project / folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    return trained()
+
+
+def test_the_report_needs_the_tables_alone_and_gives_the_same_bytes(
+    reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reports").mkdir()
+    for name in TABLES:
+        shutil.copy(reports / name, tmp_path / "reports")
+    monkeypatch.chdir(tmp_path)
+    report.run(trained())
+    folders = ("evaluation", "analysis")
+    expected = [
+        path for path in reports.rglob("*") if path.is_file() and path.relative_to(reports).parts[0] not in folders
+    ]
+    for path in expected:
+        assert (Path("reports") / path.relative_to(reports)).read_bytes() == path.read_bytes(), path
+    assert len(list(Path("reports").rglob("*.*"))) == len(expected)
+
+
+def test_collecting_again_gives_the_same_bytes_and_other_folders_are_ignored(reports: Path, copied: Params) -> None:
+    (Path("models") / "deleted").mkdir()
+    collect.run(copied)
+    for name in TABLES:
+        assert (Path("reports") / name).read_bytes() == (reports / name).read_bytes(), name
+
+
+def test_the_page_is_self_contained_and_its_links_exist(reports: Path) -> None:
+    html = (reports / "index.html").read_text()
+    anchors = set(re.findall(r'id="([^"]+)"', html))
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            assert tag not in ("script", "link", "iframe", "object")
+            for key, value in attributes:
+                assert key != "srcset"
+                if key == "src":
+                    assert (value or "").startswith("data:image/webp;base64,")
+                if key == "href" and (value or "").startswith("#"):
+                    assert (value or "")[1:] in anchors
+
+    Links().feed(html)
+    assert "url(" not in html
+    assert "@import" not in html
+    assert len(html) < 1_000_000
+    for path in (reports / "summary.md", reports / "details.md"):
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert link.startswith("https://") or (path.parent / link).exists(), link
+    assert len((reports / "summary.md").read_text().splitlines()) <= 120
+
+
+def test_pictures_are_readable_and_not_blank(reports: Path) -> None:
+    pictures = list((reports / "figures").iterdir())
+    assert pictures
+    for path in pictures:
+        with Image.open(path) as image:
+            assert image.format == "WEBP"
+            assert 900 <= image.width <= 1600
+            assert 150 <= image.height <= 4000
+            assert np.asarray(image.convert("L")).std() > 2, path.name
+
+
+def test_every_run_and_ablation_has_its_row(reports: Path, results: Results) -> None:
+    """Also one whose name pandas would read as a missing value."""
+    for table in ("runs.csv", "symmetry.csv", "ablations.csv"):
+        assert set(pd.read_csv(reports / table, keep_default_na=False)["ablation"]) == set(TRAINED)
+    assert len(results.runs) == 2 * len(TRAINED)
+    assert set(results.measured["ablation"]) == set(TRAINED)
+    metrics = json.loads((reports / "metrics.json").read_text())
+    assert set(metrics["converged"]) == set(TRAINED)
+    table = pd.read_csv(reports / "ablations.csv", keep_default_na=False)
+    assert {"runs", "converged", "converged_low", "converged_high", "test_exact_match_mean", "test_exact_match_median",
+            "test_exact_match_min", "test_exact_match_max", "order_blind_ceiling"} <= set(table)  # fmt: skip
+
+
+def test_every_measurement_and_every_switch_has_its_section(results: Results, estimates: Estimates) -> None:
+    view = TaskView(results.of_task("addition"), estimates)
+    titles = {section.title for section, _, _ in build_sections(view, measurements(), "")}
+    assert {measurement.title for measurement in measurements().values()} <= titles
+    assert set(MEASUREMENT_TABLES) | set(MEASUREMENT_FIGURES) <= set(measurements())
+    assert set(SWITCH_TABLES) | set(SWITCH_FIGURES) <= {switch.field for switch in switches.SWITCHES}
+
+
+def test_a_measurement_without_a_section_of_its_own_is_shown() -> None:
+    """By depth if it has depths, its first value at its first keys otherwise."""
+    rows = pd.DataFrame(
+        {"ablation": "nope-causal", "seed": seed, "step": 0, "trained": trained, "depth": depth, "side": side,
+         "x": 0.25 + depth}
+        for seed in (1, 2) for trained in (0, 1) for depth in (0, 1) for side in ("left", "right")
+    )  # fmt: skip
+    data = results_of({"nope-causal": [1.0, 1.0]}, tidy("new", rows, ["x"]))
+    view = TaskView(data, Estimates(build_estimates(data)))
+    new = Measurement(lambda inputs: rows, "What is new?", {"x": "new value"}, None, False, False)
+    new.function.__name__ = "new"
+    shown = [texts for section, texts, _ in build_sections(view, {"new": new}, "") if section.title == "What is new?"]
+    assert len(shown) == 1
+    assert "1.25" in shown[0][-1]
+
+
+def test_an_impossible_result_is_an_alarm_at_the_top_of_both_pages() -> None:
+    data = results_of({"nope-full": [0.5, 0.5], "nope-causal": [1.0, 1.0]})
+    content = build_report(data, Estimates(build_estimates(data)), {}, "Answer.", [])
+    assert content.summary.index("BUG IN THE INSTRUMENT") < content.summary.index("Answer.")
+    assert "<blockquote>" in page.render_html("Title", content.summary, {})
+
+
+def test_more_tasks_than_a_page_holds_are_compared_with_each_other() -> None:
+    scores = {"nope-causal": [1.0, 1.0], "nope-full": [0.01, 0.02]}
+    one = results_of(scores)
+    names = ["addition", "second", "third", "fourth"]
+    copies = [
+        ablation.model_copy(update={"dataset": task, "name": f"{task}-{ablation.name}"})
+        for task in names
+        for ablation in one.ablations
+    ]
+    tables = (
+        pd.concat(
+            [table.assign(ablation=f"{task}-" + table["ablation"], task=task) for task in names], ignore_index=True
+        )
+        for table in (one.runs, one.curves, one.measured)
+    )
+    data = Results(copies, [], *tables)
+    content = build_report(data, Estimates(build_estimates(data)), measurements(), "", [])
+    assert content.pictures[0].name == "tasks"
+    for task in names:
+        assert f"`{task}`" in content.summary
+        assert f"({task})" in content.details
+
+
+def refusal(params: Params, stage: object) -> str:
+    with pytest.raises(UserError) as error:
+        stage.run(params)  # type: ignore[attr-defined]
+    return str(error.value)
+
+
+def test_missing_or_altered_results_are_refused_with_the_command_that_makes_them(copied: Params) -> None:
+    more_seeds = copied.model_copy(update={"training": copied.training.model_copy(update={"seeds": [1, 2, 3]})})
+    other = refusal(more_seeds, collect)
+    assert "[1, 2]" in other
+    assert "[1, 2, 3]" in other
+    evaluation = Path("reports/evaluation/null")
+    table = pd.read_csv(evaluation / "evaluation.csv", keep_default_na=False)
+    digest = files.open_verified_folder(evaluation, creating_command="").subject
+    collect.run(copied)
+    assert "[1, 2, 3]" in refusal(more_seeds, report)
+    files.write_csv(evaluation / "evaluation.csv", table.drop(columns="optimizer"))
+    assert "`python -m pipeline evaluate null`" in refusal(copied, collect)
+    files.write_manifest(evaluation, subject=digest)
+    assert "'optimizer'" in refusal(copied, collect)
+    shutil.rmtree("models/null")
+    assert "`python -m pipeline train null`" in refusal(copied, collect)
+    Path("reports/measurements.csv.bz2").write_bytes(b"")
+    assert "measurements.csv.bz2" in refusal(copied, report)
+
+
+def test_words_cannot_become_markup() -> None:
+    html = page.render_html("a < b", "<script> `x` **y** [z](runs.csv)\n\n| a |\n| --- |\n| <b> |", {})
+    assert "<script>" not in html
+    assert "<b>" not in html
+    assert "a &lt; b</title>" in html
+
+
+def test_an_estimate_is_shown_with_its_interval() -> None:
+    steps = find(estimates_of(SCORES), "restricted_steps", "nope-causal", versus="")
+    assert re.fullmatch(r"[\d,]+ \([\d,]+ to [\d,]+\)", str(steps))
