@@ -59,9 +59,13 @@ def added_dominance(results: Results) -> Iterator[Row]:
     rows = results.measured[results.measured["quantity"] == "own_token.dominance"]
     for ablation in results.ablations:
         for depth, of_depth in rows[rows["ablation"] == ablation.name].groupby("depth"):
-            values = of_depth.pivot(index="seed", columns="moment", values="value")
-            added = summarise_mean((values["trained"] - values["initial"]).dropna())
-            yield estimate(ablation, "own_token.added_dominance", added, "points", depth=depth, moment="trained")
+            by_moment = of_depth.set_index("seed").groupby("moment")["value"]
+            values = {str(moment): by_seed for moment, by_seed in by_moment}  # a run that diverged has none as trained
+            if {"trained", "initial"} <= set(values) and len(
+                by_seed := (values["trained"] - values["initial"]).dropna()
+            ):
+                added = summarise_mean(by_seed)
+                yield estimate(ablation, "own_token.added_dominance", added, "points", depth=depth, moment="trained")
 
 
 @statistic()
