@@ -162,7 +162,7 @@ def _limits(results: SearchResults) -> Iterator[str]:
     if not results.is_space_exhausted:
         yield (
             f"The space was sampled, not tried in full ({len(results.distinct_trials)} configurations of "
-            f"{results.space_size or 'many'}): none without some connection converged, but some may."
+            f"{results.space_size or 'many'}). That none converged without a connection does not prove that none can."
         )
     if not results.confirmation_runs:
         yield "Nothing was trained again with fresh seeds (`search.confirm`), so the best looks better than it is."
