@@ -96,7 +96,7 @@ class Worker:
 
     def _run_or_requeue_trial(self) -> Literal["ran a trial", "waited", "study complete"]:
         """Run a trial if the search needs one; else put trials of dead workers back into the queue."""
-        self.is_lost = False  # True: another worker requeued the trial, because the storage was away for too long
+        self.is_settled = False  # True: the trial has a result, or is back in the queue
         # Ctrl-C between two of Optuna's writes would leave a trial that is never run
         with defer_interrupts() as self.allow_interrupts, ExitStack() as self.lock:
             self.lock.enter_context(study.exclusive_access(self.url))  # so that no two workers take the last trial
@@ -110,8 +110,8 @@ class Worker:
                 return "waited"
             try:
                 self.study.optimize(self._evaluate_objectives, n_trials=1, callbacks=[self.on_trial])
-            except ValueError:  # Optuna raises it for a trial that has ended already
-                if not self.is_lost:
+            except ValueError:  # Optuna raises it if another worker took this one for dead, and failed the trial
+                if not self.is_settled:
                     raise
                 return "waited"
             return "ran a trial"
@@ -128,6 +128,7 @@ class Worker:
                 trial.set_user_attr(name, value)
             result = TrialResult(**attributes["result"])
             trial.set_constraint("diverged", float(result.diverged))
+            self.is_settled = True
         except (KeyboardInterrupt, StorageInternalError, UpdateFinishedTrialError):
             self._requeue_trial(trial)
             raise
@@ -138,8 +139,8 @@ class Worker:
         self.lock.close()
         with study.exclusive_access(self.url):
             stored = self.study.get_trials(deepcopy=False)[trial.number]
-            self.is_lost = stored.state != TrialState.RUNNING
-            if not self.is_lost:
+            self.is_settled = True
+            if stored.state == TrialState.RUNNING:
                 self.study.enqueue_trial(trial.params, user_attrs={"retries": first_attempt_number(stored)})
 
     def _reuse_result_or_train(self, trial: optuna.Trial, ablation: Ablation) -> dict[str, Any]:
