@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.params import Ablation
+from pipeline.reporting.intervals import IMPOSSIBLE
 from pipeline.reporting.results import Results, read_table
 from pipeline.reporting.wording import Unit, format_number, share_interval
 
@@ -93,6 +94,11 @@ class Estimate:
     def is_decided(self) -> bool:
         """True if the comparison was declared, and its corrected p-value is below `DECIDED_LEVEL`."""
         return self.p is not None and self.p < DECIDED_LEVEL
+
+    @property
+    def is_impossible(self) -> bool:
+        """True for the share of converged runs of an ablation that cannot converge by proof."""
+        return bool(self.row["method"] == IMPOSSIBLE)
 
     def negated(self) -> "Estimate":
         """Return the difference the other way round: second minus first."""

@@ -8,6 +8,8 @@ from scipy import stats
 
 CONFIDENCE_LEVEL = 0.95
 """Confidence level of all intervals in the reports."""
+IMPOSSIBLE = "share, impossible by proof"
+"""Method of a share that is 0 because success is impossible by proof."""
 
 
 class Summary(TypedDict):
@@ -47,18 +49,12 @@ def interval_of_mean(mean: Any, deviation: Any, value_count: Any) -> tuple[Any, 
     return mean - half_width, mean + half_width
 
 
-def mean_with_interval(values: Any) -> tuple[float, float, float]:
-    """Return the mean of the values, and the limits of its Student's t 95 % interval, NaN for a single value."""
-    values = np.asarray(values, float)
-    deviation = values.std(ddof=1) if len(values) > 1 else np.nan
-    low, high = interval_of_mean(values.mean(), deviation, len(values))
-    return float(values.mean()), float(low), float(high)
-
-
 def summarise_mean(values: Any) -> Summary:
-    """Summarise values by their mean, with its t interval."""
-    mean, low, high = mean_with_interval(values)
-    return Summary(value=mean, low=low, high=high, n=len(values), method="mean, t 95%")
+    """Summarise values by their mean, with its Student's t 95 % interval, NaN for a single value."""
+    values = np.asarray(values, float)
+    mean, deviation = values.mean(), values.std(ddof=1) if len(values) > 1 else np.nan
+    low, high = interval_of_mean(mean, deviation, len(values))
+    return Summary(value=float(mean), low=float(low), high=float(high), n=len(values), method="mean, t 95%")
 
 
 def summarise_median(values: Any) -> Summary:
@@ -71,7 +67,7 @@ def summarise_median(values: Any) -> Summary:
 def summarise_share(successes: int, trials: int, *, impossible: bool = False) -> Summary:
     """Summarise successes by their share, with its Clopper-Pearson interval; without one if success is impossible."""
     low, high = (np.nan, np.nan) if impossible else exact_share_interval(successes, trials)
-    method = "share, impossible by proof" if impossible else "share, Clopper-Pearson 95%"
+    method = IMPOSSIBLE if impossible else "share, Clopper-Pearson 95%"
     return Summary(value=successes / trials, low=low, high=high, n=trials, method=method)
 
 

@@ -90,10 +90,10 @@ def order_blind_check(results: Results) -> Iterator[Row]:
         p_values = [binomial_p_value(int(correct), int(examples), ceiling) for correct, examples in counts]
         above, corrected, _, _ = multipletests(p_values, alpha=ALARM_LEVEL, method="holm")
         for ablation in blind:
-            own = (runs["ablation"] == ablation.name).to_numpy()
-            tested = {"n": int(own.sum()), "p": float(corrected[own].min()), "method": "binomial"}
+            is_run = (runs["ablation"] == ablation.name).to_numpy()
+            tested = {"n": int(is_run.sum()), "p": float(corrected[is_run].min()), "method": "binomial"}
             yield estimate(ablation, "order_blind_ceiling", ceiling, "share", method="enumeration")
-            yield estimate(ablation, "runs_above_ceiling", above[own].mean(), "runs", **tested)
+            yield estimate(ablation, "runs_above_ceiling", above[is_run].mean(), "runs", **tested)
 
 
 @statistic("parameters", "flops_per_step", "flops_spent")

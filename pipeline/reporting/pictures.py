@@ -17,7 +17,6 @@ from pipeline.params.model import PositionalName, SubstituteName
 from pipeline.params.score import BITS
 from pipeline.reporting import figures, style
 from pipeline.reporting.contrasts import substitutions
-from pipeline.reporting.outcomes import is_proved_impossible
 from pipeline.reporting.page import Picture
 from pipeline.reporting.survival import restricted_steps
 from pipeline.reporting.tables import TaskView
@@ -89,7 +88,8 @@ def draw_runs(view: TaskView) -> Picture:
         group: [_strip(view, ablation, in_bits) for ablation in members]
         for group, members in switches.group_ablations(ablations)
     }
-    legend = {switches.positional_encoding_in_words(one.model.positional): encoding_color(one) for one in ablations}
+    encodings = {ablation.model.positional: encoding_color(ablation) for ablation in ablations}
+    legend = {switches.positional_encoding_in_words(name): color for name, color in encodings.items()}
     if in_bits:
         draw = partial(figures.draw_strip, strips, x_label="Test bits per token", legend=legend)
         caption = "A mark is a run, at its best evaluation on validation data."
@@ -106,10 +106,10 @@ def _strip(view: TaskView, ablation: Ablation, in_bits: bool) -> figures.Strip:
     runs = view.results.runs_of(ablation)
     values = runs["test_bits"].dropna() if in_bits else restricted_steps(runs, ablation.training.steps)
     mean = view.find("test_bits" if in_bits else "restricted_steps", ablation)
-    note = ""
-    if is_proved_impossible(view.results, ablation):
+    note, converged = "", view.find("converged", ablation)
+    if converged and converged.is_impossible:
         note = "blind by proof"
-    elif not in_bits and (converged := view.find("converged", ablation)):
+    elif converged and not in_bits:
         note = converged.number()
     return figures.Strip(
         label(view, ablation),
@@ -177,7 +177,7 @@ def draw_steps_by_depth(view: TaskView) -> Picture | None:
     all_ratios: list[figures.Line] = []
     for name, by_layers in by_encoding.items():
         words = switches.positional_encoding_in_words(name)
-        steps = {layers: view.find("restricted_steps", one) for layers, one in by_layers.items()}
+        steps = {layers: view.find("restricted_steps", ablation) for layers, ablation in by_layers.items()}
         ratios = {
             layers: view.find("steps_ratio", without, versus=by_layers[layers].name)
             for layers, without in by_encoding.get("none", {}).items()
@@ -207,8 +207,8 @@ def draw_substitutes(view: TaskView) -> Picture | None:
             title, words = label(view, without), substitute_in_words(ablation)
             panels.setdefault(title, []).append(figures.Mark(words, *steps.numbers, is_bound=not converged.value))
             lines = {"intact": intact, "without the connections": without}
-            found = {name: view.find("restricted_steps", one) for name, one in lines.items()}
-            references[title] = {name: estimate.value for name, estimate in found.items() if estimate}
+            reference_steps = {name: view.find("restricted_steps", other) for name, other in lines.items()}
+            references[title] = {name: estimate.value for name, estimate in reference_steps.items() if estimate}
     draw = partial(
         figures.draw_forest, panels, x_label="Steps to converge, up to the budget", references=references,
         legend_bound="no run converged: at least the budget",
@@ -252,16 +252,17 @@ def task_outcomes(views: Sequence[TaskView]) -> Picture:
         task = view.results.ablations[0].task
         names.append(view.results.ablations[0].dataset + ("" if task.order_matters else " (control)"))
         same_data = [other for other in views if other.results.ablations[0].task.unshuffled == task.unshuffled]
-        found = [other.find("test_bits", one) for other in same_data for one in other.results.ablations]
-        bits = [estimate.value for estimate in found if estimate]
+        scores = [other.find("test_bits", ablation) for other in same_data for ablation in other.results.ablations]
+        bits = [score.value for score in scores if score]
         for ablation in reversed(view.results.ablations):
             column = kinds.index(view.describe(ablation))
-            hatched[row, column] = is_proved_impossible(view.results, ablation)
+            converged = view.find("converged", ablation)
+            hatched[row, column] = bool(converged and converged.is_impossible)
             if task.score == BITS and (estimate := view.find("test_bits", ablation)):
                 shades[row, column] = (max(bits) - estimate.value) / (max(bits) - min(bits) or 1.0)
                 texts[row][column] = f"{estimate.value:.2f}"
-            elif estimate := view.find("converged", ablation):
-                shades[row, column], texts[row][column] = estimate.value, estimate.number().replace(" of ", "/")
+            elif converged:
+                shades[row, column], texts[row][column] = converged.value, converged.number().replace(" of ", "/")
     words = {"color_label": "Share of runs that converged", "legend_hatched": "impossible by proof"}
     heat = figures.Heat(names, kinds, shades, texts, hatched)
     caption = (

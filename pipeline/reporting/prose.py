@@ -50,12 +50,12 @@ class References:
         if quantity not in known and ("." not in quantity or was_measured):
             raise UserError(f"no quantity {quantity!r}{suggest_names(quantity, sorted(known))}")
         try:
-            found = self.estimates.find(quantity, ablation=ablation, versus=versus, **columns)
+            match = self.estimates.find(quantity, ablation=ablation, versus=versus, **columns)
         except ValueError as error:
             raise UserError(f"{ablation}: {error}; name further columns") from None
-        if found is None:
+        if match is None:
             raise MissingEstimate(f"{ablation}: {quantity}")
-        return found
+        return match
 
     steps = partialmethod(estimate, "restricted_steps")
     """Mean steps to converge of an ablation, where a run that did not converge counts as its budget."""
@@ -85,7 +85,7 @@ class References:
     def converged_in_all(self, *ablations: str) -> str:
         """Return how many runs of several ablations together converged: `17 of 24`."""
         converged = [self.converged(ablation) for ablation in ablations]
-        return f"{sum(one.count() for one in converged)} of {sum(one.row['n'] for one in converged)}"
+        return f"{sum(share.count() for share in converged)} of {sum(share.row['n'] for share in converged)}"
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """Return the functions for templates, by name."""

@@ -127,7 +127,7 @@ def missing_measurements(results: Results, measurements: Mapping[str, Measuremen
     """Yield a sentence that names the measurements whose numbers the tables of the experiment do not have."""
     measured = {quantity.partition(".")[0] for quantity in results.measured["quantity"].unique()}
     has_answers = any(task.score == EXACT_MATCH for task in results.tasks.values())
-    expected = [name for name, one in measurements.items() if has_answers or not one.needs_answers]
+    expected = [name for name, measurement in measurements.items() if has_answers or not measurement.needs_answers]
     if missing := ", ".join(f"`{name}`" for name in expected if name not in measured):
         yield (
             f"Left out, because the tables lack these measurements: {missing}. `python -m pipeline repro` makes them."

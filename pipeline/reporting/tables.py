@@ -42,7 +42,9 @@ class TaskView:
         The position `last` is the last that was measured on the task.
         """
         is_last = columns.get("position") == "last"
-        where = {"versus": "", "moment": "trained"} | {name: one for name, one in columns.items() if one != "last"}
+        where = {"versus": "", "moment": "trained"} | {
+            name: value for name, value in columns.items() if value != "last"
+        }
         rows = self.estimates.select(quantity, **where)
         rows = rows[rows["ablation"].isin([ablation.name for ablation in self.results.ablations])]
         return rows[rows["position"] == rows["position"].max()] if is_last else rows

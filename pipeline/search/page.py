@@ -66,7 +66,7 @@ def answer_table(results: SearchResults) -> pd.DataFrame:
     rows = []
     for number in results.confirmation_candidates:
         trial = trials[trials["trial"] == number].iloc[0]
-        found = {
+        cells = {
             header: estimates.find(quantity, ablation=f"trial-{number}")
             for header, quantity in (
                 ("In the search", "converged"),
@@ -76,7 +76,7 @@ def answer_table(results: SearchResults) -> pd.DataFrame:
         }
         rows.append(
             {"Configuration": trial_in_words(results, trial), "Best in": "; ".join(roles.get(number, []))}
-            | {header: str(estimate or "") for header, estimate in found.items()}
+            | {header: str(estimate or "") for header, estimate in cells.items()}
         )
     return pd.DataFrame(rows)
 

@@ -12,7 +12,7 @@ from pipeline import switches
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
 from pipeline.reporting.estimates import ESTIMATES, Estimates, complete_columns
-from pipeline.reporting.intervals import exact_share_interval, mean_with_interval, summarise_mean, summarise_share
+from pipeline.reporting.intervals import exact_share_interval, summarise_mean, summarise_share
 from pipeline.reporting.survival import restricted_steps
 from pipeline.reporting.wording import count_in_words
 
@@ -128,10 +128,11 @@ class SearchResults:
         """
         rows = []
         for trial, runs in self.confirmation_runs.items():
-            steps = mean_with_interval(restricted_steps(runs, self.params.search.steps))
+            steps = summarise_mean(restricted_steps(runs, self.params.search.steps))
             converged, count = int(runs["converged"].sum()), len(runs)
             interval = exact_share_interval(converged, count)
-            rows.append([trial, count, converged, *interval, *steps, runs["score"].mean()])
+            steps_columns = steps["value"], steps["low"], steps["high"]
+            rows.append([trial, count, converged, *interval, *steps_columns, runs["score"].mean()])
         intervals = [f"{name}{end}" for name in ("converged", "restricted_steps") for end in ("", "_low", "_high")]
         return pd.DataFrame(rows, columns=["trial", "runs", *intervals, "score"])
 

@@ -17,8 +17,6 @@ from pipeline.stages import REPORTS
 
 ANSWERS = Path("answers.md.j2")
 """Template of the prose with which the summary opens, in the folder of the experiment."""
-
-
 WITH_INTERVAL = {"value": "", "low": "_low", "high": "_high"}
 PIVOTED = {
     "converged": WITH_INTERVAL,
@@ -70,22 +68,18 @@ def pivot_by_ablation(results: Results, estimates: Estimates) -> pd.DataFrame:
     for ablation in results.ablations:
         row: dict[str, Any] = {"ablation": ablation.name, "runs": len(results.runs_of(ablation))}
         for quantity, suffixes in PIVOTED.items():
-            found = estimates.find(quantity, ablation=ablation.name, versus="")
+            estimate = estimates.find(quantity, ablation=ablation.name, versus="")
             for column, suffix in suffixes.items():
-                is_count = found and found.unit == "runs" and column == "value"
-                row[quantity + suffix] = found and (found.count() if is_count else found.row[column])
+                is_count = estimate and estimate.unit == "runs" and column == "value"
+                row[quantity + suffix] = estimate and (estimate.count() if is_count else estimate.row[column])
         rows.append(
             row | {"budget": ablation.training.steps, "task": ablation.dataset} | switches.switch_columns(ablation)
         )
     return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
-def collect_metrics(ablations: pd.DataFrame) -> dict[str, dict[str, float]]:
+def collect_metrics(ablations: pd.DataFrame) -> dict[Any, dict[Any, float]]:
     """Return the content of `metrics.json`, the numbers for `dvc metrics`: quantity -> ablation -> value."""
     decimals = {"restricted_steps": 1, "converged": 1, "test_bits": 3}
-    by_ablation = ablations.set_index("ablation").reindex(columns=list(decimals)).astype(float)
-    table = by_ablation.round(decimals).dropna(how="all", axis=1)
-    return {
-        str(quantity): {str(ablation): float(value) for ablation, value in values.dropna().items()}
-        for quantity, values in table.items()
-    }
+    table = ablations.set_index("ablation").reindex(columns=list(decimals)).astype(float).round(decimals)
+    return {quantity: values.dropna().to_dict() for quantity, values in table.dropna(how="all", axis=1).items()}

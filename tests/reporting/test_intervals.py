@@ -11,7 +11,7 @@ from pipeline.reporting.intervals import (
     binomial_p_value,
     exact_share_interval,
     interval_of_mean,
-    mean_with_interval,
+    summarise_mean,
     summarise_ratio,
 )
 
@@ -39,16 +39,17 @@ def test_exceeding_is_judged_one_sided() -> None:
 
 @given(values=st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_the_t_interval_is_scipys(values: list[float]) -> None:
-    mean, low, high = mean_with_interval(values)
+    summary = summarise_mean(values)
+    mean, low, high = summary["value"], summary["low"], summary["high"]
     assert low <= mean <= high
     if np.ptp(values) > 1e-6:
         assert (low, high) == pytest.approx(stats.ttest_1samp(values, 0).confidence_interval())
 
 
 def test_one_value_has_no_interval() -> None:
-    mean, *limits = mean_with_interval([0.5])
-    assert mean == 0.5
-    assert np.isnan(limits).all()
+    summary = summarise_mean([0.5])
+    assert summary["value"] == 0.5
+    assert np.isnan([summary["low"], summary["high"]]).all()
     low, high = interval_of_mean(np.array([1.0, 2.0]), np.array([np.nan, 0.5]), np.array([1, 3]))
     assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, False]
 
