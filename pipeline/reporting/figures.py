@@ -156,7 +156,8 @@ def _label_ends(axes: Axes, lines: Sequence[Line], panel_height: float) -> bool:
     pushed_down = np.minimum.accumulate((ends - stacked)[::-1])[::-1] + stacked
     middles = (pushed_up + pushed_down) / 2
     is_near = np.abs(middles - ends) < LINE_HEIGHT
-    if not np.all(is_near & (middles > heights / 2 - 0.1)) or len({line.x[-1] for line in lines}) > 1:
+    is_inside = (middles - heights / 2 > -0.1) & (middles + heights / 2 < panel_height + 0.1)  # else the panel shrinks
+    if not np.all(is_near & is_inside) or len({line.x[-1] for line in lines}) > 1:
         return False
     for line, text, shift in zip(lines, texts, 72 * (middles - ends), strict=True):
         look = Look(color=line.color, va="center", annotation_clip=False)

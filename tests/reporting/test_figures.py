@@ -9,7 +9,7 @@ from itertools import combinations
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -163,6 +163,7 @@ def test_texts_are_large_lie_within_the_figure_and_not_on_each_other(name: str) 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=7))
+@example([[0.0, 0.0, 0.0], [0.0, 0.0, 0.875], [0.0, 0.0, 1.0]])  # the highest label has five lines
 def test_lines_may_end_anywhere(heights: list[list[float]]) -> None:
     nothing = [NAN] * 3
     shown = [Line(label(index), [0, 1, 2], y, nothing, nothing, BLUE) for index, y in enumerate(heights)]
