@@ -110,7 +110,7 @@ class Worker:
                 return "waited"
             try:
                 self.study.optimize(self._evaluate_objectives, n_trials=1, callbacks=[self.on_trial])
-            except ValueError:  # Optuna raises it if another worker took this one for dead, and failed the trial
+            except (ValueError, AssertionError):  # Optuna's, if another worker took this one for dead, failed the trial
                 if not self.is_settled:
                     raise
                 return "waited"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 import sqlalchemy
@@ -110,6 +111,26 @@ def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, url
         workers = [pool.submit(work, params, url, slowly) for _ in range(4)]
     assert sum(worker.result() for worker in workers) == 12
     assert list(trials(params, url)["state"]) == ["complete"] * 12
+
+
+@pytest.mark.parametrize("moment", ["set_user_attr", "set_constraint"])
+def test_a_worker_whose_trial_another_one_failed_goes_on(
+    cheap: Params, url: URL, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before or after all of the result is stored: a database that was away for long ends every worker's heartbeat."""
+    store, failed = getattr(optuna.Trial, moment), []
+
+    def fail_first_trial(trial: optuna.Trial, *arguments: object) -> None:
+        store(trial, *arguments)
+        if not failed:
+            failed.append(trial.number)
+            trial.study.tell(trial.number, state=TrialState.FAIL)
+
+    monkeypatch.setattr(optuna.Trial, moment, fail_first_trial)
+    work(cheap, url)
+    states = trials(cheap, url)["state"]
+    assert failed == [0]
+    assert states.tolist() == ["failed"] + ["complete"] * count_required_trials(cheap)
 
 
 def test_a_storage_of_another_version_is_refused(cheap: Params, url: URL) -> None:
