@@ -22,7 +22,13 @@ from pipeline.params import Ablation, Params
 from pipeline.reporting.wording import count_in_words
 from pipeline.search import space, table
 from pipeline.search.results import SearchResults
-from pipeline.search.study import STORAGE_VARIABLE, count_completed_trials, count_required_trials, exclusive_access
+from pipeline.search.study import (
+    STORAGE_VARIABLE,
+    count_completed_trials,
+    count_required_trials,
+    exclusive_access,
+    retry_storage_failures,
+)
 
 if TYPE_CHECKING:
     from pipeline.tracking.trials import TrialRuns
@@ -80,8 +86,7 @@ class SearchDriver:
         from pipeline.search.trial import train_trial
         from pipeline.search.worker import Worker
 
-        with exclusive_access(self.url):  # so that only one worker creates the parent run
-            runs = self._open_mlflow_runs()
+        runs = retry_storage_failures(self._open_mlflow_runs)
 
         def report_trial(_: optuna.Study, trial: FrozenTrial) -> None:
             ablation = space.build_ablation(self.params, trial.params)
@@ -112,8 +117,8 @@ class SearchDriver:
 
     def finish_search(self, results: SearchResults) -> None:
         """Write to MLflow the trials that are missing there, and end the run of the search if nothing is missing."""
+        runs = self._open_mlflow_runs()
         with exclusive_access(self.url):  # the first of many machines does it
-            runs = self._open_mlflow_runs()
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 runs.write_trial(trial.number, results.ablations[trial.number], trial.user_attrs, trial.values)
         complete, unconfirmed = count_completed_trials(self.study), len(results.unconfirmed_trials)
@@ -128,11 +133,11 @@ class SearchDriver:
         runs.finish_parent_run(metrics)
 
     def _open_mlflow_runs(self) -> "TrialRuns":
-        """Open the runs of the search in MLflow; only one process at a time may do so."""
         from pipeline.tracking.trials import TrialRuns
 
         settings = self.params.search.model_dump(mode="json", exclude={"storage"})
-        return TrialRuns(self.params.tracking, self.study.study_name, str(self.study.user_attrs["begun"]), settings)
+        with exclusive_access(self.url):  # so that only one worker creates the parent run
+            return TrialRuns(self.params.tracking, self.study.study_name, str(self.study.user_attrs["begun"]), settings)
 
 
 def read_results(params: Params, study: optuna.Study) -> SearchResults:

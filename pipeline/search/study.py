@@ -4,11 +4,11 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy
@@ -24,10 +24,13 @@ from pipeline.errors import RunError, UserError
 from pipeline.params import Params, Search
 from pipeline.search import space
 
+Result = TypeVar("Result")
 STORAGE_VARIABLE = "SEARCH_STORAGE"
 """Environment variable with the address of the database."""
 CONNECT_TIMEOUT = {"connect_timeout": 8}
 """Argument of a connection to PostgreSQL: the time to wait for the server, in seconds."""
+MAX_STORAGE_FAILURES = 3
+"""Number of consecutive failures of the database that a worker tolerates."""
 MAX_MISSED_HEARTBEATS = 3
 """Number of heartbeats missed by a worker after which it counts as dead."""
 
@@ -111,6 +114,18 @@ def report_storage_failure(url: URL) -> Iterator[None]:
             raise
         failure = _describe_failure(url, "failed", error)
         raise RunError(f"search: {failure}; no trial is lost, the same command goes on") from None
+
+
+def retry_storage_failures(action: Callable[[], Result]) -> Result:
+    """Return the result of `action`; it is called again, up to `MAX_STORAGE_FAILURES` times, if the database fails."""
+    for _ in range(MAX_STORAGE_FAILURES):
+        try:
+            return action()
+        except Exception as error:
+            if find_storage_error(error) is None:
+                raise
+            time.sleep(1.0)
+    return action()
 
 
 def find_storage_error(error: BaseException | None) -> SQLAlchemyError | None:

@@ -19,9 +19,6 @@ from pipeline.params import Ablation, Params
 from pipeline.search import space, study
 from pipeline.search.table import TableRows, TrialResult, first_attempt_number
 
-MAX_STORAGE_FAILURES = 3
-"""Number of consecutive failures of the database that a worker tolerates."""
-
 
 @contextmanager
 def defer_interrupts() -> Iterator[Callable[[], AbstractContextManager[None]]]:
@@ -77,22 +74,13 @@ class Worker:
         Trials of dead workers (three heartbeats missed) are run again. After Ctrl-C or a failure of the database, the
         current trial goes back into the queue.
         """
-        trials_run = failures = 0
-        while True:
-            try:
-                outcome = self._run_or_requeue_trial()
-                failures = 0
-            except Exception as error:
-                failures += 1
-                if study.find_storage_error(error) is None or failures > MAX_STORAGE_FAILURES:
-                    raise
-                outcome = "waited"
-            if outcome == "study complete":
-                return trials_run
+        trials_run = 0
+        while (outcome := study.retry_storage_failures(self._run_or_requeue_trial)) != "study complete":
             if outcome == "ran a trial":
                 trials_run += 1
             else:
                 time.sleep(1.0)
+        return trials_run
 
     def _run_or_requeue_trial(self) -> Literal["ran a trial", "waited", "study complete"]:
         """Run a trial if the search needs one; else put trials of dead workers back into the queue."""

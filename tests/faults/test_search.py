@@ -54,6 +54,10 @@ def searching(folder: Path, *options: str, storage: str = "") -> Iterator[subpro
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=pipe, stdout=pipe, text=True) as process:
         try:
             yield process
+        except AssertionError:
+            process.terminate()
+            print(process.communicate()[1])
+            raise
         finally:
             process.kill()
 
@@ -74,28 +78,28 @@ def stored_trials(folder: Path, storage: str) -> list[FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def has_running_trial(folder: Path, storage: str) -> bool:
-    """Whether a trial is running. Call it only when there are workers, and so a study: connecting earlier would create
+def running_trials(folder: Path, storage: str) -> int:
+    """Number of running trials. Call it only when there are workers, and so a study: connecting earlier would create
     the database while the search does."""
     with suppress(KeyError):  # no study yet
-        return any(trial.state == TrialState.RUNNING and trial.params for trial in stored_trials(folder, storage))
-    return False
+        return sum(trial.state == TrialState.RUNNING and bool(trial.params) for trial in stored_trials(folder, storage))
+    return 0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_killed_workers_lose_no_trial_and_double_none(folder: Path, postgres_url: URL) -> None:
     storage = postgres_url.render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
-        wait_for(lambda: len(workers(process)) == WORKERS and has_running_trial(folder, storage))
+        wait_for(lambda: len(workers(process)) == WORKERS and running_trials(folder, storage))
         for _ in range(KILLS):
-            wait_for(lambda: has_running_trial(folder, storage))
+            wait_for(lambda: running_trials(folder, storage))
             os.kill(workers(process)[0], signal.SIGKILL)
             time.sleep(0.7)
         _, errors = process.communicate(timeout=200)
@@ -123,7 +127,7 @@ def completed(folder: Path, storage: str) -> tuple[list[FrozenTrial], list[Froze
     return complete, lost
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_database_that_restarts_loses_no_trial(folder: Path, postgres_server: Any, postgres_url: URL) -> None:
     """Stopped in order (`fast`), and as if its machine failed (`immediate`)."""
     params = folder / "params.yaml"
@@ -131,7 +135,8 @@ def test_a_database_that_restarts_loses_no_trial(folder: Path, postgres_server: 
     storage = postgres_url.render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
         for mode in ("fast", "immediate"):
-            wait_for(lambda: len(workers(process)) == WORKERS and has_running_trial(folder, storage))
+            # a worker that still starts would report the stopped database, and end
+            wait_for(lambda: len(workers(process)) == running_trials(folder, storage) == WORKERS)
             restart(postgres_server, mode)
             time.sleep(2)
         _, errors = process.communicate(timeout=300)
@@ -166,7 +171,7 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
     params.write_text(params.read_text().replace(f"trials: {TRIALS}", f"trials: {trials}"))
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
-        wait_for(lambda: len(workers(process)) == 2 and has_running_trial(folder, storage))
+        wait_for(lambda: len(workers(process)) == 2 and running_trials(folder, storage))
         started = workers(process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
@@ -186,12 +191,12 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(folder: Path) -> N
 def test_workers_do_not_outlive_the_search_that_started_them(folder: Path) -> None:
     storage = f"sqlite:///{folder}/reports/search/study.db"
     with searching(folder, "--workers", "2") as process:
-        wait_for(lambda: len(workers(process)) == 2 and has_running_trial(folder, storage))
+        wait_for(lambda: len(workers(process)) == 2 and running_trials(folder, storage))
         started = workers(process)
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in started), 60)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("engine", "fixture", "gpus", "settings"),
     [
