@@ -21,8 +21,9 @@ FILTERS: dict[str, Callable[..., str]] = {
     "interval": lambda estimate: estimate.interval(),
     "p_value": lambda estimate: "no p" if estimate.p is None else f"p = {estimate.p_text()}".replace("= <", "<"),
     "p_number": lambda estimate: estimate.p_text(),
+    "decided": lambda estimate: "yes" if estimate.is_decided else "no",
 }
-"""Filters of templates: the value alone, the interval alone, the corrected p."""
+"""Filters of templates: the value alone, the interval alone, the corrected p, and whether that is a decision."""
 
 
 class MissingEstimate(Exception):
@@ -86,6 +87,16 @@ class References:
         """Return how many runs of several ablations together converged: `17 of 24`."""
         converged = [self.converged(ablation) for ablation in ablations]
         return f"{sum(share.count() for share in converged)} of {sum(share.row['n'] for share in converged)}"
+
+    def blind_to_order(self, *ablations: str) -> str:
+        """Return for how many of several ablations order has no effect: `7 of 7`.
+
+        Either no run converges or beats the order-blind ceiling, or order is worth 0.000 bits per token.
+        """
+        quantities = ["converged", "runs_above_ceiling", "order_value"]
+        rows = self.estimates.table[self.estimates.table["quantity"].isin(quantities)]
+        largest = rows.groupby("ablation")["value"].max()
+        return f"{sum(largest[name] < 0.0005 for name in ablations)} of {len(ablations)}"
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """Return the functions for templates, by name."""

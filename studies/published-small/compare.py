@@ -8,6 +8,7 @@ writes `comparison.csv` (a row per ablation), `agreement.csv` (rank correlations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,7 +51,10 @@ def agreement(compared: pd.DataFrame) -> pd.DataFrame:
     """Return how well the ablations agree: a row for all of them and one for each positional encoding.
 
     `rank_correlation` (Spearman's) is that of the published medians with how few steps ours take; `low` and `high` are
-    its 95 % interval. The last four columns count ablations that learned in both studies, in neither, or in one only.
+    its 95 % interval. `fewer_missing_correlation` is that of the published medians with how few layers lack their
+    connections. `partial_correlation`, with `partial_p`, is what is left of the first given the number of these layers
+    and the positional encoding. The last four columns count ablations that learned in both studies, in neither, or in
+    one only.
     """
     same_optimizer = compared[compared["optimizer"] == OPTIMIZER]
     groups = {"all": same_optimizer} | {str(name): rows for name, rows in same_optimizer.groupby("positional")}
@@ -58,7 +62,10 @@ def agreement(compared: pd.DataFrame) -> pd.DataFrame:
     for name, rows in groups.items():
         ours = 2 * rows["converged"] >= rows["runs"]
         theirs = rows["published_median"] >= LEARNED
-        correlation, low, high = rank_correlation(-rows["restricted_steps"], rows["published_median"])
+        few_steps, published = -rows["restricted_steps"], rows["published_median"]
+        missing_layers = rows["residual_free_layers"].str.count(r"\d+")
+        correlation, low, high = rank_correlation(few_steps, published)
+        partial, p = partial_rank_correlation(few_steps, published, [missing_layers, rows["positional"]])
         table.append(
             {
                 "positional": name,
@@ -66,6 +73,9 @@ def agreement(compared: pd.DataFrame) -> pd.DataFrame:
                 "rank_correlation": correlation,
                 "low": low,
                 "high": high,
+                "fewer_missing_correlation": stats.spearmanr(-missing_layers, published).statistic,
+                "partial_correlation": partial,
+                "partial_p": p,
                 "both": int((ours & theirs).sum()),
                 "neither": int((~ours & ~theirs).sum()),
                 "only_ours": int((ours & ~theirs).sum()),
@@ -88,11 +98,27 @@ def rank_correlation(first: "pd.Series[float]", second: "pd.Series[float]") -> t
     return rho, float(np.tanh(centre - half_width)), float(np.tanh(centre + half_width))
 
 
+def partial_rank_correlation(
+    first: "pd.Series[float]", second: "pd.Series[float]", given: "Sequence[pd.Series[Any]]"
+) -> tuple[float, float]:
+    """Return the rank correlation of pairs given other variables, and its two-sided p-value (t test).
+
+    It is the correlation of what is left of both sides' ranks after linear regression on the ranks of the others.
+    """
+    others = np.column_stack([np.ones(len(first)), *map(stats.rankdata, given)])
+    ranks = np.column_stack([stats.rankdata(first), stats.rankdata(second)])
+    coefficients, _, rank, _ = np.linalg.lstsq(others, ranks)
+    rho = float(np.corrcoef((ranks - others @ coefficients).T)[0, 1])
+    freedom = len(first) - 1 - rank
+    return rho, float(2 * stats.t.sf(abs(rho) * np.sqrt(freedom / max(1 - rho**2, 1e-12)), freedom))
+
+
 def as_markdown(compared: pd.DataFrame, agreements: pd.DataFrame) -> str:
     """Return both tables for people, below the caption."""
     correlations = [
         (
             row.positional, row.ablations, f"{row.rank_correlation:.2f} ({row.low:.2f} to {row.high:.2f})",
+            f"{row.fewer_missing_correlation:.2f}", f"{row.partial_correlation:.2f} (p = {row.partial_p:.2f})",
             row.both, row.neither, row.only_ours, row.only_theirs,
         )
         for row in agreements.itertuples()
@@ -108,7 +134,13 @@ def as_markdown(compared: pd.DataFrame, agreements: pd.DataFrame) -> str:
         )
         for row in compared.itertuples()
     ]
-    correlation_headers = ["Positional encoding", "Ablations", "Rank correlation (95 % interval)"]
+    correlation_headers = [
+        "Positional encoding",
+        "Ablations",
+        "Rank correlation (95 % interval)",
+        "Of theirs with few missing layers",
+        "Given missing layers and encoding",
+    ]
     counts = ["Learned in both", "in neither", "only ours", "only theirs"]
     headers = [
         "Ablation",

@@ -38,6 +38,13 @@ def test_a_paragraph_about_a_removed_ablation_is_left_out_and_named(made_up: Est
     assert missing == ["alibi"]
 
 
+def test_blindness_is_counted_by_ablation() -> None:
+    estimates = estimates_of({"nope-full": [0.01, 0.02], "nope-causal-1-layer": [0.0, 0.0], "nope-causal": [1.0, 0.5]})
+    blind = References(estimates).blind_to_order
+    assert blind("nope-full", "nope-causal-1-layer") == "2 of 2"
+    assert blind("nope-full", "nope-causal") == "1 of 2"
+
+
 @pytest.mark.parametrize(
     ("template", "named"),
     [

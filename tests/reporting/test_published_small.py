@@ -37,7 +37,7 @@ def test_every_published_run_is_beside_one_ablation_and_the_committed_tables_are
 def test_ablations_that_do_as_theirs_agree_and_ablations_that_do_the_contrary_do_not(
     sign: int, correlation: float
 ) -> None:
-    table = pd.read_csv(FOLDER / "comparison.csv").drop_duplicates("published_median")
+    table = pd.read_csv(FOLDER / "comparison.csv", keep_default_na=False).drop_duplicates("published_median")
     table["restricted_steps"] = -sign * table["published_median"]
     table["converged"] = table["runs"] * (table["published_median"] >= compare.LEARNED)
     found = compare.agreement(table)
@@ -65,3 +65,17 @@ def test_a_rank_correlation_depends_on_ranks_alone(seed: int) -> None:
     assert compare.rank_correlation(np.exp(first), second**3) == pytest.approx((value, low, high))
     assert compare.rank_correlation(first, -second) == pytest.approx((-value, -high, -low))
     assert np.isnan(compare.rank_correlation(first, pd.Series(np.ones(12)))).all()
+
+
+@given(seed=st.integers(0, 2**16))
+def test_what_two_sides_owe_to_a_third_alone_is_no_partial_correlation(seed: int) -> None:
+    third, *noise = (pd.Series(values) for values in np.random.default_rng(seed).normal(size=(3, 200)))
+    first, second = (10 * third + own for own in noise)
+    assert compare.rank_correlation(first, second)[0] > 0.9
+    partial, p = compare.partial_rank_correlation(first, second, [third])
+    assert abs(partial) < 0.4
+    assert 0 <= p <= 1
+    assert compare.partial_rank_correlation(first, -second, [third]) == pytest.approx((-partial, p))
+    constant = pd.Series(np.ones(200))
+    ranks = [stats.rankdata(side) for side in noise]
+    assert compare.partial_rank_correlation(*noise, [constant])[0] == pytest.approx(np.corrcoef(*ranks)[0, 1])
