@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib.figure
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markdown_it import MarkdownIt
 
-TEMPLATES = Path(__file__).parent / "templates"
+from pipeline.reporting.wording import format_number, percent
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(),
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,9 @@ class Picture:
     draw: Callable[[], matplotlib.figure.Figure]
 
 
-def show_picture(picture: Picture) -> list[str]:
-    """Return the Markdown paragraphs that show a figure with its caption."""
-    return [f"![{picture.title}](figures/{picture.name}.webp)", f"*{picture.title}.* {picture.caption}"]
+def show_picture(picture: Picture) -> str:
+    """Return the Markdown that shows a figure with its caption."""
+    return f"![{picture.title}](figures/{picture.name}.webp)\n\n*{picture.title}.* {picture.caption}"
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -36,6 +42,16 @@ def to_markdown(table: pd.DataFrame) -> str:
     sides = ["right" if is_numeric else "left" for is_numeric in numeric]
     escaped = table.map(lambda text: text.replace("|", "\\|"))
     return escaped.to_markdown(index=False, disable_numparse=True, colalign=sides)
+
+
+def captioned(table: pd.DataFrame, caption: str = "") -> str:
+    """Return a table in Markdown, below its caption; empty if the table has no rows."""
+    return f"{caption}\n\n{to_markdown(table)}\n" if len(table) else ""
+
+
+def render_template(name: str, **content: Any) -> str:
+    """Return a page in Markdown, from a template and what it refers to; paragraphs are one empty line apart."""
+    return re.sub(r"\n{3,}", "\n\n", TEMPLATES.get_template(name).render(content)).strip() + "\n"
 
 
 def heading_anchor(heading: str) -> str:
@@ -63,5 +79,8 @@ def render_html(title: str, markdown: str, images: Mapping[str, bytes]) -> str:
         elif child.type == "link_open":
             child.attrs["href"] = str(child.attrs["href"]).removeprefix("details.md")
     body = parser.renderer.render(tokens, parser.options, {})
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True)
-    return environment.get_template("page.html").render(title=title, contents=contents, body=body)
+    return TEMPLATES.get_template("page.html").render(title=title, contents=contents, body=body)
+
+
+TEMPLATES.filters |= {"captioned": captioned, "percent": percent}
+TEMPLATES.globals |= {"format_number": format_number, "heading_anchor": heading_anchor}

@@ -1,27 +1,51 @@
 """Tables of the report: pivots of the estimates, as data frames of text without rows if there is nothing to show."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from pipeline import switches
-from pipeline.params import Ablation
+from pipeline.measurement.registry import Measurement
+from pipeline.params import Ablation, Task
 from pipeline.reporting.estimates import Estimate, Estimates
-from pipeline.reporting.results import Results
+from pipeline.reporting.mechanism import comparison_depth
+from pipeline.reporting.results import KEYS, Results
 
 QUANTITY_WORDS = {"restricted_steps": "steps", "test_exact_match": "exact match", "test_bits": "bits"}
+MOMENT_WORDS = {"trained": "as trained", "initial": "before training"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """Column of a table with a row per ablation: which estimate it shows, and what of it."""
+
+    quantity: str
+    moment: str = ""
+    where: Callable[[Ablation], Mapping[str, Any]] = lambda ablation: {}
+    """Function that returns further columns of `estimates.csv` which identify the estimate of an ablation."""
+    show: str = "text"
+    """Name of the method of `Estimate` that returns the text of a cell."""
 
 
 @dataclass(frozen=True)
 class TaskView:
-    """What the sections of one task are made from."""
+    """The results on one task, its ablations in the order of the page, and the tables that show them."""
 
     results: Results
-    """The results on the task, its ablations in the order of the page."""
     estimates: Estimates
+
+    @property
+    def task(self) -> Task:
+        """The task of all ablations."""
+        return self.results.ablations[0].task
+
+    @property
+    def dataset(self) -> str:
+        """Name of the task in `params.yaml`."""
+        return self.results.ablations[0].dataset
 
     @cached_property
     def usual_values(self) -> dict[str, Any]:
@@ -41,109 +65,127 @@ class TaskView:
 
         The position `last` is the last that was measured on the task.
         """
-        is_last = columns.get("position") == "last"
-        where = {"versus": "", "moment": "trained"} | {
-            name: value for name, value in columns.items() if value != "last"
-        }
-        rows = self.estimates.select(quantity, **where)
+        is_last = columns.pop("position", None) == "last"
+        rows = self.estimates.select(quantity, **{"versus": "", "moment": "trained"} | columns)
         rows = rows[rows["ablation"].isin([ablation.name for ablation in self.results.ablations])]
         return rows[rows["position"] == rows["position"].max()] if is_last else rows
 
+    def ablation_table(self, columns: Mapping[str, Column], *, described: bool = False) -> pd.DataFrame:
+        """Return a table with a row per ablation and the columns that have content; `described` adds words.
 
-@dataclass(frozen=True)
-class Column:
-    """Column of a table with a row per ablation: which estimate it shows, and what of it."""
+        A cell is empty if there is no such estimate, or if it counts 0 runs and that is good news.
+        """
+        rows = []
+        for ablation in self.results.ablations:
+            cells = {}
+            for header, column in columns.items():
+                estimate = self.find(column.quantity, ablation, moment=column.moment, **column.where(ablation))
+                is_shown = estimate and (estimate.value or column.quantity not in ("still_rising", "diverged"))
+                cells[header] = getattr(estimate, column.show)() if is_shown else ""
+            if any(cells.values()):
+                words = {"What it is": self.describe(ablation)} if described else {}
+                rows.append({"Ablation": f"`{ablation.name}`"} | cells | words)
+        table = pd.DataFrame(rows)
+        return table.loc[:, (table != "").any()]
 
-    quantity: str
-    moment: str = ""
-    where: Callable[[Ablation], Mapping[str, Any]] = field(default=lambda ablation: {})
-    """Function that returns further columns of `estimates.csv` which identify the estimate of an ablation."""
-    show: Callable[[Estimate], str] = str
+    def axis_table(self, quantity: str, axis: str, **columns: Any) -> pd.DataFrame:
+        """Return a table with a row per ablation and a column per value on an axis, such as the depth.
 
-    def read(self, view: TaskView, ablation: Ablation) -> str:
-        """Return the text of a cell; empty if there is no such estimate, or a count of 0 that is good news."""
-        estimate = view.find(self.quantity, ablation, **{"moment": self.moment, **self.where(ablation)})
-        if estimate is None or (self.quantity in ("still_rising", "diverged") and not estimate.value):
-            return ""
-        return self.show(estimate)
+        `axis` is a column of `estimates.csv`. Other columns must have the values `columns` (default: as trained).
+        """
+        rows = self.select_measured(quantity, **columns)
+        texts = rows.assign(text=[str(Estimate(row)) for row in rows.to_dict("records")])
+        table = texts.pivot_table("text", "ablation", axis, aggfunc="last").fillna("")
+        table = table.loc[[ablation.name for ablation in self.results.ablations if ablation.name in table.index]]
+        header = "{}" if axis == "key" else f"{axis} {{}}"
+        return table.rename(index="`{}`".format, columns=header.format).reset_index(names="Ablation")
 
+    def contrast_table(self, switch: str, headers: Mapping[str, str]) -> pd.DataFrame:
+        """Return a table with a row per pair of ablations that differ in one switch: the difference in each quantity.
 
-def ablation_table(columns: Mapping[str, Column], view: TaskView, *, described: bool = False) -> pd.DataFrame:
-    """Return a table with a row per ablation and the columns that have content; in the last, if `described`, words."""
-    rows = []
-    for ablation in view.results.ablations:
-        cells = {header: column.read(view, ablation) for header, column in columns.items()}
-        words = {"What it is": view.describe(ablation)} if described else {}
-        if any(cells.values()):
-            rows.append({"Ablation": f"`{ablation.name}`"} | cells | words)
-    table = pd.DataFrame(rows)
-    return table.loc[:, (table != "").any()]
+        `headers` maps each quantity to the header of its column. Ablations without residual connections are compared
+        with intact ones.
+        """
+        ablations = {ablation.name: ablation for ablation in self.results.ablations}
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        for quantity, header in headers.items():
+            for row in self.estimates.select(quantity).to_dict("records"):
+                first, second = ablations.get(row["ablation"]), ablations.get(row["versus"])
+                if first is None or second is None or switches.differing_switches(first, second) != [switch]:
+                    continue
+                if switch == "residual_free" and not switches.is_intact(second):
+                    continue
+                cells = rows.setdefault((first.name, second.name), {"Difference": f"`{first.name}` − `{second.name}`"})
+                cells[header] = Estimate(row).text(signed=True)
+                if quantity == "restricted_steps":
+                    cells |= {"Shared seeds": str(row["n"]), "Budget": Estimate(row).budget()}
+        return pd.DataFrame(list(rows.values())).fillna("")
 
-
-def axis_table(quantity: str, axis: str, view: TaskView, **columns: Any) -> pd.DataFrame:
-    """Return a table with a row per ablation and a column per value on an axis, such as the depth.
-
-    `axis` is a column of `estimates.csv`. Other columns must have the values `columns` (default: as trained).
-    """
-    rows = view.select_measured(quantity, **columns)
-    texts = rows.assign(text=[str(Estimate(row)) for row in rows.to_dict("records")])
-    table = texts.pivot_table("text", "ablation", axis, aggfunc="last").fillna("")
-    table = table.loc[[ablation.name for ablation in view.results.ablations if ablation.name in table.index]]
-    header = "{}" if axis == "key" else f"{axis} {{}}"
-    return table.rename(index="`{}`".format, columns=header.format).reset_index(names="Ablation")
-
-
-def contrast_table(switch: str, headers: Mapping[str, str], view: TaskView) -> pd.DataFrame:
-    """Return a table with a row per pair of ablations that differ in one switch: the difference in each quantity.
-
-    `headers` maps each quantity to the header of its column. Ablations without residual connections are compared with
-    intact ones.
-    """
-    ablations = {ablation.name: ablation for ablation in view.results.ablations}
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for quantity, header in headers.items():
-        for row in view.estimates.select(quantity).to_dict("records"):
-            first, second = ablations.get(row["ablation"]), ablations.get(row["versus"])
-            if first is None or second is None or switches.differing_switches(first, second) != [switch]:
+    def verdict_table(self) -> pd.DataFrame:
+        """Return a table with a row per declared comparison: its difference, p-values, and what would decide it."""
+        rows = []
+        for comparison in self.results.comparisons:
+            pair = {"ablation": comparison.first, "versus": comparison.second}
+            difference = self.estimates.find(comparison.quantity, **pair)
+            if difference is None:
                 continue
-            if switch == "residual_free" and not switches.is_intact(second):
-                continue
-            cells = rows.setdefault((first.name, second.name), {"Difference": f"`{first.name}` − `{second.name}`"})
-            cells[header] = Estimate(row).text(signed=True)
-            if quantity == "restricted_steps":
-                cells |= {"Shared seeds": str(row["n"]), "Budget": Estimate(row).budget()}
-    return pd.DataFrame(list(rows.values())).fillna("")
+            log_rank = self.estimates.find("log_rank", **pair)
+            seeds = self.estimates.find(f"seeds_needed_{comparison.quantity}", **pair)
+            verdict = "**decided**" if difference.is_decided else "not decided"
+            if not difference.is_decided and seeds and pd.notna(seeds.value):
+                verdict += f"; about {seeds.number()} fresh seeds would decide it"
+            rows.append({
+                "Contrast": f"`{comparison.first}` − `{comparison.second}`",
+                f"Difference in {QUANTITY_WORDS[comparison.quantity]}": difference.text(signed=True),
+                "n": str(difference.row["n"]),
+                "p": difference.p_text(),
+                "log-rank p": log_rank.p_text() if log_rank else "",
+                "Verdict": verdict,
+            })  # fmt: skip
+        return pd.DataFrame(rows).fillna("")
+
+    def measurement_tables(self, measurement: Measurement) -> dict[str, pd.DataFrame]:
+        """Return tables of a measurement's first value, before and after training, by the sentences above them.
+
+        They have a column per depth or layer, if the measurement has any; other keys are as in the first row.
+        """
+        value, words = next(iter(measurement.value_descriptions.items()))
+        quantity = value if value == measurement.name else f"{measurement.name}.{value}"
+        rows = self.estimates.select(quantity, moment="trained", versus="")
+        axis = next((name for name in ("depth", "layer") if rows[name].notna().any()), "")
+        keys = {name: rows[name].iloc[0] for name in (*KEYS, "key") if name != axis and rows[name].nunique() > 1}
+        heading = words[0].upper() + words[1:]
+        if not axis:
+            columns = {
+                text.capitalize(): Column(quantity, moment, lambda _: keys) for moment, text in MOMENT_WORDS.items()
+            }
+            return {f"{heading}:": self.ablation_table(columns)}
+        return {
+            f"{heading}, {text}:": self.axis_table(quantity, axis, **keys, moment=moment)
+            for moment, text in MOMENT_WORDS.items()
+        }
 
 
-def verdict_table(view: TaskView) -> pd.DataFrame:
-    """Return a table with a row per declared comparison: its difference, p-values, and what would decide it."""
-    rows = []
-    for comparison in view.results.comparisons:
-        pair = {"ablation": comparison.first, "versus": comparison.second}
-        difference = view.estimates.find(comparison.quantity, **pair)
-        if difference is None:
-            continue
-        log_rank = view.estimates.find("log_rank", **pair)
-        seeds = view.estimates.find(f"seeds_needed_{comparison.quantity}", **pair)
-        verdict = "**decided**" if difference.is_decided else "not decided"
-        if not difference.is_decided and seeds and pd.notna(seeds.value):
-            verdict += f"; about {seeds.number()} fresh seeds would decide it"
-        rows.append({
-            "Contrast": f"`{comparison.first}` − `{comparison.second}`",
-            f"Difference in {QUANTITY_WORDS[comparison.quantity]}": difference.text(signed=True),
-            "n": str(difference.row["n"]),
-            "p": difference.p_text(),
-            "log-rank p": log_rank.p_text() if log_rank else "",
-            "Verdict": verdict,
-        })  # fmt: skip
-    return pd.DataFrame(rows).fillna("")
+def at_comparison_depth(ablation: Ablation) -> Mapping[str, Any]:
+    """Return the columns of the depth after the last layer that lacks a residual connection."""
+    return {"depth": comparison_depth(ablation)}
+
+
+def at_norm_after_missing_connection(ablation: Ablation) -> Mapping[str, Any]:
+    """Return the columns of the norm after an ablation's last missing residual connection."""
+    free = ablation.model.residual_free
+    layer = max(free.layers, default=-1)
+    if layer >= 0 and layer not in free.mlp:
+        return {"layer": layer, "sublayer": "mlp"}
+    is_last = layer + 1 == ablation.model.layers
+    return {"layer": layer + 1, "sublayer": "output" if is_last else "attention"}
 
 
 def outcomes_by_task(views: Sequence[TaskView]) -> pd.DataFrame:
     """Return a table with a row per task and a column per kind of ablation: converged runs, or bits per token."""
     rows = []
     for view in views:
-        row = {"Task": f"`{view.results.ablations[0].dataset}`"}
+        row = {"Task": f"`{view.dataset}`"}
         for ablation in view.results.ablations:
             outcome = view.find("converged", ablation) or view.find("test_bits", ablation)
             row.setdefault(view.describe(ablation), str(outcome or ""))

@@ -37,7 +37,7 @@ def build_page(results: SearchResults, ablation_lines: Sequence[str]) -> tuple[s
         "By number of layers:", to_markdown(depth_table(results)),
         "Configurations that no other beats, by runs converged and residual connections kept:",
         to_markdown(front_table(results)),
-        "## Which residual connections can go", *show_picture(map_picture),
+        "## Which residual connections can go", show_picture(map_picture),
     ]  # fmt: skip
     if results.importances:
         importances = pd.DataFrame(results.importances).T.map("{:.2f}".format).rename_axis("Parameter").reset_index()

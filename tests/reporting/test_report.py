@@ -18,10 +18,8 @@ from pipeline.measurement.registry import Measurement
 from pipeline.params import Params
 from pipeline.reporting import page
 from pipeline.reporting.estimates import Estimates
-from pipeline.reporting.report import build_estimates, build_report, build_sections
+from pipeline.reporting.report import build_estimates, build_report, drop_empty_sections
 from pipeline.reporting.results import Results, tidy
-from pipeline.reporting.sections import MEASUREMENT_FIGURES, MEASUREMENT_TABLES, SWITCH_FIGURES, SWITCH_TABLES
-from pipeline.reporting.tables import TaskView
 from pipeline.stages import collect, report
 from tests.reporting.experiment import SCORES, TRAINED, estimates_of, find, results_of, trained
 
@@ -110,11 +108,19 @@ def test_every_run_and_ablation_has_its_row(reports: Path, results: Results) -> 
 
 
 def test_every_measurement_and_every_switch_has_its_section(results: Results, estimates: Estimates) -> None:
-    view = TaskView(results.of_task("addition"), estimates)
-    titles = {section.title for section, _, _ in build_sections(view, measurements(), "")}
+    titles = set(re.findall("(?m)^### (.*)", build_report(results, estimates, measurements(), "", []).details))
     assert {measurement.title for measurement in measurements().values()} <= titles
-    assert set(MEASUREMENT_TABLES) | set(MEASUREMENT_FIGURES) <= set(measurements())
-    assert set(SWITCH_TABLES) | set(SWITCH_FIGURES) <= {switch.field for switch in switches.SWITCHES}
+    template, _, _ = page.TEMPLATES.loader.get_source(page.TEMPLATES, "details.md.j2")  # type: ignore[union-attr]
+    assert set(re.findall(r'if name == "(\w+)"', template)) <= set(measurements())
+    assert set(re.findall(r'if switch == "(\w+)"', template)) <= {switch.field for switch in switches.SWITCHES}
+
+
+def test_what_shows_nothing_is_left_out() -> None:
+    shown = "### Is\n\nText.\n\n| a |\n\n## Also\n\n### There\n\n![b](c)\n"
+    assert (
+        drop_empty_sections(f"# A\n\n## Empty\n\n### Not\n\nText.\n\n## Full\n\n{shown}\n## End\n")
+        == f"# A\n\n## Full\n\n{shown}"
+    )
 
 
 def test_a_measurement_without_a_section_of_its_own_is_shown() -> None:
@@ -125,12 +131,11 @@ def test_a_measurement_without_a_section_of_its_own_is_shown() -> None:
         for seed in (1, 2) for trained in (0, 1) for depth in (0, 1) for side in ("left", "right")
     )  # fmt: skip
     data = results_of({"nope-causal": [1.0, 1.0]}, tidy("new", rows, ["x"]))
-    view = TaskView(data, Estimates(build_estimates(data)))
     new = Measurement(lambda inputs: rows, "What is new?", {"x": "new value"}, None, False, False)
     new.function.__name__ = "new"
-    shown = [texts for section, texts, _ in build_sections(view, {"new": new}, "") if section.title == "What is new?"]
-    assert len(shown) == 1
-    assert "1.25" in shown[0][-1]
+    details = build_report(data, Estimates(build_estimates(data)), {"new": new}, "", []).details
+    (shown,) = re.findall(r"### What is new\?\n([^#]+)", details)
+    assert "1.25" in shown
 
 
 def test_an_impossible_result_is_an_alarm_at_the_top_of_both_pages() -> None:
@@ -157,7 +162,7 @@ def test_more_tasks_than_a_page_holds_are_compared_with_each_other() -> None:
     )
     data = Results(copies, [], *tables)
     content = build_report(data, Estimates(build_estimates(data)), measurements(), "", [])
-    assert content.pictures[0].name == "tasks"
+    assert "tasks" in [picture.name for picture in content.pictures]
     for task in names:
         assert f"`{task}`" in content.summary
         assert f"({task})" in content.details
