@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -24,10 +25,10 @@ from pipeline.reporting import style
 from pipeline.reporting.style import FIGURE_WIDTH, LINE_HEIGHT, axis_limits, finish, legend_handle, text_width, wrap
 
 LABEL_WIDTH = 3.4  # of the rows, at most
-MARKERS = {"s": "full attention", "x": "not converged", "^": "not converged, still improving"}
 BLUE, BLUES = style.PALETTE[1], ListedColormap(mpl.colormaps["Blues"](np.linspace(0.06, 0.9, 64)))
 Look = dict[str, Any]
-ValueByLabel = Mapping[str, float]
+Interval = tuple[float, float, float]
+"""A value and the ends of its interval; what is NaN is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,11 @@ class Strip:
     """The runs of an ablation, a row of `draw_strip`, with a note at its right. Numbers are in the unit of the axis."""
 
     label: str
-    values: Sequence[float]  # of each run; the budget for a run that did not converge
-    converged: Sequence[bool]
-    rising: Sequence[bool]  # for each run: True if it was still improving when it ended at its budget
-    mean: float  # with the ends of its interval; what is NaN is not drawn
-    low: float
-    high: float
+    values: Float[np.ndarray, " runs"]  # the budget for a run that did not converge
+    converged: Bool[np.ndarray, " runs"]
+    mean: Interval
     note: str
     color: str
-    filled: bool  # False for full attention: its marks are white squares
 
 
 @dataclass(frozen=True)
@@ -51,10 +48,7 @@ class Line:
     """A line of `draw_lines`, in the units of the axes."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float]  # and `high`: ends of the interval of each `y`; not drawn where NaN
-    high: Sequence[float]
+    points: Float[np.ndarray, "points 4"]  # x, y, and the ends of the interval of y
     color: str
     dashes: str = "-"  # a line style of matplotlib
 
@@ -66,19 +60,17 @@ class Heat:
     rows: Sequence[str]
     columns: Sequence[str]
     shades: Float[np.ndarray, "rows columns"]  # from 0 (lightest) to 1 (darkest); NaN for an empty cell: white
-    texts: Sequence[Sequence[str]]  # of each cell, by row; not written if the widest does not fit into a cell
-    hatched: Bool[np.ndarray, "rows columns"]  # True for cells that are impossible by proof
+    texts: Sequence[Sequence[str]] = ()  # of each cell, by row; not written if the widest does not fit into a cell
+    hatched: Bool[np.ndarray, "rows columns"] | bool = False  # True for cells that are impossible by proof
 
 
 @dataclass(frozen=True)
 class Mark:
-    """An estimate with its interval, which is not drawn if NaN: a row of `draw_forest`, in the unit of the axis."""
+    """An estimate with its interval: a row of `draw_forest`, in the unit of the axis."""
 
     label: str
-    value: float
-    low: float
-    high: float
-    is_bound: bool = False  # True if no run converged: `value` is the budget, and the true value lies to its right
+    estimate: Interval
+    is_bound: bool = False  # True if no run converged: the value is the budget, and the true one lies to its right
 
 
 def draw_strip(groups: Mapping[str, Sequence[Strip]], *, x_label: str, legend: Mapping[str, str]) -> Figure:
@@ -87,82 +79,53 @@ def draw_strip(groups: Mapping[str, Sequence[Strip]], *, x_label: str, legend: M
     `legend` maps the meaning of a colour to the colour.
     """
     rows = [row for name, group in groups.items() for row in (name, *group) if row]
-    strips = [row for row in rows if isinstance(row, Strip)]
     figure, (axes,), _ = _create_panels([""], x_label, gutter=LABEL_WIDTH)
     edges = _label_rows(axes, [row.label if isinstance(row, Strip) else str(row) for row in rows], bold=groups)
-    left, right = axis_limits([x for strip in strips for x in (*strip.values, strip.mean, strip.low, strip.high)])
+    strips = [(y, row) for y, row in zip(axes.get_yticks(), rows, strict=True) if isinstance(row, Strip)]
+    left, right = axis_limits([x for _, strip in strips for x in (*strip.values, *strip.mean)])
     axes.set_xlim(left, right)
-    for y, strip in ((y, row) for y, row in zip(axes.get_yticks(), rows, strict=True) if isinstance(row, Strip)):
-        last_at = dict.fromkeys((0.0, -0.06, 0.06, -0.12, 0.12), -math.inf)
-        for value, converged, rising in sorted(zip(strip.values, strip.converged, strip.rising, strict=True)):
-            free = [height for height, last in last_at.items() if value - last >= 0.014 * (right - left)]
-            height = free[0] if free else min(last_at, key=last_at.__getitem__)
-            last_at[height] = value
-            marker = ("o" if strip.filled else "s") if converged else "^" if rising else "x"
-            look: Look = {"color": strip.color, "markerfacecolor": strip.color if strip.filled else "white"}
-            axes.plot(value, y + height, marker, **look, mew=1.2, markersize=5, alpha=0.8, zorder=3, clip_on=False)
+    for y, strip in strips:
+        touching = pd.Series(strip.values).groupby(np.round(70 * strip.values / (right - left))).cumcount()
+        heights = y + np.array((0.0, -0.06, 0.06, -0.12, 0.12))[touching % 5]
+        for marker, chosen in (("o", strip.converged), ("x", ~strip.converged)):
+            look = Look(color=strip.color, linestyle="", mew=1.2, markersize=5, alpha=0.8, zorder=3, clip_on=False)
+            if chosen.any():
+                axes.plot(strip.values[chosen], heights[chosen], marker, **look)
+        mean, low, high = strip.mean
         axes.axhline(y, color=style.LIGHT_GREY, linewidth=0.8, zorder=0)
-        axes.plot([strip.low, strip.high], [y, y], color="black", linewidth=1.4, zorder=4)
-        axes.vlines(strip.mean, y - 0.12, y + 0.12, color="black", linewidth=2.4, zorder=4)
+        axes.plot([low, high], [y, y], color="black", linewidth=1.4, zorder=4)
+        axes.vlines(mean, y - 0.12, y + 0.12, color="black", linewidth=2.4, zorder=4)
         axes.text(1.02, y, strip.note, va="center_baseline", transform=axes.get_yaxis_transform())
     handles = [legend_handle(label, color, marker="o", linestyle="") for label, color in legend.items()]
-    for marker in sorted(MARKERS.keys() & {line.get_marker() for line in axes.lines}, key=list(MARKERS).index):
-        face = "white" if marker == "s" else style.DARK_GREY
-        handles.append(legend_handle(MARKERS[marker], marker=marker, linestyle="", markerfacecolor=face))
-    mean = legend_handle("mean, 95 % interval", "black", marker="|", markersize=11, markeredgewidth=2.4)
-    finish(figure, [*handles, mean], edges[-1])
+    if not all(strip.converged.all() for _, strip in strips):
+        handles.append(legend_handle("not converged", marker="x", linestyle=""))
+    mean_handle = legend_handle("mean, 95 % interval", "black", marker="|", markersize=11, markeredgewidth=2.4)
+    finish(figure, [*handles, mean_handle], edges[-1])
     return figure
 
 
-def draw_lines(
-    panels: Mapping[str, Sequence[Line]], *, x_label: str, y_label: str = "", whole_x: bool = False
-) -> Figure:
+def draw_lines(panels: Mapping[str, Sequence[Line]], *, x_label: str, y_label: str = "") -> Figure:
     """Draw lines, with their intervals as light bands: up to six panels, title -> lines.
 
-    Labels of lines stand at their ends, or else in a legend. Without `y_label`, the title of each panel is at its
-    vertical axis, too. `whole_x` puts ticks at integers alone.
+    Values of x are whole. Without `y_label`, the title of each panel is at its vertical axis, too.
     """
     figure, grid, columns = _create_panels(list(panels), x_label, gutter=1)
     panel_height = (3.3, 2.7, 2.2)[columns - 1]
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):
         for line in lines:
-            marker, look = "o" if len(line.x) <= 12 else "", Look(color=line.color, linewidth=2.2, zorder=3)
-            axes.plot(line.x, line.y, linestyle=line.dashes, marker=marker, markersize=5, clip_on=False, **look)
-            axes.fill_between(line.x, line.low, line.high, color=line.color, alpha=0.15, linewidth=0)
-            if len(line.x) == 1:  # a band has no width there
-                axes.vlines(line.x, line.low, line.high, **look)
-        axes.set_ylim(axis_limits([y for line in lines for y in (*line.y, *line.low, *line.high)]))
-        axes.xaxis.set_major_locator(MaxNLocator((8, 6, 4)[columns - 1], integer=whole_x, min_n_ticks=1))
+            x, y, low, high = line.points.T
+            marker, look = "o" if len(x) <= 12 else "", Look(color=line.color, linewidth=2.2, zorder=3)
+            axes.plot(x, y, linestyle=line.dashes, marker=marker, markersize=5, clip_on=False, **look)
+            axes.fill_between(x, low, high, color=line.color, alpha=0.15, linewidth=0)
+            if len(x) == 1:  # a band has no width there
+                axes.vlines(x, low, high, **look)
+        axes.set_ylim(axis_limits(np.concatenate([line.points[:, 1:].ravel() for line in lines])))
+        axes.xaxis.set_major_locator(MaxNLocator((8, 6, 4)[columns - 1], integer=True, min_n_ticks=1))
         axes.set_ylabel(wrap(y_label or title, panel_height))
-    labelled = [{line.label: line for line in lines if line.label and len(line.x)} for lines in panels.values()]
-    is_repeated = len(set(chain(*labelled))) < sum(map(len, labelled))
-    in_legend: dict[str, Line] = {}
-    for axes, by_label in zip(grid, labelled, strict=True):
-        if columns > 2 or is_repeated or not _label_ends(axes, list(by_label.values()), panel_height):
-            in_legend |= by_label
-    handles = [legend_handle(label, line.color, linestyle=line.dashes) for label, line in in_legend.items()]
+    labelled = {line.label: line for lines in panels.values() for line in lines}
+    handles = [legend_handle(label, line.color, linestyle=line.dashes) for label, line in labelled.items()]
     finish(figure, handles, panel_height)
     return figure
-
-
-def _label_ends(axes: Axes, lines: Sequence[Line], panel_height: float) -> bool:
-    """Write the label of each line at its end; return False, and write none, if they do not fit there."""
-    lines = sorted(lines, key=lambda line: line.y[-1])
-    texts = [wrap(line.label, 2.5) for line in lines]
-    heights = np.array([LINE_HEIGHT * (1 + text.count("\n")) for text in texts])
-    ends = np.interp([line.y[-1] for line in lines], axes.get_ylim(), (0, panel_height))
-    stacked = np.cumsum(heights) - heights / 2  # labels that touch each other, one above the other
-    pushed_up = np.maximum.accumulate(ends - stacked) + stacked
-    pushed_down = np.minimum.accumulate((ends - stacked)[::-1])[::-1] + stacked
-    middles = (pushed_up + pushed_down) / 2
-    is_near = np.abs(middles - ends) < LINE_HEIGHT
-    is_inside = (middles - heights / 2 > -0.1) & (middles + heights / 2 < panel_height + 0.1)  # else the panel shrinks
-    if not np.all(is_near & is_inside) or len({line.x[-1] for line in lines}) > 1:
-        return False
-    for line, text, shift in zip(lines, texts, 72 * (middles - ends), strict=True):
-        look = Look(color=line.color, va="center", annotation_clip=False)
-        axes.annotate(text, (line.x[-1], line.y[-1]), (8, shift), textcoords="offset points", **look)
-    return True
 
 
 def draw_heat(
@@ -180,9 +143,10 @@ def draw_heat(
     for index, (axes, heat) in enumerate(zip(grid, heats, strict=True)):
         edges = _label_rows(axes, heat.rows, is_hidden=is_shared and index % columns > 0)
         x, look = np.arange(len(heat.columns) + 1), Look(edgecolors="white", linewidth=1.5)
-        shades = np.ma.masked_where(heat.hatched | np.isnan(heat.shades), heat.shades)
+        hatched = np.broadcast_to(heat.hatched, heat.shades.shape)
+        shades = np.ma.masked_where(hatched | np.isnan(heat.shades), heat.shades)
         axes.pcolormesh(x, edges, shades, cmap=BLUES, vmin=0, vmax=1, **look)
-        proved = np.ma.masked_where(~heat.hatched, heat.hatched)
+        proved = np.ma.masked_where(~hatched, hatched)
         axes.pcolor(x, edges, proved, cmap="Greys", vmin=0, vmax=16, hatch="///", **look)  # 1 of 16: light grey
         for row, column in np.ndindex(shades.shape) if has_texts else ():
             color = "white" if shades.filled(0)[row, column] > 0.6 else "black"
@@ -194,8 +158,8 @@ def draw_heat(
     total = height * math.ceil(len(heats) / columns)
     scale: Look = {"ticks": [0, 0.5, 1], "format": "{x:g}", "aspect": 15, "shrink": min(1, 2.5 / total), "pad": 0.03}
     figure.colorbar(ScalarMappable(cmap=BLUES), ax=grid, label=wrap(color_label, min(3, total)), **scale)
-    hatched = Patch(label=wrap(legend_hatched, 8), facecolor="white", edgecolor=style.GREY, hatch="///")
-    finish(figure, [hatched] if legend_hatched and any(heat.hatched.any() for heat in heats) else [], height)
+    proof = Patch(label=wrap(legend_hatched, 8), facecolor="white", edgecolor=style.GREY, hatch="///")
+    finish(figure, [proof] if any(np.any(heat.hatched) for heat in heats) else [], height)
     return figure
 
 
@@ -212,7 +176,11 @@ def _label_columns(axes: Axes, labels: Sequence[str], cell: float, *, on_top: bo
 
 
 def draw_forest(
-    panels: Mapping[str, Sequence[Mark]], *, x_label: str, references: Mapping[str, ValueByLabel], legend_bound: str
+    panels: Mapping[str, Sequence[Mark]],
+    *,
+    x_label: str,
+    references: Mapping[str, Mapping[str, float]],
+    legend_bound: str,
 ) -> Figure:
     """Draw estimates with their intervals: a panel per title, a row per label.
 
@@ -230,11 +198,12 @@ def draw_forest(
             axes.axvline(x, color=style.DARK_GREY, linestyle=dashes[label], linewidth=1.4, zorder=1)
         for mark in marks:
             y, face = axes.get_yticks()[names.index(mark.label)], "white" if mark.is_bound else BLUE
-            axes.plot([mark.low, mark.high], [y, y], color=BLUE, linewidth=2.2)
-            axes.plot(mark.value, y, "o", color=BLUE, markerfacecolor=face, markersize=7, mew=1.6, zorder=3)
+            value, low, high = mark.estimate
+            axes.plot([low, high], [y, y], color=BLUE, linewidth=2.2)
+            axes.plot(value, y, "o", color=BLUE, markerfacecolor=face, markersize=7, mew=1.6, zorder=3)
             if mark.is_bound:
                 arrow = {"arrowstyle": "<-", "color": BLUE, "shrinkB": 5, "linewidth": 1.6}
-                axes.annotate("", (mark.value, y), (24, 0), textcoords="offset points", arrowprops=arrow)
+                axes.annotate("", (value, y), (24, 0), textcoords="offset points", arrowprops=arrow)
         axes.margins(x=0.05 * (1 + columns))  # room for an arrow
     grid[0].xaxis.set_major_locator(MaxNLocator((8, 5, 3)[columns - 1]))
     handles = [legend_handle("95 % interval", BLUE, marker="o", linewidth=2.2)]

@@ -6,7 +6,7 @@ The background is white with a margin, also on a dark page.
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -92,7 +92,7 @@ def finish(figure: Figure, handles: Sequence[Line2D | Patch], panel_height: floa
     figure.set_figheight(figure.get_figheight() + rows * missing)
 
 
-def axis_limits(values: Sequence[float]) -> tuple[float, float]:
+def axis_limits(values: Iterable[float]) -> tuple[float, float]:
     """Return the ends of an axis: from 0 if the values come near, or else those of the values, with a margin."""
     finite = [value for value in values if np.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=1.0)

@@ -137,7 +137,7 @@ def _heat(counts: pd.DataFrame) -> figures.Heat:
     shares = np.divide(solved, tried, out=np.full((layers, 2), np.nan), where=tried > 0)
     texts = [[f"{a}/{b}" if b else "" for a, b in zip(*row, strict=True)] for row in zip(solved, tried, strict=True)]
     names = [f"layer {layer}" for layer in range(layers)]
-    return figures.Heat(names, ["attention", "MLP"], shares, texts, np.zeros((layers, 2), bool))
+    return figures.Heat(names, ["attention", "MLP"], shares, texts)
 
 
 def trial_in_words(results: SearchResults, trial: Any) -> str:
