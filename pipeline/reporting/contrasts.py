@@ -18,8 +18,7 @@ from pipeline.params import Ablation, Comparison, comparable_quantities
 from pipeline.reporting.estimates import DECIDED_LEVEL, Row, estimate, statistic
 from pipeline.reporting.intervals import summarise_mean, summarise_ratio
 from pipeline.reporting.outcomes import exact_match_scores, is_proved_impossible
-from pipeline.reporting.results import Results
-from pipeline.reporting.survival import restricted_steps
+from pipeline.reporting.results import Results, restricted_steps
 from pipeline.reporting.wording import Unit
 
 UNITS: dict[str, Unit] = {"restricted_steps": "steps", "test_exact_match": "points", "test_bits": "bits"}
@@ -28,7 +27,11 @@ TARGET_POWER = 0.8
 """Probability with which the number of seeds in the estimate `seeds_needed` detects the observed difference."""
 MAX_SEEDS_NEEDED = 200
 """Largest number of seeds that `seeds_needed` tries; if a comparison needs more, the result is NaN."""
-BOUNDS = {(True, False): "; at least", (False, True): "; at most", (True, True): "; up to the budget"}
+BOUNDS: dict[tuple[bool, ...], str] = {
+    (True, False): "; at least",
+    (False, True): "; at most",
+    (True, True): "; up to the budget",
+}
 """Whether runs of the first and of the second ablation are censored -> words about the mean difference of the steps."""
 Pair = tuple[Ablation, Ablation]
 
@@ -57,40 +60,42 @@ def differences(results: Results) -> Iterator[Row]:
     """
     declared = {(comparison.first, comparison.second, comparison.quantity) for comparison in results.comparisons}
     for first, second in contrast_pairs(results.ablations, results.comparisons):
-        impossible = is_proved_impossible(results, first) or is_proved_impossible(results, second)
+        is_impossible = is_proved_impossible(results, first) or is_proved_impossible(results, second)
+        budget = min(first.training.steps, second.training.steps)
+        columns = {"versus": second.name, "budget": budget}
         for quantity in comparable_quantities(first, second):
-            is_declared = (first.name, second.name, quantity) in declared
-            budget = min(first.training.steps, second.training.steps)
-            values = [values_by_seed(results.runs_of(ablation), quantity, budget) for ablation in (first, second)]
-            by_seed = (values[0] - values[1]).dropna()
-            any_converged = not impossible and any(value.lt(budget).any() for value in values)
-            if by_seed.empty or not (is_declared or any_converged or quantity != "restricted_steps"):
+            is_declared, is_steps = (first.name, second.name, quantity) in declared, quantity == "restricted_steps"
+            values = paired_values(results, (first, second), quantity, budget)
+            nothing_to_see = is_steps and (is_impossible or not (values < budget).any(axis=None))
+            if values.empty or (nothing_to_see and not is_declared):
                 continue
-            columns = {"versus": second.name, "budget": budget}
+            by_seed = values[first.name] - values[second.name]
             summary = summarise_mean(by_seed)
-            if quantity == "restricted_steps":
-                shared = [value.loc[by_seed.index] for value in values]
-                first_censored, second_censored = (bool(value.ge(budget).any()) for value in shared)
-                summary["method"] += BOUNDS.get((first_censored, second_censored), "")
+            if is_steps:
+                summary["method"] += BOUNDS.get(tuple((values >= budget).any()), "")
                 if first.model.positional != second.model.positional:
-                    yield estimate(first, "steps_ratio", summarise_ratio(*shared), "ratio", **columns)
+                    ratio = summarise_ratio(values[first.name], values[second.name])
+                    yield estimate(first, "steps_ratio", ratio, "ratio", **columns)
             p = sign_flip_p_value(by_seed.to_numpy()) if is_declared else np.nan
             yield estimate(first, quantity, {**summary, "p": p}, UNITS[quantity], **columns)
             if is_declared:
                 seeds = seeds_needed(by_seed.to_numpy(), DECIDED_LEVEL / len(results.comparisons))
                 yield estimate(first, f"seeds_needed_{quantity}", seeds, "count", **columns)
-            if is_declared and quantity == "restricted_steps":
+            if is_declared and is_steps:
                 tested = {"p": log_rank_p_value(results.runs, first.name, second.name, budget), "n": len(by_seed)}
                 yield estimate(first, "log_rank", np.nan, "steps", method="log-rank", **tested, **columns)
 
 
-def values_by_seed(runs: pd.DataFrame, quantity: str, budget: int) -> "pd.Series[float]":
-    """Return a quantity of an ablation's runs, indexed by seed; NaN where it is missing."""
-    if quantity == "restricted_steps":
-        values = restricted_steps(runs, budget)
-    else:
-        values = exact_match_scores(runs) if quantity == "test_exact_match" else runs[quantity].astype(float)
-    return values.set_axis(runs["seed"]).sort_index()
+def paired_values(results: Results, ablations: Sequence[Ablation], quantity: str, budget: int = 0) -> pd.DataFrame:
+    """Return a quantity of some ablations: a column by name for each, a row for each seed of which all have a value."""
+    columns = {}
+    for ablation in ablations:
+        runs = results.runs_of(ablation).set_index("seed").sort_index()
+        if quantity == "restricted_steps":
+            columns[ablation.name] = restricted_steps(runs, budget)
+        else:
+            columns[ablation.name] = exact_match_scores(runs) if quantity == "test_exact_match" else runs[quantity]
+    return pd.DataFrame(columns).astype(float).dropna()
 
 
 def substitutions(ablations: Sequence[Ablation]) -> Iterator[tuple[Ablation, Ablation, Ablation]]:
@@ -113,9 +118,7 @@ def rescues(results: Results) -> Iterator[Row]:
     for compared in substitutions(results.ablations):
         substituted, plain, intact = (ablation.name for ablation in compared)
         budget = min(ablation.training.steps for ablation in compared)
-        runs = {ablation.name: results.runs_of(ablation) for ablation in compared}
-        steps = pd.DataFrame({name: values_by_seed(table, "restricted_steps", budget) for name, table in runs.items()})
-        if len(steps := steps.dropna()):
+        if len(steps := paired_values(results, compared, "restricted_steps", budget)):
             ratio = summarise_ratio(steps[plain] - steps[substituted], steps[plain] - steps[intact])
             key = f"plain={plain};intact={intact}"
             yield estimate(compared[0], "rescue", ratio, "ratio", key=key, budget=budget)
@@ -126,10 +129,12 @@ def order_values(results: Results) -> Iterator[Row]:
     """Yield how many more bits per token an ablation takes on shuffled data than on the data in order, by seed."""
     for ordered, shuffled in product(results.ablations, repeat=2):
         same_settings = (ordered.model, ordered.training) == (shuffled.model, shuffled.training)
-        if same_settings and shuffled.task != ordered.task and shuffled.task.unshuffled == ordered.task:
-            bits = [values_by_seed(results.runs_of(ablation), "test_bits", 0) for ablation in (shuffled, ordered)]
-            if len(by_seed := (bits[0] - bits[1]).dropna()):
-                yield estimate(ordered, "order_value", summarise_mean(by_seed), "bits", key=f"shuffled={shuffled.name}")
+        is_shuffled = shuffled.task != ordered.task and shuffled.task.unshuffled == ordered.task
+        if not (same_settings and is_shuffled):
+            continue
+        if len(bits := paired_values(results, (shuffled, ordered), "test_bits")):
+            worth = summarise_mean(bits[shuffled.name] - bits[ordered.name])
+            yield estimate(ordered, "order_value", worth, "bits", key=f"shuffled={shuffled.name}")
 
 
 def correct_p_values(estimates: pd.DataFrame, declared: Sequence[Comparison]) -> pd.DataFrame:

@@ -166,11 +166,11 @@ class Estimates:
     def find(self, quantity: str, *, ablation: str, **columns: Any) -> Estimate | None:
         """Return the estimate of a quantity of an ablation that further columns identify, or None.
 
-        A ValueError is raised if several rows match.
+        A UserError is raised if several rows match.
         """
         rows = self.select(quantity, ablation=ablation, **columns).to_dict("records")
         if len(rows) > 1:
-            raise ValueError(f"{quantity}: {len(rows)} estimates have {columns}")
+            raise UserError(f"{ablation}: {len(rows)} estimates of {quantity} have {columns}; name further columns")
         return Estimate(rows[0]) if rows else None
 
 

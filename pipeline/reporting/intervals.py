@@ -1,7 +1,7 @@
 """Confidence intervals of shares, means and ratios (scipy)."""
 
 from functools import cache
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -12,14 +12,8 @@ IMPOSSIBLE = "share, impossible by proof"
 """Method of a share that is 0 because success is impossible by proof."""
 
 
-class Summary(TypedDict):
-    """Columns of `estimates.csv` that summarise some values; `method` names how `low` and `high` were computed."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    method: str
+Summary = dict[str, Any]
+"""Columns `value, low, high, n, method` of `estimates.csv`; `method` names how `low` and `high` were computed."""
 
 
 @cache  # a report needs few different counts, each of them often
@@ -33,9 +27,7 @@ def exact_share_interval(successes: int, trials: int) -> tuple[float, float]:
 
 def binomial_p_value(successes: int, trials: int, null_share: float) -> float:
     """Return the probability of at least `successes` in `trials` if the true share is `null_share`; 1 for no trials."""
-    if trials == 0:
-        return 1.0
-    return float(stats.binomtest(successes, trials, null_share, alternative="greater").pvalue)
+    return float(stats.binom.sf(successes - 1, trials, null_share))
 
 
 def interval_of_mean(mean: Any, deviation: Any, value_count: Any) -> tuple[Any, Any]:

@@ -57,15 +57,13 @@ def measured_means(results: Results) -> pd.DataFrame:
 def added_dominance(results: Results) -> Iterator[Row]:
     """Yield what training adds to the share of positions whose own token is read best: trained - initial, by seed."""
     rows = results.measured[results.measured["quantity"] == "own_token.dominance"]
+    values = rows.pivot(index=["ablation", "depth", "seed"], columns="moment", values="value")
+    values = values.reindex(columns=["trained", "initial"]).dropna()
     for ablation in results.ablations:
-        for depth, of_depth in rows[rows["ablation"] == ablation.name].groupby("depth"):
-            by_moment = of_depth.set_index("seed").groupby("moment")["value"]
-            values = {str(moment): by_seed for moment, by_seed in by_moment}  # a run that diverged has none as trained
-            if {"trained", "initial"} <= set(values) and len(
-                by_seed := (values["trained"] - values["initial"]).dropna()
-            ):
-                added = summarise_mean(by_seed)
-                yield estimate(ablation, "own_token.added_dominance", added, "points", depth=depth, moment="trained")
+        of_ablation = values[values.index.get_level_values("ablation") == ablation.name]
+        for depth, by_seed in (of_ablation["trained"] - of_ablation["initial"]).groupby("depth"):
+            added = summarise_mean(by_seed)
+            yield estimate(ablation, "own_token.added_dominance", added, "points", depth=depth, moment="trained")
 
 
 @statistic()

@@ -10,8 +10,7 @@ from pipeline.params import Ablation
 from pipeline.params.score import BITS
 from pipeline.reporting.estimates import Row, estimate, statistic
 from pipeline.reporting.intervals import binomial_p_value, summarise_mean, summarise_median, summarise_share
-from pipeline.reporting.results import Results
-from pipeline.reporting.survival import restricted_steps
+from pipeline.reporting.results import Results, restricted_steps
 
 ALARM_LEVEL = 0.01
 """p-value below which a run with more right answers than the order-blind ceiling allows raises an alarm."""
@@ -58,19 +57,16 @@ def scores(results: Results) -> Iterator[Row]:
 @statistic("right_characters", "exact_match_in_stratum")
 def scores_by_part(results: Results) -> Iterator[Row]:
     """Yield the mean share of right answers for each position of the answer and each value of a stratum."""
-    for ablation in results.ablations:
+    for ablation in (ablation for ablation in results.ablations if ablation.task.score != BITS):
         task, runs = ablation.task, results.runs_of(ablation)
-        positions = range(1, len(task.answer_position_names) + 1)
-        parts = [("right_characters", task.answer_unit, position) for position in positions]
-        parts += [("exact_match_in_stratum", stratum, k) for stratum, values in task.strata.items() for k in values]
-        for quantity, name, k in parts:
-            if task.score == BITS or f"{name}_{k}" not in runs:
-                continue
-            values = runs[f"{name}_{k}"]
-            if quantity == "exact_match_in_stratum":
-                values = values.where(runs[f"{name}_{k}_examples"] > 0)
-            if values.notna().any():
-                yield estimate(ablation, quantity, summarise_mean(values.dropna()), "share", key=f"{name}={k}")
+        for position in range(1, len(task.answer_position_names) + 1):
+            if len(values := runs[f"{task.answer_unit}_{position}"].dropna()):
+                key = f"{task.answer_unit}={position}"
+                yield estimate(ablation, "right_characters", summarise_mean(values), "share", key=key)
+        for stratum, k in ((stratum, k) for stratum, values in task.strata.items() for k in values):
+            if len(values := runs.loc[runs[f"{stratum}_{k}_examples"] > 0, f"{stratum}_{k}"].dropna()):
+                key = f"{stratum}={k}"
+                yield estimate(ablation, "exact_match_in_stratum", summarise_mean(values), "share", key=key)
 
 
 @statistic("order_blind_ceiling", "runs_above_ceiling")

@@ -17,7 +17,7 @@ from pipeline.params.score import BITS
 from pipeline.reporting import figures, style
 from pipeline.reporting.contrasts import substitutions
 from pipeline.reporting.page import Picture
-from pipeline.reporting.survival import restricted_steps
+from pipeline.reporting.results import restricted_steps
 from pipeline.reporting.tables import TaskView
 
 AXIS_WORDS = {"depth": "Layers passed", "step": "Training step"}

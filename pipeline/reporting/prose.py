@@ -50,11 +50,7 @@ class References:
         was_measured = any("." in name and not name.startswith("symmetry.") for name in known)
         if quantity not in known and ("." not in quantity or was_measured):
             raise UserError(f"no quantity {quantity!r}{suggest_names(quantity, sorted(known))}")
-        try:
-            match = self.estimates.find(quantity, ablation=ablation, versus=versus, **columns)
-        except ValueError as error:
-            raise UserError(f"{ablation}: {error}; name further columns") from None
-        if match is None:
+        if (match := self.estimates.find(quantity, ablation=ablation, versus=versus, **columns)) is None:
             raise MissingEstimate(f"{ablation}: {quantity}")
         return match
 

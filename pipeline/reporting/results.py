@@ -150,6 +150,14 @@ def summarise_token_probe(probe: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(level=by_depth, sort=False).mean().reset_index()
 
 
+def restricted_steps(runs: pd.DataFrame, budget: int) -> "pd.Series[float]":
+    """Return the steps to converge of each run, or `budget` for a run that took more or did not converge.
+
+    The mean of these steps (the restricted mean survival time) includes the runs that failed.
+    """
+    return runs["steps_to_converge"].astype(float).fillna(np.inf).clip(upper=budget)
+
+
 def mark_still_rising(runs: pd.DataFrame, curves: pd.DataFrame) -> "pd.Series[int]":
     """Return 1 for each run that did not converge within its budget but was still improving, otherwise 0.
 

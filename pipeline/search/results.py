@@ -13,7 +13,7 @@ from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
 from pipeline.reporting.estimates import ESTIMATES, Estimates, complete_columns
 from pipeline.reporting.intervals import exact_share_interval, summarise_mean, summarise_share
-from pipeline.reporting.survival import restricted_steps
+from pipeline.reporting.results import restricted_steps
 from pipeline.reporting.wording import count_in_words
 
 SUBLAYERS = ("attention", "mlp")

@@ -10,8 +10,7 @@ from scipy import stats
 from pipeline.reporting import outcomes, results
 from pipeline.reporting.estimates import COLUMN_TYPES, Estimates
 from pipeline.reporting.mechanism import added_dominance, comparison_depth, measured_means
-from pipeline.reporting.results import Results
-from pipeline.reporting.survival import restricted_steps
+from pipeline.reporting.results import Results, restricted_steps
 from tests.reporting.experiment import STEPS, ablation, estimates_of, find, history, results_of, runs
 
 SHARES = st.lists(st.integers(0, 2000).map(lambda right: right / 2000), min_size=1, max_size=12)
