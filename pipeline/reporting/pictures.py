@@ -136,10 +136,10 @@ def draw_learning_curves(view: TaskView) -> Picture | None:
 def _lines(view: TaskView, rows: pd.DataFrame, name: str, y_label: str, axis: str, bands: str) -> Picture | None:
     measured = set(rows["ablation"])
     chosen = choose_ablations(view, measured)
-    lines = []
-    for index, ablation in enumerate(chosen):
-        other_color = style.PALETTE[2 + index % (len(style.PALETTE) - 2)]
-        color = encoding_color(ablation) if switches.is_intact(ablation) else other_color
+    lines: list[figures.Line] = []
+    for ablation in chosen:
+        wanted = [encoding_color(ablation), *style.PALETTE] if switches.is_intact(ablation) else style.PALETTE[2:]
+        color = next(color for color in wanted if color not in [line.color for line in lines])
         points = rows.loc[rows["ablation"] == ablation.name, [axis, "value", "low", "high"]].to_numpy(float)
         dashes = "-" if ablation.model.attention == "causal" else "--"
         lines.append(figures.Line(label(view, ablation), points, color, dashes))
@@ -152,7 +152,7 @@ def draw_steps_by_depth(view: TaskView) -> Picture | None:
     """Return the figure with two panels by number of layers: steps to converge, and their ratio without and with PE."""
     usual = {name: value for name, value in view.usual_values.items() if name != "layers"}
     ablations = switches.select_ablations(view.results.ablations, attention="causal", **usual)
-    by_name = {ablation.name: ablation for ablation in sorted(ablations, key=lambda ablation: ablation.model.layers)}
+    by_name = {ablation.name: ablation for ablation in ablations}
     without = [name for name, ablation in by_name.items() if ablation.model.positional == "none"]
     panels = {}
     for title, quantity, names, compared, words in (
@@ -161,16 +161,14 @@ def draw_steps_by_depth(view: TaskView) -> Picture | None:
     ):
         rows = view.estimates.select(quantity)
         rows = rows[rows["ablation"].isin(names) & rows["versus"].isin(compared)]
-        of_row = [by_name[versus or name] for name, versus in zip(rows["ablation"], rows["versus"], strict=True)]
-        rows = rows.assign(layers=[ablation.model.layers for ablation in of_row])
+        with_encoding = rows["versus"].where(rows["versus"] != "", rows["ablation"]).map(by_name)
         lines = []
-        for encoding in dict.fromkeys(ablation.model.positional for ablation in by_name.values()):
-            members = [ablation for ablation in of_row if ablation.model.positional == encoding]
-            is_member = [ablation.model.positional == encoding for ablation in of_row]
-            points = rows.loc[is_member, ["layers", "value", "low", "high"]].sort_values("layers").to_numpy(float)
+        for encoding, members in with_encoding.groupby([one.model.positional for one in with_encoding], sort=False):
+            points = rows.loc[members.index].assign(layers=[one.model.layers for one in members]).sort_values("layers")
+            text = words.format(switches.positional_encoding_in_words(str(encoding)))
+            numbers = points[["layers", "value", "low", "high"]].to_numpy(float)
             if len(points) > 1:
-                text = words.format(switches.positional_encoding_in_words(encoding))
-                lines.append(figures.Line(text, points, encoding_color(members[0])))
+                lines.append(figures.Line(text, numbers, encoding_color(members.iloc[0])))
         if lines:
             panels[title] = lines
     title = "Steps to converge by number of layers, and their ratio without and with positional encoding"
