@@ -18,12 +18,15 @@ class Training(Config):
     seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
     optimizer: OptimizerName = "muon"
     learning_rate: PositiveFloat
-    adamw_learning_rate: PositiveFloat = 0.003
-    """Learning rate of embeddings and norms if the optimizer is `muon`, which leaves these parameters to AdamW."""
+    """Highest learning rate. The optimizer `muon` leaves embeddings and norms to AdamW, with 0.3 times this rate."""
     betas: Annotated[tuple[MomentDecay, MomentDecay], Field(strict=False)] = (0.9, 0.99)  # accepts a list of YAML
     weight_decay: NonNegativeFloat = 0.1
     gradient_clip: PositiveFloat | None = 1.0
-    schedule: Literal["cosine", "constant"] = "cosine"
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.97
+    """Share that the running average of the weights keeps at each step; 0 for none. The average is what is evaluated,
+    kept as the run's weights, and measured."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after warm-up: constant, or falling as half a cosine."""
     warmup_steps: NonNegativeInt
     final_learning_rate: Fraction = 0.1
     """Last learning rate of the cosine schedule, as a fraction of `learning_rate`."""
@@ -61,6 +64,8 @@ class Training(Config):
             raise ValueError(f"evaluate_every: {self.evaluate_every} does not divide steps {self.steps}")
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps: {self.warmup_steps} is more than steps {self.steps}")
+        if self.decay_steps is not None and self.schedule != "cosine":
+            raise ValueError(f"decay_steps: {self.decay_steps} has no effect with schedule {self.schedule!r}")
         if self.decay_steps is not None and self.decay_steps < self.warmup_steps:
             raise ValueError(f"decay_steps: {self.decay_steps} is less than warmup_steps {self.warmup_steps}")
         return self

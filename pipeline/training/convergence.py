@@ -10,6 +10,8 @@ from jaxtyping import Bool
 from pipeline.params import Ablation
 from pipeline.params.score import EXACT_MATCH, Score
 
+LEVELS = {"steps_to_50": 0.5, "steps_to_90": 0.9}
+"""Column of the table of outcomes -> validation exact match that a run first reaches after so many steps."""
 HistoryRows = list[dict[str, Any]]
 """Results of the evaluations during training: one row per seed and evaluation, with the columns of `history.csv`."""
 
@@ -31,11 +33,14 @@ class Convergence:
     evaluations_in_a_row: int = 1
     """Number of evaluations in a row in which the score must reach the threshold."""
     score: Score = EXACT_MATCH
+    budget: int = 0
+    """Largest number of training steps of a run."""
 
     @classmethod
     def for_ablation(cls, ablation: Ablation) -> "Convergence":
-        task, in_a_row = ablation.task, ablation.training.converged_for
-        return cls(ablation.convergence_threshold, task.validation_size, in_a_row, task.score)
+        task, training = ablation.task, ablation.training
+        threshold, in_a_row = ablation.convergence_threshold, training.converged_for
+        return cls(threshold, task.validation_size, in_a_row, task.score, training.steps)
 
     @property
     def score_column(self) -> str:
@@ -44,7 +49,17 @@ class Convergence:
 
     def has_converged(self, scores: Any) -> Bool[np.ndarray, "evaluations ..."]:
         """Compute for each evaluation whether each run has converged by then, from scores `[evaluations, ...]`."""
-        reached = self.score.reaches(scores, self.threshold, self.example_count)
+        return self._has_reached(scores, self.threshold)
+
+    def find_step(self, run: pd.DataFrame, threshold: float | None) -> int | None:
+        """Return the step of the first of `evaluations_in_a_row` evaluations of a run whose score reaches `threshold`;
+        None if there are not so many."""
+        reached = self._has_reached(run[self.score_column], threshold)
+        first = reached.argmax() + 1 - self.evaluations_in_a_row
+        return int(run["step"].iloc[first]) if reached[-1] else None
+
+    def _has_reached(self, scores: Any, threshold: float | None) -> Bool[np.ndarray, "evaluations ..."]:
+        reached = self.score.reaches(scores, threshold, self.example_count)
         streak, long_enough = np.zeros(reached.shape[1:], int), np.zeros_like(reached)
         for evaluation, counts in enumerate(reached):
             streak = np.where(counts, streak + 1, 0)
@@ -56,24 +71,44 @@ def compute_run_outcomes(history: pd.DataFrame, convergence: Convergence) -> pd.
     """Compute a table with the outcome of each run: one row per seed, in order of appearance.
 
     The validation score is that of the last evaluation, or of the best one if the task is scored in bits.
-    `steps_to_converge` is the step of the first of the evaluations in a row that reached the threshold.
+    `steps_to_converge` is the step of the first of the evaluations in a row that reached the threshold; `steps_to_50`
+    and `steps_to_90` are those for an exact match of 50 and 90 %. These two and the area above the learning curve (see
+    `compute_area_above_curve`) are missing if the task is scored in bits.
     """
     column, rows = convergence.score_column, []
+    is_exact_match = convergence.score == EXACT_MATCH
     for seed, run in history.groupby("seed", sort=False):
-        converged = convergence.has_converged(run[column])
-        first, last = converged.argmax() + 1 - convergence.evaluations_in_a_row, run.iloc[-1]
+        steps_to_converge, last = convergence.find_step(run, convergence.threshold), run.iloc[-1]
+        levels = {name: convergence.find_step(run, level) if is_exact_match else None for name, level in LEVELS.items()}
         rows.append(
             {
                 "seed": seed,
                 "steps": int(last["step"]),
-                "converged": None if convergence.threshold is None else int(converged[-1]),
-                "steps_to_converge": int(run["step"].iloc[first]) if converged[-1] else None,
+                "converged": None if convergence.threshold is None else int(steps_to_converge is not None),
+                **levels,
+                "steps_to_converge": steps_to_converge,
+                "area_above_curve": compute_area_above_curve(run, convergence) if is_exact_match else np.nan,
                 "diverged": int(last["diverged"]),
                 column: float(last[column] if convergence.score.higher_is_better else run[column].min()),
             }
         )
-    with_gaps = ["steps_to_converge", *(["converged"] if convergence.threshold is None else [])]
+    with_gaps = ["steps_to_converge", *LEVELS, *(["converged"] if convergence.threshold is None else [])]
     return pd.DataFrame(rows).astype(dict.fromkeys(with_gaps, "Int64"))
+
+
+def compute_area_above_curve(run: pd.DataFrame, convergence: Convergence) -> float:
+    """Compute the area between a run's learning curve and a perfect score, in training steps.
+
+    It is the sum of (1 - score) times the steps since the evaluation before, until the run converges or its budget
+    ends. A run that diverged counts with score 0 from then on.
+    """
+    scores = run[convergence.score_column].fillna(0.0).to_numpy(float)
+    steps = run["step"].to_numpy(float)
+    areas = (1.0 - scores) * np.diff(steps, prepend=0.0)
+    converged = convergence.find_step(run, convergence.threshold)
+    if converged is not None:
+        return float(areas[steps <= converged].sum())
+    return float(areas.sum() + max(0.0, convergence.budget - steps[-1]))
 
 
 def find_steps_of_kept_weights(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:

@@ -70,7 +70,9 @@ class PopulationModule(LightningModule):
         self.ablation, self.data, self.on_evaluation = ablation, data, on_evaluation
         self.convergence = Convergence.for_ablation(ablation)
         training, arguments = ablation.training, data.transformer_arguments
-        self.population = Population(ablation.model, training.seeds, compiled=training.compiled, **arguments)
+        self.population = Population(
+            ablation.model, training.seeds, average=training.average, compiled=training.compiled, **arguments
+        )
         self.active_members = list(range(len(training.seeds)))
         """Indices of the members that still train, counted in the list of all seeds."""
         self.history: HistoryRows = []
@@ -119,6 +121,10 @@ class PopulationModule(LightningModule):
         self.training_sums[1] += norms
         if self.ablation.training.gradient_clip is not None:
             optimizers.clip_gradients(self.population, norms, self.ablation.training.gradient_clip)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.population.update_average(self.global_step)  # which Lightning increments after this method
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         if self.global_step in self.snapshot_steps:

@@ -18,6 +18,8 @@ from pipeline.params.training import OptimizerName
 from pipeline.training.population import Population
 
 MUON_MOMENTUM = 0.95
+ADAMW_RATE_SHARE = 0.3
+"""Learning rate of the parameters that Muon leaves to AdamW, as a share of Muon's."""
 NEWTON_SCHULZ_PRECISION = {"cuda": torch.bfloat16}
 """Device type -> number format of Muon's Newton-Schulz iteration. Other devices use float32, because many processors
 multiply ten times slower in bfloat16."""
@@ -99,7 +101,7 @@ def build_muon_with_adamw(population: Population, training: Training) -> torch.o
     muon = {"params": hidden, "muon": True, "lr": training.learning_rate}
     groups: list[dict[str, Any]] = [muon, {"params": embeddings}, {"params": vectors, "weight_decay": 0.0}]
     decay = training.weight_decay
-    return MuonAdamW(groups, training.adamw_learning_rate, training.betas, weight_decay=decay, fused=True)
+    return MuonAdamW(groups, ADAMW_RATE_SHARE * training.learning_rate, training.betas, weight_decay=decay, fused=True)
 
 
 OPTIMIZER_BUILDERS: dict[OptimizerName, Callable[[Population, Training], torch.optim.Optimizer]] = {

@@ -19,14 +19,19 @@ def main() -> None:
     config = Model(layers=1, heads=2, width=8, dropout=0.3, residual_free=[0], residual_substitute="noise")
     donors, tokens = torch.randint(VOCABULARY, (2, 3, 4, LENGTH), generator=torch.Generator().manual_seed(0))
     shape = {"vocabulary": VOCABULARY, "length": LENGTH, "donors": donors[0]}
-    compiled, plain = (Population(config, [3, 1, 4], compiled=yes, **shape).train().double() for yes in (True, False))
+    compiled, plain = (
+        Population(config, [3, 1, 4], average=0.9, compiled=yes, **shape).double() for yes in (True, False)
+    )
     positions = torch.tensor([2, 3]).expand(3, 4, 2)
     for members in (3, 2):
         for population in (compiled, plain):
             population.keep_members(list(range(members)))
-            population(tokens[:members], positions[:members], 2, 8).square().sum().backward()
+            population.train()(tokens[:members], positions[:members], 2, 8).square().sum().backward()
+            population.update_average(members)
         for parameter, expected in zip(compiled.stacked, plain.stacked, strict=True):
             torch.testing.assert_close(parameter.grad, expected.grad)
+        evaluated = (population.eval()(tokens[:members], positions[:members]) for population in (compiled, plain))
+        torch.testing.assert_close(*evaluated)
     print("the same")
 
 

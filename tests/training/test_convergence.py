@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline import files
 from pipeline.training.convergence import (
+    LEVELS,
     Convergence,
     compute_mean_learning_curve,
     compute_run_outcomes,
@@ -71,6 +72,40 @@ def test_outcomes_do_not_depend_on_other_runs() -> None:
     both = compute_run_outcomes(pd.concat([first, second]), RULE)
     separate = pd.concat([compute_run_outcomes(run, RULE) for run in (first, second)], ignore_index=True)
     pd.testing.assert_frame_equal(both, separate)
+
+
+SCORES = st.lists(st.integers(0, 200), min_size=1, max_size=12)
+"""Numbers of right answers of 200, by evaluation."""
+
+
+@given(counts=SCORES, in_a_row=st.integers(1, 3), unused=st.integers(0, 5))
+def test_lower_levels_are_reached_earlier_and_the_area_is_between_none_and_the_budget(
+    counts: list[int], in_a_row: int, unused: int
+) -> None:
+    rows = [(1, 50 * index, count / 200, 0) for index, count in enumerate(counts, start=1)]
+    rule = replace(RULE, evaluations_in_a_row=in_a_row, budget=50 * len(rows))
+    outcome = compute_run_outcomes(history(*rows), rule).iloc[0]
+    steps = [np.inf if pd.isna(step := outcome[name]) else step for name in (*LEVELS, "steps_to_converge")]
+    assert steps == sorted(steps)
+    assert 0.0 <= outcome["area_above_curve"] <= min(steps[-1], rule.budget)
+    worse = history(*((seed, step, share / 2, diverged) for seed, step, share, diverged in rows))
+    assert outcome["area_above_curve"] <= compute_run_outcomes(worse, rule)["area_above_curve"].iloc[0]
+    if not outcome["converged"]:
+        assert outcome["area_above_curve"] == pytest.approx(sum(50 * (1 - count / 200) for count in counts))
+        longer = compute_run_outcomes(history(*rows), replace(rule, budget=rule.budget + 50 * unused))
+        assert longer["area_above_curve"].iloc[0] == pytest.approx(outcome["area_above_curve"] + 50 * unused)
+
+
+def test_the_area_of_a_run_that_jumps_to_a_perfect_score_is_the_time_before() -> None:
+    for step in (50, 100, 150):
+        rows = [(1, at, float(at >= step), 0) for at in (50, 100, 150, 200)]
+        assert compute_run_outcomes(history(*rows), RULE)["area_above_curve"].tolist() == [step - 50]
+
+
+def test_a_run_that_diverged_has_score_zero_to_the_end_of_the_budget() -> None:
+    rows = [(1, 50, 0.5, 0), (1, 100, np.nan, 1)]
+    outcome = compute_run_outcomes(history(*rows), replace(RULE, budget=1000)).iloc[0]
+    assert outcome["area_above_curve"] == 0.5 * 50 + 950
 
 
 @pytest.mark.parametrize("in_a_row", [1, 2])

@@ -1,12 +1,15 @@
 """Training an ablation: runs are reproducible, independent of each other, and stored as they were trained."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor
 
 from pipeline.dataset import Dataset
 from pipeline.errors import UserError
@@ -16,10 +19,11 @@ from pipeline.training.artifact import Artifact, read_artifact_trained_on
 from pipeline.training.convergence import history_columns
 from pipeline.training.fit import fit
 from pipeline.training.module import choose_snapshot_steps
+from pipeline.training.population import build_initial_model
 from tests.conftest import PRESETS, ablation, easy, task
 from tests.training.test_checkpoints import assert_same
 
-GOLDEN = [2.3565, 2.3667, 2.2726, 2.2723]
+GOLDEN = [2.2939, 2.3002, 2.1617, 2.1668]
 """Validation losses after 8 and 24 steps, for seeds 1 and 2 each."""
 ABLATION = ablation(model_={"positional": "learned"}, snapshots=2)
 
@@ -47,7 +51,7 @@ def weights_equal(one: Artifact, other: Artifact, seed: int) -> bool:
 
 def test_a_larger_budget_only_continues_a_run(data: Dataset) -> None:
     """If the learning rate does not depend on the budget."""
-    short, long = (fit(ablation(steps=steps, decay_steps=6), data).history for steps in (8, 16))
+    short, long = (fit(ablation(steps=steps), data).history for steps in (8, 16))
     assert long[: len(short)].equals(short)
     assert len(long) == 2 * len(short)
 
@@ -105,6 +109,30 @@ def test_a_run_that_converged_keeps_the_weights_of_that_evaluation(make_dataset)
     assert any(step > 40 for step in choose_snapshot_steps(60, 10))
     expected = {(seed, step) for step in choose_snapshot_steps(60, 10) for seed in scores if step <= last[seed]}
     assert set(stopped.snapshots) == expected
+
+
+def test_weights_and_snapshots_are_the_running_average_of_the_trained_weights(data: Dataset) -> None:
+    """The average disturbs nothing: training without it visits the same weights."""
+    visited: list[dict[str, Tensor]] = []
+
+    class Visit(Callback):
+        def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
+            visited.append(module.population.copy_member_weights(0))
+
+    seeds = {"seeds": [1], "steps": 12, "snapshots": 3}
+    raw = fit(ablation(average=0, **seeds), data, callbacks=[Visit()])
+    averaged = fit(ablation(average=0.6, **seeds), data)
+    assert raw.history["train_loss"].equals(averaged.history["train_loss"])
+    assert not raw.history["validation_loss"].equals(averaged.history["validation_loss"])
+    means = build_initial_model(ablation().model, seed=1, **data.transformer_arguments).state_dict()
+    for step, weights in enumerate(visited):
+        kept = min(0.6, (step + 1) / (step + 10))
+        means = {name: kept * means[name] + (1 - kept) * weight for name, weight in weights.items()}
+        if (1, step + 1) in averaged.snapshots:
+            for name, weight in averaged.snapshots[1, step + 1].items():
+                torch.testing.assert_close(weight.float(), means[name], rtol=2**-7, atol=1e-6)
+    for name, weight in averaged.weights[1].items():
+        torch.testing.assert_close(weight, means[name])
 
 
 def test_the_size_of_validation_batches_does_not_matter(make_dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +202,7 @@ def test_weights_of_another_dataset_are_refused(folder: Path, make_dataset) -> N
 def test_refactorings_do_not_change_the_losses(data: Dataset) -> None:
     """Golden values. A machine may round differently; a change that is about numbers replaces them."""
     switches = {"positional": "rotary", "dropout": 0.1, "residual_free": {"mlp": [1]}}
-    losses = fit(ablation(model_=switches, steps=24, evaluate_every=8), data).history.pivot(
-        index="step", columns="seed", values="validation_loss"
-    )
+    losses = fit(
+        ablation(model_=switches, steps=24, evaluate_every=8, average=0, schedule="cosine"), data
+    ).history.pivot(index="step", columns="seed", values="validation_loss")
     assert losses.loc[[8, 24]].to_numpy().flatten().tolist() == pytest.approx(GOLDEN, rel=5e-3)

@@ -54,12 +54,12 @@ def test_orthogonalised_matrices_have_singular_values_near_one(seed: int) -> Non
 
 
 def test_muon_trains_all_other_parameters_by_adamw() -> None:
-    settings = training(adamw_learning_rate=0.01, weight_decay=0.3)
+    settings = training(learning_rate=0.02, weight_decay=0.3)
     population = Population(model(), [1, 2], vocabulary=5, length=6)
     optimizer = build_optimizer(population, settings)
     embedding = population.weights["embedding.weight"]
     reference = nn.Parameter(embedding.detach().clone())
-    adamw = torch.optim.AdamW([reference], lr=0.01, betas=settings.betas, weight_decay=0.3)
+    adamw = torch.optim.AdamW([reference], lr=0.3 * 0.02, betas=settings.betas, weight_decay=0.3)
     for step in range(4):
         for parameter in population.stacked:
             parameter.grad = torch.full_like(parameter, math.sin(step + 1.0))
@@ -111,7 +111,8 @@ def test_the_learning_rate_warms_up_and_never_rises_again(steps: int, warmup: in
 
 @given(decay=st.integers(2, 40), steps=st.integers(40, 80))
 def test_with_decay_steps_the_learning_rate_does_not_depend_on_the_budget(decay: int, steps: int) -> None:
-    usual, longer = training(steps=decay, evaluate_every=1), training(steps=steps, evaluate_every=1, decay_steps=decay)
+    cosine = {"schedule": "cosine", "evaluate_every": 1}
+    usual, longer = training(steps=decay, **cosine), training(steps=steps, decay_steps=decay, **cosine)
     factors = [compute_learning_rate_factor(step, longer) for step in range(steps)]
     assert factors[:decay] == [compute_learning_rate_factor(step, usual) for step in range(decay)]
     assert factors[max(decay - 1, 3) :] == pytest.approx([usual.final_learning_rate] * (steps - max(decay - 1, 3)))

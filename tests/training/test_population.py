@@ -5,6 +5,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.training.optimizers import OPTIMIZER_BUILDERS, build_optimizer, clip_gradients, compute_gradient_norms
@@ -55,21 +57,24 @@ def train(population: Population, optimizer: torch.optim.Optimizer, seeds: list[
         population(tokens, positions, step, 8).square().mean((1, 2, 3)).sum().backward()
         clip_gradients(population, compute_gradient_norms(population), 0.05)
         optimizer.step()
+        population.update_average(step)
 
 
 def assert_same_weights(one: Population, index: int, other: Population, other_index: int, tolerance: float) -> None:
-    for name, weight in other.copy_member_weights(other_index).items():
-        torch.testing.assert_close(one.copy_member_weights(index)[name], weight, rtol=0, atol=tolerance)
+    """Trained weights and running averages."""
+    lists = zip([*one.stacked, *one.averaged], [*other.stacked, *other.averaged], strict=True)
+    for weights, expected in lists:
+        torch.testing.assert_close(weights[index], expected[other_index], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
 @pytest.mark.parametrize(("dropout", "substitute"), [(0.0, "none"), (0.3, "none"), (0.3, "noise"), (0.0, "fade")])
 def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float, substitute: str) -> None:
     config = model(dropout=dropout, residual_free=[] if substitute == "none" else [1], residual_substitute=substitute)
-    settings, together = training(optimizer=optimizer), Population(config, [5, 6, 7], **SHAPE).train()
+    settings, together = training(optimizer=optimizer), Population(config, [5, 6, 7], average=0.9, **SHAPE).train()
     train(together, build_optimizer(together, settings), [5, 6, 7], range(4))
     for index, seed in enumerate((5, 6, 7)):
-        alone = Population(config, [seed], **SHAPE).train()
+        alone = Population(config, [seed], average=0.9, **SHAPE).train()
         train(alone, build_optimizer(alone, settings), [seed], range(4))
         assert_same_weights(together, index, alone, 0, TOLERANCE[optimizer])
 
@@ -89,7 +94,7 @@ def test_dropout_depends_on_the_seed() -> None:
 @pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
 def test_dropping_members_changes_nothing_for_the_others(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
-    whole, reduced = (Population(model(), [1, 2, 3], **SHAPE) for _ in range(2))
+    whole, reduced = (Population(model(), [1, 2, 3], average=0.9, **SHAPE) for _ in range(2))
     train(whole, build_optimizer(whole, settings), [1, 2, 3], range(5))
     reduced_optimizer = build_optimizer(reduced, settings)
     train(reduced, reduced_optimizer, [1, 2, 3], range(2))
@@ -103,9 +108,58 @@ def test_dropping_members_changes_nothing_for_the_others(optimizer: str) -> None
 @pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
 def test_a_member_that_diverges_changes_no_bit_of_another(optimizer: str) -> None:
     settings = training(optimizer=optimizer)
-    diverging, healthy = (Population(model(), [1, 2], **SHAPE) for _ in range(2))
+    diverging, healthy = (Population(model(), [1, 2], average=0.9, **SHAPE) for _ in range(2))
     with torch.no_grad():
         diverging.stacked[0][0] = torch.nan
     for population in (diverging, healthy):
         train(population, build_optimizer(population, settings), [1, 2], range(3))
     assert_same_weights(diverging, 1, healthy, 1, tolerance=0.0)
+
+
+@given(average=st.floats(0.0, 0.999), steps=st.integers(1, 60), seed=st.integers(0, 99))
+def test_the_running_average_is_a_weighted_mean_of_all_weights_so_far(average: float, steps: int, seed: int) -> None:
+    population = Population(model(layers=1), [1], average=average, vocabulary=2, length=2).double()
+    parameter, generator = population.stacked[0], torch.Generator().manual_seed(seed)
+    visited, shares = [parameter.detach().clone()], torch.ones(1, dtype=torch.double)
+    for step in range(steps):
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+        population.update_average(step)
+        kept = min(average, (step + 1) / (step + 10))
+        visited, shares = [*visited, parameter.detach().clone()], torch.cat([shares * kept, torch.tensor([1 - kept])])
+    mean = torch.tensordot(shares, torch.stack(visited), 1)
+    evaluated = population.evaluated_weights[population.parameter_names[0]]
+    torch.testing.assert_close(evaluated, mean if average else parameter, check_dtype=False)
+    assert shares.sum() == pytest.approx(1.0)
+
+
+@given(average=st.floats(0.0, 0.999), value=st.floats(-3, 3, width=32), step=st.integers(0, 99))
+def test_the_average_of_a_constant_is_the_constant(average: float, value: float, step: int) -> None:
+    population = Population(model(layers=1), [1, 2], average=average, vocabulary=2, length=2)
+    for parameter in [*population.stacked, *population.averaged]:
+        parameter.data.fill_(value)
+    population.update_average(step)
+    assert all((weight == value).all() for weight in population.evaluated_weights.values())
+
+
+def test_evaluation_uses_the_average_and_training_does_not() -> None:
+    population = Population(model(), [1, 2], average=0.9, **SHAPE)
+    train(population, build_optimizer(population, training()), [1, 2], range(3))
+    tokens, positions = batch(0)
+    for weights, is_training in ((population.weights, True), (population.evaluated_weights, False)):
+        alone = build_initial_model(model(), seed=1, **SHAPE)
+        alone.load_state_dict({name: stacked[0] for name, stacked in weights.items()})
+        logits = population.train(is_training)(tokens, positions)[0]
+        torch.testing.assert_close(logits, alone.train(is_training)(tokens, positions))
+    assert not torch.equal(logits, population.train()(tokens, positions)[0])
+
+
+@pytest.mark.parametrize("switches", [{"attention": "full"}, {"layers": 1}])
+def test_averaged_weights_of_an_order_blind_architecture_are_blind_to_order(switches: dict[str, object]) -> None:
+    population = Population(model(**switches), [1, 2], average=0.9, vocabulary=VOCABULARY, length=LENGTH).double()
+    train(population, build_optimizer(population, training()), [1, 2], range(4))
+    tokens, positions = batch(0)
+    shuffled = tokens.clone()
+    shuffled[:, :3] = tokens[:, :3].flip(1)  # the prediction is read after the fourth token
+    positions = positions[:, :1]
+    change = population.eval()(tokens, positions) - population(shuffled, positions)
+    assert change.abs().max() < 1e-9
