@@ -43,6 +43,26 @@ def test_the_committed_learning_curve_is_reproduced_on_any_processor_it_was_made
     pd.testing.assert_frame_equal(retrained, committed[retrained.columns].reset_index(drop=True), check_exact=True)
 
 
+def expand_seeds(text: str) -> set[int]:
+    """Seeds of a cell of the table in LOG.md: `11 to 14`, or `111, 222`."""
+    first, _, last = text.partition(" to ")
+    return set(range(int(first), int(last) + 1)) if last else set(map(int, text.split(",")))
+
+
+def test_no_seed_has_two_uses() -> None:
+    """Settings are tuned on other seeds than those that are reported."""
+    rows = re.findall(r"^\| ([\d, to]+) \| (.+) \|$", (PROJECT / "reports" / "LOG.md").read_text(), re.MULTILINE)
+    seeds = {use: expand_seeds(text) for text, use in rows}
+    assert sum(map(len, seeds.values())) == len(set().union(*seeds.values()))
+    for folder in (PROJECT, *PROJECT.glob("studies/*/")):
+        params = read_params(folder / "params.yaml")
+        use = str(folder.relative_to(PROJECT)) if folder != PROJECT else "the default experiment"
+        trained = {seed for ablation in params.all_ablations() for seed in ablation.training.seeds}
+        assert trained == seeds[use]
+    search = read_params(PROJECT / "params.yaml").search
+    assert (set(search.seeds), set(search.confirm)) == (seeds["the search"], seeds["the search: confirmation"])
+
+
 EXPERIMENTS = [PROJECT, *sorted(path.parents[1] for path in PROJECT.glob("studies/*/reports/runs.csv"))]
 
 
