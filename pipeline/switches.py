@@ -91,6 +91,8 @@ SWITCHES = (
     Switch("model", "residual_free", RESIDUALS, missing_residuals_in_words, Sublayers()),
     Switch("model", "residual_substitute", RESIDUALS, lambda name: "" if name == "none" else f"{name} instead", "none"),
     Switch("training", "optimizer", OPTIMIZER, optimizer_in_words),
+    Switch("training", "learning_rate", OPTIMIZER, lambda rate: f"learning rate {rate:g}"),
+    Switch("training", "average", OPTIMIZER, lambda share: f"average {share:g}"),
 )
 """All switches of an ablation, in the order of the columns in tables and of the words in descriptions."""
 
@@ -105,7 +107,10 @@ def switch_tags(ablation: Ablation) -> dict[str, str]:
     return {name: str(value) or "none" for name, value in switch_columns(ablation).items()}
 
 
-_DEFAULTS: dict[str, Any] = {"model": Model(layers=1, heads=1, width=1), "training": Training.model_construct()}
+_DEFAULTS: dict[str, Any] = {
+    "model": Model(layers=1, heads=1, width=1),
+    "training": Training.model_construct(learning_rate=1.0),
+}
 SWITCH_COLUMNS = tuple(switch_columns(Ablation.model_construct(**_DEFAULTS)))
 """Names of the columns that describe an ablation in tables."""
 
@@ -141,7 +146,12 @@ def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablat
 
 
 def _mentioned_switches(ablation: Ablation, unmentioned_values: Mapping[str, Any]) -> list[Switch]:
-    return [switch for switch in SWITCHES if switch.value_of(ablation) != unmentioned_values.get(switch.field)]
+    return [
+        switch
+        for switch in SWITCHES
+        if switch.field not in ablation.training.tuned
+        and switch.value_of(ablation) != unmentioned_values.get(switch.field)
+    ]
 
 
 def select_ablations(ablations: Iterable[Ablation], **switch_values: object) -> list[Ablation]:
@@ -154,13 +164,18 @@ def select_ablations(ablations: Iterable[Ablation], **switch_values: object) -> 
 def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **switch_changes: object) -> list[Ablation]:
     """Return the ablations that differ from `ablation` only by the given changes of switches.
 
-    They have the same task and the same settings; seeds, steps, evaluations and snapshots may differ. If the optimizer
-    is among the changes, all settings of the training may differ.
+    They have the same task and the same settings; seeds, steps, evaluations, snapshots and tuned settings may differ.
+    If the optimizer is among the changes, all settings of the training may differ.
     """
-    values = {switch.field: switch.value_of(ablation) for switch in SWITCHES} | switch_changes
-    variants = [variant for variant in select_ablations(ablations, **values) if variant.dataset == ablation.dataset]
     any_training = "optimizer" in switch_changes
-    return [variant for variant in variants if has_same_settings(variant, ablation, any_training=any_training)]
+    compared = [switch for switch in SWITCHES if not (any_training and switch.settings_section == "training")]
+    kept = {switch.field: switch.value_of(ablation) for switch in compared if switch.field not in ablation.training.tuned}
+    variants = select_ablations(ablations, **(kept | switch_changes))
+    return [
+        variant
+        for variant in variants
+        if variant.dataset == ablation.dataset and has_same_settings(variant, ablation, any_training=any_training)
+    ]
 
 
 def has_same_settings(first: Ablation, second: Ablation, *, any_training: bool = False) -> bool:
@@ -179,14 +194,18 @@ def has_same_settings(first: Ablation, second: Ablation, *, any_training: bool =
 def differing_switches(first: Ablation, second: Ablation) -> list[str]:
     """Return the fields of the switches in which two ablations differ, and `other settings` if those differ, too.
 
-    Substitutes do not count if one of the two has nothing to substitute; nor do other settings of the training if the
-    optimizers differ.
+    Substitutes do not count if one of the two has nothing to substitute; nor do settings that were tuned for both, nor
+    other settings of the training if the optimizers differ.
     """
-    fields = [switch.field for switch in SWITCHES if switch.value_of(first) != switch.value_of(second)]
+    differing = [switch for switch in SWITCHES if switch.value_of(first) != switch.value_of(second)]
+    ignored = {*first.training.tuned} & {*second.training.tuned}
     if is_intact(first) or is_intact(second):
-        fields = [field for field in fields if field != "residual_substitute"]
-    same = has_same_settings(first, second, any_training="optimizer" in fields)
-    return fields if same else [*fields, "other settings"]
+        ignored.add("residual_substitute")
+    any_training = any(switch.field == "optimizer" for switch in differing)
+    if any_training:
+        ignored |= {switch.field for switch in SWITCHES if switch.settings_section == "training"} - {"optimizer"}
+    fields = [switch.field for switch in differing if switch.field not in ignored]
+    return fields if has_same_settings(first, second, any_training=any_training) else [*fields, "other settings"]
 
 
 def find_variant(ablations: Iterable[Ablation], ablation: Ablation, **switch_changes: object) -> Ablation | None:

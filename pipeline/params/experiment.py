@@ -56,7 +56,7 @@ ComparedQuantity = Literal["restricted_steps", "test_exact_match", "test_bits"]
 
 
 class Comparison(Config):
-    """A comparison of two ablations that share seeds. Only comparisons in `params.yaml` get a p-value."""
+    """A comparison of two ablations. Only comparisons in `params.yaml` get a p-value."""
 
     first: str
     second: str
@@ -211,8 +211,6 @@ class Params(Config):
                 f"{location}: {first.name} learns {first.dataset}, but {second.name} learns {second.dataset}; "
                 f"only ablations of one task are compared"
             )
-        if not {*first.training.seeds} & {*second.training.seeds}:
-            raise UserError(f"{location}: {first.name} and {second.name} are compared seed by seed, but share no seed")
         if comparison.quantity not in (allowed := comparable_quantities(first, second)):
             raise UserError(
                 f"{location}.quantity: {comparison.quantity!r} is not defined for {first.dataset} "

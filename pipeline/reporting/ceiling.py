@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from pipeline.params import Task
+from pipeline.measurement.common.order_blind import is_order_blind
+from pipeline.params import Ablation, Task
 
 
 def order_blind_ceiling(task: Task) -> float | None:
@@ -26,3 +27,9 @@ def order_blind_ceiling(task: Task) -> float | None:
     answers = pd.factorize(table["answer"])[0]
     by_answer = pd.Series(weight).groupby([numbers, answers], sort=False).sum()
     return round(float(by_answer.groupby(level=0, sort=False).max().sum()), 12)  # probabilities add up to 1
+
+
+def is_proved_impossible(ablation: Ablation, ceiling: float | None) -> bool:
+    """Return True if the architecture is order-blind, and `ceiling`, that of the task, is below the target score."""
+    threshold = ablation.convergence_threshold
+    return ceiling is not None and threshold is not None and ceiling < threshold and is_order_blind(ablation.model)

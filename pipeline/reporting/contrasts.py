@@ -1,38 +1,39 @@
-"""Contrasts: differences between two ablations, seed by seed, and the p-values of those that `params.yaml` declares.
+"""Contrasts: differences between two ablations, and the p-values of those that `params.yaml` declares.
 
-Every pair of ablations of a task that differ in exactly one switch is compared.
+Every pair of ablations of a task that differ in exactly one switch is compared. Runs are not paired by seed: runs of
+two ablations with one seed are no more alike than others.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.duration.survfunc import survdiff
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from pipeline import switches
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Comparison, comparable_quantities
+from pipeline.params.score import BITS
+from pipeline.reporting import permutation
 from pipeline.reporting.estimates import DECIDED_LEVEL, Row, estimate, statistic
-from pipeline.reporting.intervals import summarise_mean, summarise_ratio
-from pipeline.reporting.outcomes import exact_match_scores, is_proved_impossible
-from pipeline.reporting.results import Results, restricted_steps
+from pipeline.reporting.intervals import (
+    summarise_difference,
+    summarise_mean,
+    summarise_quotient,
+    summarise_ratio,
+    summarise_restricted_mean,
+)
+from pipeline.reporting.outcomes import exact_match_scores, is_proved
+from pipeline.reporting.results import STEPS, Results, restricted_steps
 from pipeline.reporting.wording import Unit
 
 UNITS: dict[str, Unit] = {"restricted_steps": "steps", "test_exact_match": "points", "test_bits": "bits"}
-"""Quantity in which ablations are compared -> unit of the difference."""
-TARGET_POWER = 0.8
-"""Probability with which the number of seeds in the estimate `seeds_needed` detects the observed difference."""
-MAX_SEEDS_NEEDED = 200
-"""Largest number of seeds that `seeds_needed` tries; if a comparison needs more, the result is NaN."""
-BOUNDS: dict[tuple[bool, ...], str] = {
-    (True, False): "; at least",
-    (False, True): "; at most",
-    (True, True): "; up to the budget",
-}
-"""Whether runs of the first and of the second ablation are censored -> words about the mean difference of the steps."""
+"""Quantity in which ablations can be declared to be compared -> unit of the difference."""
+BESIDE_STEPS = ("steps_to_50", "steps_to_90", "area_above_curve")
+"""Quantities that are compared beside `restricted_steps`, to see whether a verdict depends on the threshold."""
+OTHER_TESTS = ("sign_flip", "log_rank")
+"""Tests of a difference in `restricted_steps` beside the permutation test, which decides."""
 Pair = tuple[Ablation, Ablation]
 
 
@@ -51,7 +52,7 @@ def contrast_pairs(ablations: Sequence[Ablation], declared: Sequence[Comparison]
     return pairs
 
 
-@statistic(*UNITS, "steps_ratio", "log_rank", *(f"seeds_needed_{quantity}" for quantity in UNITS))
+@statistic(*UNITS, *BESIDE_STEPS, *OTHER_TESTS, "steps_ratio", *(f"runs_needed_{quantity}" for quantity in UNITS))
 def differences(results: Results) -> Iterator[Row]:
     """Yield the mean difference of each pair in steps and in the test score; with p if the comparison is declared.
 
@@ -60,42 +61,65 @@ def differences(results: Results) -> Iterator[Row]:
     """
     declared = {(comparison.first, comparison.second, comparison.quantity) for comparison in results.comparisons}
     for first, second in contrast_pairs(results.ablations, results.comparisons):
-        is_impossible = is_proved_impossible(results, first) or is_proved_impossible(results, second)
+        runs = [results.runs_of(ablation) for ablation in (first, second)]
         budget = min(first.training.steps, second.training.steps)
         columns = {"versus": second.name, "budget": budget}
         for quantity in comparable_quantities(first, second):
-            is_declared, is_steps = (first.name, second.name, quantity) in declared, quantity == "restricted_steps"
-            values = paired_values(results, (first, second), quantity, budget)
-            nothing_to_see = is_steps and (is_impossible or not (values < budget).any(axis=None))
-            if values.empty or (nothing_to_see and not is_declared):
+            is_declared = (first.name, second.name, quantity) in declared
+            values = [values_by_seed(table, quantity, budget) for table in runs]
+            if not (values[0].size and values[1].size):
                 continue
-            by_seed = values[first.name] - values[second.name]
-            summary = summarise_mean(by_seed)
-            if is_steps:
-                summary["method"] += BOUNDS.get(tuple((values >= budget).any()), "")
-                if first.model.positional != second.model.positional:
-                    ratio = summarise_ratio(values[first.name], values[second.name])
-                    yield estimate(first, "steps_ratio", ratio, "ratio", **columns)
-            p = sign_flip_p_value(by_seed.to_numpy()) if is_declared else np.nan
-            yield estimate(first, quantity, {**summary, "p": p}, UNITS[quantity], **columns)
+            if quantity != "restricted_steps":
+                yield _difference(first, quantity, values, is_declared, columns)
+            elif is_declared or not any(map(is_proved, runs)) and min(value.min() for value in values) < budget:
+                yield from _differences_in_steps(first, second, runs, is_declared, columns)
             if is_declared:
-                seeds = seeds_needed(by_seed.to_numpy(), DECIDED_LEVEL / len(results.comparisons))
-                yield estimate(first, f"seeds_needed_{quantity}", seeds, "count", **columns)
-            if is_declared and is_steps:
-                tested = {"p": log_rank_p_value(results.runs, first.name, second.name, budget), "n": len(by_seed)}
-                yield estimate(first, "log_rank", np.nan, "steps", method="log-rank", **tested, **columns)
+                needed = permutation.runs_needed(*values, DECIDED_LEVEL / len(results.comparisons))
+                yield estimate(first, f"runs_needed_{quantity}", needed, "count", **columns)
 
 
-def paired_values(results: Results, ablations: Sequence[Ablation], quantity: str, budget: int = 0) -> pd.DataFrame:
-    """Return a quantity of some ablations: a column by name for each, a row for each seed of which all have a value."""
-    columns = {}
-    for ablation in ablations:
-        runs = results.runs_of(ablation).set_index("seed").sort_index()
-        if quantity == "restricted_steps":
-            columns[ablation.name] = restricted_steps(runs, budget)
-        else:
-            columns[ablation.name] = exact_match_scores(runs) if quantity == "test_exact_match" else runs[quantity]
-    return pd.DataFrame(columns).astype(float).dropna()
+def _differences_in_steps(
+    first: Ablation, second: Ablation, runs: Sequence[pd.DataFrame], is_declared: bool, columns: Row
+) -> Iterator[Row]:
+    """Yield the differences of a pair in steps to each threshold and in the area above the curve; and further tests."""
+    budget = columns["budget"]
+    beside = list(BESIDE_STEPS) if first.task.score != BITS else []
+    if first.training.steps != second.training.steps:
+        beside.remove("area_above_curve")  # the area of a run depends on its budget
+    for quantity in ("restricted_steps", *beside):
+        values = [values_by_seed(table, quantity, budget) for table in runs]
+        yield _difference(first, quantity, values, is_declared, columns)
+    first_steps, second_steps = (values_by_seed(table, "restricted_steps", budget) for table in runs)
+    if first.model.positional != second.model.positional:
+        means = (summarise_restricted_mean(steps, budget) for steps in (first_steps, second_steps))
+        yield estimate(first, "steps_ratio", summarise_quotient(*means), "ratio", **columns)
+    if is_declared:
+        by_seed = (first_steps - second_steps).dropna()
+        tests = {"log_rank": permutation.log_rank_p_value(first_steps, second_steps, budget)}
+        if len(by_seed):
+            tests["sign_flip"] = permutation.sign_flip_p_value(by_seed.to_numpy())
+        for name, p in tests.items():
+            counts = {"n": min(len(first_steps), len(second_steps)), "method": name.replace("_", "-")}
+            yield estimate(first, name, np.nan, "steps", p=p, **counts, **columns)
+
+
+def _difference(
+    first: Ablation, quantity: str, values: Sequence["pd.Series[float]"], is_declared: bool, columns: Row
+) -> Row:
+    budget = columns["budget"]
+    summaries = [summarise_restricted_mean(v, budget) if quantity in STEPS else summarise_mean(v) for v in values]
+    p = permutation.permutation_p_value(*(value.to_numpy() for value in values)) if is_declared else np.nan
+    return estimate(
+        first, quantity, {**summarise_difference(*summaries), "p": p}, UNITS.get(quantity, "steps"), **columns
+    )
+
+
+def values_by_seed(runs: pd.DataFrame, quantity: str, budget: int = 0) -> "pd.Series[float]":
+    """Return a quantity of an ablation's runs, by seed; runs without a value are left out."""
+    runs = runs.set_index("seed").sort_index()
+    if quantity in STEPS:
+        return restricted_steps(runs, budget, quantity)
+    return exact_match_scores(runs) if quantity == "test_exact_match" else runs[quantity].astype(float).dropna()
 
 
 def substitutions(ablations: Sequence[Ablation]) -> Iterator[tuple[Ablation, Ablation, Ablation]]:
@@ -116,36 +140,50 @@ def rescues(results: Results) -> Iterator[Row]:
     missing if the intact ablation does not differ significantly from the one without the connection.
     """
     for compared in substitutions(results.ablations):
-        substituted, plain, intact = (ablation.name for ablation in compared)
         budget = min(ablation.training.steps for ablation in compared)
-        if len(steps := paired_values(results, compared, "restricted_steps", budget)):
-            ratio = summarise_ratio(steps[plain] - steps[substituted], steps[plain] - steps[intact])
-            key = f"plain={plain};intact={intact}"
+        columns = [values_by_seed(results.runs_of(ablation), "restricted_steps", budget) for ablation in compared]
+        substituted, plain, intact = pd.concat(columns, axis=1, join="inner").to_numpy().T
+        if len(plain):
+            key = f"plain={compared[1].name};intact={compared[2].name}"
+            ratio = summarise_ratio(plain - substituted, plain - intact)
             yield estimate(compared[0], "rescue", ratio, "ratio", key=key, budget=budget)
 
 
 @statistic("order_value")
 def order_values(results: Results) -> Iterator[Row]:
-    """Yield how many more bits per token an ablation takes on shuffled data than on the data in order, by seed."""
-    for ordered, shuffled in product(results.ablations, repeat=2):
-        same_settings = (ordered.model, ordered.training) == (shuffled.model, shuffled.training)
-        is_shuffled = shuffled.task != ordered.task and shuffled.task.unshuffled == ordered.task
-        if not (same_settings and is_shuffled):
+    """Yield how many bits per token an ablation saves against the best ablation that cannot see order, on its data.
+
+    The best one is that with the lowest mean validation score.
+    """
+    for task in (name for name, task in results.tasks.items() if task.score == BITS):
+        ablations = results.of_task(task).ablations
+        blind = {
+            results.runs_of(ablation)["validation_bits"].mean(): ablation
+            for ablation in ablations
+            if is_order_blind(ablation.model)
+        }
+        if not blind:
             continue
-        if len(bits := paired_values(results, (shuffled, ordered), "test_bits")):
-            worth = summarise_mean(bits[shuffled.name] - bits[ordered.name])
-            yield estimate(ordered, "order_value", worth, "bits", key=f"shuffled={shuffled.name}")
+        best = blind[min(blind)]
+        of_best = summarise_mean(values_by_seed(results.runs_of(best), "test_bits"))
+        for ablation in ablations:
+            if not is_order_blind(ablation.model):
+                own = summarise_mean(values_by_seed(results.runs_of(ablation), "test_bits"))
+                key = f"blind={best.name}"
+                yield estimate(ablation, "order_value", summarise_difference(of_best, own), "bits", key=key)
 
 
 def correct_p_values(estimates: pd.DataFrame, declared: Sequence[Comparison]) -> pd.DataFrame:
     """Return the table of estimates with Holm's correction over the declared comparisons in `p_corrected`.
 
-    A comparison with too few seeds ever to be decided gets no p-value, but counts in the correction.
+    The other thresholds and the other tests are corrected each by itself. A comparison with too few runs ever to be
+    decided gets no p-value, but counts in the correction.
     """
     of_steps = [comparison for comparison in declared if comparison.quantity == "restricted_steps"]
-    for quantities, family in ((list(UNITS), declared), (["log_rank"], of_steps)):
+    families = [(list(UNITS), declared), *(([name], of_steps) for name in (*BESIDE_STEPS, *OTHER_TESTS))]
+    for quantities, family in families:
         tested = estimates["quantity"].isin(quantities) & estimates["p"].notna()
-        smallest = estimates["n"].map(smallest_p_value, na_action="ignore").fillna(1.0)
+        smallest = estimates["n"].map(lambda n: permutation.smallest_p_value(n, n), na_action="ignore").fillna(1.0)
         can_decide = smallest * len(declared) < DECIDED_LEVEL
         estimates.loc[tested & ~can_decide, "p"] = np.nan
         index = estimates.index[tested & can_decide]
@@ -153,57 +191,3 @@ def correct_p_values(estimates: pd.DataFrame, declared: Sequence[Comparison]) ->
             p_values = [*estimates.loc[index, "p"], *[1.0] * (len(family) - len(index))]
             estimates.loc[index, "p_corrected"] = multipletests(p_values, method="holm")[1][: len(index)]
     return estimates
-
-
-def seeds_needed(differences: np.ndarray, significance_level: float) -> float:
-    """Return how many new seeds would detect a mean difference as large as the observed one, by the sign-flip test.
-
-    They detect it with probability `TARGET_POWER`. NaN if more than `MAX_SEEDS_NEEDED` are needed, if only one seed was
-    observed, or if all differences are equal.
-    """
-    if len(differences) < 2 or not (spread := differences.std(ddof=1)):
-        return np.nan
-    effect = abs(differences.mean()) / spread
-    for n in range(2, MAX_SEEDS_NEEDED + 1):
-        can_decide = smallest_p_value(n) <= significance_level
-        if can_decide and sign_flip_power(effect, n, significance_level) >= TARGET_POWER:
-            return float(n)
-    return np.nan
-
-
-def sign_flip_power(effect_size: float, seed_count: int, significance_level: float) -> float:
-    """Return the probability that the sign-flip test detects a normal mean difference of `effect` standard deviations.
-
-    Up to 13 seeds, it is the power in 1,000 random experiments; for more, that of the t test, which is nearly the same.
-    """
-    if seed_count > 13:
-        return float(TTestPower().power(effect_size, seed_count, significance_level))
-    flips = np.array(list(product((1.0, -1.0), repeat=seed_count - 1)))  # the other half has the same absolute means
-    samples = np.random.default_rng(0).normal(effect_size, 1.0, (1000, seed_count))
-    means = np.abs(samples[:, 1:] @ flips.T + samples[:, :1])
-    return float((np.mean(means >= means[:, :1] - 1e-9, axis=1) <= significance_level).mean())
-
-
-def smallest_p_value(seed_count: int) -> float:
-    """Return the smallest p-value that a two-sided sign-flip test of `seed_count` pairs can give."""
-    return 2.0 ** (1 - seed_count)
-
-
-def sign_flip_p_value(differences: np.ndarray) -> float:
-    """Return the p-value of a two-sided sign-flip permutation test that the mean difference is 0.
-
-    Up to 13 differences, all sign flips are enumerated; for more, 9,999 random ones (the same in every call).
-    """
-    if not differences.any():
-        return 1.0
-    options = {"permutation_type": "samples", "n_resamples": 9_999, "rng": np.random.default_rng(0)}
-    return float(stats.permutation_test((differences,), np.mean, **options).pvalue)
-
-
-def log_rank_p_value(runs: pd.DataFrame, first: str, second: str, budget: int) -> float:
-    """Return the p-value of a log-rank test of two ablations' steps to converge up to `budget`; 1 if none converged."""
-    both = runs[runs["ablation"].isin([first, second])]
-    converged = both["steps_to_converge"].astype(float) <= budget
-    if not converged.any():
-        return 1.0
-    return float(survdiff(restricted_steps(both, budget), converged.astype(int), both["ablation"])[1])

@@ -49,6 +49,58 @@ def summarise_mean(values: Any) -> Summary:
     return Summary(value=float(mean), low=float(low), high=float(high), n=len(values), method="mean, t 95%")
 
 
+def summarise_restricted_mean(values: Any, budget: int) -> Summary:
+    """Summarise the steps of runs, `budget` for a run that did not converge, by their mean.
+
+    The interval combines Clopper and Pearson's of the share that converged with Student's of the steps that these runs saved (see
+    `summarise_difference`): Student's alone is too short where most runs are censored. If none converged, the lower
+    limit is as if those that may converge did so at once.
+    """
+    values = np.asarray(values, float)
+    saved = budget - values[values < budget]
+    if len(saved) == len(values):
+        return summarise_mean(values)
+    n, share = len(values), len(saved) / len(values)
+    limits = stats.binomtest(len(saved), n).proportion_ci(CONFIDENCE_LEVEL, method="exact")
+    mean = saved.mean() if len(saved) else float(budget)
+    ends = np.asarray(interval_of_mean(mean, saved.std(ddof=1), len(saved)) if len(saved) > 1 else (0.0, budget))
+    shift_low, shift_high = np.clip(ends, 0.0, budget) - mean
+    below = np.hypot(mean * (share - limits.low), share * shift_low)
+    above = np.hypot(mean * (limits.high - share), share * shift_high)
+    value = float(values.mean())
+    low, high = max(0.0, value - float(above)), min(float(budget), value + float(below))
+    return Summary(value=value, low=low, high=high, n=n, method="mean, Clopper-Pearson and t 95%; at least")
+
+
+def summarise_difference(first: Summary, second: Summary) -> Summary:
+    """Summarise the difference of two independent estimates, with the interval that follows from theirs.
+
+    The method of variance estimates recovery, MOVER (Zou, Donner, Statistics in Medicine 2008), adds in squares how far
+    each limit is from its estimate. `method` says on which side of the difference censored runs move the truth.
+    """
+    value = first["value"] - second["value"]
+    low = value - np.hypot(first["value"] - first["low"], second["high"] - second["value"])
+    high = value + np.hypot(first["high"] - first["value"], second["value"] - second["low"])
+    bounds = {(True, False): "; at least", (False, True): "; at most", (True, True): "; up to the budget"}
+    bound = bounds.get(("at least" in first["method"], "at least" in second["method"]), "")
+    n = min(first["n"], second["n"])
+    return Summary(value=value, low=float(low), high=float(high), n=n, method=f"difference, MOVER 95%{bound}")
+
+
+def summarise_quotient(first: Summary, second: Summary) -> Summary:
+    """Summarise the quotient of two independent, positive estimates (MOVER-R: Donner, Zou, Statistics in Medicine
+    2012). The interval is NaN if the denominator's reaches 0."""
+    (a, low_a, high_a), (b, low_b, high_b) = ((each["value"], each["low"], each["high"]) for each in (first, second))
+    low = high = np.nan
+    if low_b > 0 and 2 * b > high_b:
+        far, near = high_b * (2 * b - high_b), low_b * (2 * b - low_b)
+        low = (a * b - np.sqrt(max(0.0, (a * b) ** 2 - low_a * (2 * a - low_a) * far))) / far
+        high = (a * b + np.sqrt(max(0.0, (a * b) ** 2 - high_a * (2 * a - high_a) * near))) / near
+    bound = summarise_difference(first, second)["method"].partition(";")[1:]
+    n, method = min(first["n"], second["n"]), f"ratio, MOVER 95%{''.join(bound)}"
+    return Summary(value=a / b if b else np.nan, low=float(low), high=float(high), n=n, method=method)
+
+
 def summarise_median(values: Any) -> Summary:
     """Summarise values by their median, with their range."""
     values = np.asarray(values, float)

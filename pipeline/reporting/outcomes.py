@@ -6,38 +6,45 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from pipeline.measurement.common.order_blind import is_order_blind
-from pipeline.params import Ablation
-from pipeline.params.score import BITS
+from pipeline.params.score import BITS, EXACT_MATCH
 from pipeline.reporting.estimates import Row, estimate, statistic
-from pipeline.reporting.intervals import binomial_p_value, summarise_mean, summarise_median, summarise_share
-from pipeline.reporting.results import Results, restricted_steps
+from pipeline.reporting.intervals import (
+    binomial_p_value,
+    summarise_mean,
+    summarise_median,
+    summarise_restricted_mean,
+    summarise_share,
+)
+from pipeline.reporting.results import STEPS, Results, restricted_steps
 
 ALARM_LEVEL = 0.01
 """p-value below which a run with more right answers than the order-blind ceiling allows raises an alarm."""
 
 
-def is_proved_impossible(results: Results, ablation: Ablation) -> bool:
-    """Return True if the architecture is order-blind, and no order-blind predictor reaches the ablation's threshold."""
-    ceiling, threshold = results.ceilings[ablation.dataset], ablation.convergence_threshold
-    return ceiling is not None and threshold is not None and ceiling < threshold and is_order_blind(ablation.model)
-
-
-@statistic("converged", "restricted_steps", "still_rising")
+@statistic("converged", *STEPS, "area_above_curve", "still_rising")
 def convergence(results: Results) -> Iterator[Row]:
-    """Yield the share of runs that converged and the mean steps; a run that did not converge counts as its budget.
+    """Yield the share of runs that converged, the mean steps to 50, 90 and 99 % and the area above the curve.
 
-    Where some runs are censored, the mean is a lower bound.
+    A run that did not get there counts as its budget; where there are such runs, the mean is a lower bound.
     """
     for ablation in (ablation for ablation in results.ablations if ablation.convergence_threshold is not None):
-        runs = results.runs_of(ablation)
-        converged, impossible = int(runs["converged"].sum()), is_proved_impossible(results, ablation)
-        yield estimate(ablation, "converged", summarise_share(converged, len(runs), impossible=impossible), "runs")
-        if not impossible:
-            steps = summarise_mean(restricted_steps(runs, ablation.training.steps))
-            steps["method"] += "; at least" if converged < len(runs) else ""
-            yield estimate(ablation, "restricted_steps", steps, "steps")
+        runs, budget = results.runs_of(ablation), ablation.training.steps
+        converged, proved = int(runs["converged"].sum()), is_proved(runs)
+        yield estimate(ablation, "converged", summarise_share(converged, len(runs), impossible=proved), "runs")
+        if not proved:
+            for quantity in STEPS:
+                if ablation.task.score == EXACT_MATCH or quantity == "restricted_steps":
+                    steps = summarise_restricted_mean(restricted_steps(runs, budget, quantity), budget)
+                    yield estimate(ablation, quantity, steps, "steps")
+            if ablation.task.score == EXACT_MATCH:
+                yield estimate(ablation, "area_above_curve", summarise_mean(runs["area_above_curve"]), "steps")
         if not is_order_blind(ablation.model):
             yield estimate(ablation, "still_rising", runs["still_rising"].mean(), "runs", n=len(runs))
+
+
+def is_proved(runs: pd.DataFrame) -> bool:
+    """Return True if it is proved that the ablation with these runs cannot converge."""
+    return bool(runs["proved"].iloc[0])
 
 
 @statistic("test_exact_match", "test_exact_match_mean", "test_bits", "diverged")

@@ -25,6 +25,8 @@ KEYS = ("layer", "sublayer", "depth", "position")
 """Keys of measured numbers that have a column of their own; further keys stand in the column `key`."""
 MEASURED_COLUMNS = ("ablation", "seed", "quantity", *KEYS, "key", "moment", "value")
 TEXT_COLUMNS = ("ablation", "task", "versus", "quantity", "sublayer", "key", "moment", "unit", "method")
+STEPS = {"steps_to_50": "steps_to_50", "steps_to_90": "steps_to_90", "restricted_steps": "steps_to_converge"}
+"""Quantity of `estimates.csv` -> column of `runs.csv` with the steps to a threshold: 50 %, 90 % and the target."""
 TREND_LEVEL = 0.01
 """p-value below which the last evaluations of a learning curve count as rising."""
 MIN_TREND_EVALUATIONS = 5
@@ -54,6 +56,8 @@ class Results:
         names = (RUNS, CURVES, SYMMETRY, MEASUREMENTS)
         runs, curves, symmetry, measured = (read_table(folder / name) for name in names)
         ablations = params.all_ablations()
+        if missing := {*STEPS.values(), "proved"} - {*runs}:
+            raise UserError(f"{folder / RUNS}: has no column {min(missing)!r}; `python -m pipeline repro` makes it again")
         for name, table in ((RUNS, runs), (CURVES, curves)):
             for ablation in ablations:
                 seeds = sorted(table.loc[table["ablation"] == ablation.name, "seed"].unique())
@@ -150,12 +154,13 @@ def summarise_token_probe(probe: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(level=by_depth, sort=False).mean().reset_index()
 
 
-def restricted_steps(runs: pd.DataFrame, budget: int) -> "pd.Series[float]":
-    """Return the steps to converge of each run, or `budget` for a run that took more or did not converge.
+def restricted_steps(runs: pd.DataFrame, budget: int, quantity: str = "restricted_steps") -> "pd.Series[float]":
+    """Return the steps to a threshold of each run, or `budget` for a run that took more or did not get there.
 
-    The mean of these steps (the restricted mean survival time) includes the runs that failed.
+    `quantity` is one of `STEPS`. The mean of these steps (the restricted mean survival time) includes the runs that
+    failed.
     """
-    return runs["steps_to_converge"].astype(float).fillna(np.inf).clip(upper=budget)
+    return runs[STEPS[quantity]].astype(float).fillna(np.inf).clip(upper=budget)
 
 
 def mark_still_rising(runs: pd.DataFrame, curves: pd.DataFrame) -> "pd.Series[int]":

@@ -14,7 +14,10 @@ from pipeline.reporting.estimates import Estimate, Estimates
 from pipeline.reporting.mechanism import comparison_depth
 from pipeline.reporting.results import KEYS, Results
 
-QUANTITY_WORDS = {"restricted_steps": "steps", "test_exact_match": "exact match", "test_bits": "bits"}
+QUANTITY_HEADERS = {
+    "restricted_steps": "Steps to the target", "test_exact_match": "Exact match", "test_bits": "Bits",
+}  # fmt: skip
+"""Quantity of a declared comparison -> header of the column with the difference."""
 MOMENT_WORDS = {"trained": "as trained", "initial": "before training"}
 
 
@@ -118,7 +121,7 @@ class TaskView:
                 cells = rows.setdefault((first.name, second.name), {"Difference": f"`{first.name}` − `{second.name}`"})
                 cells[header] = Estimate(row).text(signed=True)
                 if quantity == "restricted_steps":
-                    cells |= {"Shared seeds": str(row["n"]), "Budget": Estimate(row).budget()}
+                    cells |= {"Runs each": str(row["n"]), "Budget": Estimate(row).budget()}
         return pd.DataFrame(list(rows.values())).fillna("")
 
     def verdict_table(self) -> pd.DataFrame:
@@ -130,17 +133,17 @@ class TaskView:
             if difference is None:
                 continue
             log_rank = self.estimates.find("log_rank", **pair)
-            seeds = self.estimates.find(f"seeds_needed_{comparison.quantity}", **pair)
-            verdict = "**decided**" if difference.is_decided else "not decided"
-            if not difference.is_decided and seeds and pd.notna(seeds.value):
-                verdict += f"; about {seeds.number()} fresh seeds would decide it"
+            earlier = {name: self.estimates.find(f"steps_to_{name}", **pair) for name in ("50", "90")}
+            in_steps = {name: text for name, text in earlier.items() if text and comparison.quantity == "restricted_steps"}
+            needed = self.estimates.find(f"runs_needed_{comparison.quantity}", **pair)
             rows.append({
                 "Contrast": f"`{comparison.first}` − `{comparison.second}`",
-                f"Difference in {QUANTITY_WORDS[comparison.quantity]}": difference.text(signed=True),
+                **{f"Steps to {name} %": estimate.text(signed=True) for name, estimate in in_steps.items()},
+                QUANTITY_HEADERS[comparison.quantity]: difference.text(signed=True),
                 "n": str(difference.row["n"]),
                 "p": difference.p_text(),
                 "log-rank p": log_rank.p_text() if log_rank else "",
-                "Verdict": verdict,
+                "Verdict": verdict({**in_steps, "99": difference}, needed),
             })  # fmt: skip
         return pd.DataFrame(rows).fillna("")
 
@@ -164,6 +167,25 @@ class TaskView:
             f"{heading}, {text}:": self.axis_table(quantity, axis, **keys, moment=moment)
             for moment, text in MOMENT_WORDS.items()
         }
+
+
+def verdict(differences: Mapping[str, Estimate], needed: Estimate | None) -> str:
+    """Return the verdict on a comparison as text.
+
+    `differences` has the difference at each threshold in percent, the target last. Beside the target, a verdict needs a
+    second threshold at which it holds, and none at which the difference has the other sign.
+    """
+    *others, target = differences.values()
+    decided = [name for name, difference in differences.items() if difference.is_decided]
+    thresholds = " and ".join(filter(None, [", ".join(decided[:-1]), *decided[-1:]])) + " %"
+    if not others and target.is_decided:
+        return "**decided**"
+    if decided and (len(decided) == 1 or any(other.value * target.value < 0 for other in others)):
+        return f"depends on the threshold (decided at {thresholds})"
+    if decided:
+        return f"**decided** at {thresholds}"
+    runs = f"; about {needed.number()} new runs of each would decide it" if needed and pd.notna(needed.value) else ""
+    return f"not decided{runs}"
 
 
 def at_comparison_depth(ablation: Ablation) -> Mapping[str, Any]:

@@ -10,15 +10,16 @@ from pipeline.errors import UserError
 from pipeline.measurement.catalogue import measurements
 from pipeline.params import Ablation, Params
 from pipeline.reporting import results
+from pipeline.reporting.ceiling import is_proved_impossible, order_blind_ceiling
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
 
 REQUIRED_RUN_COLUMNS = (
     *("ablation", "seed", "task", *switches.SWITCH_COLUMNS, "parameters", "steps", "converged", "steps_to_converge"),
-    *("diverged", "test_examples"),
+    *("steps_to_50", "steps_to_90", "area_above_curve", "diverged", "test_examples"),
 )
 """Columns that every table of evaluated runs has, whatever the task.
 
-The table also has the validation and test score (such as `test_exact_match`), and for tasks with an answer a column per
+`runs.csv` has beside them `proved`: 1 if the architecture makes convergence impossible. The table also has the validation and test score (such as `test_exact_match`), and for tasks with an answer a column per
 position of the answer (`digit_<k>`) and per stratum (`carries_<k>`) with its number of examples
 (`carries_<k>_examples`).
 """
@@ -33,6 +34,9 @@ def run(params: Params) -> None:
         UserError: an ablation has no evaluation, history or measurements, or those of other seeds or weights.
     """
     runs, curves, measured = _read_results(params)
+    ceilings = {name: order_blind_ceiling(params.task(name)) for name in runs["task"].unique()}
+    proved = {a.name: int(is_proved_impossible(a, ceilings[a.dataset])) for a in params.all_ablations()}
+    runs.insert(runs.columns.get_loc("diverged"), "proved", runs["ablation"].map(proved))
     results.write_tables(
         REPORTS,
         {
