@@ -8,10 +8,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from pipeline.dataset import Examples
-from pipeline.measurement.common.interventions import LOGIT_TOLERANCE, changed_logits, same_length_prompts
+from pipeline.measurement.common.interventions import LOGIT_TOLERANCE, ForwardPass, same_length_prompts
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.transformer.attention import last_position
-from pipeline.transformer.model import edit_at_depth
 
 
 @measurement(
@@ -28,19 +27,19 @@ def interchange(inputs: MeasurementInput) -> pd.DataFrame:
     """
     model, (prompts, pairs) = inputs.model, swappable_prompts(inputs.examples)
     swapped, last = prompts.scatter(1, pairs, prompts.gather(1, pairs.flip(1))), last_position(prompts)
-    before, goal = (changed_logits(model, tokens, last) for tokens in (prompts, swapped))
-    effect, swapped_stream = goal - before, model.residual_stream(*model.samples(swapped, last)[:2])
+    before, goal = (ForwardPass(model, tokens, last) for tokens in (prompts, swapped))
+    effect = goal.logits - before.logits
     has_effect = (effect.abs() > LOGIT_TOLERANCE).any()
 
     def recovery(is_patched: Bool[Tensor, "prompts length"], depth: int) -> float:
-        patch = edit_at_depth(depth, lambda x: torch.where(is_patched[..., None], swapped_stream[depth], x))
-        change = changed_logits(model, prompts, last, edit_states=patch) - before
+        patched = torch.where(is_patched[..., None], goal.stream[depth], before.stream[depth])
+        change = before.continue_from(depth, patched) - before.logits
         return ((change * effect).sum() / effect.square().sum()).item() if has_effect else float("nan")
 
     return pd.DataFrame(
         {"positions": name, "depth": depth, "recovery": recovery(is_patched, depth)}
         for name, is_patched in position_sets(pairs, prompts.shape[1]).items()
-        for depth in range(len(swapped_stream))
+        for depth in range(len(goal.stream))
     )
 
 

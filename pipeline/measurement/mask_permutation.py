@@ -7,11 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pipeline.dataset import Examples
 from pipeline.measurement.common import interventions
 from pipeline.measurement.common.scoring import exact_match
 from pipeline.measurement.registry import MeasurementInput, measurement
-from pipeline.transformer.model import Transformer
 
 
 @measurement(
@@ -25,15 +23,15 @@ def mask_permutation(inputs: MeasurementInput) -> pd.DataFrame:
     as if the tokens before the prompt's last were in another order: in each layer alone, and in all layers. Without
     positional encoding, permuting all masks is the same as permuting the prompt. Permuting the last layer's mask alone
     changes nothing: the position that predicts attends to all earlier ones in any order."""
-    model, layers = inputs.model, range(len(inputs.model.blocks))
+    layers = range(len(inputs.model.blocks))
     examples = interventions.same_length_examples(inputs.examples)
     orders = interventions.permuted_prompts(inputs.examples).token_orders.unbind(1)
-    before = interventions.changed_logits(model, examples.tokens, examples.positions)
+    before = interventions.ForwardPass(inputs.model, examples.tokens, examples.positions)
     results = []
     for name, permuted_layers in {**{str(layer): (layer,) for layer in layers}, "all": tuple(layers)}.items():
-        after = torch.stack([logits_with_permuted_masks(model, examples, order, permuted_layers) for order in orders])
-        change = interventions.total_variation(before[:, 0], after[:, :, 0]).mean()
-        lost = exact_match(before, examples) - exact_match(after, examples)
+        after = torch.stack([logits_with_permuted_masks(before, order, permuted_layers) for order in orders])
+        change = interventions.total_variation(before.logits[:, 0], after[:, :, 0]).mean()
+        lost = exact_match(before.logits, examples) - exact_match(after, examples)
         results.append({"layers": name, "total_variation": change.item(), "exact_match_lost": lost.item()})
     return pd.DataFrame(results)
 
@@ -47,15 +45,13 @@ def permute_mask(
 
 
 def logits_with_permuted_masks(
-    model: Transformer, examples: Examples, token_order: Int[Tensor, "examples prompt"], layers: Sequence[int]
+    usual: interventions.ForwardPass, token_order: Int[Tensor, "examples prompt"], layers: Sequence[int]
 ) -> Float[Tensor, "examples reads vocabulary"]:
     """Return the answers' logits if the masks of `layers` treat token `token_order[example, i]` as the i-th token."""
-    token_ranks = torch.arange(examples.tokens.shape[1]).repeat(len(token_order), 1)
+    tokens, usual_mask, _ = usual.samples
+    token_ranks = torch.arange(tokens.shape[1]).repeat(len(token_order), 1)
     token_ranks[:, : token_order.shape[1]] = token_order.argsort(-1)
-    samples = model.samples(examples.tokens, examples.positions)
-    permuted = permute_mask(
-        samples.attention_mask, token_ranks.repeat_interleave(len(samples.tokens) // len(examples), 0)
-    )
-    usual = samples.attention_mask.expand_as(permuted)
-    masks = torch.stack([permuted if layer in layers else usual for layer in range(len(model.blocks))])
-    return interventions.changed_logits(model, examples.tokens, examples.positions, masks)
+    permuted = permute_mask(usual_mask, token_ranks.repeat_interleave(len(tokens) // len(token_order), 0))
+    by_layer = [permuted if layer in layers else usual_mask for layer in range(len(usual.model.blocks))]
+    masks = torch.stack(torch.broadcast_tensors(*by_layer))
+    return usual.continue_from(min(layers), attention_mask=masks)

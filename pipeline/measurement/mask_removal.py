@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from pipeline.measurement.common.interventions import changed_logits, same_length_prompts, total_variation
+from pipeline.measurement.common.interventions import ForwardPass, same_length_prompts, total_variation
 from pipeline.measurement.registry import MeasurementInput, measurement
 from pipeline.transformer.attention import last_position
 
@@ -24,12 +24,11 @@ def mask_removal(inputs: MeasurementInput) -> pd.DataFrame:
     The table is empty for models with full attention.
     """
     model, prompts = inputs.model, same_length_prompts(inputs.examples)
-    last = last_position(prompts)
-    masks = model.samples(prompts, last).attention_mask.repeat(len(model.blocks), 1, 1, 1)
-    before = changed_logits(model, prompts, last)
+    before = ForwardPass(model, prompts, last_position(prompts))
+    masks = before.samples.attention_mask.repeat(len(model.blocks), 1, 1, 1)
     rows = []
     for layer in range(len(model.blocks)) if inputs.ablation.model.attention == "causal" else ():
-        after = changed_logits(model, prompts, last, masks.index_fill(0, torch.tensor(layer), True))
-        change = (after - before).abs().max().item()
-        rows.append((layer, change, total_variation(before, after).mean().item()))
+        after = before.continue_from(layer, attention_mask=masks.index_fill(0, torch.tensor(layer), True))
+        change = (after - before.logits).abs().max().item()
+        rows.append((layer, change, total_variation(before.logits, after).mean().item()))
     return pd.DataFrame(rows, columns=["layer", "max_logit_change", "total_variation"])

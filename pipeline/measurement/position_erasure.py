@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.measurement.common.interventions import changed_logits, same_length_examples
+from pipeline.measurement.common.interventions import ForwardPass, same_length_examples
 from pipeline.measurement.common.scoring import exact_match
 from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream
-from pipeline.transformer.model import edit_at_depth
 
 
 @measurement(
@@ -32,14 +31,14 @@ def position_erasure(inputs: MeasurementInput) -> pd.DataFrame:
     # In all rotations of an example every token is at every position equally often, so that the means of the positions
     # differ only because of the network.
     stream = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:64]))
+    unchanged = ForwardPass(inputs.model, examples.tokens, examples.positions)
     rows = []
     for depth, states in enumerate(stream):
         row: dict[str, float] = {"depth": depth}
         for column, edit in build_erasures(states).items():
-            edit_states = edit_at_depth(depth, edit)
-            logits = changed_logits(inputs.model, examples.tokens, examples.positions, edit_states=edit_states)
+            logits = unchanged.continue_from(depth, edit(unchanged.stream[depth]))
             row[column] = exact_match(logits, examples).item()
-        rows.append(row)
+        rows.append(row | {"untouched": exact_match(unchanged.logits, examples).item()})
     return pd.DataFrame(rows)
 
 
@@ -62,5 +61,4 @@ def build_erasures(states: Float[Tensor, "examples length width"]) -> dict[str, 
         "mean_erased": lambda x: x - mean + overall_mean,
         "size_erased": lambda x: overall_mean + (x - mean) * (spread.mean() / spread)[:, None],
         "sham": lambda x: x + distance * direction / direction.norm(dim=-1, keepdim=True),
-        "untouched": lambda x: x,
     }

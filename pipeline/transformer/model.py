@@ -5,7 +5,7 @@ and what substitutes the missing ones.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,19 +17,6 @@ from pipeline.transformer.attention import ATTENTION_PATTERNS, Attention, last_p
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute, States
-
-StateEditor = Callable[[int, States], States]
-"""Function of a depth (number of layers passed) and the states there that returns the states to continue with."""
-
-
-def leave_states_unchanged(depth: int, x: States) -> States:
-    """Return the states unchanged: the default of `edit_states`."""
-    return x
-
-
-def edit_at_depth(edited_depth: int, edit: Callable[[States], States]) -> StateEditor:
-    """Return a `StateEditor` that applies `edit` to the states at one depth."""
-    return lambda depth, x: edit(x) if depth == edited_depth else x
 
 
 class MLP(nn.Module):
@@ -130,14 +117,15 @@ class Transformer(nn.Module):
         output_positions: Int[Tensor, "batch reads"] | None = None,
         *,
         samples_per_example: int = 1,
-        edit_states: StateEditor = leave_states_unchanged,
+        start: tuple[int, States] | None = None,
     ) -> list[States]:
         """Return the embeddings and the states after each layer; the last layer's only at `output_positions`, if given.
 
         Args:
             attention_mask: True where a query attends to a key: one mask for all layers, or one per layer.
             samples_per_example: number of consecutive samples that are prefixes of one example.
-            edit_states: changes the states at any depth before the next layer reads them.
+            start: a depth (number of layers passed) and states to continue from there, instead of the embeddings of
+                `tokens`; they are then the first of the list.
         """
         donor_states = None
         if self.donors is not None and not self.training:
@@ -145,7 +133,7 @@ class Transformer(nn.Module):
             with torch.no_grad():
                 donor_states = self._states_by_sublayer(donors.tokens, donors.attention_mask)
         states = self._states_by_sublayer(
-            tokens, attention_mask, output_positions, donor_states, samples_per_example, edit_states
+            tokens, attention_mask, output_positions, donor_states, samples_per_example, start
         )
         return states[::2]
 
@@ -156,22 +144,21 @@ class Transformer(nn.Module):
         output_positions: Tensor | None = None,
         donor_states: list[Tensor] | None = None,
         samples_per_example: int = 1,
-        edit_states: StateEditor = leave_states_unchanged,
+        start: tuple[int, Tensor] | None = None,
     ) -> list[Tensor]:
         """Return the states that enter each sublayer, and the states after the last sublayer."""
         bias = self.positional.score_bias(attention_mask)
-        x = edit_states(0, self.dropout(self.positional.add_positions(self.embedding(tokens))))
+        depth, x = start or (0, self.dropout(self.positional.add_positions(self.embedding(tokens))))
         biases = bias.to(x.dtype).expand(len(self.blocks), *bias.shape[-4:])
         states = [x]
-        for layer, block in enumerate(self.blocks):
+        for layer in range(depth, len(self.blocks)):
             layer_donors = donor_states[2 * layer : 2 * layer + 2] if donor_states else (None, None)
             # Donors' states have all positions, so that a substitute cannot be computed at some positions alone.
             read_at = output_positions if layer == len(self.blocks) - 1 and self.donors is None else None
             attention_inputs = {"encoding": self.positional, "score_bias": biases[layer], "output_positions": read_at}
-            middle, x = block(x, layer_donors, samples_per_example, **attention_inputs)
-            x = edit_states(layer + 1, x)
+            middle, x = self.blocks[layer](x, layer_donors, samples_per_example, **attention_inputs)
             states += [middle, x]
-        if self.donors is not None:
+        if self.donors is not None or depth == len(self.blocks):
             states[-1] = select_positions(states[-1], output_positions)
         return states
 

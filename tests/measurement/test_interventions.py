@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.measurement.common.interventions import changed_logits, permuted_prompts, same_length_examples
+from pipeline.measurement.common.interventions import ForwardPass, permuted_prompts, same_length_examples
 from pipeline.measurement.common.scoring import exact_match
 from pipeline.measurement.interchange import interchange, position_sets, swappable_prompts
 from pipeline.measurement.mask_permutation import logits_with_permuted_masks, mask_permutation, permute_mask
@@ -14,11 +14,20 @@ from pipeline.measurement.mask_removal import mask_removal
 from pipeline.measurement.position_erasure import all_rotations, build_erasures, position_erasure
 from pipeline.measurement.registry import residual_stream
 from pipeline.transformer.attention import last_position
-from pipeline.transformer.model import edit_at_depth
 from tests.measurement.hand_set import inputs_of, large, task_examples, unpermutable_examples, untrained, values
 
 EXACT = 1e-12
 ENCODINGS = ["none", "learned", "sinusoidal", "rotary", "alibi"]
+
+
+@pytest.mark.parametrize("attention", ["causal", "full"])
+@pytest.mark.parametrize("substitute", ["none", "other-row"])
+def test_a_forward_pass_continues_from_every_depth_to_the_same_logits(attention: str, substitute: str) -> None:
+    inputs = inputs_of(large, layers=3, attention=attention, residual_free=[1], residual_substitute=substitute)
+    examples = inputs.examples[:10]
+    forward = ForwardPass(inputs.model, examples.tokens, examples.positions)
+    for logits in (inputs.model(examples.tokens, examples.positions), *map(forward.continue_from, range(4))):
+        torch.testing.assert_close(logits, forward.logits, rtol=0, atol=EXACT)
 
 
 def test_permuting_a_mask_permutes_the_number_of_visible_keys() -> None:
@@ -35,10 +44,11 @@ def test_without_encoding_permuting_all_masks_equals_permuting_the_prompt(layers
     inputs = inputs_of(large, layers=layers)
     examples, permuted = same_length_examples(inputs.examples), permuted_prompts(inputs.examples)
     order = permuted.token_orders[:, 0]
-    by_mask = logits_with_permuted_masks(inputs.model, examples, order, range(layers))
+    usual = ForwardPass(inputs.model, examples.tokens, examples.positions)
+    by_mask = logits_with_permuted_masks(usual, order, range(layers))
     tokens = examples.tokens.clone()
     tokens[:, : order.shape[1]] = permuted.tokens[:, 0]
-    by_prompt = changed_logits(inputs.model, tokens, examples.positions)
+    by_prompt = ForwardPass(inputs.model, tokens, examples.positions).logits
     torch.testing.assert_close(by_mask, by_prompt, rtol=0, atol=EXACT)
 
 
@@ -119,11 +129,12 @@ def test_erasing_a_learned_encoding_makes_the_prompt_a_set() -> None:
     inputs = inputs_of(large, layers=2, positional="learned", attention="full")
     permuted = permuted_prompts(inputs.examples)
     embedded = residual_stream(inputs.model, all_rotations(inputs.random_tokens[:20]))[0]
-    erase = edit_at_depth(0, build_erasures(embedded[:, : permuted.prompts.shape[1]])["mean_erased"])
-    usual, *others = (
-        changed_logits(inputs.model, tokens, last_position(tokens), edit_states=erase)
+    erase = build_erasures(embedded[:, : permuted.prompts.shape[1]])["mean_erased"]
+    passes = (
+        ForwardPass(inputs.model, tokens, last_position(tokens))
         for tokens in (permuted.prompts, *permuted.tokens.unbind(1))
     )
+    usual, *others = (forward.continue_from(0, erase(forward.stream[0])) for forward in passes)
     for other in others:
         torch.testing.assert_close(other, usual, rtol=0, atol=EXACT)
 
@@ -131,11 +142,11 @@ def test_erasing_a_learned_encoding_makes_the_prompt_a_set() -> None:
 def test_without_encoding_and_mask_erasing_changes_nothing() -> None:
     inputs = inputs_of(large, layers=3, attention="full")
     examples = same_length_examples(inputs.examples)
-    logits = partial(changed_logits, inputs.model, examples.tokens, examples.positions)
+    usual = ForwardPass(inputs.model, examples.tokens, examples.positions)
     for depth, states in enumerate(residual_stream(inputs.model, all_rotations(inputs.random_tokens[:10]))):
         for erase in build_erasures(states).values():
-            edited = logits(edit_states=edit_at_depth(depth, erase))
-            torch.testing.assert_close(edited, logits(), rtol=0, atol=1e-9)
+            edited = usual.continue_from(depth, erase(usual.stream[depth]))
+            torch.testing.assert_close(edited, usual.logits, rtol=0, atol=1e-9)
 
 
 def test_erasures_equalise_means_and_spreads_and_the_control_shifts_as_far() -> None:

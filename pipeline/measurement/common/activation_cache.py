@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pipeline.measurement.common.interventions import changed_logits
 from pipeline.transformer.attention import Attention, last_position
 from pipeline.transformer.model import Block, Transformer
 
@@ -48,4 +47,6 @@ def run_with_cache(
         for name, module in hook_points(model).items():
             hook = module.register_forward_hook(lambda _, args, output, name=name: activations.update({name: output}))
             hooks.enter_context(hook)
-        return changed_logits(model, tokens, last_position(tokens))[:, 0], activations
+        samples = model.samples(tokens, last_position(tokens))
+        last = model.residual_stream(samples.tokens, samples.attention_mask)[-1]
+        return model.logits(last[:, -1:])[:, 0], activations

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pipeline.dataset import Examples
-from pipeline.transformer.attention import select_positions
-from pipeline.transformer.model import StateEditor, Transformer, leave_states_unchanged
+from pipeline.transformer.model import Transformer
+from pipeline.transformer.substitutes import States
 
 EXAMPLE_COUNT, PERMUTATION_COUNT = 64, 4
 LOGIT_TOLERANCE = 1e-9
@@ -50,23 +50,36 @@ def permuted_prompts(examples: Examples) -> PermutedPrompts:
     return PermutedPrompts(prompts, torch.from_numpy(orders))
 
 
-def changed_logits(
-    model: Transformer,
-    tokens: Int[Tensor, "examples length"],
-    positions: Int[Tensor, "examples reads"],
-    attention_mask: Bool[Tensor, "*layers #samples length length"] | None = None,
-    edit_states: StateEditor = leave_states_unchanged,
-) -> Float[Tensor, "examples reads vocabulary"]:
-    """Return the logits for the token after each of `positions`, with another attention mask or edited states.
+class ForwardPass:
+    """Forward pass of a model over examples, and forward passes that continue from changed states of it.
 
-    States are edited at all positions. If `tokens` has the true answer, each token of it is predicted from the true
-    tokens before it (teacher forcing); the answer is correct exactly if greedy decoding produces it.
+    If the tokens include the true answer, each token of it is predicted from the true tokens before it (teacher
+    forcing); the answer is correct exactly if greedy decoding produces it.
     """
-    samples = model.samples(tokens, positions)
-    mask = samples.attention_mask if attention_mask is None else attention_mask
-    last = model.residual_stream(samples.tokens, mask, edit_states=edit_states)[-1]
-    logits = model.logits(select_positions(last, samples.output_positions))
-    return logits.view(*positions.shape, logits.shape[-1])
+
+    def __init__(
+        self, model: Transformer, tokens: Int[Tensor, "examples length"], positions: Int[Tensor, "examples reads"]
+    ) -> None:
+        self.model, self.positions = model, positions
+        self.samples = model.samples(tokens, positions)
+        self.stream: list[States] = model.residual_stream(self.samples.tokens, self.samples.attention_mask)
+        """States of the samples at each depth."""
+        self.logits = self.continue_from(len(self.stream) - 1)
+        """Logits for the token after each of `positions`."""
+
+    def continue_from(
+        self,
+        depth: int,
+        states: States | None = None,
+        attention_mask: Bool[Tensor, "*layers #samples length length"] | None = None,
+    ) -> Float[Tensor, "examples reads vocabulary"]:
+        """Return the logits if the layers after `depth` get other `states` or another attention mask."""
+        states = self.stream[depth] if states is None else states
+        mask = self.samples.attention_mask if attention_mask is None else attention_mask
+        tokens, _, output_positions = self.samples
+        last = self.model.residual_stream(tokens, mask, output_positions, start=(depth, states))[-1]
+        logits = self.model.logits(last)
+        return logits.view(*self.positions.shape, logits.shape[-1])
 
 
 def total_variation(
