@@ -32,9 +32,9 @@ def excess_correlation(states: Float[Tensor, "examples length width"]) -> Float[
     varies = size > 1e-6 * size.max()
     units = torch.where(varies, centred / size.clamp(min=torch.finfo(size.dtype).tiny), 0.0).numpy()
     correlations = torch.from_numpy(units.T @ units)  # NumPy sees the symmetry and computes one half
-    pairs = (varies[:, None] & varies).double().fill_diagonal_(0.0)
-    position = torch.arange(length).repeat_interleave(width)
-    same = position[:, None] == position
-    squares, chance = correlations.square(), 1 / (examples - 1)
-    kinds = (pairs * same, pairs * ~same)
-    return torch.stack([(squares * chosen).sum() / chosen.sum().clamp(min=1.0) - chance for chosen in kinds])
+    squares = correlations.square().fill_diagonal_(0.0).view(length, width, length, width).sum((1, 3))
+    counts = varies.double().view(length, width).sum(1)
+    pairs = counts.outer(counts) - counts.diag()  # number of squares, both [position, position]
+    same, chance = torch.eye(length, dtype=pairs.dtype), 1 / (examples - 1)
+    kinds = (same, 1 - same)
+    return torch.stack([(squares * kind).sum() / (pairs * kind).sum().clamp(min=1.0) - chance for kind in kinds])
