@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.dataset import Dataset, Examples, encode_table
-from pipeline.measurement.common.scoring import accuracy_columns, decode_greedily
+from pipeline.measurement.common.scoring import accuracy_columns, decode_greedily, decode_where_wrong
 from pipeline.training.module import has_correct_answer
 from tests.conftest import task
 from tests.measurement.hand_set import task_examples, untrained
@@ -71,6 +71,9 @@ def test_teacher_forcing_and_greedy_decoding_agree_on_exact_match(attention: str
         targets = torch.cat((decode_greedily(transformer, data)[:half], data.targets[half:]))
         tokens = F.pad(data.tokens, (0, 1)).scatter(1, data.positions + 1, targets)[:, :-1]
         forced = has_correct_answer(transformer(tokens, data.positions)[None], targets)[0]
-        produced = (decode_greedily(transformer, Examples(tokens, data.positions, targets)) == targets).all(1)
+        examples = Examples(tokens, data.positions, targets)
+        answers = decode_greedily(transformer, examples)
+        assert torch.equal(decode_where_wrong(transformer, examples), answers)
+    produced = (answers == targets).all(1)
     assert forced.tolist() == produced.tolist()
     assert forced[:half].all()

@@ -20,15 +20,28 @@ def score_on_test_split(predict: PredictLogits, data: Dataset) -> dict[str, floa
     """Score a model on the test examples by its task's type of score, and return columns of `runs.csv`."""
     examples = data.examples["test"]
     if data.task.score == EXACT_MATCH:
-        return accuracy_columns(decode_greedily(predict, examples), data)
+        return accuracy_columns(decode_where_wrong(predict, examples), data)
     bits = bits_per_token(predict, examples)
     return {"test_bits": bits.mean().item(), "test_examples": len(bits)}
+
+
+def decode_where_wrong(predict: PredictLogits, examples: Examples) -> Int[Tensor, "examples answer"]:
+    """Return the answers of `decode_greedily`, in a third of the time if most of them are correct.
+
+    An answer is correct exactly if each of its tokens is predicted from the true tokens before it (teacher forcing).
+    One forward pass finds these answers, and only the others are decoded.
+    """
+    tokens = most_likely_tokens(predict(examples.tokens, examples.positions))
+    is_wrong = ~is_correct(tokens, examples.targets).all(1)
+    if is_wrong.any():
+        tokens[is_wrong] = decode_greedily(predict, examples[is_wrong])
+    return tokens
 
 
 def decode_greedily(predict: PredictLogits, examples: Examples) -> Int[Tensor, "examples answer"]:
     """Decode answers: each token is the most likely one after the prompt and the tokens decoded before.
 
-    The true answers are erased first. A prediction whose logits are not finite becomes token -1.
+    The true answers are erased first.
     """
     tokens = F.pad(examples.tokens, (0, 1))  # room for the last token of an answer, which is never read
     positions, in_answer = examples.positions, examples.targets != IGNORED_TARGET
@@ -37,12 +50,16 @@ def decode_greedily(predict: PredictLogits, examples: Examples) -> Int[Tensor, "
     answers = []
     for index in range(positions.shape[1]):
         position = positions[:, index : index + 1]
-        logits = predict(tokens[:, :-1], position)[:, 0]
-        answer = torch.where(logits.isfinite().all(-1), logits.argmax(-1), -1)
+        answer = most_likely_tokens(predict(tokens[:, :-1], position))[:, 0]
         answers.append(answer)
         written = torch.where(in_answer[:, index], answer.clamp(min=0), tokens.gather(1, position + 1)[:, 0])
         tokens = tokens.scatter(1, position + 1, written[:, None])
     return torch.stack(answers, dim=1)
+
+
+def most_likely_tokens(logits: Float[Tensor, "*shape vocabulary"]) -> Int[Tensor, "*shape"]:
+    """Return the most likely token of each prediction; -1 where logits are not finite."""
+    return torch.where(logits.isfinite().all(-1), logits.argmax(-1), -1)
 
 
 def exact_match(logits: Float[Tensor, "*many examples reads vocabulary"], examples: Examples) -> Float64[Tensor, ""]:
