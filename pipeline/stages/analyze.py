@@ -3,7 +3,6 @@
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 
@@ -32,21 +31,21 @@ def run(params: Params, ablation_name: str) -> None:
     ablation = params.ablation(ablation_name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     artifact = read_artifact_trained_on(MODELS / ablation_name, ablation, data)
-    tables = defaultdict[str, list[pd.DataFrame]](list)
+    tables = defaultdict[str, dict[tuple[str, int, int, int], pd.DataFrame]](dict)
     for seed, step, trained, model in _load_models_along_training(artifact, data):
         if not all(weight.isfinite().all() for weight in model.parameters()):
             print(f"{ablation_name}: seed {seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
         inputs = MeasurementInput(model.double(), artifact.ablation, data.examples["validation"])
-        labels: dict[str, Any] = {"ablation": ablation_name, "seed": seed, "step": step, "trained": trained}
         for name, measurement in measurements().items():
             applies = ablation.task.score == EXACT_MATCH or not measurement.needs_answers
             if applies and (measurement.includes_snapshots or trained or step == 0):
-                table = round_measured_values(measurement(inputs))
-                tables[name].append(table.assign(**labels)[[*labels, *table.columns]])
+                tables[name][ablation_name, seed, step, trained] = measurement(inputs)
+    labels = ["ablation", "seed", "step", "trained"]
     with files.replace_folder(ANALYSIS / ablation_name, subject=artifact.digest) as new:
         for name, parts in tables.items():
-            files.write_csv(new / f"{name}.csv", pd.concat(parts, ignore_index=True))
+            table = pd.concat(parts, names=labels).reset_index(labels)
+            files.write_csv(new / f"{name}.csv", round_measured_values(table))
 
 
 def _load_models_along_training(
