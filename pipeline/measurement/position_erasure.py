@@ -21,6 +21,7 @@ from pipeline.measurement.registry import MeasurementInput, measurement, residua
         "untouched": "exact match of the unchanged model",
     },
     needs_answers=True,
+    trained_only=True,
 )
 def position_erasure(inputs: MeasurementInput) -> pd.DataFrame:
     """Exact match on validation examples, each token of the answer given the true tokens before it, when at one depth

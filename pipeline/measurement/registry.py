@@ -93,6 +93,8 @@ class Measurement:
     """Value of the table's first value column that means no effect; None if no single number does."""
     includes_snapshots: bool = False
     """True if the measurement is applied to snapshots too; False if only before and after training."""
+    trained_only: bool = False
+    """True if the measurement is applied after training alone: before it, a model has no correct answers to lose."""
     needs_answers: bool = False
     """True if the measurement counts correct answers, so that it does not apply to tasks scored in bits per token."""
 

@@ -39,7 +39,8 @@ def run(params: Params, ablation_name: str) -> None:
         inputs = MeasurementInput(model.double(), artifact.ablation, data.examples["validation"])
         for name, measurement in measurements().items():
             applies = ablation.task.score == EXACT_MATCH or not measurement.needs_answers
-            if applies and (measurement.includes_snapshots or trained or step == 0):
+            is_initial = step == 0 and not measurement.trained_only
+            if applies and (measurement.includes_snapshots or trained or is_initial):
                 tables[name][ablation_name, seed, step, trained] = measurement(inputs)
     labels = ["ablation", "seed", "step", "trained"]
     with files.replace_folder(ANALYSIS / ablation_name, subject=artifact.digest) as new:
