@@ -74,8 +74,9 @@ def residual_stream(
     parts = []
     for batch in tokens.split(BATCH_SIZE):
         samples = model.samples(batch, last_position(batch))
-        parts.append(torch.stack(model.residual_stream(samples.tokens, samples.attention_mask)))
-    return torch.cat(parts, dim=1)
+        parts.append(model.residual_stream(samples.tokens, samples.attention_mask))
+    by_depth = [states for batches in zip(*parts, strict=True) for states in batches]
+    return torch.cat(by_depth).unflatten(0, (len(parts[0]), len(tokens)))
 
 
 @dataclass(frozen=True)
