@@ -169,7 +169,9 @@ def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **switch_
     """
     any_training = "optimizer" in switch_changes
     compared = [switch for switch in SWITCHES if not (any_training and switch.settings_section == "training")]
-    kept = {switch.field: switch.value_of(ablation) for switch in compared if switch.field not in ablation.training.tuned}
+    kept = {
+        switch.field: switch.value_of(ablation) for switch in compared if switch.field not in ablation.training.tuned
+    }
     variants = select_ablations(ablations, **(kept | switch_changes))
     return [
         variant
@@ -198,7 +200,7 @@ def differing_switches(first: Ablation, second: Ablation) -> list[str]:
     other settings of the training if the optimizers differ.
     """
     differing = [switch for switch in SWITCHES if switch.value_of(first) != switch.value_of(second)]
-    ignored = {*first.training.tuned} & {*second.training.tuned}
+    ignored: set[str] = {*first.training.tuned} & {*second.training.tuned}
     if is_intact(first) or is_intact(second):
         ignored.add("residual_substitute")
     any_training = any(switch.field == "optimizer" for switch in differing)

@@ -86,7 +86,6 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         ("comparisons", [{"first": "nope-causal", "second": "nope-causal"}], ["comparisons.0", "nope-causal"]),
         ("comparisons", [{"first": "reverse-nope-causal", "second": "nope-causal"}], ["comparisons.0", "reverse"]),
         ("comparisons", [{"first": "a", "second": "b", "quantity": "speed"}], ["comparisons.0.quantity", "'speed'"]),
-        (f"{NOPE}.training", {"seeds": [9]}, ["comparisons.0", "seed", "nope-causal"]),
         ("search.task", "sorting", ["search.task", "'sorting'"]),
         ("search.steps", 1, ["search", "converged_for"]),
         (f"search.space.{LONG}", [1], ["search.space"]),

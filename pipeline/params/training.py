@@ -19,7 +19,7 @@ class Training(Config):
     optimizer: OptimizerName = "muon"
     learning_rate: PositiveFloat
     """Highest learning rate. The optimizer `muon` leaves embeddings and norms to AdamW, with 0.3 times this rate."""
-    tuned: list[Literal["learning_rate"]] = []
+    tuned: list[Literal["learning_rate"]] = Field([])
     """Settings that were tuned for each ablation by itself: they do not count as differences between ablations."""
     betas: Annotated[tuple[MomentDecay, MomentDecay], Field(strict=False)] = (0.9, 0.99)  # accepts a list of YAML
     weight_decay: NonNegativeFloat = 0.1

@@ -71,10 +71,11 @@ def differences(results: Results) -> Iterator[Row]:
                 continue
             if quantity != "restricted_steps":
                 yield _difference(first, quantity, values, is_declared, columns)
-            elif is_declared or not any(map(is_proved, runs)) and min(value.min() for value in values) < budget:
+            elif is_declared or (not any(map(is_proved, runs)) and min(value.min() for value in values) < budget):
                 yield from _differences_in_steps(first, second, runs, is_declared, columns)
             if is_declared:
-                needed = permutation.runs_needed(*values, DECIDED_LEVEL / len(results.comparisons))
+                level, (one, other) = DECIDED_LEVEL / len(results.comparisons), (value.to_numpy() for value in values)
+                needed = permutation.runs_needed(one, other, level)
                 yield estimate(first, f"runs_needed_{quantity}", needed, "count", **columns)
 
 

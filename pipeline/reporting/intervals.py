@@ -52,9 +52,9 @@ def summarise_mean(values: Any) -> Summary:
 def summarise_restricted_mean(values: Any, budget: int) -> Summary:
     """Summarise the steps of runs, `budget` for a run that did not converge, by their mean.
 
-    The interval combines Clopper and Pearson's of the share that converged with Student's of the steps that these runs saved (see
-    `summarise_difference`): Student's alone is too short where most runs are censored. If none converged, the lower
-    limit is as if those that may converge did so at once.
+    The interval combines that of Clopper and Pearson of the share that converged with Student's of the steps that these
+    runs saved (see `summarise_difference`): Student's alone is too short where most runs are censored. If none
+    converged, the lower limit is as if those that may converge did so at once.
     """
     values = np.asarray(values, float)
     saved = budget - values[values < budget]

@@ -69,7 +69,7 @@ def sign_flip_p_value(differences: Values) -> float:
 
     Up to 13 differences, all sign flips are enumerated; for more, 9,999 random ones (the same in every call).
     """
-    if not differences.any():
+    if len(differences) < 2 or not differences.any():
         return 1.0
     options = {"permutation_type": "samples", "n_resamples": 9_999, "rng": np.random.default_rng(0)}
     return float(stats.permutation_test((differences,), np.mean, **options).pvalue)

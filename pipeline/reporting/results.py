@@ -57,7 +57,9 @@ class Results:
         runs, curves, symmetry, measured = (read_table(folder / name) for name in names)
         ablations = params.all_ablations()
         if missing := {*STEPS.values(), "proved"} - {*runs}:
-            raise UserError(f"{folder / RUNS}: has no column {min(missing)!r}; `python -m pipeline repro` makes it again")
+            raise UserError(
+                f"{folder / RUNS}: has no column {min(missing)!r}; `python -m pipeline repro` makes it again"
+            )
         for name, table in ((RUNS, runs), (CURVES, curves)):
             for ablation in ablations:
                 seeds = sorted(table.loc[table["ablation"] == ablation.name, "seed"].unique())

@@ -134,7 +134,9 @@ class TaskView:
                 continue
             log_rank = self.estimates.find("log_rank", **pair)
             earlier = {name: self.estimates.find(f"steps_to_{name}", **pair) for name in ("50", "90")}
-            in_steps = {name: text for name, text in earlier.items() if text and comparison.quantity == "restricted_steps"}
+            in_steps = {
+                name: text for name, text in earlier.items() if text and comparison.quantity == "restricted_steps"
+            }
             needed = self.estimates.find(f"runs_needed_{comparison.quantity}", **pair)
             rows.append({
                 "Contrast": f"`{comparison.first}` − `{comparison.second}`",

@@ -19,9 +19,9 @@ REQUIRED_RUN_COLUMNS = (
 )
 """Columns that every table of evaluated runs has, whatever the task.
 
-`runs.csv` has beside them `proved`: 1 if the architecture makes convergence impossible. The table also has the validation and test score (such as `test_exact_match`), and for tasks with an answer a column per
+The table also has the validation and test score (such as `test_exact_match`), and for tasks with an answer a column per
 position of the answer (`digit_<k>`) and per stratum (`carries_<k>`) with its number of examples
-(`carries_<k>_examples`).
+(`carries_<k>_examples`). In `runs.csv`, `proved` is 1 if the architecture makes convergence impossible.
 """
 
 
@@ -36,7 +36,7 @@ def run(params: Params) -> None:
     runs, curves, measured = _read_results(params)
     ceilings = {name: order_blind_ceiling(params.task(name)) for name in runs["task"].unique()}
     proved = {a.name: int(is_proved_impossible(a, ceilings[a.dataset])) for a in params.all_ablations()}
-    runs.insert(runs.columns.get_loc("diverged"), "proved", runs["ablation"].map(proved))
+    runs.insert(list(runs).index("diverged"), "proved", runs["ablation"].map(proved))
     results.write_tables(
         REPORTS,
         {

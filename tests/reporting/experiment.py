@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import switches
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
 from pipeline.reporting.estimates import Estimate, Estimates
 from pipeline.reporting.report import build_estimates
@@ -112,7 +113,11 @@ def _run(ablation: Ablation, seed: int, score: float) -> dict[str, object]:
         "parameters": 1000,
         "steps": steps,
         "converged": int(converged),
+        "steps_to_50": 800,
+        "steps_to_90": 900 if score >= 0.9 else None,
         "steps_to_converge": steps if converged else None,
+        "area_above_curve": 900.0,
+        "proved": int(is_order_blind(ablation.model)),
         "diverged": 0,
         "validation_exact_match": score,
         "test_exact_match": score,

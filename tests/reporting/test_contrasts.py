@@ -5,20 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline import switches
 from pipeline.params import Comparison
-from pipeline.reporting import contrasts
-from pipeline.reporting.estimates import DECIDED_LEVEL, Estimates
-from pipeline.reporting.intervals import exact_share_interval, interval_of_mean
+from pipeline.reporting import contrasts, tables
+from pipeline.reporting.estimates import DECIDED_LEVEL, Estimate, Estimates
+from pipeline.reporting.intervals import exact_share_interval
+from pipeline.reporting.permutation import smallest_p_value
 from pipeline.reporting.results import Results
 from tests.reporting.experiment import ABLATIONS, SCORES, estimates_of, find, made_up
-
-BUDGET = 1600
-SHARES = st.lists(st.integers(0, 2000).map(lambda right: right / 2000), min_size=3, max_size=3)
 
 
 def test_exactly_the_pairs_that_differ_in_one_switch_are_compared() -> None:
@@ -46,21 +42,13 @@ def test_other_settings_and_other_tasks_forbid_a_comparison_unless_it_is_declare
     assert len(contrasts.contrast_pairs(params.all_ablations(), declared)) == 1
 
 
-def test_differences_are_taken_over_the_seeds_that_both_have() -> None:
+def test_runs_are_not_paired_by_seed() -> None:
     estimates = estimates_of({"nope-causal": [0.9, 0.8, 0.7], "learned-causal": [0.8, 0.7]}, declared=[])
     difference = find(estimates, "test_exact_match", "nope-causal", versus="learned-causal")
-    assert [difference.row[name] for name in ("value", "low", "high", "n")] == pytest.approx([0.1, 0.1, 0.1, 2])
+    assert difference.value == pytest.approx(0.8 - 0.75)
+    assert difference.row["n"] == 2
     assert difference.p is None
     assert pd.isna(difference.row["p"])
-
-
-@given(first=SHARES, second=SHARES)
-def test_swapping_two_ablations_changes_the_sign_of_the_difference_alone(
-    first: list[float], second: list[float]
-) -> None:
-    differences = np.array(first) - np.array(second)
-    assert contrasts.sign_flip_p_value(differences) == pytest.approx(contrasts.sign_flip_p_value(-differences))
-    assert contrasts.sign_flip_p_value(differences) >= contrasts.smallest_p_value(3) - 1e-12
 
 
 def test_a_bound_says_in_which_direction_the_censored_runs_move_the_difference() -> None:
@@ -102,33 +90,63 @@ def test_a_substitute_as_good_as_the_connection_gives_back_everything_and_none_n
     assert set(ABLATIONS) >= set(scores)
 
 
-# What the statistics promise, seen in simulation.
+def corrected(runs: Sequence[int], declared: int, p: float | None = None) -> pd.DataFrame:
+    """Declared comparisons with so many runs each, with the smallest p there is unless `p` is given."""
+    comparisons = [Comparison(first=f"a{index}", second="b") for index in range(declared)]
+    rows = [
+        {"quantity": quantity, "n": n, "p": smallest_p_value(n, n) if p is None else p, "p_corrected": np.nan}
+        for quantity in ("restricted_steps", "log_rank", "steps_to_50")
+        for n in runs
+    ]
+    described = {"quantity": "test_exact_match", "n": 8, "p": np.nan, "p_corrected": np.nan}
+    table = pd.DataFrame([*rows, described]).astype({"n": "Int64"})
+    return contrasts.correct_p_values(table, comparisons)
 
 
-def times(generator: np.random.Generator, n: int = 8) -> np.ndarray:
-    """Steps to converge of an ablation some of whose runs do not within the budget, in evaluations of 25."""
-    return np.minimum(25 * np.ceil(generator.lognormal(np.log(1100), 0.35, n) / 25), BUDGET)
+@pytest.mark.parametrize(
+    ("runs", "count", "decided"), [(8, 1, True), (8, 300, True), (4, 1, True), (4, 2, False), (3, 1, False)]
+)
+def test_no_p_value_where_it_could_not_decide(runs: int, count: int, decided: bool) -> None:
+    steps = corrected([runs] * count, count).query("quantity == 'restricted_steps'")
+    assert steps["p"].notna().all() == decided
+    assert (steps["p_corrected"] < DECIDED_LEVEL).all() == decided
 
 
-def test_two_ablations_of_equal_truth_give_p_uniform() -> None:
-    """So that p below any bound is no likelier than the bound."""
-    generator = np.random.default_rng(0)
-    p_values = [contrasts.sign_flip_p_value(times(generator) - times(generator)) for _ in range(400)]
-    for bound in (0.05, 0.1, 0.2, 0.5):
-        assert stats.binomtest(sum(p <= bound for p in p_values), 400, bound, alternative="greater").pvalue > 0.01
-    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
+def test_only_what_is_declared_is_decided_and_holm_counts_all_of_it() -> None:
+    smallest = smallest_p_value(8, 8)
+    table = corrected([8] * 4, 4)
+    assert table.iloc[-1][["p", "p_corrected"]].isna().all()
+    for quantity in ("restricted_steps", "steps_to_50", "log_rank"):  # each a family of its own
+        rows = table[table["quantity"] == quantity]
+        assert rows["p"].tolist() == [pytest.approx(smallest)] * 4
+        assert rows["p_corrected"].tolist() == [pytest.approx(4 * smallest)] * 4
+    few = corrected([3, 3, 3, 8], 4).query("quantity == 'restricted_steps'")
+    assert few["p_corrected"].isna().tolist() == [True, True, True, False]
+    assert few["p_corrected"].iloc[3] == pytest.approx(4 * smallest)
 
 
-@pytest.mark.parametrize("n", [3, 8])
-def test_t_intervals_cover_the_restricted_mean_and_its_differences(n: int) -> None:
-    generator = np.random.default_rng(1)
-    truth = times(generator, 200_000).mean()
-    restricted = times(generator, 2000 * n).reshape(-1, n)
-    low, high = interval_of_mean(restricted.mean(1), restricted.std(1, ddof=1), np.full(2000, n))
-    assert ((low <= truth) & (truth <= high)).mean() >= 0.9
-    paired = restricted[::2] - restricted[1::2]
-    low, high = interval_of_mean(paired.mean(1), paired.std(1, ddof=1), np.full(1000, n))
-    assert ((low <= 0) & (high >= 0)).mean() >= 0.9
+def at(value: float, p: float) -> Estimate:
+    return Estimate({"value": value, "p_corrected": p})
+
+
+@pytest.mark.parametrize(
+    ("differences", "holds_at"),
+    [
+        ({"50": at(5, 0.01), "90": at(5, 0.01), "99": at(5, 0.01)}, ["50", "90", "99"]),
+        ({"50": at(5, 0.3), "90": at(5, 0.01), "99": at(5, 0.01)}, ["90", "99"]),
+        ({"50": at(5, 0.3), "90": at(5, 0.3), "99": at(5, 0.01)}, None),
+        ({"50": at(-5, 0.3), "90": at(5, 0.01), "99": at(5, 0.01)}, None),
+        ({"50": at(5, 0.3), "90": at(5, 0.3), "99": at(5, 0.3)}, []),
+        ({"99": at(5, 0.01)}, [""]),
+    ],
+)
+def test_a_verdict_names_its_thresholds_and_holds_at_more_than_one(
+    differences: dict[str, Estimate], holds_at: list[str] | None
+) -> None:
+    text = tables.verdict(differences, None)
+    assert ("depends on the threshold" in text) == (holds_at is None)
+    assert ("**decided**" in text) == bool(holds_at)
+    assert all(threshold in text for threshold in holds_at or [])
 
 
 @pytest.mark.parametrize("n", [3, 8])
@@ -137,50 +155,3 @@ def test_intervals_of_shares_cover(n: int, truth: float) -> None:
     chances = stats.binom(n, truth).pmf(np.arange(n + 1))
     covered = [low <= truth <= high for low, high in (exact_share_interval(k, n) for k in range(n + 1))]
     assert chances[covered].sum() >= 0.95
-
-
-def corrected(seeds: Sequence[int], declared: int, p: float | None = None) -> pd.DataFrame:
-    """Declared comparisons with so many seeds each, of which all go the same way unless `p` is given."""
-    comparisons = [Comparison(first=f"a{index}", second="b") for index in range(declared)]
-    rows = [
-        {"quantity": quantity, "n": n, "p": contrasts.smallest_p_value(n) if p is None else p, "p_corrected": np.nan}
-        for quantity in ("restricted_steps", "log_rank")
-        for n in seeds
-    ]
-    described = {"quantity": "test_exact_match", "n": 8, "p": np.nan, "p_corrected": np.nan}
-    table = pd.DataFrame([*rows, described]).astype({"n": "Int64"})
-    return contrasts.correct_p_values(table, comparisons)
-
-
-@pytest.mark.parametrize(
-    ("seeds", "count", "decided"),
-    [(8, 1, True), (8, 6, True), (8, 7, False), (5, 1, False), (6, 1, True), (3, 1, False)],
-)
-def test_no_p_value_where_it_could_not_decide(seeds: int, count: int, decided: bool) -> None:
-    steps = corrected([seeds] * count, count).query("quantity == 'restricted_steps'")
-    assert steps["p"].notna().all() == decided
-    assert (steps["p_corrected"] < DECIDED_LEVEL).all() == decided
-
-
-def test_only_what_is_declared_is_decided_and_holm_counts_all_of_it() -> None:
-    table = corrected([8] * 4, 4)
-    assert table.iloc[-1][["p", "p_corrected"]].isna().all()
-    steps = table.query("quantity == 'restricted_steps'")
-    assert steps["p"].tolist() == [pytest.approx(2**-7)] * 4
-    assert steps["p_corrected"].tolist() == [pytest.approx(4 * 2**-7)] * 4
-    few = corrected([3, 3, 3, 8], 4).query("quantity == 'restricted_steps'")
-    assert few["p_corrected"].isna().tolist() == [True, True, True, False]
-    assert few["p_corrected"].iloc[3] == pytest.approx(4 * 2**-7)
-
-
-def test_seeds_that_are_asked_for_are_enough_for_the_test_that_decides() -> None:
-    """Not for another one, which could say more with few seeds."""
-    alpha, effect = DECIDED_LEVEL / 6, 1.66
-    drawn = np.random.default_rng(3)
-    seen = np.mean([contrasts.sign_flip_p_value(drawn.normal(effect, 1, 8)) <= alpha for _ in range(400)])
-    assert contrasts.sign_flip_power(effect, 8, alpha) == pytest.approx(seen, abs=0.08)
-    assert seen < contrasts.TARGET_POWER
-    for spread in (0.1, 0.5, 1.0):
-        seeds = contrasts.seeds_needed(1.0 + spread * np.linspace(-1, 1, 8), alpha)
-        assert contrasts.smallest_p_value(int(seeds)) <= alpha
-    assert np.isnan(contrasts.seeds_needed(np.linspace(-1, 1, 8), alpha))
