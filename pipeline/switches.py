@@ -200,7 +200,7 @@ def differing_switches(first: Ablation, second: Ablation) -> list[str]:
     other settings of the training if the optimizers differ.
     """
     differing = [switch for switch in SWITCHES if switch.value_of(first) != switch.value_of(second)]
-    ignored: set[str] = {*first.training.tuned} & {*second.training.tuned}
+    ignored = set[str](first.training.tuned) & set[str](second.training.tuned)
     if is_intact(first) or is_intact(second):
         ignored.add("residual_substitute")
     any_training = any(switch.field == "optimizer" for switch in differing)
