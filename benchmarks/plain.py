@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.dataset import Examples
 from pipeline.params import Ablation, Model
+from pipeline.training.optimizers import ADAMW_RATE_SHARE
 
 
 class Attention(nn.Module):
@@ -77,7 +78,7 @@ class PlainTraining(NamedTuple):
         rest = [weights for weights in model.parameters() if id(weights) not in identities]
         adamw = torch.optim.AdamW(
             rest,
-            lr=training.adamw_learning_rate if uses_muon else training.learning_rate,
+            lr=(ADAMW_RATE_SHARE if uses_muon else 1.0) * training.learning_rate,
             betas=training.betas,
             weight_decay=training.weight_decay,
             fused=True,

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, TemplateError
 
 from pipeline.errors import UserError
+from pipeline.measurement.common.interventions import LOGIT_TOLERANCE
 from pipeline.params.config import suggest_names
 from pipeline.reporting.estimates import QUANTITIES, Estimate, Estimates
 
@@ -67,7 +68,7 @@ class References:
     rescue = partialmethod(estimate, "rescue")
     """Share of the missing connection's benefit that an ablation's substitute gives back."""
     order_value = partialmethod(estimate, "order_value")
-    """How many more bits per token an ablation takes on shuffled data."""
+    """How many bits per token an ablation saves against the best one that cannot see order."""
 
     def measured(self, quantity: str, ablation: str, moment: str = "trained", **columns: Any) -> Estimate:
         """Return the mean of a measured number, such as `measured("interchange.recovery", "nope-causal", depth=1)`."""
@@ -87,12 +88,12 @@ class References:
     def blind_to_order(self, *ablations: str) -> str:
         """Return for how many of several ablations order has no effect: `7 of 7`.
 
-        Either no run converges or beats the order-blind ceiling, or order is worth 0.000 bits per token.
+        Another order of the earlier tokens changes no logit of a trained model, and no run beats the order-blind ceiling.
         """
-        quantities = ["converged", "runs_above_ceiling", "order_value"]
-        rows = self.estimates.table[self.estimates.table["quantity"].isin(quantities)]
+        rows = self.estimates.table[self.estimates.table["moment"].isin(["", "trained"])]
+        rows = rows[rows["quantity"].isin(["symmetry.max_logit_change", "runs_above_ceiling"])]
         largest = rows.groupby("ablation")["value"].max()
-        return f"{sum(largest[name] < 0.0005 for name in ablations)} of {len(ablations)}"
+        return f"{sum(largest[name] <= LOGIT_TOLERANCE for name in ablations)} of {len(ablations)}"
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """Return the functions for templates, by name."""
