@@ -88,7 +88,7 @@ class References:
     def blind_to_order(self, *ablations: str) -> str:
         """Return for how many of several ablations order has no effect: `7 of 7`.
 
-        Another order of the earlier tokens changes no logit of a trained model, and no run beats the order-blind ceiling.
+        Another order of earlier tokens changes no logit of a trained model, and no run beats the order-blind ceiling.
         """
         rows = self.estimates.table[self.estimates.table["moment"].isin(["", "trained"])]
         rows = rows[rows["quantity"].isin(["symmetry.max_logit_change", "runs_above_ceiling"])]
