@@ -210,12 +210,13 @@ def _label_axes(tensor: Tensor, **labels_by_axis: Sequence[str] | None) -> xarra
     return xarray.DataArray(tensor.numpy(), coordinates)
 
 
-def load(name_or_folder: str | Path, *, seed: int | None = None) -> TrainedModel:
+def load(name_or_folder: str | Path, *, seed: int | None = None, step: int | None = None) -> TrainedModel:
     """Load a trained model.
 
     Args:
         name_or_folder: the name of an ablation, which is looked for in `MODEL_FOLDERS`, or the folder of an artifact.
         seed: the seed of the model (default: the first).
+        step: the training step of a snapshot (default: the trained model).
     """
     folders = [parent / name_or_folder for parent in (Path(), *MODEL_FOLDERS)]
     folder = next((folder for folder in folders if (folder / CONFIG_FILE).exists()), None)
@@ -229,10 +230,14 @@ def load(name_or_folder: str | Path, *, seed: int | None = None) -> TrainedModel
         seed = seeds[0]
     if seed not in seeds:
         raise UserError(f"{folder}: has no seed {seed} (allowed: {', '.join(map(str, seeds)) or 'none'})")
+    steps = [snapshot_step for snapshot_seed, snapshot_step in artifact.snapshots if snapshot_seed == seed]
+    if step is not None and step not in steps:
+        allowed = ", ".join(map(str, sorted(steps))) or "none"
+        raise UserError(f"{folder}: has no snapshot of step {step} (allowed: {allowed})")
     inputs: dict[str, Any] = {"vocabulary": len(artifact.vocabulary), "length": artifact.input_length}
     if artifact.ablation.model.uses_donors:
         inputs["donors"] = _redraw_split("train", artifact).tokens[:DONOR_COUNT]
-    return TrainedModel(artifact, seed, artifact.load_model(seed, inputs))
+    return TrainedModel(artifact, seed, artifact.load_model(seed, inputs, step))
 
 
 def trained_ablations() -> list[str]:
@@ -241,11 +246,12 @@ def trained_ablations() -> list[str]:
 
 
 def add_shipped_model(name_or_folder: str | Path, *, seed: int | None = None) -> Path:
-    """Copy a trained model to the models that come with the project, and return the new folder."""
+    """Copy a trained model and its snapshots to the models that come with the project, and return the new folder."""
     model = load(name_or_folder, seed=seed)
-    folder = SHIPPED_MODELS_FOLDER / model.ablation.name
-    weights = {model.seed: model.artifact.weights[model.seed]}
-    replace(model.artifact, history=model.artifact.history.iloc[:0], weights=weights, snapshots={}).write(folder)
+    folder, artifact = SHIPPED_MODELS_FOLDER / model.ablation.name, model.artifact
+    weights = {model.seed: artifact.weights[model.seed]}
+    snapshots = {key: weights for key, weights in artifact.snapshots.items() if key[0] == model.seed}
+    replace(artifact, history=artifact.history.iloc[:0], weights=weights, snapshots=snapshots).write(folder)
     return folder
 
 

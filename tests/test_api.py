@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(home: Path) -> dataset.Dataset:
     """Dataset of `easy`, which is trained below `home`."""
-    return train(home, easy())
+    return train(home, easy(snapshots=2))
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,16 @@ def test_load_finds_a_model_by_name_or_folder_and_takes_the_first_seed(
     assert by_folder.predict(prompts) == model.predict(prompts)
     other = pipeline.load(home / "models" / "easy", seed=2)
     assert not other.logits(prompts).equals(model.logits(prompts))
+
+
+def test_snapshots_are_loaded_by_their_step(model: api.TrainedModel, prompts: list[str]) -> None:
+    (first, *_) = sorted(step for seed, step in model.artifact.snapshots if seed == model.seed)
+    snapshot = pipeline.load("easy", step=first)
+    assert not snapshot.logits(prompts).equals(model.logits(prompts))
+    expected = model.artifact.snapshots[model.seed, first]
+    assert all(torch.equal(value, expected[name].float()) for name, value in snapshot.network.named_parameters())
+    with pytest.raises(UserError, match=rf"step 7 .*{first}"):
+        pipeline.load("easy", step=7)
 
 
 def test_answers_are_those_of_the_evaluation(
