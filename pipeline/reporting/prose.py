@@ -80,6 +80,12 @@ class References:
             return self.estimate(quantity, second, first).negated()
         return self.estimate(quantity, first, second)
 
+    def decided_at(self, first: str, second: str) -> str:
+        """Return the thresholds, in percent, at which the difference in steps of two ablations is decided; or `none`."""
+        quantities = {"50": "steps_to_50", "90": "steps_to_90", "99": "restricted_steps"}
+        decided = [name for name, quantity in quantities.items() if self.difference(first, second, quantity).is_decided]
+        return ", ".join(decided) or "none"
+
     def converged_in_all(self, *ablations: str) -> str:
         """Return how many runs of several ablations together converged: `17 of 24`."""
         converged = [self.converged(ablation) for ablation in ablations]
