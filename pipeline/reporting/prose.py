@@ -81,7 +81,7 @@ class References:
         return self.estimate(quantity, first, second)
 
     def decided_at(self, first: str, second: str) -> str:
-        """Return the thresholds, in percent, at which the difference in steps of two ablations is decided; or `none`."""
+        """Return the thresholds, in percent, at which a difference in steps is decided: `50, 90, 99`, or `none`."""
         quantities = {"50": "steps_to_50", "90": "steps_to_90", "99": "restricted_steps"}
         decided = [name for name, quantity in quantities.items() if self.difference(first, second, quantity).is_decided]
         return ", ".join(decided) or "none"
