@@ -95,10 +95,13 @@ def draw_strip(groups: Mapping[str, Sequence[Strip]], *, x_label: str, legend: M
         axes.axhline(y, color=style.LIGHT_GREY, linewidth=0.8, zorder=0)
         axes.plot([low, high], [y, y], color="black", linewidth=1.4, zorder=4)
         axes.vlines(mean, y - 0.12, y + 0.12, color="black", linewidth=2.4, zorder=4)
+        if not strip.converged.all():  # the mean is a lower bound
+            axes.plot(mean, y, ">", color="black", markersize=8, zorder=4)
         axes.text(1.02, y, strip.note, va="center_baseline", transform=axes.get_yaxis_transform())
     handles = [legend_handle(label, color, marker="o", linestyle="") for label, color in legend.items()]
     if not all(strip.converged.all() for _, strip in strips):
         handles.append(legend_handle("not converged", marker="x", linestyle=""))
+        handles.append(legend_handle("mean is at least", "black", marker=">", linestyle="", markersize=8))
     mean_handle = legend_handle("mean, 95 % interval", "black", marker="|", markersize=11, markeredgewidth=2.4)
     finish(figure, [*handles, mean_handle], edges[-1])
     return figure
