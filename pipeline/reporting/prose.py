@@ -4,6 +4,7 @@ A template such as `answers.md.j2` says `{{ steps("nope-causal") }}`, and gets `
 names an ablation that the experiment does not have is dropped, because somebody may have removed the ablation.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class References:
         rows = self.estimates.table[self.estimates.table["moment"].isin(["", "trained"])]
         rows = rows[rows["quantity"].isin(["symmetry.max_logit_change", "runs_above_ceiling"])]
         largest = rows.groupby("ablation")["value"].max()
-        return f"{sum(largest[name] <= LOGIT_TOLERANCE for name in ablations)} of {len(ablations)}"
+        return f"{sum(largest.get(name, math.inf) <= LOGIT_TOLERANCE for name in ablations)} of {len(ablations)}"
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """Return the functions for templates, by name."""

@@ -1,10 +1,12 @@
 """Prose by people: references become numbers, unknown ones are refused, removed ablations left out."""
 
+import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
 from pipeline.reporting.estimates import Estimates
 from pipeline.reporting.prose import References, render_paragraphs
+from pipeline.reporting.results import MEASURED_COLUMNS
 from tests.reporting.experiment import SCORES, estimates_of, find
 
 
@@ -39,10 +41,20 @@ def test_a_paragraph_about_a_removed_ablation_is_left_out_and_named(made_up: Est
 
 
 def test_blindness_is_counted_by_ablation() -> None:
-    estimates = estimates_of({"nope-full": [0.01, 0.02], "nope-causal-1-layer": [0.0, 0.0], "nope-causal": [1.0, 0.5]})
-    blind = References(estimates).blind_to_order
+    scores = {"nope-full": [0.01, 0.02], "nope-causal-1-layer": [0.0, 0.0], "nope-causal": [1.0, 0.5], "null": [0.0]}
+    changes = {"nope-full": 0.0, "nope-causal-1-layer": 1e-10, "nope-causal": 0.3}
+    rows = [
+        {"ablation": name, "seed": seed, "moment": moment, "value": change if moment == "trained" else 1.0}
+        for name, change in changes.items()
+        for seed in (1, 2)
+        for moment in ("initial", "trained")
+    ]
+    measured = pd.DataFrame(rows).assign(quantity="symmetry.max_logit_change", sublayer="", key="")
+    measured = measured.reindex(columns=list(MEASURED_COLUMNS))
+    blind = References(estimates_of(scores, measured=measured)).blind_to_order
     assert blind("nope-full", "nope-causal-1-layer") == "2 of 2"
     assert blind("nope-full", "nope-causal") == "1 of 2"
+    assert blind("null") == "0 of 1"  # not measured
 
 
 @pytest.mark.parametrize(
