@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-repro: $(READY)  ## install (2 min), then update the report (25 to 60 min on two cores; again: seconds)
+repro: $(READY)  ## install (2 min), then update the report (a quarter of an hour on two cores; again: seconds)
 	$(BIN)/python -m pipeline check
 	$(BIN)/python -m pipeline repro
 	@echo "The report: reports/index.html (or reports/summary.md); the runs: make ui"

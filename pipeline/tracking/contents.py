@@ -8,7 +8,7 @@ import pandas as pd
 from pipeline.params import Ablation
 from pipeline.params.score import SCORES
 from pipeline.reporting.intervals import exact_share_interval
-from pipeline.training.convergence import Convergence, compute_mean_learning_curve, history_columns
+from pipeline.training.convergence import LEVELS, Convergence, compute_mean_learning_curve, history_columns
 
 TEST_SCORE_COLUMNS = [score.column("test") for score in SCORES]
 """Columns of evaluation.csv with scores on the test examples."""
@@ -33,7 +33,8 @@ def build_metrics(outcomes: pd.DataFrame) -> dict[int | None, dict[str, float]]:
     """
     names = outcomes.columns.tolist()  # columns after `test_examples` are scores on parts of the test split
     breakdown = names[names.index("test_examples") + 1 :] if "test_examples" in names else []
-    shown = ["converged", "diverged", "steps", "steps_to_converge", *TEST_SCORE_COLUMNS, *breakdown]
+    in_steps = ["steps", *LEVELS, "steps_to_converge", "area_above_curve"]
+    shown = ["converged", "diverged", *in_steps, *TEST_SCORE_COLUMNS, *breakdown]
     columns = [name for name in names if name in shown and not name.endswith("_examples")]
     numbers = outcomes.set_index("seed")[columns].apply(pd.to_numeric, errors="coerce").astype(float)
     return {None: _summarize_seeds(outcomes)} | {seed: row.dropna().to_dict() for seed, row in numbers.iterrows()}
