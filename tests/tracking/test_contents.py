@@ -22,7 +22,8 @@ def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> Non
     folder = write_ablation(tmp_path)
     table = pd.read_csv(write_evaluation(folder)).assign(verdict="words", empty=float("nan"))
     metrics = build_metrics(table)[1]
-    outcome = {"converged", "diverged", "steps", "steps_to_converge", "test_exact_match"}
+    in_steps = {"steps", "steps_to_50", "steps_to_90", "steps_to_converge", "area_above_curve"}
+    outcome = {"converged", "diverged", "test_exact_match"} | in_steps
     assert set(metrics) == outcome | {"place_1", "stratum_0"}
     assert metrics["stratum_0"] == 0.9
 
