@@ -239,15 +239,15 @@ def check(
 def study(
     name: Annotated[str, typer.Argument(help="Name of the study, and of its folder in studies/.")],
     data: Annotated[
-        Path | None, typer.Option(help="Text or CSV file of yours: how much does token order help to predict it?")
+        Path | None, typer.Option(help="Text or table of yours: how much does token order help to predict it?")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="Column of the CSV file that holds the time series.")] = None,
+    column: Annotated[str | None, typer.Option(help="Column of the table that holds the time series.")] = None,
 ) -> None:
     """Create another experiment in the folder studies/<name>/.
 
-    The folder gets a copy of params.yaml to edit. With --data it gets a copy of your file instead, and a params.yaml
-    that studies this file. `make study NAME=<name>` runs the experiment; its reports are written to the same folder.
-    If the folder exists, only its dvc.yaml is updated.
+    The folder gets a copy of params.yaml to edit. With --data it gets a copy of your file instead (a table as plain
+    CSV), and a params.yaml that studies this file. `make study NAME=<name>` runs the experiment; its reports are
+    written to the same folder. If the folder exists, only its dvc.yaml is updated.
     """
     from pipeline import study
 

@@ -6,12 +6,15 @@ A study uses the code, the DVC cache and the MLflow store of the project, and do
 import io
 import re
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 
 from pipeline import files
+from pipeline.data_file import DataFile, converted_name, is_table, read_data_file
 from pipeline.errors import UserError
 from pipeline.params import PARAMS_FILE, Params, parse, round_trip_yaml
 from pipeline.params.config import Name, shorten_value, suggest_names
@@ -41,9 +44,10 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     If the study exists already, only its dvc.yaml is written again.
 
     Args:
-        data: text or CSV file whose token order is studied; the file is copied into the folder. Without a file, the
-            study begins with a copy of the project's params.yaml.
-        column: column of the CSV file that holds the time series.
+        data: text or table whose token order is studied. The folder gets a copy: in UTF-8, and a table as plain CSV.
+            How a table was understood is printed to stderr. Without a file, the study begins with a copy of the
+            project's params.yaml.
+        column: column of the table that holds the time series.
 
     Raises:
         UserError: the folder is not the project's, the name or file cannot be used, or the study has other data.
@@ -52,17 +56,25 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
         raise UserError(f"{DVC_FILE}: no such file here; run from the project's folder")
     parse(TypeAdapter[str](Name), name, "study")
     folder = Path("studies") / name
+    if data and converted_name(data, column) in (str(PARAMS_FILE), str(DVC_FILE), README_FILE, ANSWERS_FILE):
+        raise UserError(f"--data: {data.name} is the name of a file of the study itself; rename yours")
+    data_file = read_data_file(data, column) if data else None
+    column = column.strip() if column else None
+    if data_file and data_file.summary:
+        print(data_file.summary, file=sys.stderr)
     if not (folder / PARAMS_FILE).exists():
-        content = _build_params_for_data(data, column) if data else round_trip_yaml().load(PARAMS_FILE.read_text())
+        content = (
+            _build_params_for_data(data_file, column) if data_file else round_trip_yaml().load(PARAMS_FILE.read_text())
+        )
         tracking, buffer = read_params().tracking, io.StringIO()
         uri = re.sub(r"^sqlite:///(?=[^/])", f"sqlite:///{PATH_TO_PROJECT}", tracking.uri)  # a relative path
         content["tracking"] = {"uri": uri, "experiment": f"{tracking.experiment}-{name}"}
         round_trip_yaml().dump(content, buffer)
-        if data:
-            files.write_bytes(folder / data.name, data.read_bytes())
+        if data_file:
+            files.write_bytes(folder / data_file.name, data_file.content)
         files.write_text(folder / PARAMS_FILE, buffer.getvalue())
     params = read_params(folder / PARAMS_FILE)
-    if data and not _has_data(params, folder, data, column):
+    if data_file and not _has_data(params, folder, data_file, column):
         raise UserError(f"{folder}: is about other data than {data}; use another name, or edit its {PARAMS_FILE}")
     if not (folder / README_FILE).exists():
         files.write_text(folder / README_FILE, README_TEMPLATE.format(name=name))
@@ -91,10 +103,10 @@ def install_preset(name: str, *, force: bool = False) -> None:
     files.write_text(PARAMS_FILE, PRESET_CONTENTS[name])
 
 
-def _has_data(params: Params, folder: Path, data: Path, column: str | None) -> bool:
+def _has_data(params: Params, folder: Path, data: DataFile, column: str | None) -> bool:
     """Return True if a task of the study in `folder` reads this column of a file that equals `data`."""
     tasks = [task.model_dump() for task in params.tasks.values()]
-    same = data.is_file() and (copy := folder / data.name).is_file() and copy.read_bytes() == data.read_bytes()
+    same = (copy := folder / data.name).is_file() and copy.read_bytes() == data.content
     return same and any((task.get("path"), task.get("column")) == (data.name, column) for task in tasks)
 
 
@@ -108,21 +120,21 @@ def _build_dvc_file(params: Params) -> str:
     return f"# Made by `python -m pipeline study`.\n{text.replace(generate, generate + dependencies)}"
 
 
-def _build_params_for_data(data: Path, column: str | None) -> dict[str, Any]:
+def _build_params_for_data(data: DataFile, column: str | None) -> dict[str, Any]:
     """Return the content of a params.yaml for an experiment on the file `data`, made from the preset `own`.
 
     The task gets the largest splits that the data allow, with one of `ALLOWED_TRAIN_SIZES`.
     """
-    if data.name in (str(PARAMS_FILE), str(DVC_FILE), README_FILE, ANSWERS_FILE):
-        raise UserError(f"--data: {data.name} is the name of a file of the study itself; rename yours")
-    kind, window = ("series", 16) if data.suffix == ".csv" else ("text", 24)
+    kind, window = ("series", 16) if is_table(Path(data.name), column) else ("text", 24)
     options: dict[str, Any] = {"name": kind, "window": window} | ({} if column is None else {"column": column})
 
     def split_sizes(train: int) -> dict[str, int]:
         return {"train_size": train, "validation_size": train // 10, "test_size": train // 5}
 
-    smallest = cast(WindowTask, parse_task(options | {"path": str(data)} | split_sizes(min(ALLOWED_TRAIN_SIZES))))
-    smallest.draw_splits()  # refuses data that are too few
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder) / data.name).write_bytes(data.content)
+        smallest = cast(WindowTask, parse_task(options | {"path": str(path)} | split_sizes(min(ALLOWED_TRAIN_SIZES))))
+        smallest.draw_splits()  # refuses data that are too few
     train, validation, test = map(len, smallest.list_windows().values())
     train = max(size for size in ALLOWED_TRAIN_SIZES if size <= min(train, 10 * validation, 5 * test))
     content: dict[str, Any] = round_trip_yaml().load(PRESET_CONTENTS["own"])

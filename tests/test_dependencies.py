@@ -31,7 +31,7 @@ LAYERS = (
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement"),
     ("transformer",),
-    ("dataset",),
+    ("dataset", "data_file"),
     ("tasks",),
     ("switches",),
     ("params", "files", "environment"),

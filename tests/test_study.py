@@ -15,6 +15,7 @@ from pipeline import study
 from pipeline.errors import UserError
 from pipeline.params import Tracking
 from pipeline.tasks.registry import read_params
+from pipeline.tasks.windows import SeriesWindows
 from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
@@ -124,11 +125,11 @@ def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
     ("name", "options", "message"),
     [
         ("No Study", {}, "'No Study'"),
-        ("mine", {"data": Path("missing.txt")}, "task.path: 'missing.txt'"),
+        ("mine", {"data": Path("missing.txt")}, "--data: 'missing.txt'"),
         ("mine", {"data": Path("few.txt")}, "train_size.*100"),
         ("mine", {"data": Path("README.md")}, "--data: README.md"),
-        ("mine", {"data": Path("few.csv")}, "task.column.*x, y"),
-        ("mine", {"data": Path("few.csv"), "column": "z"}, "task.column: 'z'.*few.csv"),
+        ("mine", {"data": Path("few.csv")}, "--column.*x, y"),
+        ("mine", {"data": Path("few.csv"), "column": "z"}, "--column: 'z'.*few.csv"),
     ],
 )
 def test_a_mistake_leaves_no_study(project: Path, name: str, options: dict[str, Any], message: str) -> None:
@@ -140,3 +141,21 @@ def test_a_mistake_leaves_no_study(project: Path, name: str, options: dict[str, 
     with pytest.raises(UserError, match=r"dvc\.yaml"):
         study.create_study("outside-a-project")
     assert not (project / "studies").exists()
+
+
+@pytest.mark.parametrize("name", ["Prices.CSV", "prices.tsv", "prices.txt"])
+def test_a_table_of_any_form_is_studied_by_its_column(
+    project: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = np.random.default_rng(1).normal(size=1200).cumsum().round(2)
+    rows = [f"{day};{price};{day % 7};".replace(".", ",") for day, price in enumerate(prices)]
+    (project / name).write_text("\n".join(["day;price;volume", *rows]), encoding="utf-16")
+    folder = study.create_study("mine", data=Path(name), column="price")
+    message = capsys.readouterr().err
+    assert all(words in message for words in (name, "semicolon", "decimal comma", "'price'", "utf_16"))
+    study.create_study("mine", data=Path(name), column="price")  # the same data
+    params = read_params(folder / "params.yaml")
+    monkeypatch.chdir(folder)
+    for task in map(params.task, params.tasks):
+        assert isinstance(task, SeriesWindows)
+        np.testing.assert_array_equal(task.read_values(), prices)
