@@ -27,12 +27,12 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".psv")
 BINARY_SUFFIXES = (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".zip", ".pdf", ".docx")
 SEPARATORS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
 MISSING_MARKS = frozenset(
-    ["", ".", "..", "...", "-", "--", "\u2013", "\u2014", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"]
+    ["", ".", "..", "...", ":", "-", "--", "\u2013", "\u2014", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"]
 )
 """Cells, in lower case, that stand for a missing value."""
 LARGEST_INTEGER = 2**63 - 1
 """Largest integer of pandas and numpy. They do not read a larger one as a number."""
-SIGNS = re.compile(r"[$€£¥₹%]")
+SIGNS = re.compile(r"[$€£¥₹%]|\b(?:USD|EUR|GBP|CHF|JPY)\b")
 SPACES = " '\u2019\u00a0\u202f"
 """Characters between groups of three digits that are never a decimal mark."""
 NUMBER_PATTERNS = {
@@ -121,7 +121,11 @@ def _read_table(path: str, text: str, column: str | None) -> tuple[pd.DataFrame,
     try:
         separator = _detect_separator(text)
         reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row not in ([], [""])]
+        rows, line = [], 1  # a quoted cell may have several lines; the first counts
+        for row in reader:
+            if row not in ([], [""]):
+                rows.append((line, [cell.strip() for cell in row]))
+            line = reader.line_num + 1
     except csv.Error as error:  # a quotation mark that is not closed
         raise UserError(f"--data: {path} is no table ({error}); is a quotation mark missing?") from None
     header, rows = _split_header(path, rows, column)
@@ -152,7 +156,7 @@ def _choose_column(path: str, column: str | None, header: list[str], numeric: li
     name = column.strip() if column is not None else numeric[0] if len(numeric) == 1 else None
     if name is None or name not in header:
         problem = "missing" if name is None else f"{shorten_value(name)} is no column"
-        raise UserError(f"--column: {problem} in {path}{suggest_names(name or '', numeric)}")
+        raise UserError(f"--column: {problem} in {path}{suggest_names(name or '', numeric or header)}")
     if header.count(name) > 1:
         raise UserError(f"--column: {shorten_value(name)} is the name of {header.count(name)} columns in {path}")
     return name
@@ -213,7 +217,9 @@ def _split_header(
     if numeric and [wanted in row for _, row in rows[: numeric[0] + 1]] == [False] * numeric[0] + [True]:
         del numeric[0]  # the header itself has numbers, such as years
     if not numeric:
-        raise UserError(f"--data: {path} has no row of numbers below a header")
+        raise UserError(
+            f"--data: {path} has no row of numbers below a header (separators: {', '.join(SEPARATORS.values())})"
+        )
     first = numeric[0]
     above = [row for _, row in rows[:first]]
     heads = [row for row in above if len(row) == width]
@@ -240,7 +246,9 @@ def _fit_rows(path: str, rows: list[tuple[int, list[str]]], width: int) -> list[
 
 
 def _without_signs(cell: str) -> str:
-    return SIGNS.sub("", cell).strip().replace("\u2212", "-")
+    """Return a number without currency and percent, and with a minus for the parentheses of accounts."""
+    text = SIGNS.sub("", cell).strip().replace("\u2212", "-")
+    return f"-{text[1:-1]}" if text.startswith("(") and text.endswith(")") else text
 
 
 def _is_missing(cell: str) -> bool:
