@@ -4,7 +4,7 @@ What the pages say stands in `templates/`: sections are headings, tables are cal
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ from pipeline.reporting import contrasts, mechanism, outcomes, pictures, tables 
 from pipeline.reporting.estimates import STATISTICS, Estimates, complete_columns
 from pipeline.reporting.page import Picture, render_template, show_picture
 from pipeline.reporting.results import Results
+from pipeline.reporting.style import draw_image
 from pipeline.reporting.tables import TaskView
 
 TITLE = "How do transformers without positional encoding know the order of their input?"
@@ -26,11 +27,14 @@ MAX_TASKS_IN_FULL = 3
 
 @dataclass(frozen=True)
 class Report:
-    """The pages of a report in Markdown, and the figures that they show as `figures/<name>.webp`."""
+    """The pages of a report in Markdown, and the figures that they show."""
 
     summary: str
     details: str
-    pictures: Sequence[Picture]
+    images: Mapping[str, bytes]
+    """Path of each figure, `figures/<name>.webp` -> its content."""
+    failures: Sequence[str]
+    """The sections and statistics that failed, each with its error."""
 
 
 def build_report(
@@ -39,21 +43,33 @@ def build_report(
     measurements: Mapping[str, Measurement],
     answers: str,
     left_out: Sequence[str],
+    failed_statistics: Sequence[str] = (),
 ) -> Report:
     """Build the pages of an experiment.
 
     The summary opens with the prose `answers`, which refers to the ablations `left_out`, but the experiment lacks them.
+    A section that fails shows its error. The errors of `failed_statistics` stand at the top of the summary.
     """
     views = [TaskView(results.of_task(task), estimates) for task in results.tasks]
-    shown: list[Picture] = []
+    images: dict[str, bytes] = {}
+    failures = list(failed_statistics)
 
     def show(picture: Picture | None, view: TaskView | None = None) -> str:
-        """Return the Markdown of a figure (of one task), which becomes one of the report's; empty without a figure."""
+        """Draw a figure (of one task) for the report and return its Markdown; empty without a figure."""
         if picture is None:
             return ""
         prefix = f"{view.dataset}-" if view and len(views) > 1 else ""
-        shown.append(replace(picture, name=prefix + picture.name))
-        return f"{show_picture(shown[-1])}\n"
+        images[f"figures/{prefix}{picture.name}.webp"] = draw_image(picture.draw)
+        return f"{show_picture(replace(picture, name=prefix + picture.name))}\n"
+
+    def section(heading: str, caller: Callable[[], str]) -> str:
+        """Return a section in Markdown, or its error in red; empty without content. Templates `call` this function."""
+        try:
+            content = caller().strip()
+        except Exception as error:  # whatever fails in one section, the others are shown
+            failures.append(f"{heading.lstrip('# ')}: {describe_error(error)}")
+            content = f"> **This section failed:** `{describe_error(error)}`"
+        return f"{heading}\n\n{content}\n\n" if content else ""
 
     alarms = estimates.select("runs_above_ceiling")
     content = {
@@ -63,6 +79,7 @@ def build_report(
         "measurements": measurements,
         "switches": [switch.field for switch in switches.SWITCHES],
         "show": show,
+        "section": section,
         "pictures": pictures,
         "tables": tables,
     }
@@ -76,22 +93,38 @@ def build_report(
         alarms=alarms[alarms["value"] > 0].to_dict("records"),
         headings=re.findall("(?m)^### (.*)", details),
         unmeasured=missing_measurements(results, measurements),
+        failures=list(failures),
     )
-    return Report(summary, details, shown)
+    return Report(summary, details, images, failures)
 
 
-def build_estimates(results: Results) -> pd.DataFrame:
-    """Compute all registered statistics; columns as in `COLUMN_TYPES`."""
-    computed = [compute(results) for compute in STATISTICS]
-    tables = [rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(map(dict, rows)) for rows in computed]
+def build_estimates(results: Results, failures: list[str] | None = None) -> pd.DataFrame:
+    """Compute all registered statistics; columns as in `COLUMN_TYPES`.
+
+    A statistic that fails is left out and its error is added to `failures`; without this list the error is raised.
+    """
+    tables = []
+    for compute in STATISTICS:
+        try:
+            rows = compute(results)
+            tables.append(rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(map(dict, rows)))
+        except Exception as error:
+            if failures is None:
+                raise
+            failures.append(f"statistic {compute.__name__}: {describe_error(error)}")
     table = complete_columns(pd.concat([table for table in tables if len(table)], ignore_index=True))
     return contrasts.correct_p_values(table, results.comparisons)
 
 
+def describe_error(error: Exception) -> str:
+    """Return the type and the first line of an error, without characters that would end code in Markdown."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].replace("`", "'")[:200]
+
+
 def drop_empty_sections(markdown: str) -> str:
-    """Return Markdown without sections (of the third level) that show no table or figure, nor empty chapters."""
+    """Return Markdown without sections (of the third level) without table, figure or error, nor empty chapters."""
     blocks = re.split(r"\n+(?=##)", markdown.strip())
-    shown = [block for block in blocks if not block.startswith("### ") or re.search(r"(?m)^(\||!\[)", block)]
+    shown = [block for block in blocks if not block.startswith("### ") or re.search(r"(?m)^(\||!\[|>)", block)]
     chapters = [
         block
         for block, following in pairwise([*shown, "## "])

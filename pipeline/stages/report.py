@@ -1,18 +1,18 @@
 """Stage `report`: the tables that `collect` wrote, and answers.md.j2 -> estimates, pages and figures in reports/."""
 
-import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline import files, switches
+from pipeline.errors import RunError
 from pipeline.measurement.catalogue import measurements
 from pipeline.params import Params
 from pipeline.reporting import page, prose, report
 from pipeline.reporting.estimates import ESTIMATES, Estimates
 from pipeline.reporting.results import Results
-from pipeline.reporting.style import draw_image
 from pipeline.stages import REPORTS
 
 ANSWERS = Path("answers.md.j2")
@@ -35,30 +35,41 @@ PIVOTED = {
 
 
 def run(params: Params) -> None:
-    """Write the report of an experiment below `reports/`, `index.html` last, from the tables there alone.
+    """Write the report of an experiment below `reports/`, from the tables there alone.
+
+    All files are built and written to a temporary folder before the first one is replaced.
 
     Raises:
         UserError: a table is missing or of other runs, or the answers refer to an unknown number.
+        RunError: a section or a statistic failed; the rest of the report was written.
     """
     results = Results.read(params, REPORTS)
-    estimates = Estimates(report.build_estimates(results))
+    failed_statistics: list[str] = []
+    estimates = Estimates(report.build_estimates(results, failed_statistics))
     functions = prose.References(estimates).functions()
     template = ANSWERS.read_text() if ANSWERS.exists() else ""
     answers, left_out = prose.render_paragraphs(template, functions, name=str(ANSWERS))
-    content = report.build_report(results, estimates, measurements(), answers, left_out)
-    images = {f"figures/{picture.name}.webp": draw_image(picture.draw) for picture in content.pictures}
+    content = report.build_report(results, estimates, measurements(), answers, left_out, failed_statistics)
     ablations = pivot_by_ablation(results, estimates)
-
-    shutil.rmtree(REPORTS / "figures", ignore_errors=True)  # may have figures of sections that are gone
-    files.write_csv(REPORTS / ESTIMATES, estimates.table)
-    files.write_csv(REPORTS / "ablations.csv", ablations)
-    files.write_json(REPORTS / "metrics.json", collect_metrics(ablations))
-    for name, image in images.items():
-        files.write_bytes(REPORTS / name, image)
-    files.write_text(REPORTS / "summary.md", content.summary)
-    files.write_text(REPORTS / "details.md", content.details)
-    html = page.render_html(report.TITLE, f"{content.summary}\n{content.details}", images)
-    files.write_text(REPORTS / "index.html", html)
+    html = page.render_html(report.TITLE, f"{content.summary}\n{content.details}", content.images)
+    with tempfile.TemporaryDirectory(dir=REPORTS, prefix=".report.") as temporary:
+        new = Path(temporary)
+        files.write_csv(new / ESTIMATES, estimates.table)
+        files.write_csv(new / "ablations.csv", ablations)
+        files.write_json(new / "metrics.json", collect_metrics(ablations))
+        (new / "figures").mkdir()
+        for name, image in content.images.items():
+            files.write_bytes(new / name, image)
+        files.write_text(new / "summary.md", content.summary)
+        files.write_text(new / "details.md", content.details)
+        files.write_text(new / "index.html", html)
+        for path in sorted(new.iterdir()):
+            if path.is_dir() and (REPORTS / path.name).exists():  # its old figures may be of sections that are gone
+                (REPORTS / path.name).rename(new / f"old {path.name}")
+            path.replace(REPORTS / path.name)
+    if content.failures:
+        failed = "; ".join(content.failures)
+        raise RunError(f"report: failed in part ({failed}); the rest is in {REPORTS / 'index.html'}")
     print(f"The report: {REPORTS / 'index.html'}")
 
 

@@ -77,7 +77,9 @@ def test_pages_and_estimates_are_those_of_the_committed_tables(
         shutil.copy(committed / name, tmp_path / "reports")
     shutil.copy(experiment / "answers.md.j2", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "draw_image", lambda draw: b"")  # another version of matplotlib draws other bytes
+    monkeypatch.setattr(
+        "pipeline.reporting.report.draw_image", lambda draw: b""
+    )  # another version of matplotlib draws other bytes
     report.run(read_params(experiment / "params.yaml"))
     for name in ("estimates.csv", "ablations.csv", "metrics.json", "summary.md", "details.md"):
         assert (tmp_path / "reports" / name).read_text() == (committed / name).read_text(), name

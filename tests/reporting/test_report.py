@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from pipeline import files, switches
-from pipeline.errors import UserError
+from pipeline.errors import RunError, UserError
 from pipeline.measurement.catalogue import measurements
 from pipeline.measurement.registry import Measurement
 from pipeline.params import Params
-from pipeline.reporting import page
-from pipeline.reporting.estimates import Estimates
+from pipeline.reporting import page, pictures, tables
+from pipeline.reporting.estimates import STATISTICS, Estimates
 from pipeline.reporting.report import build_estimates, build_report, drop_empty_sections
 from pipeline.reporting.results import Results, tidy
 from pipeline.stages import collect, report
@@ -138,6 +139,64 @@ def test_a_measurement_without_a_section_of_its_own_is_shown() -> None:
     assert "1.25" in shown
 
 
+def copy_reports(reports: Path, folder: Path) -> None:
+    """Copy the whole report of the tiny experiment to `folder`, without what `collect` reads."""
+    shutil.copytree(reports, folder / "reports", ignore=shutil.ignore_patterns("evaluation", "analysis"))
+
+
+def test_a_section_that_fails_costs_that_section_alone(
+    reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table, a figure when it is drawn, and a statistic fail; all else is as before."""
+    copy_reports(reports, tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def fail(*arguments: object, **options: object) -> pd.DataFrame:
+        raise TypeError("int64 is\nno `key`")
+
+    def draw_tokens(view: object) -> page.Picture:
+        return page.Picture("tokens", "Tokens", "", fail)  # type: ignore[arg-type]
+
+    fail.__name__ = "broken_statistic"
+    monkeypatch.setattr(pictures, "draw_token_maps", draw_tokens)
+    monkeypatch.setattr(tables.TaskView, "verdict_table", fail)
+    monkeypatch.setattr("pipeline.reporting.report.STATISTICS", [*STATISTICS, fail])
+    with pytest.raises(RunError, match=r"broken_statistic.*read.*What is decided") as error:
+        report.run(trained())
+    assert str(error.value).count("TypeError: int64 is") == 3
+    summary, details = (Path("reports", name).read_text() for name in ("summary.md", "details.md"))
+    assert "> **Not in this report, because it failed:** `statistic broken_statistic: TypeError" in summary
+    assert re.search(r"## What is decided\n\n> \*\*This section failed:\*\* `TypeError: int64 is`\n", summary)
+    assert details.count("This section failed") == 1
+    headings = re.findall("(?m)^#.*", (reports / "details.md").read_text())
+    assert re.findall("(?m)^#.*", details) == headings
+    assert "<blockquote>" in Path("reports/index.html").read_text()
+    assert Path("reports/estimates.csv").read_bytes() == (reports / "estimates.csv").read_bytes()
+
+
+@pytest.mark.parametrize("broken", ["page.render_html", "files.write_text", "collect_metrics"])
+def test_a_report_that_cannot_be_built_leaves_the_last_one_unchanged(
+    reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    copy_reports(reports, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"pipeline.stages.report.{broken}", fail)
+    with pytest.raises(ZeroDivisionError):
+        report.run(trained())
+    for path in reports.rglob("*"):
+        if path.is_file() and (copy := tmp_path / "reports" / path.relative_to(reports)).parent.exists():
+            assert copy.read_bytes() == path.read_bytes(), path
+    assert not list(Path("reports").glob(".*"))
+
+
+def test_dvc_keeps_the_last_report_while_the_new_one_is_built() -> None:
+    declared = YAML(typ="safe").load(Path(report.__file__).parents[2] / "dvc.yaml")["stages"]["report"]
+    assert all(options["persist"] for out in declared["outs"] + declared["metrics"] for options in out.values())
+
+
 def test_an_impossible_result_is_an_alarm_at_the_top_of_both_pages() -> None:
     data = results_of({"nope-full": [0.5, 0.5], "nope-causal": [1.0, 1.0]})
     content = build_report(data, Estimates(build_estimates(data)), {}, "Answer.", [])
@@ -162,7 +221,7 @@ def test_more_tasks_than_a_page_holds_are_compared_with_each_other() -> None:
     )
     data = Results(copies, [], *tables)
     content = build_report(data, Estimates(build_estimates(data)), measurements(), "", [])
-    assert "tasks" in [picture.name for picture in content.pictures]
+    assert "figures/tasks.webp" in content.images
     for task in names:
         assert f"`{task}`" in content.summary
         assert f"({task})" in content.details
