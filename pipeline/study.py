@@ -4,6 +4,7 @@ A study uses the code, the DVC cache and the MLflow store of the project, and do
 """
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -23,6 +24,11 @@ from pipeline.tasks.windows import WindowTask
 
 DVC_FILE = Path("dvc.yaml")
 README_FILE, ANSWERS_FILE = "README.md", "answers.md.j2"
+RESERVED_NAMES = {
+    *(str(PARAMS_FILE), str(DVC_FILE), README_FILE, f"{README_FILE}.j2", ANSWERS_FILE, "dvc.lock", ".gitignore"),
+    *("data", "models", "reports", ".repro", ".checkpoints"),
+}
+"""Files and folders that a study has itself; a file of the user's must have another name, in any case of letters."""
 PATH_TO_PROJECT = "../../"
 """Relative path from the folder of a study to the folder of the project."""
 README_TEMPLATE = """# {name}
@@ -56,8 +62,9 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
         raise UserError(f"{DVC_FILE}: no such file here; run from the project's folder")
     parse(TypeAdapter[str](Name), name, "study")
     folder = Path("studies") / name
-    if data and converted_name(data, column) in (str(PARAMS_FILE), str(DVC_FILE), README_FILE, ANSWERS_FILE):
-        raise UserError(f"--data: {data.name} is the name of a file of the study itself; rename yours")
+    if data and converted_name(data, column).lower() in {reserved.lower() for reserved in RESERVED_NAMES}:
+        names = ", ".join(sorted(RESERVED_NAMES))
+        raise UserError(f"--data: {data.name} is a name that a study uses itself; rename yours (not allowed: {names})")
     data_file = read_data_file(data, column) if data else None
     column = column.strip() if column else None
     if data_file and data_file.summary:
@@ -116,8 +123,13 @@ def _build_dvc_file(params: Params) -> str:
     text = re.sub(code, rf"\g<1>{PATH_TO_PROJECT}", DVC_FILE.read_text())
     data_files = {task.path for task in params.tasks.values() if isinstance(task, WindowTask) and task.path}
     generate = f"        - {PATH_TO_PROJECT}pipeline/stages/generate.py\n"
-    dependencies = "".join(f"        - {file}\n" for file in sorted(data_files))
+    dependencies = "".join(f"        - {_quote_for_dvc(file)}\n" for file in sorted(data_files))
     return f"# Made by `python -m pipeline study`.\n{text.replace(generate, generate + dependencies)}"
+
+
+def _quote_for_dvc(path: str) -> str:
+    """Return a path as a value of dvc.yaml, whatever its characters: JSON is YAML, and DVC would replace `${...}`."""
+    return json.dumps(path.replace("${", r"\${"), ensure_ascii=False)
 
 
 def _build_params_for_data(data: DataFile, column: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from pipeline import study
@@ -94,6 +95,52 @@ def test_dvc_names_its_stages_as_the_projects(project: Path) -> None:
     assert not any("dvc.yaml" in name for name in names)
 
 
+ODD_NAMES = (
+    *(
+        "[draft] book.txt",
+        "Chapter: one.txt",
+        "Report #3.txt",
+        "*.txt",
+        "#hash.txt",
+        "&amp.txt",
+        "@home.txt",
+        "- x.txt",
+    ),
+    *(
+        "| x.txt",
+        "> x.txt",
+        "it's.txt",
+        'a "quoted" one.txt',
+        "null",
+        "価格.txt",
+        "${tasks}.txt",
+        "a\\b.txt",
+        "100%.txt",
+    ),
+    *("{x}.txt", "!tag.txt", "? x.txt", "$HOME.txt", "%20.txt", "tab\there.txt", "`x`.txt"),
+)
+
+
+def test_a_file_may_have_any_name(project: Path) -> None:
+    """DVC finds each file, and so can read the dvc.yaml of every study."""
+    shutil.copytree(PROJECT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    text = "".join(np.random.default_rng(1).choice(list("abc "), 8000))
+    (project / "names").mkdir()
+    for index, name in enumerate(ODD_NAMES):
+        (project / "names" / name).write_text(text)
+        study.create_study(f"study-{index}", data=Path("names") / name)
+    with Repo(str(project)) as repo:
+        dependencies = {
+            Path(dep.fs_path).name
+            for stage in repo.index.stages
+            if stage.addressing.startswith("studies/") and ":generate@" in stage.addressing
+            for dep in stage.deps
+            if Path(dep.fs_path).parent.parent.name == "studies" and Path(dep.fs_path).name != "params.yaml"
+        }
+    assert dependencies == set(ODD_NAMES)
+
+
 def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +174,10 @@ def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
         ("No Study", {}, "'No Study'"),
         ("mine", {"data": Path("missing.txt")}, "--data: 'missing.txt'"),
         ("mine", {"data": Path("few.txt")}, "train_size.*100"),
-        ("mine", {"data": Path("README.md")}, "--data: README.md"),
+        *[
+            ("mine", {"data": Path(name)}, f"--data: {name}.*not allowed: .*data")
+            for name in ("README.md", "data", "models", "Reports", "dvc.lock")
+        ],
         ("mine", {"data": Path("few.csv")}, "--column.*x, y"),
         ("mine", {"data": Path("few.csv"), "column": "z"}, "--column: 'z'.*few.csv"),
     ],
