@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.addresses import hide_password
 from pipeline.engines import LOCAL_ENGINE, EngineName
 from pipeline.engines.command import exit_when_parent_exits
 from pipeline.environment import prepare_process
@@ -228,7 +229,8 @@ def check(
         yaml = YAML()
         yaml.width = 120
         yaml.default_flow_style = None  # innermost tables and lists on one line
-        yaml.dump((params.ablation(ablation) if ablation else params).resolved_settings(), sys.stdout)
+        settings = (params.ablation(ablation) if ablation else params).resolved_settings()
+        yaml.dump(settings, sys.stdout, transform=hide_password)
         return
     ablations = params.all_ablations()
     runs = sum(len(ablation.training.seeds) for ablation in ablations)
@@ -297,7 +299,7 @@ def run_command(arguments: Sequence[str]) -> int:
         if not (reason := machine_error_message(error)):
             raise
         code, message = 1, f"{' '.join(arguments[:2])}: {reason}"
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {hide_password(message)}", file=sys.stderr)
     return code
 
 

@@ -34,7 +34,7 @@ LAYERS = (
     ("dataset", "data_file"),
     ("tasks",),
     ("switches",),
-    ("params", "files", "environment"),
+    ("params", "files", "environment", "addresses"),
     ("errors",),
 )
 """Each part may import its own layer and those below."""

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.addresses import encode_password, hide_password
 from pipeline.errors import RunError, UserError
 from pipeline.params import Params, Search
 from pipeline.search import space
@@ -41,8 +42,9 @@ def storage_url(search: Search, folder: Path) -> URL:
     """Return the address of the search's database: the environment variable `SEARCH_STORAGE`, else `search.storage`,
     else the SQLite file `study.db` in `folder`."""
     variable = os.environ.get(STORAGE_VARIABLE)
-    with suppress(SQLAlchemyError):  # the error is not shown, because it may hold a password
-        url = make_url(variable or search.storage or f"sqlite:///{folder / 'study.db'}")
+    with suppress(SQLAlchemyError, ValueError):  # the error is not shown, because it may hold a password
+        address = encode_password(variable or search.storage or "")
+        url = make_url(address) if address else URL.create("sqlite", database=str(folder / "study.db"))
         if url.get_backend_name() in ("sqlite", "postgresql"):
             return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
     key = STORAGE_VARIABLE if variable else "search.storage"
@@ -139,7 +141,7 @@ def _describe_failure(url: URL, failure: str, error: BaseException) -> str:
     """Format one line: the address without its password, what failed, and the first line of the reason."""
     cause = find_storage_error(error) or error
     reason = str(getattr(cause, "orig", None) or cause).strip().partition("\n")[0] or type(cause).__name__
-    return f"{url.render_as_string(hide_password=True)} {failure} ({reason})"
+    return hide_password(f"{url.render_as_string()} {failure} ({reason})")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import dataset, files
+from pipeline.addresses import hide_password
 from pipeline.engines import EngineName, machine
 from pipeline.errors import UserError
 from pipeline.params import Ablation, Params
@@ -33,7 +34,7 @@ def run_search(params: Params, *, worker_count: int | None, engine: EngineName, 
     """
     driver = _open_driver(params, seeded=True)
     trials = f"{study.count_completed_trials(driver.study)} of {study.count_required_trials(params)} trials"
-    print(f"study {driver.study.study_name}: {trials}, in {driver.url.render_as_string(hide_password=True)}")
+    print(f"study {driver.study.study_name}: {trials}, in {hide_password(driver.url.render_as_string())}")
     with study.report_storage_failure(driver.url):
         worker_count = worker_count or machine.command_capacity(gpus_per_worker)
         driver.run_until_complete(worker_count, engine, gpus_per_worker)
@@ -69,7 +70,7 @@ def promote_best_trials(params: Params, trial_count: int) -> None:
     is_missing = url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()  # opening would create it
     results = None if is_missing else read_results(params, study.open_study(params, url))
     if results is None or results.distinct_trials.empty:
-        address = url.render_as_string(hide_password=True)
+        address = hide_password(url.render_as_string())
         raise UserError(f"{address}: no trial of this search is complete; `python -m pipeline search` runs them")
     names = promote.add_to_params(params, _best_ablations(results, trial_count))
     print(f"added to params.yaml: {', '.join(names) or 'nothing new'}; `python -m pipeline repro` trains them")

@@ -1,11 +1,11 @@
 """Errors of MLflow. `track` and `ui` need MLflow and end with a one-line error; other commands warn and go on."""
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipeline.addresses import hide_password
 from pipeline.errors import RunError
 
 if TYPE_CHECKING:
@@ -43,8 +43,3 @@ def raise_unreachable(uri: str, error_types: type[Exception] | tuple[type[Except
 def _summarize(error: Exception) -> str:
     message = str(error).strip() or type(error).__name__
     return hide_password(message.splitlines()[0])[:200]
-
-
-def hide_password(text: str) -> str:
-    """Replace user and password in all addresses (`http://user:password@host`) of a text by `***`."""
-    return re.sub(r"://[^/\s]*@", "://***@", text)

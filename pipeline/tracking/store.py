@@ -35,6 +35,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 
 from pipeline import files
+from pipeline.addresses import encode_password
 from pipeline.params import Tracking
 from pipeline.tracking.failures import raise_unreachable
 
@@ -188,7 +189,7 @@ def open_store(settings: Tracking) -> MlflowStore:
     """
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    uri, name, artifacts = settings.uri, settings.experiment, None  # None: the server's own folder
+    uri, name, artifacts = encode_password(settings.uri), settings.experiment, None  # None: the server's own folder
     # MLflow, SQLAlchemy, alembic and requests each have their own exceptions
     with raise_unreachable(uri, Exception), ExitStack() as lock:
         if uri.startswith("sqlite:///"):

@@ -8,9 +8,9 @@ import time
 import webbrowser
 from urllib.request import urlopen
 
+from pipeline.addresses import hide_password
 from pipeline.errors import UserError
 from pipeline.params import Tracking
-from pipeline.tracking.failures import hide_password
 from pipeline.tracking.store import open_store
 
 
