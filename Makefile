@@ -22,6 +22,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without cached bytecode, each of many short processes would spend seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Variables of `make study` count only on make's command line: systems set NAME or DATA in the environment for other purposes.
+given = $(if $(findstring command line,$(origin $1)),$(value $1))
+quoted = '$(subst ','\'',$(call given,$1))'
+
 .PHONY: help repro search study play documents ui test faults check bench lock
 
 help:  ## print this list
@@ -38,10 +42,10 @@ search: $(READY)  ## search for the fewest layers and residual connections, with
 	@test -f reports/search/study.db || echo "The results came with the repository, without the search behind them. To run it here: dvc repro --force --single-item search"
 
 study: $(READY)  ## update the report of studies/NAME: make study NAME=... (one to four hours); with DATA=FILE [COLUMN=...] a study of your own file (an hour)
-	$(if $(NAME),,$(error name the study: make study NAME=...))
-	$(BIN)/python -m pipeline study $(NAME) $(if $(DATA),--data '$(DATA)') $(if $(COLUMN),--column '$(COLUMN)')
-	cd studies/$(NAME) && python -m pipeline check && python -m pipeline repro
-	@echo "The report: studies/$(NAME)/reports/index.html"
+	$(if $(call given,NAME),,$(error name the study: make study NAME=...))
+	$(BIN)/python -m pipeline study $(call quoted,NAME) $(if $(call given,DATA),--data $(call quoted,DATA)) $(if $(call given,COLUMN),--column $(call quoted,COLUMN))
+	cd studies/$(call quoted,NAME) && python -m pipeline check && python -m pipeline repro
+	@echo The report: studies/$(call quoted,NAME)/reports/index.html
 
 play: $(READY)  ## try trained models in the browser: type, shuffle, look inside (seconds)
 	test -x $(BIN)/marimo || $(PIP) --no-build-isolation -e '.[play]'

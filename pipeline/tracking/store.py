@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
+from urllib.parse import quote
 
 # MLflow reads these when it is imported. By default its client tries a dead server for four minutes, waits for a busy
 # one as long as that demands, and unpickles what it reads.
@@ -202,8 +203,8 @@ def open_store(settings: Tracking) -> MlflowStore:
                 _update_artifact_paths(database, artifacts)
             else:
                 create_database(database)
-            uri = f"sqlite:///{database}{mark}{options}"
-        client = MlflowClient(uri)
+            uri = f"{sqlite_address(database)}{mark}{options}"
+        client = MlflowClient(uri, registry_uri=uri)  # else MLFLOW_REGISTRY_URI would decide where models are
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             with _allow_existing():
@@ -215,11 +216,19 @@ def open_store(settings: Tracking) -> MlflowStore:
         return MlflowStore(client, uri, experiment.experiment_id)
 
 
+def sqlite_address(database: Path) -> str:
+    """Return the address of a SQLite file. If its path has a `%`, which SQLAlchemy decodes and MLflow does not, the
+    address is relative to the current folder and encoded."""
+    path = str(database)
+    return f"sqlite:///{quote(os.path.relpath(path)) if '%' in path else path}"
+
+
 def create_database(database: Path) -> None:
     """Create an empty SQLite store, under another name first: MLflow cannot open one whose creation was interrupted."""
     unfinished = database.with_name(f".{database.name}.new")
     unfinished.unlink(missing_ok=True)
-    MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    uri = sqlite_address(unfinished)
+    MlflowClient(uri, registry_uri=uri).search_experiments(max_results=1)
     unfinished.rename(database)
 
 

@@ -8,9 +8,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
+from pipeline.params import Params
 from pipeline.reporting.estimates import read_estimates
 from pipeline.search import table
-from pipeline.search.study import open_study, storage_url
+from pipeline.search.study import STORAGE_VARIABLE, open_study, storage_url
 from pipeline.stages import search
 from pipeline.tasks.registry import read_params
 from tests.search.conftest import run_alone
@@ -36,6 +37,20 @@ def test_one_worker_of_a_fixed_seed_gives_the_same_answer_byte_for_byte(
     output = capsys.readouterr()
     assert "not tracked" not in output.err
     assert "0 of 6 trials" in output.out
+
+
+@pytest.mark.parametrize("name", ["a%20b", "100%", "a b#ü?"])
+def test_the_database_is_in_the_projects_folder_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cheap: Params, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    url = storage_url(cheap.search, search.SEARCH_FOLDER.resolve())
+    open_study(cheap, url)
+    assert Path("reports/search/study.db").stat().st_size
+    monkeypatch.setenv(STORAGE_VARIABLE, url.render_as_string(hide_password=False))  # as for workers
+    assert storage_url(cheap.search, Path()) == url
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_the_answer_quotes_the_runs_with_fresh_seeds(finished: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import files
+from pipeline import cli, files
 from pipeline.api import SHIPPED_MODELS_FOLDER, load
 from pipeline.params import Tracking
 from pipeline.tracking.ablations import result_digest, sync_runs
@@ -141,10 +141,32 @@ def test_the_run_of_an_mlflow_project_is_left_alone(
     client = MlflowClient(store.uri)
     outer = client.create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", outer)
+    before = client.get_run(outer).to_dictionary()
     with live(store) as live_runs:
         live_runs.add_final_results(write_ablation(tmp_path))
     assert len(runs(store)) == 3
-    assert not client.get_run(outer).data.params
+    assert client.get_run(outer).to_dictionary() == before
+    assert cli.run_command(["check"]) == 0
+    assert client.get_run(outer).to_dictionary() == before
+
+
+def test_models_are_registered_in_the_store_of_the_params_in_a_folder_of_any_name(
+    empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `MLFLOW_REGISTRY_URI` and `MLFLOW_TRACKING_URI` say, and although SQLAlchemy decodes `%20`."""
+    other = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'other.db')}"
+    for variable in ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(variable, other)
+    project = tmp_path / "a%20b"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    for uri in ("sqlite:///mlflow.db", f"sqlite:///{project}/second.db"):
+        experiment = open_store(Tracking(uri=uri))
+        assert sync_runs(experiment, ABLATION, write_ablation(tmp_path)) == "added"
+        assert [model.name for model in experiment.client.search_registered_models()] == [ABLATION.name]
+    assert not MlflowClient(other, registry_uri=other).search_registered_models()
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} <= {"a%20b", "models", ABLATION.name}
+    assert {"mlflow.db", "second.db", "mlartifacts"} <= {path.name for path in project.iterdir()}
 
 
 def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
