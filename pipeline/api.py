@@ -8,9 +8,12 @@ Wrong names and prompts, and files that are missing or altered, raise `pipeline.
 """
 
 import math
+import re
+import warnings
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +36,7 @@ from pipeline.params.config import shorten_value, suggest_names
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import MODELS
 from pipeline.tasks.registry import parse_task
+from pipeline.tasks.windows import WindowTask
 from pipeline.training.artifact import CONFIG_FILE, Artifact
 from pipeline.transformer.model import Transformer
 
@@ -43,6 +47,8 @@ MODEL_FOLDERS = (MODELS, PACKAGE_FOLDER.parent / MODELS, SHIPPED_MODELS_FOLDER)
 """Folders in which `load` looks for an ablation: of the current folder, of the project, of the shipped models."""
 MAX_ENUMERATED_LENGTH = 7
 """Largest number of tokens of which all orders are tried, at most 7! = 5,040; of more tokens as many random orders."""
+SAMPLE_SIZE = 20
+"""Number of examples of each split that show which form the prompts of a task have."""
 
 
 class Answer(NamedTuple):
@@ -98,8 +104,33 @@ class TrainedModel:
                 raise UserError(f"prompt {shorten_value(prompt)}: {problem}")
         return torch.tensor([[token_of[character] for character in prompt] for prompt in prompts])
 
+    @cached_property
+    def example_prompt(self) -> str:
+        """A prompt of the task, such as `123+456=`, if all prompts of a small sample have one form; otherwise ""."""
+        task = self.ablation.task
+        if isinstance(task, WindowTask):  # any text is a prompt
+            return ""
+        sizes = dict.fromkeys(("train_size", "validation_size", "test_size"), SAMPLE_SIZE)
+        try:
+            prompts = pd.concat(task.model_copy(update=sizes).draw_splits().values())["prompt"].tolist()
+        except UserError:  # the task has too few examples
+            return ""
+        return str(prompts[0]) if len(set(map(_prompt_form, prompts))) == 1 else ""
+
     def predict(self, prompts: Sequence[str]) -> list[Answer]:
-        """Answer each prompt by greedy decoding; a prompt must leave room for its answer."""
+        """Answer each prompt by greedy decoding; a prompt must leave room for its answer.
+
+        A prompt of another form than the task's prompts gets an answer and a warning.
+        """
+        answers = self._answer(prompts)
+        for prompt in prompts:
+            if self.example_prompt and _prompt_form(prompt) != _prompt_form(self.example_prompt):
+                problem = f"the prompts of {self.ablation.dataset} have another form, such as {self.example_prompt}"
+                warnings.warn(f"prompt {shorten_value(prompt)}: {problem}", stacklevel=2)
+        return answers
+
+    def _answer(self, prompts: Sequence[str]) -> list[Answer]:
+        """Answer prompts of any form."""
         by_length: dict[int, list[str]] = {}
         for prompt in _check_is_list(prompts):
             by_length.setdefault(len(prompt), []).append(prompt)
@@ -134,7 +165,7 @@ class TrainedModel:
             `example` (the first of these orders).
         """
         prompts = list_orders(prompt)
-        table = pd.DataFrame({"answer": [answer.text for answer in self.predict(prompts)], "example": prompts})
+        table = pd.DataFrame({"answer": [answer.text for answer in self._answer(prompts)], "example": prompts})
         counts = table.groupby("answer", sort=False)["example"].agg(orders="size", example="first").reset_index()
         return counts.sort_values("orders", ascending=False, kind="stable", ignore_index=True)
 
@@ -171,6 +202,11 @@ class TrainedModel:
             raise UserError(f"measurement {measurement_name!r}: needs answers, and the task {dataset} has none")
         validation, model = _redraw_split("validation", self.artifact), deepcopy(self.network).double()
         return measurement(MeasurementInput(model, self.ablation, validation))
+
+
+def _prompt_form(prompt: str) -> str:
+    """Return a prompt with all digits equal and all letters equal."""
+    return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "0", prompt))
 
 
 def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:

@@ -4,6 +4,7 @@ Each command imports its modules when it runs, so that `--help` answers at once.
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -182,7 +183,12 @@ def predict(
 
     model = load(ablation, seed=seed)
     width = max(map(len, prompts))
-    for prompt, answer in zip(prompts, model.predict(prompts), strict=True):
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        answers_to_prompts = model.predict(prompts)
+    for warning in raised:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    for prompt, answer in zip(prompts, answers_to_prompts, strict=True):
         print(f"{model.ablation.name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
         if permute:
             answers = model.predict_all_orders(prompt)

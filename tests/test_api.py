@@ -1,8 +1,10 @@
 """Trained models, loaded from anywhere, give the same results as the stages."""
 
 import doctest
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 import pipeline
-from pipeline import api, dataset
+from pipeline import api, cli, dataset
 from pipeline.errors import UserError
 from pipeline.measurement.common.scoring import decode_greedily
 from pipeline.measurement.registry import MeasurementInput
@@ -97,7 +99,8 @@ def test_a_probability_is_the_product_over_all_tokens_of_the_answer(
 
 def test_answers_keep_the_order_of_prompts_of_different_lengths(model: api.TrainedModel, prompts: list[str]) -> None:
     mixed = [prompts[0], prompts[1][1:], prompts[0]]
-    assert [answer.text for answer in model.predict(mixed)] == [model.predict([one])[0].text for one in mixed]
+    with pytest.warns(UserWarning, match=re.escape(repr(mixed[1]))):
+        assert [answer.text for answer in model.predict(mixed)] == [model.predict([one])[0].text for one in mixed]
 
 
 def test_logits_states_and_attention_are_labelled_and_consistent(model: api.TrainedModel, prompts: list[str]) -> None:
@@ -221,3 +224,28 @@ def test_nnsight_can_intervene_in_the_module() -> None:
     assert torch.equal(logits[0], logits[1])
     torch.testing.assert_close(logits[0], expected[1])
     assert not torch.allclose(logits[0], expected[0], atol=0.1)
+
+
+def test_a_prompt_of_another_form_than_the_tasks_gets_a_warning_with_an_example(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = api.load("nope-causal")
+    for prompt in ("1+2=", "123+456", "12+3456="):
+        with pytest.warns(UserWarning, match=re.escape(repr(prompt)) + r": .*addition.* \d{3}\+\d{3}="):
+            model.predict([prompt])
+    model.predict(["001+002=", model.example_prompt])  # warnings are errors here
+    model.predict_all_orders("123=")
+    assert cli.run_command(["predict", "nope-causal", "123+456=", "1+2="]) == 0
+    output = capsys.readouterr()
+    assert output.err.splitlines() == [line for line in output.err.splitlines() if "'1+2='" in line]
+    assert re.search(r"^warning: .* \d{3}\+\d{3}=", output.err)
+    assert len(output.out.splitlines()) == 2
+
+
+def test_a_task_whose_prompts_have_many_forms_gets_no_warning() -> None:
+    unpadded = ablation("unpadded")
+    for options in ({"zero_pad": False}, {"zero_pad": True}):
+        model = api.TrainedModel(
+            SimpleNamespace(ablation=unpadded.model_copy(update={"task": task(**options)})), 1, None
+        )  # type: ignore[arg-type]
+        assert bool(model.example_prompt) == options["zero_pad"]
