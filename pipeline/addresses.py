@@ -19,5 +19,5 @@ def encode_password(address: str) -> str:
 
 def hide_password(text: str) -> str:
     """Replace user and password in all addresses of a text by `***`, also in those that were cut (`...`)."""
-    text = re.sub(r"(?<!sqlite)(?<!file)://\S*(@|\.\.\.)", r"://***\1", text)
+    text = re.sub(r"(?<!sqlite)(?<!file)://(?!\.\.\.)\S*(@|\.\.\.)", r"://***\1", text)
     return re.sub(r"([?&]\w*password=)[^&\s'\")]*", r"\1***", text)

@@ -41,7 +41,11 @@ def test_other_addresses_stay_as_they_are(address: str) -> None:
 
 
 def test_text_without_a_password_stays_as_it_is() -> None:
-    for text in ("sqlite:////home/me@work/m.db cannot be used", "train@nope-causal failed at http://host:5000"):
+    for text in (
+        "sqlite:////home/me@work/m.db cannot be used",
+        "train@nope-causal failed at http://host:5000",
+        "(allowed: sqlite:///... or postgresql://...)",
+    ):
         assert hide_password(text) == text
     assert "heim" not in hide_password("postgresql://host/runs?user=me&password=geheim&sslpassword=heim")
 
