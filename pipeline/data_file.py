@@ -74,19 +74,19 @@ def read_data_file(path: Path, column: str | None) -> DataFile:
         UserError: the file or the column cannot be read; the message names the line and the cell.
     """
     if path.suffix.lower() in BINARY_SUFFIXES:
-        raise UserError(f"--data: {shorten_value(str(path))} is no text or CSV file; save the text or table as one")
+        raise UserError(f"--data: {shorten_value(path.name)} is no text or CSV file; save the text or table as one")
     try:
         content = path.read_bytes()
         if decompress := DECOMPRESS.get(path.suffix.lower()):
             content = decompress(content)
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--data: {shorten_value(str(path))} cannot be read ({reason})") from None
+        raise UserError(f"--data: {shorten_value(path.name)} cannot be read ({reason})") from None
     text, encoding = _decode(path, content, column)
     name = converted_name(path, column)
     if not is_table(path, column):
         return DataFile(name, content if encoding == "utf-8" else text.encode(), "")
-    table, summary = _read_table(shorten_value(str(path)), text, column)
+    table, summary = _read_table(shorten_value(path.name), text, column)
     converted = table.to_csv(index=False, lineterminator="\n").encode()
     summary += "" if encoding == "utf-8" else f", encoding {encoding}"
     return DataFile(name, content if _same_numbers(content, converted) else converted, f"{path}: {summary}")
@@ -107,7 +107,7 @@ def _decode(path: Path, content: bytes, column: str | None) -> tuple[str, str]:
             return content.decode("utf-8-sig"), "utf-8"
         except UnicodeDecodeError as error:
             position = error.start
-    shown, matches = shorten_value(str(path)), list(from_bytes(content))
+    shown, matches = shorten_value(path.name), list(from_bytes(content))
     guess = next((match for match in matches if column is not None and column in str(match)), next(iter(matches), None))
     if guess is None:
         raise UserError(f"--data: {shown} is in no known encoding; save it in UTF-8")

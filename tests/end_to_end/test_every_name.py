@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from pipeline.params import Params, Tracking
 from pipeline.params.score import EXACT_MATCH
+from pipeline.reporting import report
 from pipeline.reporting.style import draw_image
-from pipeline.stages import report
 from pipeline.tasks.registry import TASKS, read_params
 from pipeline.tracking.store import open_store
 from pipeline.training.optimizers import OPTIMIZER_BUILDERS
