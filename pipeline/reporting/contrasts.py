@@ -84,10 +84,9 @@ def _differences_in_steps(
 ) -> Iterator[Row]:
     """Yield the differences of a pair in steps to each threshold and in the area above the curve; and further tests."""
     budget = columns["budget"]
-    beside = list(BESIDE_STEPS) if first.task.score != BITS else []
-    if first.training.steps != second.training.steps:
-        beside.remove("area_above_curve")  # the area of a run depends on its budget
-    for quantity in ("restricted_steps", *beside):
+    beside = BESIDE_STEPS if first.task.score != BITS else ()
+    same_budget = first.training.steps == second.training.steps  # on which the area of a run depends
+    for quantity in ("restricted_steps", *(name for name in beside if same_budget or name != "area_above_curve")):
         values = [values_by_seed(table, quantity, budget) for table in runs]
         yield _difference(first, quantity, values, is_declared, columns)
     first_steps, second_steps = (values_by_seed(table, "restricted_steps", budget) for table in runs)

@@ -61,12 +61,12 @@ def summarise_restricted_mean(values: Any, budget: int) -> Summary:
     if len(saved) == len(values):
         return summarise_mean(values)
     n, share = len(values), len(saved) / len(values)
-    limits = stats.binomtest(len(saved), n).proportion_ci(CONFIDENCE_LEVEL, method="exact")
+    lowest_share, highest_share = exact_share_interval(len(saved), n)
     mean = saved.mean() if len(saved) else float(budget)
     ends = np.asarray(interval_of_mean(mean, saved.std(ddof=1), len(saved)) if len(saved) > 1 else (0.0, budget))
     shift_low, shift_high = np.clip(ends, 0.0, budget) - mean
-    below = np.hypot(mean * (share - limits.low), share * shift_low)
-    above = np.hypot(mean * (limits.high - share), share * shift_high)
+    below = np.hypot(mean * (share - lowest_share), share * shift_low)
+    above = np.hypot(mean * (highest_share - share), share * shift_high)
     value = float(values.mean())
     low, high = max(0.0, value - float(above)), min(float(budget), value + float(below))
     return Summary(value=value, low=low, high=high, n=n, method="mean, Clopper-Pearson and t 95%; at least")

@@ -14,7 +14,9 @@ from pipeline.reporting.estimates import DECIDED_LEVEL, Estimate, Estimates
 from pipeline.reporting.intervals import exact_share_interval
 from pipeline.reporting.permutation import smallest_p_value
 from pipeline.reporting.results import Results
-from tests.reporting.experiment import ABLATIONS, SCORES, estimates_of, find, made_up
+from pipeline.tasks.registry import parse_task
+from tests.conftest import training
+from tests.reporting.experiment import ABLATIONS, SCORES, ablation, estimates_of, find, made_up
 
 
 def test_exactly_the_pairs_that_differ_in_one_switch_are_compared() -> None:
@@ -60,6 +62,23 @@ def test_a_bound_says_in_which_direction_the_censored_runs_move_the_difference()
     assert str(first.negated()).startswith("at most")
     assert first.negated().negated().row == first.row
     assert str(both).startswith("up to the budget")
+
+
+def test_ablations_scored_in_bits_may_have_different_budgets() -> None:
+    """They have steps to their target, but none to 50 and 90 %, and no area above the curve."""
+    sizes = {"train_size": 40, "validation_size": 20, "test_size": 20}
+    task = parse_task({"name": "series", "window": 6, "bins": 4} | sizes)
+    ablations, tables = [], []
+    for name, budget in (("nope", 2000), ("learned", 1000)):
+        short = training(steps=budget, evaluate_every=100, converged_at_bits=2.0, warmup_steps=1)
+        model_ = ablation(name, positional={"nope": "none"}.get(name, name))
+        ablations.append(model_.model_copy(update={"task": task, "dataset": "series", "training": short}))
+        columns = {"ablation": name, "proved": 0, "steps_to_converge": budget / 2, "test_bits": 1.5}
+        tables.append(pd.DataFrame({"seed": [1, 2], **columns}))
+    results = Results(ablations, [], pd.concat(tables), pd.DataFrame(), pd.DataFrame())
+    rows = {row["quantity"]: row for row in contrasts.differences(results)}
+    assert set(rows) == {"restricted_steps", "test_bits", "steps_ratio"}
+    assert abs(rows["restricted_steps"]["value"]) == 500
 
 
 def test_a_declared_comparison_is_reported_even_where_no_run_converged() -> None:
