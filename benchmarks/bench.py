@@ -39,7 +39,7 @@ from pipeline.training.population import Population, build_initial_model
 PROJECT = Path(__file__).parent.parent
 RUNS = (1, 2, 4, 8, 16, 32, 64)
 STAGES = ("generate", "train", "evaluate", "analyze", "report", "search")
-OTHER_COMMANDS = ("repro", "track", "check", "preset")
+OTHER_COMMANDS = ("repro", "track", "check", "study")
 PRODUCT = (1408, 192, 192)
 """Rows, inner size and columns of a matrix product of about the model's size."""
 PRODUCTS = 100
@@ -260,7 +260,7 @@ def idle(rounds: int = 5) -> None:
     """Time `repro` and `dvc repro` of the smoke preset when nothing is stale."""
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_project(Path(folder), 1)
-        run_module(copy, "pipeline", "preset", "smoke", "--force")
+        shutil.copy(PROJECT / "pipeline" / "presets" / "smoke.yaml", copy / "params.yaml")
         run_module(copy, "pipeline", "repro")
         commands = {"repro": ("pipeline", "repro"), "dvc repro report": ("dvc", "repro", "report")}
         times = median_seconds(

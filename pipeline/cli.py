@@ -250,34 +250,25 @@ def study(
         Path | None, typer.Option(help="Text or table of yours: how much does token order help to predict it?")
     ] = None,
     column: Annotated[str | None, typer.Option(help="Column of the table that holds the time series.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Ready-made experiment to begin with (default: the study's name, if it is one of them). smoke: a "
+            "quick test. own: how much token order helps to predict numpy's documentation. published: the paper's "
+            "published runs, for a GPU."
+        ),
+    ] = None,
 ) -> None:
     """Create another experiment in the folder studies/<name>/.
 
-    The folder gets a copy of params.yaml to edit. With --data it gets a copy of your file instead (a table as plain
-    CSV), and a params.yaml that studies this file. `make study NAME=<name>` runs the experiment; its reports are
-    written to the same folder. If the folder exists, only its dvc.yaml is updated.
+    The folder gets a copy of params.yaml to edit, or a ready-made experiment (--preset). With --data it gets a copy of
+    your file (a table as plain CSV), and a params.yaml that studies this file. `make study NAME=<name>` runs the
+    experiment; its reports are written to the same folder. If the folder exists, only its dvc.yaml is updated.
     """
     from pipeline import study
 
-    folder = study.create_study(name, data=data, column=column)
+    folder = study.create_study(name, data=data, column=column, preset=preset)
     print(f"{folder}: edit params.yaml, write README.md, then run `make study NAME={name}`")
-
-
-@app.command()
-def preset(
-    name: Annotated[str, typer.Argument(help="smoke, own or published.")],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite params.yaml even if it was edited.")] = False,
-) -> None:
-    """Replace params.yaml by a ready-made experiment.
-
-    `smoke` is a quick test. `own` measures how much token order helps to predict numpy's documentation (for your own
-    text see `study --data`). `published` repeats the paper's published runs, and needs a GPU.
-    """
-    from pipeline import study
-
-    study.install_preset(name, force=force)
-    print(f"params.yaml is now the preset {name!r}; run `python -m pipeline repro`")
-    print("back to the default experiment: `git checkout params.yaml`")
 
 
 def main() -> None:

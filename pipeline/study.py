@@ -1,4 +1,4 @@
-"""Create a study in its own folder below `studies/`, or replace `params.yaml` by a ready-made experiment (a preset).
+"""Create a study in its own folder below `studies/`.
 
 A study uses the code, the DVC cache and the MLflow store of the project, and does not touch the default experiment.
 """
@@ -6,7 +6,6 @@ A study uses the code, the DVC cache and the MLflow store of the project, and do
 import io
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -42,7 +41,7 @@ PRESET_CONTENTS = {path.stem: path.read_text() for path in sorted((Path(__file__
 """Name of a ready-made experiment -> text of the params.yaml that defines it."""
 
 
-def create_study(name: str, *, data: Path | None = None, column: str | None = None) -> Path:
+def create_study(name: str, *, data: Path | None = None, column: str | None = None, preset: str | None = None) -> Path:
     """Create a study: the folder `studies/<name>/` with params.yaml, README.md, answers.md.j2 and dvc.yaml.
 
     Return the folder. The template answers.md.j2 is empty: the report opens with what people write there.
@@ -51,13 +50,18 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
 
     Args:
         data: text or table whose token order is studied. The folder gets a copy: in UTF-8, and a table as plain CSV.
-            How a table was understood is printed to stderr. Without a file, the study begins with a copy of the
-            project's params.yaml.
+            How a table was understood is printed to stderr.
         column: column of the table that holds the time series.
+        preset: name of the ready-made experiment that the study begins with (default: `name`, if it is one). Without
+            data and preset, the study begins with a copy of the project's params.yaml.
 
     Raises:
-        UserError: the folder is not the project's, the name or file cannot be used, or the study has other data.
+        UserError: the folder is not the project's, a name or the file cannot be used, or the study has other data.
     """
+    if preset and preset not in PRESET_CONTENTS:
+        raise UserError(f"--preset: {shorten_value(preset)}: unknown{suggest_names(preset, PRESET_CONTENTS)}")
+    if preset and data:
+        raise UserError(f"--preset {preset}: a study of --data {data} cannot begin with a preset; give one of the two")
     if not DVC_FILE.exists():
         raise UserError(f"{DVC_FILE}: no such file here; run from the project's folder")
     parse(TypeAdapter[str](Name), name, "study")
@@ -70,9 +74,11 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     if data_file and data_file.summary:
         print(data_file.summary, file=sys.stderr)
     if not (folder / PARAMS_FILE).exists():
-        content = (
-            _build_params_for_data(data_file, column) if data_file else round_trip_yaml().load(PARAMS_FILE.read_text())
-        )
+        if data_file:
+            content = _build_params_for_data(data_file, column)
+        else:
+            source = PRESET_CONTENTS.get(preset or name)
+            content = round_trip_yaml().load(source or PARAMS_FILE.read_text())
         tracking, buffer = read_params().tracking, io.StringIO()
         uri = re.sub(r"^sqlite:///(?=[^/])", f"sqlite:///{PATH_TO_PROJECT}", tracking.uri)  # a relative path
         content["tracking"] = {"uri": uri, "experiment": f"{tracking.experiment}-{name}"}
@@ -89,25 +95,6 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
         files.write_text(folder / ANSWERS_FILE, "")
     files.write_text(folder / DVC_FILE, _build_dvc_file(params))
     return folder
-
-
-def install_preset(name: str, *, force: bool = False) -> None:
-    """Replace `params.yaml` by the ready-made experiment `name`.
-
-    Raises:
-        UserError: no preset has this name; or params.yaml has uncommitted changes and `force` is false.
-    """
-    if name not in PRESET_CONTENTS:
-        raise UserError(f"preset {shorten_value(name)}: unknown{suggest_names(name, PRESET_CONTENTS)}")
-    if PARAMS_FILE.exists() and not force:
-        # without a repository, or if it lacks the file, git prints nothing
-        git = subprocess.run(["git", "show", f"HEAD:./{PARAMS_FILE}"], capture_output=True, text=True)
-        if PARAMS_FILE.read_text() not in (*PRESET_CONTENTS.values(), git.stdout):
-            raise UserError(
-                f"{PARAMS_FILE}: has changes that are not committed, and preset {name!r} would overwrite them; commit "
-                f"or copy the file, or give --force"
-            )
-    files.write_text(PARAMS_FILE, PRESET_CONTENTS[name])
 
 
 def _has_data(params: Params, folder: Path, data: DataFile, column: str | None) -> bool:

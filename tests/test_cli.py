@@ -66,7 +66,8 @@ def test_a_mistake_ends_the_process_with_code_2(folder: Path) -> None:
         ("search", ["`python -m pipeline generate addition`"]),
         ("search --engine magic", ["--engine", "magic", "processes", "ray", "slurm"]),
         ("repro --jobs 0", ["--jobs", "0", "1"]),
-        ("preset nonsense", ["nonsense", "own", "published", "smoke"]),
+        ("study mine --preset nonsense", ["nonsense", "own", "published", "smoke"]),
+        ("study mine --preset smoke --data file.txt", ["--preset", "smoke", "--data", "file.txt"]),
         ("rpro", ["rpro", "repro"]),
         ("predict", ["predict", "ablation"]),
     ],
@@ -128,27 +129,3 @@ def test_the_resolved_experiment_is_complete_and_the_same_experiment(
     content = YAML(typ="safe", pure=True).load(resolved)
     for section in ("model", "training", "search", "tracking"):
         assert set(content[section]) == set(type(getattr(given, section)).model_fields)
-
-
-def test_a_preset_overwrites_only_what_a_preset_or_git_can_bring_back(folder: Path) -> None:
-    def git(*arguments: str) -> None:
-        name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-        subprocess.run(["git", *name, *arguments], check=True, capture_output=True)
-
-    path, edited = folder / "params.yaml", f"# mine\n{SMOKE}"
-    assert cli.run_command(["preset", "published"]) == 0
-    assert path.read_text() == (PRESETS / "published.yaml").read_text()
-    path.write_text(edited)
-    assert cli.run_command(["preset", "smoke"]) == 2  # no repository
-    git("init")
-    assert cli.run_command(["preset", "smoke"]) == 2  # a repository without the file
-    assert path.read_text() == edited
-    git("add", "params.yaml")
-    git("commit", "-m", "mine")
-    assert cli.run_command(["preset", "smoke"]) == 0
-    git("checkout", "params.yaml")
-    assert path.read_text() == edited
-    path.write_text(f"{edited}# and more\n")
-    assert cli.run_command(["preset", "smoke"]) == 2
-    assert cli.run_command(["preset", "smoke", "--force"]) == 0
-    assert path.read_text() == SMOKE

@@ -65,6 +65,16 @@ def test_it_begins_as_the_projects_experiment_with_the_same_store(project: Path,
     assert (project / "params.yaml").read_bytes() == before
 
 
+@pytest.mark.parametrize(("name", "preset"), [("smoke", None), ("published", None), ("mine", "own")])
+def test_it_begins_with_a_preset_and_nothing_else_changes(project: Path, name: str, preset: str | None) -> None:
+    (project / "params.yaml").write_text((PRESETS / "own.yaml").read_text())
+    before = {path: path.read_bytes() for path in project.iterdir() if path.is_file()}
+    created = read_params(study.create_study(name, preset=preset) / "params.yaml")
+    expected = read_params(PRESETS / f"{preset or name}.yaml")
+    assert created.model_copy(update={"tracking": expected.tracking}) == expected
+    assert before == {path: path.read_bytes() for path in project.iterdir() if path.is_file()}
+
+
 def test_created_again_it_keeps_what_was_edited(project: Path) -> None:
     folder = study.create_study("kept")
     edited = {name: f"{(folder / name).read_text()}# mine\n" for name in ("params.yaml", "README.md")}

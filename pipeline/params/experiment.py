@@ -236,7 +236,7 @@ def read(path: Path, params_type: type[Params]) -> Params:
     try:
         content = YAML(typ="safe", pure=True).load(path.read_bytes())
     except FileNotFoundError:
-        hint = f"`git checkout {path}` brings the default back, `python -m pipeline preset smoke` a small experiment"
+        hint = f"`git checkout {path}` brings the default back"
         raise UserError(f"{path}: no such file here; run from the project's folder ({hint})") from None
     except (YAMLError, ValueError, RecursionError) as error:  # also undecodable bytes, and malformed numbers
         mark = getattr(error, "problem_mark", None)
