@@ -41,6 +41,17 @@ ProcessCount = Annotated[int | None, typer.Option(min=1, help=PROCESS_COUNT_HELP
 
 
 @app.command()
+def settings() -> None:
+    """Write every setting of each ablation, defaults included.
+
+    Reads params.yaml and writes reports/settings/<ablation>.json. An ablation is trained again if its file changes.
+    """
+    from pipeline.stages import settings
+
+    settings.run(_read_params())
+
+
+@app.command()
 def generate(task: TaskName) -> None:
     """Generate the dataset of one task.
 
@@ -144,15 +155,33 @@ def search(
 
 
 @app.command()
-def repro(jobs: ProcessCount = None, engine: Engine = LOCAL_ENGINE, jobs_per_gpu: JobsPerGpu = 1) -> None:
+def repro(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Ablations to update, with those that they are compared with (default: all)."),
+    ] = None,
+    check_code: Annotated[
+        bool,
+        typer.Option(
+            "--check-code",
+            help="Keep trainings of which only the code has changed, if its first 50 steps give the same history.",
+        ),
+    ] = False,
+    jobs: ProcessCount = None,
+    engine: Engine = LOCAL_ENGINE,
+    jobs_per_gpu: JobsPerGpu = 1,
+) -> None:
     """Run all stages whose inputs have changed.
 
-    The stages are generate, train, evaluate, analyze, collect and report, as for `dvc repro report`, but several
-    ablations are trained at the same time. After a stop, the same command continues.
+    The stages are settings, generate, train, evaluate, analyze, collect and report, as for `dvc repro report`, but
+    several ablations are trained at the same time. After a stop, the same command continues. With names, the report has
+    the other ablations as they were, or lacks them if their settings or data have changed.
     """
     from pipeline.repro import driver
 
-    driver.update_report(_read_params(), engine=engine, max_jobs=jobs, gpus_per_job=1 / jobs_per_gpu)
+    driver.update_report(
+        _read_params(), names or (), check_code=check_code, engine=engine, max_jobs=jobs, gpus_per_job=1 / jobs_per_gpu
+    )
 
 
 @app.command(hidden=True)

@@ -22,8 +22,11 @@ TRACKING = "pipeline.tracking"
 SERVED = "pipeline.api"
 """The module that MLflow imports when it loads a model. Other modules give its name as a text without importing it."""
 TASKS = "pipeline.tasks.registry"
-STAGES_WITH_TASKS = ("generate", "evaluate", "report")
+STAGES_WITH_TASKS = ("settings", "generate", "evaluate", "report")
 """Stages that call methods of tasks. They import none: the command line passes params.yaml, read with all tasks."""
+
+SETTINGS_READERS = ("pipeline.params.experiment", "pipeline.params.search")
+"""Modules that turn params.yaml into settings. Trainings depend on the result, the files of the stage `settings`."""
 
 LAYERS = (
     ("cli", "__main__"),
@@ -102,6 +105,8 @@ def code_of(stage: str) -> frozenset[Path]:
     while waiting:
         module = waiting.pop()
         if module in reached or f"{module}.".startswith(f"{TRACKING}."):
+            continue
+        if stage == "train" and module in SETTINGS_READERS:
             continue
         path = file_of(module)
         assert path is not None, f"{module}: no such module"

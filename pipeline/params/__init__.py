@@ -1,10 +1,10 @@
 """The classes of the sections of `params.yaml`, a file each; `experiment.py` reads and checks the whole file."""
 # ruff: noqa: F401 (the names that other packages import from here)
 
+from pipeline.params.ablation import Ablation
 from pipeline.params.config import parse
 from pipeline.params.experiment import (
     PARAMS_FILE,
-    Ablation,
     Comparison,
     Overrides,
     Params,

@@ -4,7 +4,7 @@ What the pages say stands in `templates/`: sections are headings, tables are cal
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -44,11 +44,13 @@ def build_report(
     answers: str,
     left_out: Sequence[str],
     failed_statistics: Sequence[str] = (),
+    ablation_names: Iterable[str] = (),
 ) -> Report:
     """Build the pages of an experiment.
 
     The summary opens with the prose `answers`, which refers to the ablations `left_out`, but the experiment lacks them.
-    A section that fails shows its error. The errors of `failed_statistics` stand at the top of the summary.
+    A section that fails shows its error. The errors of `failed_statistics` stand at the top of the summary. If results
+    of an earlier run were kept, the summary says so, and names those of `ablation_names` that have no results.
     """
     views = [TaskView(results.of_task(task), estimates) for task in results.tasks]
     images: dict[str, bytes] = {}
@@ -72,6 +74,8 @@ def build_report(
         return f"{heading}\n\n{content}\n\n" if content else ""
 
     alarms = estimates.select("runs_above_ceiling")
+    names = results.runs["ablation"].unique()
+    kept = {*results.runs.loc[results.runs["kept"] == 1, "ablation"]} if "kept" in results.runs else set[str]()
     content = {
         "views": views,
         "compares_tasks": len(views) > MAX_TASKS_IN_FULL,
@@ -90,6 +94,8 @@ def build_report(
         title=TITLE,
         answers=answers.strip(),
         left_out=left_out,
+        kept=sorted(kept),
+        missing=[name for name in ablation_names if name not in names],
         alarms=alarms[alarms["value"] > 0].to_dict("records"),
         headings=re.findall("(?m)^### (.*)", details),
         unmeasured=missing_measurements(results, measurements),

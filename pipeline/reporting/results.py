@@ -56,6 +56,8 @@ class Results:
         names = (RUNS, CURVES, SYMMETRY, MEASUREMENTS)
         runs, curves, symmetry, measured = (read_table(folder / name) for name in names)
         ablations = params.all_ablations()
+        if "kept" in runs:  # `repro NAME...` left out the other ablations
+            ablations = [ablation for ablation in ablations if ablation.name in set(runs["ablation"])]
         if missing := {*STEPS.values(), "proved"} - {*runs}:
             raise UserError(
                 f"{folder / RUNS}: has no column {min(missing)!r}; `python -m pipeline repro` makes it again"

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,23 +16,37 @@ from pipeline.errors import RunError, UserError
 from pipeline.params import Ablation, Params
 from pipeline.repro import dvc_stages
 from pipeline.repro.progress import JOB_FOLDER, Job, ProgressView
+from pipeline.stages import settings
 
-COLLECT_STAGE, REPORT_STAGE = "collect", "report"
-"""Names in dvc.yaml of the last two stages: the first needs all ablations, the second only the first."""
+SETTINGS_STAGE, COLLECT_STAGE, REPORT_STAGE = "settings", "collect", "report"
+"""Names in dvc.yaml of stages that are not of one ablation or task. The last needs nothing but `collect`."""
 
 
-def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, gpus_per_job: float) -> None:
+def update_report(
+    params: Params,
+    names: Sequence[str] = (),
+    *,
+    check_code: bool = False,
+    engine: EngineName,
+    max_jobs: int | None,
+    gpus_per_job: float,
+) -> None:
     """Run every stale stage, those of different ablations in parallel, until the report is up to date.
 
     Args:
+        names: ablations to update, with those that they are compared with (default: all). Rows of the others in the
+            tables of the report stay where their settings and data are unchanged, and are left out where not.
+        check_code: keep trainings of which only the code has changed, if it trains as before (see `check_code.py`).
         engine: name of the engine that runs the jobs.
         max_jobs: largest number of jobs that run at once (None: as many as there is room for).
         gpus_per_job: GPUs for each job, as in `Limits`.
 
     Raises:
-        UserError: another `repro`, or DVC, runs in this folder, or the engine is not available.
+        UserError: there is no ablation of a name, another `repro`, or DVC, runs in this folder, or the engine is not
+            available.
         RunError: a job failed, or inputs of a job changed while it ran. The results of the other jobs are saved.
     """
+    chosen = add_compared(params, names) if names else list(params.ablations)
     with _lock_experiment():
         if dvc_stages.is_up_to_date(REPORT_STAGE):
             print("nothing is stale")
@@ -41,8 +55,17 @@ def update_report(params: Params, *, engine: EngineName, max_jobs: int | None, g
             path.unlink(missing_ok=True)
         run_commands = partial(ENGINES[engine].run, limits=Limits(max_jobs, gpus_per_job))
         # a dataset takes a few seconds; an ablation of cost 1e10 takes minutes
+        _update_settings(params)
         _run_stale_jobs({f"generate-{task}": Job([f"generate@{task}"], 5e7) for task in params.tasks}, run_commands)
-        _run_stale_jobs(build_jobs_longest_first(params.all_ablations()), run_commands)
+        if check_code:
+            from pipeline.repro.check_code import keep_unaffected_trainings  # imports Lightning, which takes seconds
+
+            keep_unaffected_trainings(params)
+        _run_stale_jobs(build_jobs_longest_first(map(params.ablation, chosen)), run_commands)
+        others = [name for name in params.ablations if name not in chosen]
+        if dvc_stages.list_stale(stage for name in others for stage in stages_of(name)):
+            _report_partly(params, others)
+            return
         dvc_stages.write_lock_file(COLLECT_STAGE)
         # the stage's command runs `python`, which must be the Python of this process
         search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -65,6 +88,41 @@ def _lock_experiment() -> Iterator[None]:
         raise UserError(f"repro: already running in this folder (process {process}); wait for it to end") from None
 
 
+def add_compared(params: Params, names: Sequence[str]) -> list[str]:
+    """Return the names of ablations with those that they are compared with, in the order of `params.yaml`.
+
+    A UserError is raised if there is no ablation of a name.
+    """
+    chosen = {params.ablation(name).name for name in names}
+    pairs = [{comparison.first, comparison.second} for comparison in params.comparisons]
+    chosen = chosen.union(*(pair for pair in pairs if pair & chosen))
+    return [name for name in params.ablations if name in chosen]
+
+
+def stages_of(ablation_name: str) -> list[str]:
+    """Return the names in dvc.yaml of the stages of one ablation, in the order in which they must run."""
+    return [f"{stage}@{ablation_name}" for stage in ("train", "evaluate", "analyze")]
+
+
+def _update_settings(params: Params) -> None:
+    """Run the stage `settings` in this process if it is stale: it takes a moment."""
+    if stale := dvc_stages.prepare_stale_stages({SETTINGS_STAGE: [SETTINGS_STAGE]}):
+        settings.run(params)
+        dvc_stages.save_results(stale[SETTINGS_STAGE])
+
+
+def _report_partly(params: Params, others: Sequence[str]) -> None:
+    """Write the tables and the report, where the ablations `others` keep their rows or are left out.
+
+    DVC records nothing, so that the next call without names makes the whole report.
+    """
+    from pipeline.stages import collect, report  # take a second
+
+    unchanged = dvc_stages.have_same_settings_and_data(f"train@{name}" for name in others)
+    collect.run(params, others, kept=[name for name in others if f"train@{name}" in unchanged])
+    report.run(params)
+
+
 def build_jobs_longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
     """Return a job for each ablation, by name, the most expensive first, so that no long job is left for the end.
 
@@ -76,7 +134,7 @@ def build_jobs_longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
         cost = len(training.seeds) * training.steps * training.batch_size * model.layers * model.width**2
         if model.attention == "full":
             cost *= 4  # about one forward pass for each character of an answer
-        jobs[ablation.name] = Job([f"{stage}@{ablation.name}" for stage in ("train", "evaluate", "analyze")], cost)
+        jobs[ablation.name] = Job(stages_of(ablation.name), cost)
     return dict(sorted(jobs.items(), key=lambda item: item[1].cost, reverse=True))
 
 

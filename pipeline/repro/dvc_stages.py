@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,9 @@ from dvc.stage.cache import RunCacheNotFoundError
 from dvc_data.hashfile.hash_info import HashInfo
 
 from pipeline.errors import RunError, UserError
+
+CODE = ("pipeline/", "../../pipeline/")
+"""Beginnings of the paths of code in the dvc.yaml of an experiment and of a study."""
 
 
 class StaleStages(NamedTuple):
@@ -66,6 +69,37 @@ def is_up_to_date(stage_name: str) -> bool:
 def _plan(stage: PipelineStage) -> list[PipelineStage]:
     """Return all stages that a stage needs, in the order in which they run, and then the stage."""
     return list(plan_repro(get_active_graph(stage.repo.index.graph), [stage]))
+
+
+def list_stale(stage_names: Iterable[str]) -> list[str]:
+    """Return the names of the stages of which an input or output has changed."""
+    with open_stages() as stages:
+        return [name for name in stage_names if stages[name].status()]
+
+
+def restore_missing_outputs(stage_names: Iterable[str]) -> None:
+    """Restore outputs that dvc.lock lists and that are not in this folder, as far as DVC's cache has them."""
+    with open_stages() as stages:
+        for stage in map(stages.__getitem__, stage_names):
+            if not all(out.exists for out in stage.outs):
+                stage.checkout(allow_missing=True)
+
+
+def have_same_settings_and_data(stage_names: Iterable[str]) -> set[str]:
+    """Return the names of the stages whose inputs, apart from code, are those that dvc.lock lists."""
+    with open_stages() as stages:
+        return {
+            name
+            for name in stage_names
+            if not any(dep.changed() for dep in stages[name].deps if not dep.def_path.startswith(CODE))
+        }
+
+
+def save_outputs(stage_names: Sequence[str]) -> list[str]:
+    """Save the outputs that stages already have, as if they had just run; return inputs that changed meanwhile."""
+    with open_stages(wait_for_lock=True) as stages:
+        inputs = _read_inputs([stages[name] for name in stage_names])
+    return save_results(StaleStages(list(stage_names), inputs))
 
 
 def prepare_stale_stages(jobs: Mapping[str, Sequence[str]]) -> dict[str, StaleStages]:

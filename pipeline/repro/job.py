@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, Trainer
 
 from pipeline.params import Params
 from pipeline.repro.progress import JobState
-from pipeline.stages import analyze, evaluate, generate, train
+from pipeline.stages import analyze, evaluate, generate, settings, train
 from pipeline.stages.progress import describe_converged_runs
 
 STAGE_FUNCTIONS = {"generate": generate.run, "evaluate": evaluate.run, "analyze": analyze.run}
@@ -23,6 +23,7 @@ def run_stages(params: Params, job_name: str, stage_names: Sequence[str]) -> Non
         state.write(job_name)
         kind, _, name = stage_name.partition("@")
         if kind == "train":
+            settings.check_unchanged(params.ablation(name))
             train.run(params, name, [ProgressReporter(job_name, state)])
         else:
             STAGE_FUNCTIONS[kind](params, name)

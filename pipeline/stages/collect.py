@@ -1,6 +1,6 @@
 """Stage `collect`: gather the evaluations, histories and measurements of all ablations in a few tidy tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,26 +25,47 @@ position of the answer (`digit_<k>`) and per stratum (`carries_<k>`) with its nu
 """
 
 
-def run(params: Params) -> None:
+def run(params: Params, others: Collection[str] = (), *, kept: Collection[str] = ()) -> None:
     """Write `runs.csv`, `learning_curves.csv`, `symmetry.csv` and `measurements.csv.bz2` below `reports/`.
 
     Results of ablations that `params.yaml` does not have are ignored.
 
+    Args:
+        others: names of ablations whose results are not read.
+        kept: those among them whose rows stay as they are in the tables; the rest is left out. `runs.csv` then has a
+            column `kept`, which is 1 for such rows.
+
     Raises:
         UserError: an ablation has no evaluation, history or measurements, or those of other seeds or weights.
     """
-    runs, curves, measured = _read_results(params)
+    runs, curves, measured = _read_results(
+        [ablation for ablation in params.all_ablations() if ablation.name not in others]
+    )
     ceilings = {name: order_blind_ceiling(params.task(name)) for name in runs["task"].unique()}
     proved = {a.name: int(is_proved_impossible(a, ceilings[a.dataset])) for a in params.all_ablations()}
     runs.insert(list(runs).index("diverged"), "proved", runs["ablation"].map(proved))
-    results.write_tables(
-        REPORTS,
-        {
-            results.RUNS: runs.assign(still_rising=results.mark_still_rising(runs, curves)),
-            results.CURVES: curves,
-            results.SYMMETRY: measured["symmetry"].drop(columns="step", errors="ignore"),
-            results.MEASUREMENTS: pd.concat(_tidy_measurements(measured), ignore_index=True),
-        },
+    tables = {
+        results.RUNS: runs.assign(still_rising=results.mark_still_rising(runs, curves)),
+        results.CURVES: curves,
+        results.SYMMETRY: measured["symmetry"].drop(columns="step", errors="ignore"),
+        results.MEASUREMENTS: pd.concat(_tidy_measurements(measured), ignore_index=True),
+    }
+    if others:
+        tables[results.RUNS]["kept"] = 0
+        tables = {name: _add_kept_rows(name, table, kept, [*params.ablations]) for name, table in tables.items()}
+    results.write_tables(REPORTS, tables)
+
+
+def _add_kept_rows(file: str, table: pd.DataFrame, kept: Collection[str], order: Sequence[str]) -> pd.DataFrame:
+    """Return a table with the rows of the ablations `kept` in the file that it will replace, sorted by ablation."""
+    if not kept:
+        return table
+    old = results.read_table(REPORTS / file)
+    old = old[old["ablation"].isin(kept)]
+    if file == results.RUNS:
+        old = old.assign(kept=1)
+    return pd.concat([table, old], ignore_index=True).sort_values(
+        "ablation", key=lambda names: names.map(order.index), kind="stable", ignore_index=True
     )
 
 
@@ -58,8 +79,8 @@ def _tidy_measurements(measured: Mapping[str, pd.DataFrame]) -> Iterator[pd.Data
         yield results.tidy("own_token", results.summarise_token_probe(probe), ["dominance", "margin"])
 
 
-def _read_results(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Read the evaluations, the histories and the measurements of all ablations.
+def _read_results(ablations: Iterable[Ablation]) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Read the evaluations, the histories and the measurements of ablations.
 
     Returns:
         Three values: a table with a row per run; a table with a row per evaluation during training; and the tables
@@ -70,7 +91,7 @@ def _read_results(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, dict[str,
     """
     evaluations, histories = [], []
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements()}
-    for ablation in params.all_ablations():
+    for ablation in ablations:
         artifact = _open_results("train", MODELS, ablation, ablation.name)
         history = _read_runs(artifact, "history.csv", ablation)
         history.insert(0, "ablation", ablation.name)

@@ -49,7 +49,9 @@ def run(params: Params) -> None:
     functions = prose.References(estimates).functions()
     template = ANSWERS.read_text() if ANSWERS.exists() else ""
     answers, left_out = prose.render_paragraphs(template, functions, name=str(ANSWERS))
-    content = report.build_report(results, estimates, measurements(), answers, left_out, failed_statistics)
+    content = report.build_report(
+        results, estimates, measurements(), answers, left_out, failed_statistics, params.ablations
+    )
     ablations = pivot_by_ablation(results, estimates)
     html = page.render_html(report.TITLE, f"{content.summary}\n{content.details}", content.images)
     with tempfile.TemporaryDirectory(dir=REPORTS, prefix=".report.") as temporary:
