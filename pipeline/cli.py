@@ -229,7 +229,7 @@ def check(
     ablation: Annotated[str, typer.Argument(help="Print all settings of this ablation.")] = "",
     resolved: Annotated[bool, typer.Option("--resolved", help="Print all settings, including defaults.")] = False,
 ) -> None:
-    """Check params.yaml and print a summary, or all settings."""
+    """Check params.yaml, and whether its datasets can be generated, and print a summary, or all settings."""
     params = _read_params()
     if ablation or resolved:
         from ruamel.yaml import YAML
@@ -240,6 +240,11 @@ def check(
         settings = (params.ablation(ablation) if ablation else params).resolved_settings()
         yaml.dump(settings, sys.stdout, transform=hide_password)
         return
+    for name, task in params.tasks.items():
+        try:
+            task.draw_splits()
+        except UserError as error:
+            raise UserError(f"params.yaml: tasks.{name}: {error}") from None
     ablations = params.all_ablations()
     runs = sum(len(ablation.training.seeds) for ablation in ablations)
     print(f"params.yaml: {len(ablations)} ablations, {runs} runs, tasks {', '.join(params.tasks)}")

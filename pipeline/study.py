@@ -5,6 +5,7 @@ A study uses the code, the DVC cache and the MLflow store of the project, and do
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -70,10 +71,8 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     if data_file and data_file.summary:
         print(data_file.summary, file=sys.stderr)
     if not (folder / PARAMS_FILE).exists():
-        content = (
-            _build_params_for_data(data_file, column) if data_file else round_trip_yaml().load(PARAMS_FILE.read_text())
-        )
         tracking, buffer = read_params().tracking, io.StringIO()
+        content = _build_params_for_data(data_file, column) if data_file else _copy_project_params()
         uri = re.sub(r"^sqlite:///(?=[^/])", f"sqlite:///{PATH_TO_PROJECT}", tracking.uri)  # a relative path
         content["tracking"] = {"uri": uri, "experiment": f"{tracking.experiment}-{name}"}
         round_trip_yaml().dump(content, buffer)
@@ -130,6 +129,15 @@ def _build_dvc_file(params: Params) -> str:
 def _quote_for_dvc(path: str) -> str:
     """Return a path as a value of dvc.yaml, whatever its characters: JSON is YAML, and DVC would replace `${...}`."""
     return json.dumps(path.replace("${", r"\${"), ensure_ascii=False)
+
+
+def _copy_project_params() -> Any:
+    """Return the content of the project's params.yaml, where paths of files lead out of the folder of a study."""
+    content = round_trip_yaml().load(PARAMS_FILE.read_text())
+    for task in content["tasks"].values():
+        if task.get("path"):
+            task["path"] = os.path.join(PATH_TO_PROJECT, task["path"])
+    return content
 
 
 def _build_params_for_data(data: DataFile, column: str | None) -> dict[str, Any]:

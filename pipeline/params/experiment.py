@@ -234,11 +234,13 @@ def read(path: Path, params_type: type[Params]) -> Params:
         UserError: the file is missing, or does not describe a valid experiment; the message is one line.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_bytes())
+        content = YAML(typ="safe", pure=True).load(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         hint = f"`git checkout {path}` brings the default back, `python -m pipeline preset smoke` a small experiment"
         raise UserError(f"{path}: no such file here; run from the project's folder ({hint})") from None
-    except (YAMLError, ValueError, RecursionError) as error:  # also undecodable bytes, and malformed numbers
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 (byte {error.start}), which DVC needs; save it in UTF-8") from None
+    except (YAMLError, ValueError, RecursionError) as error:  # also malformed numbers
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", None) or error).splitlines()[0]
