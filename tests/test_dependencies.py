@@ -29,7 +29,7 @@ LAYERS = (
     ("cli", "__main__"),
     ("stages", "repro", "study", "api"),
     ("reporting", "search", "tracking", "engines"),
-    ("training", "measurement"),
+    ("training", "measurement", "hooks"),
     ("transformer",),
     ("dataset", "data_file"),
     ("tasks",),
