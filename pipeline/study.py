@@ -155,7 +155,7 @@ def _build_params_for_data(data: DataFile, column: str | None) -> dict[str, Any]
         (path := Path(folder) / data.name).write_bytes(data.content)
         smallest = cast(WindowTask, parse_task(options | {"path": str(path)} | split_sizes(min(ALLOWED_TRAIN_SIZES))))
         smallest.draw_splits()  # refuses data that are too few
-    train, validation, test = map(len, smallest.list_windows().values())
+    train, validation, test = map(len, smallest.find_windows().values())
     train = max(size for size in ALLOWED_TRAIN_SIZES if size <= min(train, 10 * validation, 5 * test))
     content: dict[str, Any] = round_trip_yaml().load(PRESET_CONTENTS["own"])
     for name, task in content["tasks"].items():

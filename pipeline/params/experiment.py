@@ -40,6 +40,8 @@ class Tracking(Config):
         scheme = re.split(r"[+:]", uri, maxsplit=1)[0]  # a driver may follow it, as in postgresql+psycopg
         if scheme not in TRACKING_SCHEMES:  # without the rest of the address, which may hold a password
             raise ValueError(f"MLflow has no scheme {shorten_value(scheme)}{suggest_names(scheme, TRACKING_SCHEMES)}")
+        if scheme == "sqlite" and (not re.match("sqlite:///.", uri) or re.search(":memory:|mode=memory", uri)):
+            raise ValueError(f"{shorten_value(uri)} is a database in memory, which no other process sees; name a file")
         return uri
 
 

@@ -12,6 +12,7 @@ import ast
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from importlib import resources
 from io import BytesIO
 from itertools import accumulate
@@ -91,29 +92,34 @@ class WindowTask(Task):
         ends = [token_count * size // sum(self.sizes.values()) for size in accumulate(self.sizes.values())]
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
-    def list_windows(self) -> dict[str, list[str]]:
-        """Return, for each split, the different windows of its part of the sequence, each with the following token."""
-        seen: set[str] = set()
-        windows: dict[str, list[str]] = {split: [] for split in SPLITS}
+    def find_windows(self) -> dict[str, list[int]]:
+        """Return, for each split, where the different windows of its part of the sequence begin."""
+        seen: set[bytes] = set()  # digests, because the windows themselves may take gigabytes
+        starts: dict[str, list[int]] = {split: [] for split in SPLITS}
         for split, part in zip(SPLITS, self.divide_into_splits(len(self.sequence)), strict=True):
-            text = self.sequence[part]
-            for start in range(len(text) - self.window):
-                window = text[start : start + self.window + 1]
-                if MISSING_VALUE not in window and window[:-1] not in seen:
-                    seen.add(window[:-1])
-                    windows[split].append(window)
-        return windows
+            first = part.start
+            for end in range(part.start, part.stop):
+                if self.sequence[end] == MISSING_VALUE:
+                    first = end + 1
+                if (start := end - self.window) < first:
+                    continue
+                digest = blake2b(self.sequence[start:end].encode(), digest_size=16).digest()
+                if digest not in seen:
+                    seen.add(digest)
+                    starts[split].append(start)
+        return starts
 
     def draw_splits(self) -> dict[str, pd.DataFrame]:
         choice_generator, shuffle_generator = (np.random.default_rng([self.seed, stream]) for stream in range(2))
         tables = {}
-        for split, windows in self.list_windows().items():
-            if (size := self.sizes[split]) > len(windows):
+        for split, starts in self.find_windows().items():
+            if (size := self.sizes[split]) > len(starts):
                 raise UserError(
                     f"task.{split}_size: more examples asked for than exist: {size}, but that part of "
-                    f"{self.file_path.name} has {len(windows)} different windows of {self.window} tokens"
+                    f"{self.file_path.name} has {len(starts)} different windows of {self.window} tokens"
                 )
-            chosen = [windows[index] for index in choice_generator.permutation(len(windows))[:size]]
+            chosen_starts = [starts[index] for index in choice_generator.permutation(len(starts))[:size]]
+            chosen = [self.sequence[start : start + self.window + 1] for start in chosen_starts]
             if self.shuffled:  # all but the last token of the prompt, and the answer
                 chosen = ["".join(shuffle_generator.permutation(list(text[:-2]))) + text[-2:] for text in chosen]
             tables[split] = pd.DataFrame([(text[:-1], text[-1]) for text in chosen], columns=["prompt", "answer"])

@@ -1,5 +1,6 @@
 """Windows of real data, the same data shuffled, and files that a person brings along."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from pipeline import dataset
 from pipeline.errors import UserError
 from pipeline.measurement.common.scoring import bits_per_token
 from pipeline.params import Task
+from pipeline.params.task import SPLITS
 from pipeline.tasks.registry import parse_task
+from pipeline.tasks.windows import MISSING_VALUE, WindowTask
 from pipeline.training.population import build_initial_model
 from tests.conftest import model
 
@@ -45,6 +48,35 @@ def test_shuffled_data_are_the_same_windows_with_all_tokens_but_the_last_in_anot
         assert table["prompt"].map(sorted).tolist() == other["prompt"].map(sorted).tolist()
         assert table["prompt"].str[-1].tolist() == other["prompt"].str[-1].tolist()
         assert (table["prompt"] != other["prompt"]).mean() > 0.9
+
+
+@given(st.text("ab\x1f", max_size=60), st.integers(2, 5), st.integers(1, 9))
+def test_windows_are_all_different_ones_without_a_gap_each_in_one_split(text: str, window: int, size: int) -> None:
+    """As by a list of all windows. (In the text, the mark of a missing value stands for itself.)"""
+    chosen = task("text", window=window, train_size=size)
+    chosen.__dict__["sequence"] = text
+    assert isinstance(chosen, WindowTask)
+    seen, expected = set(), {}
+    for split, part in zip(SPLITS, chosen.divide_into_splits(len(text)), strict=True):
+        whole = {start: text[start : start + window + 1] for start in range(part.start, part.stop - window)}
+        expected[split] = []
+        for start, tokens in whole.items():
+            if MISSING_VALUE not in tokens and tokens[:-1] not in seen:
+                seen.add(tokens[:-1])
+                expected[split].append(start)
+    assert {split: list(starts) for split, starts in chosen.find_windows().items()} == expected
+
+
+def test_long_windows_of_a_long_text_need_little_memory() -> None:
+    """The text has as many windows as characters: 50,000 of 1,024 characters would take 50 MB."""
+    chosen = task("text", window=1024)
+    chosen.__dict__["sequence"] = "".join(np.random.default_rng(0).choice(list("abcdefgh"), 50_000))
+    tracemalloc.start()
+    try:
+        chosen.draw_splits()
+        assert tracemalloc.get_traced_memory()[1] < 25e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["text", "series"])
