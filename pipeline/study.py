@@ -63,10 +63,11 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
         raise UserError(f"{DVC_FILE}: no such file here; run from the project's folder")
     parse(TypeAdapter[str](Name), name, "study")
     folder = Path("studies") / name
-    if data and converted_name(data, column).lower() in {reserved.lower() for reserved in RESERVED_NAMES}:
+    as_table = data is not None and is_table(data, column)
+    if data and converted_name(data, as_table=as_table).lower() in {reserved.lower() for reserved in RESERVED_NAMES}:
         names = ", ".join(sorted(RESERVED_NAMES))
         raise UserError(f"--data: {data.name} is a name that a study uses itself; rename yours (not allowed: {names})")
-    data_file = read_data_file(data, column) if data else None
+    data_file = read_data_file(data, column, as_table=as_table) if data else None
     column = column.strip() if column else None
     if data_file and data_file.summary:
         print(data_file.summary, file=sys.stderr)

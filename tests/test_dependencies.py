@@ -31,9 +31,9 @@ LAYERS = (
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement", "hooks"),
     ("transformer",),
-    ("dataset", "data_file"),
+    ("dataset",),
     ("tasks",),
-    ("switches",),
+    ("switches", "data_file"),
     ("params", "files", "environment", "addresses"),
     ("errors",),
 )

@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
+from pipeline.data_file import DataFile, DataFileError, read_data_file
 from pipeline.errors import UserError
-from pipeline.params.config import shorten_value, suggest_names
+from pipeline.params.config import shorten_value
 from pipeline.params.score import BITS, Score
 from pipeline.params.task import SPLITS, Task
 
@@ -80,12 +81,12 @@ class WindowTask(Task):
             UserError: the file cannot be read, or does not contain a sequence.
         """
 
-    def read_content(self) -> bytes:
-        """Return the content of `file_path`."""
+    def read_data(self, column: str | None, *, as_table: bool) -> DataFile:
+        """Return the converted content of `file_path`, however people wrote it."""
         try:
-            return self.file_path.read_bytes()
-        except OSError as error:
-            raise UserError(f"task.path: {shorten_value(self.path)} cannot be read ({error.strerror})") from None
+            return read_data_file(self.file_path, column, as_table=as_table)
+        except DataFileError as error:
+            raise UserError(f"task.{error.key}: {error.problem}") from None
 
     def divide_into_splits(self, token_count: int) -> list[slice]:
         """Return the slice of a sequence of `token_count` tokens for each split, in proportion to the split sizes."""
@@ -145,10 +146,7 @@ class TextWindows(WindowTask):
 
     @cached_property
     def sequence(self) -> str:
-        try:
-            text = self.read_content().decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f"task.path: {shorten_value(self.path)} is not UTF-8 (byte {error.start})") from None
+        text = self.read_data(None, as_table=False).content.decode()
         if self.path is None:
             constants = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
             text = " ".join(value for value in constants if isinstance(value, str))
@@ -197,15 +195,5 @@ class SeriesWindows(WindowTask):
 
     def read_values(self) -> pd.Series:
         """Return the column of numbers; NaN marks missing values."""
-        path = shorten_value(self.path)
-        try:
-            table = pd.read_csv(BytesIO(self.read_content()))
-        except (ValueError, pd.errors.ParserError):
-            raise UserError(f"task.path: {path} is no CSV table in UTF-8") from None
-        numeric = [str(name) for name in table.select_dtypes("number")]
-        finite = [name for name in numeric if np.isfinite(table[name].dropna()).all()]
-        column = "co2" if self.path is None else self.column or (numeric[0] if len(numeric) == 1 else None)
-        if column not in finite:
-            problem = "missing" if column is None else f"{shorten_value(column)} is no column of finite numbers"
-            raise UserError(f"task.column: {problem} in {path}{suggest_names(column or '', finite)}")
-        return table[column]
+        data = self.read_data("co2" if self.path is None else self.column, as_table=True)
+        return pd.read_csv(BytesIO(data.content))[data.column]
