@@ -18,6 +18,10 @@ def encode_password(address: str) -> str:
 
 
 def hide_password(text: str) -> str:
-    """Replace user and password in all addresses of a text by `***`, also in those that were cut (`...`)."""
-    text = re.sub(r"(?<!sqlite)(?<!file)://(?!\.\.\.)\S*(@|\.\.\.)", r"://***\1", text)
+    """Replace user and password in all addresses of a text by `***`, also in those that were cut (`...`).
+
+    A password may have blanks, so that all up to the last `@` of a line may belong to it.
+    """
+    with_password, other = r"[^\s/:@]*:(?:.*(?=@)|.*?(?=\.\.\.))", r"\S*(?=@|\.\.\.)"
+    text = re.sub(rf"(?<!sqlite)(?<!file)://(?!\.\.\.)(?:{with_password}|{other})", "://***", text)
     return re.sub(r"([?&]\w*password=)[^&\s'\")]*", r"\1***", text)

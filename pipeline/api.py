@@ -10,7 +10,7 @@ Wrong names and prompts, and files that are missing or altered, raise `pipeline.
 import math
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,11 +25,10 @@ import xarray
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline import files
+from pipeline import files, hooks
 from pipeline.dataset import DONOR_COUNT, Examples, encode_table
 from pipeline.errors import UserError
 from pipeline.measurement.catalogue import measurements
-from pipeline.measurement.common.activation_cache import run_with_cache
 from pipeline.measurement.registry import MeasurementInput
 from pipeline.params import Ablation
 from pipeline.params.config import shorten_value, suggest_names
@@ -59,7 +58,7 @@ class Answer(NamedTuple):
     """Probability that the model gives to the whole answer."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedModel:
     """Trained model of one seed of an ablation, with methods that take prompts as text.
 
@@ -70,6 +69,11 @@ class TrainedModel:
     seed: int
     network: Transformer
     """Transformer with the trained weights, in evaluation mode, on the CPU, in float32."""
+
+    def __repr__(self) -> str:
+        model = self.ablation.model
+        description = f"{model.layers} layers, positional {model.positional}, attention {model.attention}"
+        return f"<TrainedModel {self.ablation.name}, seed {self.seed}, task {self.ablation.dataset}, {description}>"
 
     @property
     def ablation(self) -> Ablation:
@@ -188,8 +192,14 @@ class TrainedModel:
         return _label_axes(torch.stack(patterns), layer=None, prompt=list(prompts), head=None, query=None, key=None)
 
     def run_with_cache(self, prompts: Sequence[str]) -> tuple[Float[Tensor, "prompts vocabulary"], dict[str, Tensor]]:
-        """Compute the logits after each prompt, and all activations, named as in TransformerLens."""
-        return run_with_cache(self.network, self.encode_prompts(prompts))
+        """Compute the logits after each prompt, and all activations, named as in TransformerLens (see `hooks`)."""
+        return hooks.run_with_cache(self.network, self.encode_prompts(prompts))
+
+    def run_with_hooks(
+        self, prompts: Sequence[str], functions: Mapping[str, hooks.HookFunction]
+    ) -> Float[Tensor, "prompts vocabulary"]:
+        """Compute the logits after each prompt, where functions replace activations, given by name (see `hooks`)."""
+        return hooks.run_with_hooks(self.network, self.encode_prompts(prompts), functions)
 
     def measure(self, measurement_name: str) -> pd.DataFrame:
         """Apply one of the report's measurements to the model and return the table, without the columns of the run."""

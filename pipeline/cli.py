@@ -3,6 +3,8 @@
 Each command imports its modules when it runs, so that `--help` answers at once.
 """
 
+import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.params import Params
 
 INTERRUPTED_EXIT_CODE = 130
-"""Exit code of a command that was interrupted by Ctrl-C."""
+"""Exit code of a command that was interrupted by Ctrl-C or SIGTERM."""
 
 app = typer.Typer(
     help="Train small transformers, with and without positional encoding, and measure how they recognise the order of "
@@ -256,7 +258,7 @@ def check(
     ablation: Annotated[str, typer.Argument(help="Print all settings of this ablation.")] = "",
     resolved: Annotated[bool, typer.Option("--resolved", help="Print all settings, including defaults.")] = False,
 ) -> None:
-    """Check params.yaml and print a summary, or all settings."""
+    """Check params.yaml, and whether its datasets can be generated, and print a summary, or all settings."""
     params = _read_params()
     if ablation or resolved:
         from ruamel.yaml import YAML
@@ -267,6 +269,11 @@ def check(
         settings = (params.ablation(ablation) if ablation else params).resolved_settings()
         yaml.dump(settings, sys.stdout, transform=hide_password)
         return
+    for name, task in params.tasks.items():
+        try:
+            task.draw_splits()
+        except UserError as error:
+            raise UserError(f"params.yaml: tasks.{name}: {error}") from None
     ablations = params.all_ablations()
     runs = sum(len(ablation.training.seeds) for ablation in ablations)
     print(f"params.yaml: {len(ablations)} ablations, {runs} runs, tasks {', '.join(params.tasks)}")
@@ -304,9 +311,11 @@ def main() -> None:
     """Run the command of `sys.argv`, and exit with its exit code."""
     prepare_process()
     started_by_engine = exit_when_parent_exits()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = run_command(sys.argv[1:])
     if code == INTERRUPTED_EXIT_CODE and not started_by_engine:  # the process that started the engine prints it for all
-        print("interrupted: nothing half-written; what finished is kept", file=sys.stderr)
+        command = shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
+        print(f"interrupted: nothing half-written, what finished is kept; go on with `{command}`", file=sys.stderr)
     raise SystemExit(code)
 
 

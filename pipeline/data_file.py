@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from charset_normalizer import from_bytes
@@ -33,15 +34,26 @@ MISSING_MARKS = frozenset(
 LARGEST_INTEGER = 2**63 - 1
 """Largest integer of pandas and numpy. They do not read a larger one as a number."""
 SIGNS = re.compile(r"[$€£¥₹%]|\b(?:USD|EUR|GBP|CHF|JPY)\b")
+MAGNITUDES = {"k": "e3", "K": "e3", "M": "e6", "B": "e9", "T": "e12"}
+"""Letter after a number, such as `3.4M` -> the same in the notation of Python."""
 SPACES = " '\u2019\u00a0\u202f"
 """Characters between groups of three digits that are never a decimal mark."""
 NUMBER_PATTERNS = {
     decimal: re.compile(
-        rf"[+-]?(?=[{decimal}]?\d)(?:[1-9]\d{{0,2}}(?:[{other}{SPACES}]\d{{3}})+|\d*)(?:[{decimal}]\d*)?(?:[eE][+-]?\d+)?"
+        rf"[+-]?(?=[{decimal}]?\d)(?:[1-9]\d{{0,2}}(?:[{other}{SPACES}]\d{{3}})+|\d*)(?:[{decimal}]\d*)?"
+        rf"(?:[eE][+-]?\d+| ?[{''.join(MAGNITUDES)}])?"
     )
     for decimal, other in ((".", ","), (",", "."))
 }
 """Decimal mark -> pattern of a number, where the other mark may separate thousands."""
+
+
+class DataFileError(UserError):
+    """Error for a file that cannot be read, or for a column: `key` is the option of a task that is at fault."""
+
+    def __init__(self, key: Literal["path", "column"], problem: str) -> None:
+        super().__init__(f"--{'data' if key == 'path' else 'column'}: {problem}")
+        self.key, self.problem = key, problem
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,9 @@ class DataFile:
     """Name of the converted file."""
     content: bytes
     """The text, or the comma-separated table, in UTF-8. A file that the tasks read rightly is unchanged."""
-    summary: str
+    column: str = ""
+    """Column of a table that is studied; "" for a text."""
+    summary: str = ""
     """One line about how a table was understood; "" for a text."""
 
 
@@ -61,42 +75,43 @@ def is_table(path: Path, column: str | None) -> bool:
     return column is not None or _without_compression(path).suffix.lower() in TABLE_SUFFIXES
 
 
-def converted_name(path: Path, column: str | None) -> str:
+def converted_name(path: Path, *, as_table: bool) -> str:
     """Return the name of the converted file. A table ends in .csv."""
     path = _without_compression(path)
-    return path.with_suffix(".csv").name if is_table(path, column) else path.name
+    return path.with_suffix(".csv").name if as_table else path.name
 
 
-def read_data_file(path: Path, column: str | None) -> DataFile:
+def read_data_file(path: Path, column: str | None, *, as_table: bool) -> DataFile:
     """Read and convert a text, or a table of which `column` is studied (default: the only column of numbers).
 
     Raises:
-        UserError: the file or the column cannot be read; the message names the line and the cell.
+        DataFileError: the file or the column cannot be read; the message names the line and the cell.
     """
     if path.suffix.lower() in BINARY_SUFFIXES:
-        raise UserError(f"--data: {shorten_value(path.name)} is no text or CSV file; save the text or table as one")
+        raise DataFileError("path", f"{shorten_value(path.name)} is no text or CSV file; save the text or table as one")
     try:
         content = path.read_bytes()
         if decompress := DECOMPRESS.get(path.suffix.lower()):
             content = decompress(content)
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--data: {shorten_value(path.name)} cannot be read ({reason})") from None
-    text, encoding = _decode(path, content, column)
-    name = converted_name(path, column)
-    if not is_table(path, column):
-        return DataFile(name, content if encoding == "utf-8" else text.encode(), "")
-    table, summary = _read_table(shorten_value(path.name), text, column)
+        raise DataFileError("path", f"{shorten_value(path.name)} cannot be read ({reason})") from None
+    text, encoding = _decode(path, content, column, as_table=as_table)
+    name = converted_name(path, as_table=as_table)
+    if not as_table:
+        return DataFile(name, content if encoding == "utf-8" else text.encode())
+    table, studied, summary = _read_table(shorten_value(path.name), text, column)
     converted = table.to_csv(index=False, lineterminator="\n").encode()
     summary += "" if encoding == "utf-8" else f", encoding {encoding}"
-    return DataFile(name, content if _same_numbers(content, converted) else converted, f"{path}: {summary}")
+    unchanged = _same_numbers(content, converted)
+    return DataFile(name, content if unchanged else converted, studied, f"{path}: {summary}")
 
 
 def _without_compression(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in DECOMPRESS else path
 
 
-def _decode(path: Path, content: bytes, column: str | None) -> tuple[str, str]:
+def _decode(path: Path, content: bytes, column: str | None, *, as_table: bool) -> tuple[str, str]:
     """Return a file's text and encoding. Other encodings than UTF-8 and UTF-16 are detected in tables alone.
 
     A wrong guess would change a text, but no digit of a table. Of the likely encodings, one in which the column's name
@@ -110,14 +125,16 @@ def _decode(path: Path, content: bytes, column: str | None) -> tuple[str, str]:
     shown, matches = shorten_value(path.name), list(from_bytes(content))
     guess = next((match for match in matches if column is not None and column in str(match)), next(iter(matches), None))
     if guess is None:
-        raise UserError(f"--data: {shown} is in no known encoding; save it in UTF-8")
-    if not (guess.encoding.startswith("utf") or is_table(path, column)):
-        raise UserError(f"--data: {shown} is not UTF-8 (byte {position}; it may be {guess.encoding}); save it in UTF-8")
+        raise DataFileError("path", f"{shown} is in no known encoding; save it in UTF-8")
+    if not (guess.encoding.startswith("utf") or as_table):
+        raise DataFileError(
+            "path", f"{shown} is not UTF-8 (byte {position}; it may be {guess.encoding}); save it in UTF-8"
+        )
     return str(guess).removeprefix("\ufeff"), guess.encoding
 
 
-def _read_table(path: str, text: str, column: str | None) -> tuple[pd.DataFrame, str]:
-    """Return all columns as texts, numbers in the notation of Python, and how the table was understood."""
+def _read_table(path: str, text: str, column: str | None) -> tuple[pd.DataFrame, str, str]:
+    """Return all columns as texts, numbers in the notation of Python; the studied column; how it was understood."""
     try:
         separator = _detect_separator(text)
         reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True)
@@ -127,7 +144,7 @@ def _read_table(path: str, text: str, column: str | None) -> tuple[pd.DataFrame,
                 rows.append((line, [cell.strip() for cell in row]))
             line = reader.line_num + 1
     except csv.Error as error:  # a quotation mark that is not closed
-        raise UserError(f"--data: {path} is no table ({error}); is a quotation mark missing?") from None
+        raise DataFileError("path", f"{path} is no table ({error}); is a quotation mark missing?") from None
     header, rows = _split_header(path, rows, column)
     table = pd.DataFrame(_fit_rows(path, rows, len(header)), columns=header, dtype=object)
     decimals = [_decimal_marks(table.iloc[:, position]) for position in range(len(header))]
@@ -148,7 +165,7 @@ def _read_table(path: str, text: str, column: str | None) -> tuple[pd.DataFrame,
         f"column {shorten_value(header[studied])} of {len(header)}",
         f"lines {line_numbers[0]:,} to {line_numbers[-1]:,}",
     ]
-    return table, ", ".join(parts)
+    return table, header[studied], ", ".join(parts)
 
 
 def _choose_column(path: str, column: str | None, header: list[str], numeric: list[str]) -> str:
@@ -156,32 +173,35 @@ def _choose_column(path: str, column: str | None, header: list[str], numeric: li
     name = column.strip() if column is not None else numeric[0] if len(numeric) == 1 else None
     if name is None or name not in header:
         problem = "missing" if name is None else f"{shorten_value(name)} is no column"
-        raise UserError(f"--column: {problem} in {path}{suggest_names(name or '', numeric or header)}")
+        raise DataFileError("column", f"{problem} in {path}{suggest_names(name or '', numeric or header)}")
     if header.count(name) > 1:
-        raise UserError(f"--column: {shorten_value(name)} is the name of {header.count(name)} columns in {path}")
+        raise DataFileError("column", f"{shorten_value(name)} is the name of {header.count(name)} columns in {path}")
     return name
 
 
 def _check_numbers(path: str, cells: "pd.Series[str]", line_numbers: list[int], marks: str, separator: str) -> None:
-    """Raise a UserError if a cell of the studied column is neither a number nor missing, is too large, or ambiguous."""
+    """Raise an error if a cell of the studied column is neither a number nor missing, is too large, or ambiguous."""
     column = shorten_value(str(cells.name))
     values = [(line, cell) for line, cell in zip(line_numbers, cells, strict=True) if not _is_missing(cell)]
     if not values:
-        raise UserError(f"--column: {column} has no number in {path}")
+        raise DataFileError("column", f"{column} has no number in {path}")
     if not marks:
         patterns = NUMBER_PATTERNS.values()
         line, cell = min(([v for v in values if not p.fullmatch(_without_signs(v[1]))] for p in patterns), key=len)[0]
-        raise UserError(f"--column: {path}, line {line:,}, {column}: {shorten_value(cell)} is not a number")
+        raise DataFileError("column", f"{path}, line {line:,}, {column}: {shorten_value(cell)} is not a number")
     unclear = re.compile(r"\d[,.]\d" if separator == ";" else r"\d,\d")
     for line, cell in values:
         if len(marks) > 1 and unclear.search(cell):
-            raise UserError(
-                f"--column: {path}, line {line:,}, {column}: {shorten_value(cell)} has decimals or thousands? Save "
-                f"the table with commas between the columns, a decimal point, and no separator of thousands"
+            raise DataFileError(
+                "column",
+                f"{path}, line {line:,}, {column}: {shorten_value(cell)} has decimals or thousands? Save "
+                f"the table with commas between the columns, a decimal point, and no separator of thousands",
             )
         number = _plain_number(cell, marks[0])
         if abs(float(number)) >= (LARGEST_INTEGER if number.lstrip("+-").isdigit() else math.inf):
-            raise UserError(f"--column: {path}, line {line:,}, {column}: {shorten_value(cell)} is too large a number")
+            raise DataFileError(
+                "column", f"{path}, line {line:,}, {column}: {shorten_value(cell)} is too large a number"
+            )
 
 
 def _detect_separator(text: str) -> str:
@@ -216,10 +236,11 @@ def _split_header(
     numeric = [index for index, (_, row) in enumerate(rows) if len(row) == width and any(map(_is_number, row))]
     if numeric and [wanted in row for _, row in rows[: numeric[0] + 1]] == [False] * numeric[0] + [True]:
         del numeric[0]  # the header itself has numbers, such as years
+    elif numeric[:1] == [0] and all(cell[-1:] in MAGNITUDES for cell in rows[0][1] if _is_number(cell)):
+        del numeric[0]  # a header such as `day,3M`
     if not numeric:
-        raise UserError(
-            f"--data: {path} has no row of numbers below a header (separators: {', '.join(SEPARATORS.values())})"
-        )
+        separators = ", ".join(SEPARATORS.values())
+        raise DataFileError("path", f"{path} has no row of numbers below a header (separators: {separators})")
     first = numeric[0]
     above = [row for _, row in rows[:first]]
     heads = [row for row in above if len(row) == width]
@@ -228,7 +249,7 @@ def _split_header(
     if not heads:  # it lacks separators at the ends of the rows, or the index
         heads = [row for row in above if len(row) == max(map(len, above))]
     if not heads:
-        raise UserError(f"--data: {path}, line {rows[first][0]}: numbers, but no line above them names the columns")
+        raise DataFileError("path", f"{path}, line {rows[first][0]}: numbers, but no line above them names the columns")
     filled = [sum(map(bool, row)) for row in heads]
     header = next((row for row in heads if wanted in row), heads[filled.index(max(filled))])
     return header, rows[first:]
@@ -241,7 +262,7 @@ def _fit_rows(path: str, rows: list[tuple[int, list[str]]], width: int) -> list[
         return [row[1:] for _, row in rows]
     for (line, row), extra in zip(rows, extras, strict=True):
         if extra:
-            raise UserError(f"--data: {path}, line {line}: {len(row)} cells, but the header names {width} columns")
+            raise DataFileError("path", f"{path}, line {line}: {len(row)} cells, but the header names {width} columns")
     return [row[:width] + [""] * (width - len(row)) for _, row in rows]
 
 
@@ -270,7 +291,8 @@ def _plain_number(cell: str, decimal: str) -> str:
     if _is_missing(cell):
         return ""
     thousands = SPACES + ("," if decimal == "." else ".")
-    return _without_signs(cell).translate(str.maketrans("", "", thousands)).replace(decimal, ".")
+    number = _without_signs(cell).translate(str.maketrans("", "", thousands)).replace(decimal, ".")
+    return number[:-1] + MAGNITUDES[number[-1]] if number[-1] in MAGNITUDES else number
 
 
 def _same_numbers(content: bytes, converted: bytes) -> bool:

@@ -5,6 +5,7 @@ A study uses the code, the DVC cache and the MLflow store of the project, and do
 
 import io
 import json
+import os
 import re
 import sys
 import tempfile
@@ -66,20 +67,22 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
         raise UserError(f"{DVC_FILE}: no such file here; run from the project's folder")
     parse(TypeAdapter[str](Name), name, "study")
     folder = Path("studies") / name
-    if data and converted_name(data, column).lower() in {reserved.lower() for reserved in RESERVED_NAMES}:
+    as_table = data is not None and is_table(data, column)
+    if data and converted_name(data, as_table=as_table).lower() in {reserved.lower() for reserved in RESERVED_NAMES}:
         names = ", ".join(sorted(RESERVED_NAMES))
         raise UserError(f"--data: {data.name} is a name that a study uses itself; rename yours (not allowed: {names})")
-    data_file = read_data_file(data, column) if data else None
+    data_file = read_data_file(data, column, as_table=as_table) if data else None
     column = column.strip() if column else None
     if data_file and data_file.summary:
         print(data_file.summary, file=sys.stderr)
     if not (folder / PARAMS_FILE).exists():
+        tracking, buffer = read_params().tracking, io.StringIO()
         if data_file:
             content = _build_params_for_data(data_file, column)
+        elif ready_made := PRESET_CONTENTS.get(preset or name):
+            content = round_trip_yaml().load(ready_made)
         else:
-            source = PRESET_CONTENTS.get(preset or name)
-            content = round_trip_yaml().load(source or PARAMS_FILE.read_text())
-        tracking, buffer = read_params().tracking, io.StringIO()
+            content = _copy_project_params()
         uri = re.sub(r"^sqlite:///(?=[^/])", f"sqlite:///{PATH_TO_PROJECT}", tracking.uri)  # a relative path
         content["tracking"] = {"uri": uri, "experiment": f"{tracking.experiment}-{name}"}
         round_trip_yaml().dump(content, buffer)
@@ -119,6 +122,15 @@ def _quote_for_dvc(path: str) -> str:
     return json.dumps(path.replace("${", r"\${"), ensure_ascii=False)
 
 
+def _copy_project_params() -> Any:
+    """Return the content of the project's params.yaml, where paths of files lead out of the folder of a study."""
+    content = round_trip_yaml().load(PARAMS_FILE.read_text())
+    for task in content["tasks"].values():
+        if task.get("path"):
+            task["path"] = os.path.join(PATH_TO_PROJECT, task["path"])
+    return content
+
+
 def _build_params_for_data(data: DataFile, column: str | None) -> dict[str, Any]:
     """Return the content of a params.yaml for an experiment on the file `data`, made from the preset `own`.
 
@@ -134,7 +146,7 @@ def _build_params_for_data(data: DataFile, column: str | None) -> dict[str, Any]
         (path := Path(folder) / data.name).write_bytes(data.content)
         smallest = cast(WindowTask, parse_task(options | {"path": str(path)} | split_sizes(min(ALLOWED_TRAIN_SIZES))))
         smallest.draw_splits()  # refuses data that are too few
-    train, validation, test = map(len, smallest.list_windows().values())
+    train, validation, test = map(len, smallest.find_windows().values())
     train = max(size for size in ALLOWED_TRAIN_SIZES if size <= min(train, 10 * validation, 5 * test))
     content: dict[str, Any] = round_trip_yaml().load(PRESET_CONTENTS["own"])
     for name, task in content["tasks"].items():

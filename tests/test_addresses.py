@@ -19,7 +19,17 @@ from pipeline.search.study import STORAGE_VARIABLE, open_study, storage_url
 from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
 
-PASSWORDS = ("ge/heim", "p@ss%w:heim", "ge:heim", "%heim", "ge?heim#heim", "[heim]", "a/b@heim/c:1@heim")
+PASSWORDS = (
+    "ge/heim",
+    "p@ss%w:heim",
+    "ge:heim",
+    "%heim",
+    "ge?heim#heim",
+    "[heim]",
+    "a/b@heim/c:1@heim",
+    "1 heim",
+    "heim @ heim",
+)
 
 
 @hypothesis.given(strategies.text("ab1/@:%?#[] é", min_size=1).filter(lambda text: "%" not in text[:-1]))

@@ -64,6 +64,8 @@ def test_load_finds_a_model_by_name_or_folder_and_takes_the_first_seed(
     assert by_folder.predict(prompts) == model.predict(prompts)
     other = pipeline.load(home / "models" / "easy", seed=2)
     assert not other.logits(prompts).equals(model.logits(prompts))
+    assert all(word in repr(other) for word in ("easy", "seed 2", "learned"))
+    assert len(repr(other)) < 200
 
 
 def test_snapshots_are_loaded_by_their_step(model: api.TrainedModel, prompts: list[str]) -> None:

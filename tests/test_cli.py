@@ -111,6 +111,28 @@ def test_check_prints_the_size_of_the_experiment_and_one_ablation(folder: Path, 
     assert YAML(typ="safe", pure=True).load(capsys.readouterr().out) == ablation.resolved_settings()
 
 
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ({"name": "text", "path": "book.txt", "window": 4}, ["book.txt"]),
+        ({"name": "series", "path": "params.yaml", "column": "x", "window": 4}, ["'x'"]),
+        ({"name": "addition", "digits": 1}, ["digits"]),
+    ],
+)
+def test_check_refuses_a_dataset_that_cannot_be_generated(
+    folder: Path, capsys: Captured, task: dict[str, object], words: list[str]
+) -> None:
+    content = YAML(typ="safe", pure=True).load(SMOKE)
+    content["tasks"]["own"] = task | {"train_size": 5000, "validation_size": 10, "test_size": 10}
+    YAML().dump(content, folder / "params.yaml")
+    for command in (["check"], ["generate", "own"]):
+        assert cli.run_command(command) == 2
+        output = capsys.readouterr()
+        assert all(word in output.err for word in words), output.err
+        assert output.out == ""
+    assert not (folder / "data").exists()
+
+
 @pytest.mark.parametrize("preset", ["smoke", "published"])
 def test_the_resolved_experiment_is_complete_and_the_same_experiment(
     folder: Path, capsys: Captured, preset: str

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.data_file import DataFile, read_data_file
+from pipeline.data_file import DataFile, is_table, read_data_file
 from pipeline.errors import UserError
 
 PLAIN = "day,close,volume\nMon,1600.5,7\nTue,,8\nWed,-2.25,9\nThu,1234567,-3\n"
@@ -18,7 +18,7 @@ def convert(
     folder: Path, content: str | bytes, column: str | None = "close", name: str = "prices.csv", encoding: str = "utf-8"
 ) -> DataFile:
     (folder / name).write_bytes(content.encode(encoding) if isinstance(content, str) else content)
-    return read_data_file(folder / name, column)
+    return read_data_file(folder / name, column, as_table=is_table(folder / name, column))
 
 
 FORMS = {
@@ -40,6 +40,8 @@ FORMS = {
     "dollars": 'day,close,volume\nMon,"$1,600.5",7\nTue,,8\nWed,-$2.25,9\nThu,"$1,234,567",-3\n',
     "euros": "day;close;volume\nMon;1.600,5 €;7\nTue;;8\nWed;-2,25 €;9\nThu;1.234.567 €;-3\n",
     "percent": "day,close,volume\nMon,1600.5%,7%\nTue,,8%\nWed,-2.25 %,9%\nThu,1234567%,-3%\n",
+    "letters for thousands": PLAIN.replace("1600.5", "1.6005k").replace("1234567", "$1.234567M"),
+    "letters and decimal commas": PLAIN.replace(",", ";").replace("1600.5", "1,6005 K").replace("-2.25", "-0,00225K"),
     "currency as a code": PLAIN.replace("1600.5", "1600.5 USD").replace("-2.25", "USD -2.25"),
     "parentheses of accounts": PLAIN.replace("-2.25", "(2.25)").replace("-3", "(3)"),
     "several lines in a cell": PLAIN.replace("Mon", '"Mon\nday"'),
@@ -92,6 +94,12 @@ def test_a_row_that_begins_with_a_number_sign_is_data(tmp_path: Path) -> None:
     assert convert(tmp_path, text).content == text.encode()
 
 
+@pytest.mark.parametrize("column", ["3M", None])
+def test_a_column_may_be_named_like_a_number_with_a_letter(tmp_path: Path, column: str | None) -> None:
+    converted = convert(tmp_path, "day,3M\nMon,1.5\nTue,2.5\n", column)
+    assert pd.read_csv(io.BytesIO(converted.content))["3M"].tolist() == [1.5, 2.5]
+
+
 def test_columns_may_be_named_by_years(tmp_path: Path) -> None:
     text = "2019,2020\n1,2\n3,4\n2020,5\n"
     assert convert(tmp_path, text, "2020").content == text.encode()
@@ -135,7 +143,7 @@ def test_a_text_in_utf_16_is_converted_and_another_encoding_is_named(tmp_path: P
     text = "The café was closed, and “nobody” came. " * 50
     for encoding in ("utf-8", "utf-16", "utf-16-le", "utf-16-be"):
         converted = convert(tmp_path, text, None, "book.txt", encoding)
-        assert converted == DataFile("book.txt", text.encode(), "")
+        assert converted == DataFile("book.txt", text.encode())
     with pytest.raises(UserError, match=r"not UTF-8.*cp125"):
         convert(tmp_path, text, None, "book.txt", "cp1252")
 

@@ -76,7 +76,10 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         ("tasks.addition", {"digits": 3}, ["tasks.addition.name"]),
         ("ablations", {}, ["ablations"]),
         ("ablations", {"No PE": {}}, ["ablations", "'No PE'"]),
-        ("ablations", {5: {"task": "addition"}}, ["ablations", "5"]),
+        ("ablations", {5: {"task": "addition"}}, ["ablations", "5", "quotes"]),
+        ("ablations", {1e5: {"task": "addition"}}, ["ablations", "100000.0", "quotes"]),
+        ("ablations", {"-x": {"task": "addition"}}, ["ablations", "'-x'", "start"]),
+        ("tasks", {"--help": {"name": "addition"}}, ["tasks", "'--help'", "start"]),
         ("ablations", {"a": {}}, ["ablations.a.task"]),
         ("ablations", {"a": {"task": "sorting"}}, ["ablations.a.task", "'sorting'"]),
         ("ablations", {"a": {"task": "addition", "modle": {}}}, ["ablations.a", "'modle'", "'model'"]),
@@ -111,6 +114,14 @@ def test_a_mistake_is_refused_by_key_and_value(tmp_path: Path, key: str, value: 
     message = refusal(smoke_with(tmp_path, key, value))
     assert "params.yaml: " in message
     assert [words for words in named if words not in message] == []
+
+
+def test_a_file_that_dvc_cannot_read_is_refused_and_a_mark_of_utf_8_is_not(tmp_path: Path) -> None:
+    path, text = tmp_path / "params.yaml", (PRESETS / "smoke.yaml").read_text()
+    path.write_text(text, encoding="utf-16")
+    assert "UTF-8" in refusal(path)
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_params(path) == read_params(PRESETS / "smoke.yaml")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,20 @@ def test_it_begins_with_a_preset_and_nothing_else_changes(project: Path, name: s
     assert before == {path: path.read_bytes() for path in project.iterdir() if path.is_file()}
 
 
+@pytest.mark.parametrize("path", ["own/book.txt", str(PROJECT / "README.md")])
+def test_a_copied_study_reads_the_file_that_the_project_reads(project: Path, path: str) -> None:
+    Path("own").mkdir()
+    Path("own/book.txt").write_text("the file of the project")
+    content = YAML(typ="safe").load(project / "params.yaml")
+    sizes = {"train_size": 1, "validation_size": 1, "test_size": 1}
+    content["tasks"]["own"] = {"name": "text", "path": path, "window": 4, **sizes}
+    YAML().dump(content, project / "params.yaml")
+    folder = study.create_study("rel")
+    copied = (folder / read_params(folder / "params.yaml").tasks["own"].path).resolve()  # type: ignore[attr-defined]
+    assert copied == (project / path).resolve()
+    assert any((folder / dependency).resolve() == copied for dependency in stages(folder)["generate"]["deps"])
+
+
 def test_created_again_it_keeps_what_was_edited(project: Path) -> None:
     folder = study.create_study("kept")
     edited = {name: f"{(folder / name).read_text()}# mine\n" for name in ("params.yaml", "README.md")}

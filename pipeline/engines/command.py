@@ -15,6 +15,8 @@ PARENT_VARIABLE = "PIPELINE_PARENT"
 """Environment variable of commands whose standard input is a pipe that closes when the process of their engine ends."""
 MAX_RETRIES = 3
 """Number of times that a cluster starts a command again whose machine was lost, or whose job was preempted."""
+INTERRUPT_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+"""Signals that interrupt a command: of Ctrl-C, and of `kill`, `docker stop` and schedulers."""
 CANCEL_TIMEOUT_SECONDS = 60
 """Largest number of seconds that an engine waits until commands on a cluster have ended after an interrupt."""
 
@@ -106,7 +108,7 @@ def exit_when_parent_exits() -> bool:
     if os.environ.pop(PARENT_VARIABLE, None) is None:
         return False
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a shell ignore the signal,
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # and processes that Ray starts block it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPT_SIGNALS)  # and processes that Ray starts block it
 
     def interrupt_after_parent() -> None:
         os.read(0, 1)  # nothing is ever written: it returns when the parent's end is closed
@@ -118,8 +120,8 @@ def exit_when_parent_exits() -> bool:
 
 @contextmanager
 def delay_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C until the `with` block has ended; processes started in the block do not receive Ctrl-C."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Delay interrupts until the `with` block has ended; processes started in the block do not receive them."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPT_SIGNALS)
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from pipeline.engines import machine
-from pipeline.engines.command import Command, Limits, delay_interrupts, open_log
+from pipeline.engines.command import INTERRUPT_SIGNALS, Command, Limits, delay_interrupts, open_log
 from pipeline.errors import RunError
 
 FORK_SERVER_CONTEXT = get_context("forkserver")
@@ -113,7 +113,7 @@ def _execute_in_fork(command: Command, environment: Mapping[str, str]) -> None:
     """Run the command in this process, a fork of the server, as a new Python process would run the command."""
     gc.freeze()  # garbage collections need not touch, and so copy, the pages shared with the server
     os.setsid()  # Ctrl-C in a terminal reaches the engine alone, which passes it on once
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPT_SIGNALS)
     parent = parent_process()
     assert parent is not None
     os.dup2(parent.sentinel, 0)  # standard input: see `exit_when_parent_exits`

@@ -21,7 +21,9 @@ def run(commands: Sequence[Command], limits: Limits, on_command_end: Callable[[i
     try:
         import ray
     except ImportError:
-        raise UserError("--engine ray: Ray is not installed (pip install 'breaking-symmetry[cluster]')") from None
+        raise UserError(
+            "--engine ray: Ray is not installed (in the project's folder: pip install -e '.[cluster]')"
+        ) from None
     try:
         host, _, port = os.environ.get("RAY_ADDRESS", "").removeprefix("ray://").rpartition(":")
         if port.isdigit():  # Ray would try to connect to a dead address for 15 minutes

@@ -70,7 +70,9 @@ def _build_executor(folder: Path, limits: Limits) -> "SlurmExecutor":
     try:
         import submitit
     except ImportError:
-        raise UserError("--engine slurm: submitit is missing (pip install 'breaking-symmetry[cluster]')") from None
+        raise UserError(
+            "--engine slurm: submitit is missing (in the project's folder: pip install -e '.[cluster]')"
+        ) from None
     if missing := [program for program in ("sbatch", "srun") if shutil.which(program) is None]:
         raise UserError(f"--engine slurm: there is no {missing[0]} on this machine")
     partition = os.environ.get("SBATCH_PARTITION")

@@ -9,7 +9,16 @@ import textwrap
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import UserError
@@ -31,7 +40,18 @@ Distinct = AfterValidator(check_distinct)
 """Annotation of a list or tuple that has no value twice."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,80}$")]
+
+
+def check_name(value: Any) -> str:
+    """Return the name unchanged, after a check that it can stand in a command and in a path."""
+    if not isinstance(value, str):
+        raise ValueError(f"the name {shorten_value(value)} is not a text; put it into quotes")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,79}", value):  # a command takes what begins with `-` for an option
+        raise ValueError(f"the name {shorten_value(value)} is not allowed; use a-z, 0-9 and, except at its start, '-'")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(check_name)]
 """Name of a task, an ablation or a study."""
 
 

@@ -41,6 +41,8 @@ class Tracking(Config):
         scheme = re.split(r"[+:]", uri, maxsplit=1)[0]  # a driver may follow it, as in postgresql+psycopg
         if scheme not in TRACKING_SCHEMES:  # without the rest of the address, which may hold a password
             raise ValueError(f"MLflow has no scheme {shorten_value(scheme)}{suggest_names(scheme, TRACKING_SCHEMES)}")
+        if scheme == "sqlite" and (not re.match("sqlite:///.", uri) or re.search(":memory:|mode=memory", uri)):
+            raise ValueError(f"{shorten_value(uri)} is a database in memory, which no other process sees; name a file")
         return uri
 
 
@@ -200,11 +202,13 @@ def read(path: Path, params_type: type[Params]) -> Params:
         UserError: the file is missing, or does not describe a valid experiment; the message is one line.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_bytes())
+        content = YAML(typ="safe", pure=True).load(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         hint = f"`git checkout {path}` brings the default back"
         raise UserError(f"{path}: no such file here; run from the project's folder ({hint})") from None
-    except (YAMLError, ValueError, RecursionError) as error:  # also undecodable bytes, and malformed numbers
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 (byte {error.start}), which DVC needs; save it in UTF-8") from None
+    except (YAMLError, ValueError, RecursionError) as error:  # also malformed numbers
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", None) or error).splitlines()[0]

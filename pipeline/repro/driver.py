@@ -144,7 +144,7 @@ def _run_stale_jobs(jobs: Mapping[str, Job], run_commands: Callable[..., None]) 
     if not stale:
         return
     names, failures = list(stale), list[str]()
-    view = ProgressView({name: Job(stages.stage_names, jobs[name].cost) for name, stages in stale.items()})
+    view = ProgressView({name: jobs[name].with_stages(stages.stage_names) for name, stages in stale.items()})
 
     def finish_job(index: int, exit_code: int) -> None:
         name, error = names[index], ""
@@ -157,7 +157,7 @@ def _run_stale_jobs(jobs: Mapping[str, Job], run_commands: Callable[..., None]) 
             error = f"{', '.join(changed)} changed while it ran, so its results are not saved"
         if error:
             failures.append(f"{name} ({error})")
-        view.report_end(name, error or "done")
+        view.report_end(name, error)
 
     commands = [
         Command.pipeline_command("job", name, *stages.stage_names, log_file=JOB_FOLDER / f"{name}.log")

@@ -56,6 +56,7 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
 
     With `seeded` the sampler gets a fixed seed. Parallel workers must not use it: all would draw the same trials.
     """
+    refuse_unsuitable_database(params, url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise a traceback for each trial that Ctrl-C ends
     with _refuse_unusable_storage(url), exclusive_access(url):
         study = optuna.create_study(
@@ -79,6 +80,27 @@ def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Stud
             # fast; `constant_liar` avoids the configurations of running trials
             study.sampler = TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
     return study
+
+
+def refuse_unsuitable_database(params: Params, url: URL) -> None:
+    """Raise a UserError if the search's database is in memory, which workers cannot share, or is that of MLflow."""
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if is_sqlite and (url.database in (None, "", ":memory:") or "mode=memory" in str(url)):
+        raise UserError("search.storage: a database in memory, which is lost with its process; name a file")
+    with suppress(SQLAlchemyError, ValueError):  # an address that is no database's, such as of a server of MLflow
+        mlflow = make_url(encode_password(params.tracking.uri))
+        same_backend = url.get_backend_name() == mlflow.get_backend_name()
+        if same_backend and _identify_database(url) == _identify_database(mlflow):
+            raise UserError(
+                f"search.storage: {hide_password(str(url))} is also tracking.uri; Optuna and MLflow need one each"
+            )
+
+
+def _identify_database(url: URL) -> tuple[str | None, int, str]:
+    """Return host, port and name of a database, or the path of its file."""
+    if url.get_backend_name() == "sqlite":
+        return None, 0, str(Path(url.database or "").resolve())
+    return url.host, url.port or 5432, url.database or ""
 
 
 def is_enumerated(params: Params) -> bool:

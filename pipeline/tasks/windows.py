@@ -12,6 +12,7 @@ import ast
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from importlib import resources
 from io import BytesIO
 from itertools import accumulate
@@ -23,8 +24,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
+from pipeline.data_file import DataFile, DataFileError, read_data_file
 from pipeline.errors import UserError
-from pipeline.params.config import shorten_value, suggest_names
+from pipeline.params.config import shorten_value
 from pipeline.params.score import BITS, Score
 from pipeline.params.task import SPLITS, Task
 
@@ -79,41 +81,46 @@ class WindowTask(Task):
             UserError: the file cannot be read, or does not contain a sequence.
         """
 
-    def read_content(self) -> bytes:
-        """Return the content of `file_path`."""
+    def read_data(self, column: str | None, *, as_table: bool) -> DataFile:
+        """Return the converted content of `file_path`, however people wrote it."""
         try:
-            return self.file_path.read_bytes()
-        except OSError as error:
-            raise UserError(f"task.path: {shorten_value(self.path)} cannot be read ({error.strerror})") from None
+            return read_data_file(self.file_path, column, as_table=as_table)
+        except DataFileError as error:
+            raise UserError(f"task.{error.key}: {error.problem}") from None
 
     def divide_into_splits(self, token_count: int) -> list[slice]:
         """Return the slice of a sequence of `token_count` tokens for each split, in proportion to the split sizes."""
         ends = [token_count * size // sum(self.sizes.values()) for size in accumulate(self.sizes.values())]
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
-    def list_windows(self) -> dict[str, list[str]]:
-        """Return, for each split, the different windows of its part of the sequence, each with the following token."""
-        seen: set[str] = set()
-        windows: dict[str, list[str]] = {split: [] for split in SPLITS}
+    def find_windows(self) -> dict[str, list[int]]:
+        """Return, for each split, where the different windows of its part of the sequence begin."""
+        seen: set[bytes] = set()  # digests, because the windows themselves may take gigabytes
+        starts: dict[str, list[int]] = {split: [] for split in SPLITS}
         for split, part in zip(SPLITS, self.divide_into_splits(len(self.sequence)), strict=True):
-            text = self.sequence[part]
-            for start in range(len(text) - self.window):
-                window = text[start : start + self.window + 1]
-                if MISSING_VALUE not in window and window[:-1] not in seen:
-                    seen.add(window[:-1])
-                    windows[split].append(window)
-        return windows
+            first = part.start
+            for end in range(part.start, part.stop):
+                if self.sequence[end] == MISSING_VALUE:
+                    first = end + 1
+                if (start := end - self.window) < first:
+                    continue
+                digest = blake2b(self.sequence[start:end].encode(), digest_size=16).digest()
+                if digest not in seen:
+                    seen.add(digest)
+                    starts[split].append(start)
+        return starts
 
     def draw_splits(self) -> dict[str, pd.DataFrame]:
         choice_generator, shuffle_generator = (np.random.default_rng([self.seed, stream]) for stream in range(2))
         tables = {}
-        for split, windows in self.list_windows().items():
-            if (size := self.sizes[split]) > len(windows):
+        for split, starts in self.find_windows().items():
+            if (size := self.sizes[split]) > len(starts):
                 raise UserError(
                     f"task.{split}_size: more examples asked for than exist: {size}, but that part of "
-                    f"{self.file_path.name} has {len(windows)} different windows of {self.window} tokens"
+                    f"{self.file_path.name} has {len(starts)} different windows of {self.window} tokens"
                 )
-            chosen = [windows[index] for index in choice_generator.permutation(len(windows))[:size]]
+            chosen_starts = [starts[index] for index in choice_generator.permutation(len(starts))[:size]]
+            chosen = [self.sequence[start : start + self.window + 1] for start in chosen_starts]
             if self.shuffled:  # all but the last token of the prompt, and the answer
                 chosen = ["".join(shuffle_generator.permutation(list(text[:-2]))) + text[-2:] for text in chosen]
             tables[split] = pd.DataFrame([(text[:-1], text[-1]) for text in chosen], columns=["prompt", "answer"])
@@ -139,10 +146,7 @@ class TextWindows(WindowTask):
 
     @cached_property
     def sequence(self) -> str:
-        try:
-            text = self.read_content().decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f"task.path: {shorten_value(self.path)} is not UTF-8 (byte {error.start})") from None
+        text = self.read_data(None, as_table=False).content.decode()
         if self.path is None:
             constants = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
             text = " ".join(value for value in constants if isinstance(value, str))
@@ -191,15 +195,5 @@ class SeriesWindows(WindowTask):
 
     def read_values(self) -> pd.Series:
         """Return the column of numbers; NaN marks missing values."""
-        path = shorten_value(self.path)
-        try:
-            table = pd.read_csv(BytesIO(self.read_content()))
-        except (ValueError, pd.errors.ParserError):
-            raise UserError(f"task.path: {path} is no CSV table in UTF-8") from None
-        numeric = [str(name) for name in table.select_dtypes("number")]
-        finite = [name for name in numeric if np.isfinite(table[name].dropna()).all()]
-        column = "co2" if self.path is None else self.column or (numeric[0] if len(numeric) == 1 else None)
-        if column not in finite:
-            problem = "missing" if column is None else f"{shorten_value(column)} is no column of finite numbers"
-            raise UserError(f"task.column: {problem} in {path}{suggest_names(column or '', finite)}")
-        return table[column]
+        data = self.read_data("co2" if self.path is None else self.column, as_table=True)
+        return pd.read_csv(BytesIO(data.content))[data.column]

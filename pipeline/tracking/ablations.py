@@ -137,7 +137,8 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
     if not keep:
         runs = _replace_runs(store, ablation, artifact.dataset_digests)
     outdated = {seed: run for seed, run in runs.items() if not digests.items() <= run.data.tags.items()}
-    if None in outdated:
+    is_registered = store.has_registered_model(runs[None])
+    if None in outdated or not is_registered:
         store.log_model(runs[None], ablation.name, folder, metrics[None])
     for seed, run in outdated.items():
         curve, shown_steps = curves[seed], list(store.read_curve(run, rule.score_column))
@@ -149,7 +150,7 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
             store.end_run(run, "FINISHED")
     if not keep:
         return "added"
-    return "completed" if outdated else "already there"
+    return "already there" if is_registered and not outdated else "completed"
 
 
 def _shows_same_training(store: MlflowStore, run: Run, digest: str, scores: pd.Series) -> bool:

@@ -104,16 +104,27 @@ class MlflowStore:
     def log_model(self, run: Run, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Register the trained ablation in `folder` as a version of MLflow's model `name`, and log the model's metrics.
 
-        If the run has a registered model already, only the metrics are logged.
+        What the run has already, the model or its registration, is not made again.
         """
-        of_run = f"source_run_id = '{run.info.run_id}'"
-        models = self.client.search_logged_models([self.experiment_id], filter_string=of_run)
-        ready = [model.model_id for model in models if model.status == entities.LoggedModelStatus.READY]
-        model_id = ready[0] if ready else self._register_model(run.info.run_id, name, folder)
-        self.client.log_batch(run.info.run_id, _finite_metrics(metrics, step=0, model_id=model_id))
+        run_id = run.info.run_id
+        models = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{run_id}'")
+        ready = [model for model in models if model.status == entities.LoggedModelStatus.READY]
+        model = ready[0] if ready else self._upload_model(run_id, name, folder)
+        if not self.has_registered_model(run):
+            # a model of a study is registered as <study>-<ablation>
+            title = self.client.get_experiment(self.experiment_id).name
+            registered = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
+            with _allow_existing():
+                self.client.create_registered_model(registered)
+            self.client.create_model_version(registered, model.artifact_location, run_id, model_id=model.model_id)
+        self.client.log_batch(run_id, _finite_metrics(metrics, step=0, model_id=model.model_id))
 
-    def _register_model(self, run_id: str, name: str, folder: Path) -> str:
-        """Log the trained ablation in `folder` as a model, register the model, and return the model's id."""
+    def has_registered_model(self, run: Run) -> bool:
+        """Return True if a version of a registered model comes from the run; people may have deleted it."""
+        return bool(self.client.search_model_versions(f"run_id = '{run.info.run_id}'", max_results=1))
+
+    def _upload_model(self, run_id: str, name: str, folder: Path) -> entities.LoggedModel:
+        """Log the trained ablation in `folder` as a model of the run."""
         model = self.client.create_logged_model(self.experiment_id, name, run_id, model_type="transformer")
         model_id = str(model.model_id)
         with TemporaryDirectory() as temporary, warnings.catch_warnings():
@@ -130,14 +141,7 @@ class MlflowStore:
             )
             self.client.log_model_artifacts(model_id, f"{temporary}/model")
         self.client.log_outputs(run_id, [entities.LoggedModelOutput(model_id, step=0)])
-        # a model of a study is registered as <study>-<ablation>
-        title = self.client.get_experiment(self.experiment_id).name
-        registered = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
-        with _allow_existing():
-            self.client.create_registered_model(registered)
-        self.client.create_model_version(registered, model.artifact_location, run_id, model_id=model_id)
-        self.client.finalize_logged_model(model_id, "READY")
-        return model_id
+        return self.client.finalize_logged_model(model_id, "READY")
 
     def log_dataset(self, run: Run, dataset_name: str, example_count: int, file_digests: Mapping[str, str]) -> None:
         """Log that the run was trained on `example_count` examples of the dataset in `data/<dataset_name>/`."""

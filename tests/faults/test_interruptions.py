@@ -69,11 +69,16 @@ def statuses(folder: Path, shown: int = ViewType.ACTIVE_ONLY) -> set[str]:
     return {run.info.status for run in client.search_runs([experiment.experiment_id], run_view_type=shown)}
 
 
-def test_ctrl_c_ends_with_one_line_and_runs_marked_killed(folder: Path, training: subprocess.Popen[str]) -> None:
-    training.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_one_line_and_runs_marked_killed(
+    folder: Path, training: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    """Ctrl-C, or what `kill` and schedulers send. The line names the command that continues."""
+    training.send_signal(number)
     _, output = training.communicate(timeout=60)
     assert training.returncode == 130, output
     assert output.strip().splitlines()[-1].startswith("interrupted")
+    assert f"`python -m pipeline train {ABLATION}`" in output
     assert "Traceback" not in output
     assert not (folder / "models" / ABLATION).exists()
     assert statuses(folder) == {"KILLED"}

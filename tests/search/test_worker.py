@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 
 from pipeline.dataset import Dataset
 from pipeline.errors import UserError
-from pipeline.params import Ablation, Params
+from pipeline.params import Ablation, Params, Tracking
 from pipeline.search import space, table, trial
 from pipeline.search.study import count_required_trials, open_study, storage_url
 from pipeline.search.table import TableRows, TrialResult
@@ -141,6 +141,25 @@ def test_a_storage_of_another_version_is_refused(cheap: Params, url: URL) -> Non
     engine.dispose()
     with pytest.raises(UserError, match=r"search.storage: .*version"):
         open_study(cheap, url)
+
+
+@pytest.mark.parametrize(
+    ("storage", "tracking"),
+    [
+        ("sqlite:///:memory:", "sqlite:///mlflow.db"),
+        ("sqlite:///./mlflow.db", "sqlite:///mlflow.db"),
+        ("postgresql://me:secret@host/db", "postgresql+psycopg2://other@host:5432/db"),
+    ],
+)
+def test_a_database_in_memory_or_of_mlflow_is_refused_and_left_alone(
+    cheap: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str, tracking: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = changed(cheap, storage=storage).model_copy(update={"tracking": Tracking(uri=tracking)})
+    with pytest.raises(UserError, match=r"search\.storage: .*(memory|tracking\.uri)") as refusal:
+        open_study(params, storage_url(params.search, Path()))
+    assert "secret" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_database_that_does_not_answer_is_refused_soon_and_without_the_password(cheap: Params) -> None:

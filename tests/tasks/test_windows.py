@@ -1,5 +1,7 @@
 """Windows of real data, the same data shuffled, and files that a person brings along."""
 
+import gzip
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from pipeline import dataset
 from pipeline.errors import UserError
 from pipeline.measurement.common.scoring import bits_per_token
 from pipeline.params import Task
+from pipeline.params.task import SPLITS
 from pipeline.tasks.registry import parse_task
+from pipeline.tasks.windows import MISSING_VALUE, SeriesWindows, WindowTask
 from pipeline.training.population import build_initial_model
 from tests.conftest import model
 
@@ -45,6 +49,35 @@ def test_shuffled_data_are_the_same_windows_with_all_tokens_but_the_last_in_anot
         assert table["prompt"].map(sorted).tolist() == other["prompt"].map(sorted).tolist()
         assert table["prompt"].str[-1].tolist() == other["prompt"].str[-1].tolist()
         assert (table["prompt"] != other["prompt"]).mean() > 0.9
+
+
+@given(st.text("ab\x1f", max_size=60), st.integers(2, 5), st.integers(1, 9))
+def test_windows_are_all_different_ones_without_a_gap_each_in_one_split(text: str, window: int, size: int) -> None:
+    """As by a list of all windows. (In the text, the mark of a missing value stands for itself.)"""
+    chosen = task("text", window=window, train_size=size)
+    chosen.__dict__["sequence"] = text
+    assert isinstance(chosen, WindowTask)
+    seen, expected = set(), {}
+    for split, part in zip(SPLITS, chosen.divide_into_splits(len(text)), strict=True):
+        whole = {start: text[start : start + window + 1] for start in range(part.start, part.stop - window)}
+        expected[split] = []
+        for start, tokens in whole.items():
+            if MISSING_VALUE not in tokens and tokens[:-1] not in seen:
+                seen.add(tokens[:-1])
+                expected[split].append(start)
+    assert {split: list(starts) for split, starts in chosen.find_windows().items()} == expected
+
+
+def test_long_windows_of_a_long_text_need_little_memory() -> None:
+    """The text has as many windows as characters: 50,000 of 1,024 characters would take 50 MB."""
+    chosen = task("text", window=1024)
+    chosen.__dict__["sequence"] = "".join(np.random.default_rng(0).choice(list("abcdefgh"), 50_000))
+    tracemalloc.start()
+    try:
+        chosen.draw_splits()
+        assert tracemalloc.get_traced_memory()[1] < 25e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["text", "series"])
@@ -133,7 +166,8 @@ def test_what_is_missing_in_a_series_is_in_no_window(file: Callable[[bytes], str
         ("series", None, {"column": "x"}, ["task.path", "No such file"]),
         ("series", b"\xff\xfe\x00", {}, ["task.path", "mine"]),
         ("series", b"x,y\n1,2\n3,4\n", {}, ["task.column", "x, y"]),
-        ("series", b"x\na\nb\n", {}, ["task.column", "missing"]),
+        ("series", b"x\na\nb\n", {}, ["task.path", "mine"]),
+        ("series", b"x,y\n1,2\n3,4,5\n", {"column": "y"}, ["task.path", "mine", "line 3"]),
         ("series", b"price,y\n1,2\n", {"column": "prise"}, ["task.column", "'prise'", "'price'"]),
         ("series", b"x,y\n1,a\n", {"column": "y"}, ["task.column", "'y'"]),
         ("series", b"x,y\n1,inf\n2,3\n", {"column": "y"}, ["task.column", "'y'"]),
@@ -154,6 +188,32 @@ def test_an_unusable_file_is_refused_in_one_line(
     assert all(words in str(error.value) for words in named), error.value
     assert "\n" not in str(error.value)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: text.encode(),
+        lambda text: text.replace(",", ";").replace(".", ",").encode(),
+        lambda text: text.replace("\n", ",\n").replace("volume,", "volume").encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: gzip.compress(text.encode()),
+    ],
+    ids=["plain", "semicolons and decimal commas", "a comma at the end of each row", "UTF-16", "gzip"],
+)
+def test_a_path_in_params_is_read_however_people_write_tables_and_texts(
+    tmp_path: Path, write: Callable[[str], bytes]
+) -> None:
+    values = np.random.default_rng(0).normal(100, 9, 200).round(2)
+    table = "day,close,volume\n" + "".join(f"Mon,{value},{day}\n" for day, value in enumerate(values))
+    content = write(table)
+    path = tmp_path / ("table.txt.gz" if content[:2] == b"\x1f\x8b" else "table.txt")
+    path.write_bytes(content)
+    series, text = task("series", path=str(path), column="close"), task("text", path=str(path))
+    assert isinstance(series, SeriesWindows)
+    assert isinstance(text, WindowTask)
+    assert series.read_values().tolist() == values.tolist()
+    assert text.sequence.startswith("day")
 
 
 def test_a_column_of_no_file_is_refused() -> None:

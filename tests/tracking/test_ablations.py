@@ -169,6 +169,17 @@ def test_models_are_registered_in_the_store_of_the_params_in_a_folder_of_any_nam
     assert {"mlflow.db", "second.db", "mlartifacts"} <= {path.name for path in project.iterdir()}
 
 
+def test_a_registered_model_that_was_deleted_is_registered_again(store: Tracking, tmp_path: Path) -> None:
+    folder, client = write_ablation(tmp_path), open_store(store).client
+    assert synced(store, folder) == "added"
+    client.delete_registered_model(NAME)
+    assert synced(store, folder) == "completed"
+    assert synced(store, folder) == "already there"
+    (version,) = client.search_model_versions(f"name = '{NAME}'")
+    (model,) = client.search_logged_models([open_store(store).experiment_id])
+    assert version.run_id == model.source_run_id
+
+
 def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
     store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

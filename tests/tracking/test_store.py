@@ -101,6 +101,14 @@ def test_an_address_has_a_scheme_of_mlflow_and_a_refusal_hides_its_password() ->
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+)
+def test_a_database_in_memory_is_refused(uri: str) -> None:
+    with pytest.raises(UserError, match="in memory"):
+        parse(Tracking, {"uri": uri}, "tracking")
+
+
 def test_nothing_but_tracking_imports_mlflow() -> None:
     importing = [path for path in CODE.rglob("*.py") if re.search(r"^ *(import|from) mlflow\b", path.read_text(), re.M)]
     assert {path.relative_to(CODE).parts[0] for path in importing} == {"tracking"}
