@@ -3,6 +3,8 @@
 Each command imports its modules when it runs, so that `--help` answers at once.
 """
 
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,12 +19,15 @@ from pipeline.engines import LOCAL_ENGINE, EngineName
 from pipeline.engines.command import exit_when_parent_exits
 from pipeline.environment import prepare_process
 from pipeline.errors import RunError, UserError, machine_error_message
+from pipeline.startup import adapt_to_environment, refuse_linked_folders
 
 if TYPE_CHECKING:
     from pipeline.params import Params
 
 INTERRUPTED_EXIT_CODE = 130
 """Exit code of a command that was interrupted by Ctrl-C."""
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
+"""Codes of errors that name no file when standard output is a file on a full disk, or a closed pipe."""
 
 app = typer.Typer(
     help="Train small transformers, with and without positional encoding, and measure how they recognise the order of "
@@ -150,6 +155,7 @@ def repro(jobs: ProcessCount = None, engine: Engine = LOCAL_ENGINE, jobs_per_gpu
     The stages are generate, train, evaluate, analyze, collect and report, as for `dvc repro report`, but several
     ablations are trained at the same time. After a stop, the same command continues.
     """
+    refuse_linked_folders()
     from pipeline.repro import driver
 
     driver.update_report(_read_params(), engine=engine, max_jobs=jobs, gpus_per_job=1 / jobs_per_gpu)
@@ -212,7 +218,11 @@ def track() -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000) -> None:
+def ui(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the web server (default: a free one from 5000 on).")
+    ] = None,
+) -> None:
     """Start MLflow's web interface, which shows all runs.
 
     Prints the address, and opens it in a browser if this machine has a screen. Ctrl-C stops the web server.
@@ -229,6 +239,7 @@ def check(
 ) -> None:
     """Check params.yaml and print a summary, or all settings."""
     params = _read_params()
+    refuse_linked_folders()
     if ablation or resolved:
         from ruamel.yaml import YAML
 
@@ -282,6 +293,7 @@ def preset(
 
 def main() -> None:
     """Run the command of `sys.argv`, and exit with its exit code."""
+    adapt_to_environment()
     prepare_process()
     started_by_engine = exit_when_parent_exits()
     code = run_command(sys.argv[1:])
@@ -296,13 +308,19 @@ def run_command(arguments: Sequence[str]) -> int:
     Errors of the user or of the machine are printed as one line on stderr; other exceptions are raised.
     """
     try:
-        return app(list(arguments) or ["--help"], prog_name="python -m pipeline", standalone_mode=False) or 0
+        code = app(list(arguments) or ["--help"], prog_name="python -m pipeline", standalone_mode=False) or 0
+        sys.stdout.flush()  # else a full disk under the output is reported after the exit code is set
+        return code
     except typer.TyperException as error:  # not all its messages show what was given
         code, message = 2, f"{error.format_message()} (given: {' '.join(arguments)})"
     except (UserError, RunError) as error:
         code, message = error.exit_code, str(error)
     except (OSError, MemoryError, RuntimeError) as error:
-        if not (reason := machine_error_message(error)):
+        reason = machine_error_message(error)
+        if not reason and isinstance(error, OSError) and error.errno in OUTPUT_ERRORS:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing is written again when the process exits
+            reason = f"the output cannot be written: {error.strerror}"
+        if not reason:
             raise
         code, message = 1, f"{' '.join(arguments[:2])}: {reason}"
     print(f"error: {hide_password(message)}", file=sys.stderr)
@@ -311,6 +329,8 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def _run_stage(stage: str, name: str) -> None:
     """Run a stage for an ablation (or a task) of `params.yaml`; a wrong name is reported before the slow imports."""
+    if "DVC_STAGE" in os.environ:  # run by DVC
+        refuse_linked_folders()
     params = _read_params()
     find_name = params.task if stage == "generate" else params.ablation
     find_name(name)

@@ -38,7 +38,8 @@ Afterwards: how long it took, and on which machine.
 """
 ALLOWED_TRAIN_SIZES = (20_000, 10_000, 5_000, 2_000, 1_000, 500, 200, 100)
 """Numbers of training examples in a study of a text or CSV file; the largest that the file allows is used."""
-PRESET_CONTENTS = {path.stem: path.read_text() for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+PRESET_FILES = sorted((Path(__file__).parent / "presets").glob("*.yaml"))
+PRESET_CONTENTS = {path.stem: path.read_text("utf-8") for path in PRESET_FILES}
 """Name of a ready-made experiment -> text of the params.yaml that defines it."""
 
 
@@ -70,9 +71,7 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     if data_file and data_file.summary:
         print(data_file.summary, file=sys.stderr)
     if not (folder / PARAMS_FILE).exists():
-        content = (
-            _build_params_for_data(data_file, column) if data_file else round_trip_yaml().load(PARAMS_FILE.read_text())
-        )
+        content = _build_params_for_data(data_file, column) if data_file else round_trip_yaml().load(PARAMS_FILE)
         tracking, buffer = read_params().tracking, io.StringIO()
         uri = re.sub(r"^sqlite:///(?=[^/])", f"sqlite:///{PATH_TO_PROJECT}", tracking.uri)  # a relative path
         content["tracking"] = {"uri": uri, "experiment": f"{tracking.experiment}-{name}"}
@@ -101,8 +100,8 @@ def install_preset(name: str, *, force: bool = False) -> None:
         raise UserError(f"preset {shorten_value(name)}: unknown{suggest_names(name, PRESET_CONTENTS)}")
     if PARAMS_FILE.exists() and not force:
         # without a repository, or if it lacks the file, git prints nothing
-        git = subprocess.run(["git", "show", f"HEAD:./{PARAMS_FILE}"], capture_output=True, text=True)
-        if PARAMS_FILE.read_text() not in (*PRESET_CONTENTS.values(), git.stdout):
+        git = subprocess.run(["git", "show", f"HEAD:./{PARAMS_FILE}"], capture_output=True, encoding="utf-8")
+        if PARAMS_FILE.read_text("utf-8") not in (*PRESET_CONTENTS.values(), git.stdout):
             raise UserError(
                 f"{PARAMS_FILE}: has changes that are not committed, and preset {name!r} would overwrite them; commit "
                 f"or copy the file, or give --force"
@@ -120,7 +119,7 @@ def _has_data(params: Params, folder: Path, data: DataFile, column: str | None) 
 def _build_dvc_file(params: Params) -> str:
     """Return the dvc.yaml of a study: the project's, where code lies two folders up and `generate` needs the data."""
     code = r"(?m)^(\s*(?:- |template: ))(?=pipeline/|\.dvc/)"
-    text = re.sub(code, rf"\g<1>{PATH_TO_PROJECT}", DVC_FILE.read_text())
+    text = re.sub(code, rf"\g<1>{PATH_TO_PROJECT}", DVC_FILE.read_text("utf-8"))
     data_files = {task.path for task in params.tasks.values() if isinstance(task, WindowTask) and task.path}
     generate = f"        - {PATH_TO_PROJECT}pipeline/stages/generate.py\n"
     dependencies = "".join(f"        - {_quote_for_dvc(file)}\n" for file in sorted(data_files))

@@ -14,7 +14,8 @@ from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
 REPRO = (sys.executable, "-m", "pipeline", "repro", "--jobs", "2")
-ELSEWHERE = {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2"}
+ELSEWHERE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Pacific/Kiritimati"}
+ELSEWHERE |= {"PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2", "FORCE_COLOR": "1"}
 """Environment that differs between two people's machines of one kind."""
 
 

@@ -27,6 +27,7 @@ STAGES_WITH_TASKS = ("generate", "evaluate", "report")
 
 LAYERS = (
     ("cli", "__main__"),
+    ("startup",),
     ("stages", "repro", "study", "api"),
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement"),

@@ -61,7 +61,7 @@ def _lock_experiment() -> Iterator[None]:
             files.write_text(owner, f"{os.getpid()}\n")
             yield
     except Timeout:
-        process = owner.read_text().strip() if owner.exists() else "unknown"
+        process = owner.read_text("utf-8").strip() if owner.exists() else "unknown"
         raise UserError(f"repro: already running in this folder (process {process}); wait for it to end") from None
 
 

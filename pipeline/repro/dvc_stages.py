@@ -12,6 +12,7 @@ from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+from dvc.scm import SCMError
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc_data.hashfile.hash_info import HashInfo
@@ -33,7 +34,7 @@ def open_stages(*, wait_for_lock: bool = False) -> Iterator[dict[str, PipelineSt
     """Yield all stages of the experiment in the current folder by name, with DVC locked for this process.
 
     Raises:
-        UserError: another DVC process runs in this folder, and `wait_for_lock` is False.
+        UserError: another DVC process runs in this folder, and `wait_for_lock` is False; or there is no git repository.
         RunError: DVC failed.
     """
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -43,6 +44,8 @@ def open_stages(*, wait_for_lock: bool = False) -> Iterator[dict[str, PipelineSt
             yield {stage.addressing: stage for stage in repo.index.stages}
     except LockError:
         raise UserError("repro: DVC is already running in this folder; wait for it to end") from None
+    except SCMError as error:
+        raise UserError(f"repro: {error}, which DVC needs; `git init` there makes it one") from None
     except DvcException as error:
         raise RunError(f"repro: DVC: {' '.join(str(error).split())}") from None
 

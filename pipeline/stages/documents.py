@@ -38,7 +38,7 @@ def render_documents() -> Iterator[tuple[Path, str]]:
         experiment = template.parent.name if template.parts[0] == "studies" else "default"
         functions = references(experiment).functions() if (folder_of(experiment) / ESTIMATES).exists() else {}
         functions |= {"experiment": references, "table": lambda path: read_table(Path(path))}
-        text, missing = prose.render_paragraphs(template.read_text(), functions, name=str(template))
+        text, missing = prose.render_paragraphs(template.read_text("utf-8"), functions, name=str(template))
         if missing:
             raise UserError(f"{template}: no estimates of {', '.join(missing)}")
         yield template.with_suffix(""), text
