@@ -66,6 +66,13 @@ def run(project: Path, *command: str, code: int = 0, **variables: str) -> str:
     return done.stdout + done.stderr
 
 
+def make(*arguments: str) -> str:
+    """Run make in the project, and return its output."""
+    done = subprocess.run(["make", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def executed_stages(output: str) -> list[str]:
     """The stages that DVC ran, in order, by its output."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]

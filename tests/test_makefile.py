@@ -1,24 +1,19 @@
 """make takes its variables from its command line alone, with any characters, and no settings of the user's pip."""
 
-import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.projects import PROJECT
-
-ENVIRONMENT = {"NAME": "host", "DATA": "/data", "COLUMN": "80", "PORT": "80"}
+from tests.projects import PROJECT, make
 
 
-def make(*arguments: str) -> str:
-    """Output of make."""
-    command = ["make", *arguments]
-    done = subprocess.run(command, cwd=PROJECT, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(autouse=True)
+def variables_of_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environment variables that mean something else."""
+    for name, value in {"NAME": "host", "DATA": "/data", "COLUMN": "80", "PORT": "80"}.items():
+        monkeypatch.setenv(name, value)
 
 
 def study_command(*variables: str) -> list[str]:
