@@ -27,7 +27,7 @@ STAGES_WITH_TASKS = ("generate", "evaluate", "report")
 
 LAYERS = (
     ("cli", "__main__"),
-    ("startup",),
+    ("startup", "json_output"),
     ("stages", "repro", "study", "api"),
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement"),

@@ -66,6 +66,20 @@ def is_up_to_date(stage_name: str) -> bool:
         return not any(stage.status() for stage in _plan(stages[stage_name]))
 
 
+def list_stale_stages(stage_name: str) -> list[str]:
+    """Return the names of the stages that `repro` would run or restore, in this order; nothing changes.
+
+    Stages after a stale one count as stale.
+    """
+    with open_stages() as stages:
+        plan, graph = _plan(stages[stage_name]), stages[stage_name].repo.index.graph
+        stale: list[PipelineStage] = []
+        for stage in plan:
+            if any(needed in stale for needed in graph.successors(stage)) or stage.status():
+                stale.append(stage)
+        return [stage.addressing for stage in stale]
+
+
 def _plan(stage: PipelineStage) -> list[PipelineStage]:
     """Return all stages that a stage needs, in the order in which they run, and then the stage."""
     return list(plan_repro(get_active_graph(stage.repo.index.graph), [stage]))

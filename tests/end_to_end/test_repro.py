@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,16 @@ from pipeline.params import Params
 from pipeline.stages import collect, evaluate, track
 from pipeline.tasks.registry import read_params
 from pipeline.training.artifact import read_artifact_trained_on
-from tests.projects import ELSEWHERE, REPRO, create_project, differing_files, executed_stages, output_files, run
+from tests.projects import (
+    ELSEWHERE,
+    REPRO,
+    create_project,
+    differing_files,
+    environment,
+    executed_stages,
+    output_files,
+    run,
+)
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -60,7 +70,16 @@ def test_an_ablation_makes_only_itself_and_the_report_stale(reproduced: Path, af
     assert two
     with replaced(params, (before + after + rest).encode()):
         status = json.loads(run(reproduced, "dvc", "status", "--json"))
+        listed = run(reproduced, *REPRO, "--dry-run").splitlines()
     assert set(status) - {"search"} == stale | {"collect", "report"}
+    assert stale | {"collect", "report"} <= set(listed)
+    assert not [name for name in listed if name.endswith(("@one", "@addition"))]
+
+
+def test_with_json_what_was_stale_is_all_that_is_on_standard_output(reproduced: Path) -> None:
+    command, variables = [*REPRO, "--json"], environment(reproduced)
+    done = subprocess.run(command, cwd=reproduced, env=variables, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"report": "reports/index.html", "stale_stages": []}
 
 
 def test_the_results_are_complete(reproduced: Path) -> None:
