@@ -1,28 +1,34 @@
-# Needs Python 3.11 or newer, git and make. Everything else is installed into .venv.
+# Needs Python 3.11 or newer, git and make. Everything else is installed into .venv, by uv if there is one (make UV=: by pip).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 TOOLS := $(VENV)/tools
+UV ?= $(shell command -v uv)
+GPU := $(shell command -v nvidia-smi)
+SYNC = $(UV) sync --quiet --locked --inexact $(if $(GPU),--no-group cpu --extra cuda) $(if $(call given,PYTHON),--python $(PYTHON))
+EXPORT = $(UV) export --quiet --frozen --no-default-groups --group cpu --no-emit-project --no-emit-package torch
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# torch is installed first and is in no lock. Without an NVIDIA GPU its build for CPUs is used: 0.2 instead of 3 GB.
+# pip installs torch first, as it is not in requirements.lock. Without an NVIDIA GPU its build for CPUs is used: 0.2, not 3 GB.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
-ifeq (,$(shell command -v nvidia-smi))
+ifeq (,$(GPU))
 FOR_CPU := --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 # One worker more than there are cores, because some tests only wait.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))')
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml
-WITHOUT_TORCH := awk '/^[a-z]/ {kept = !/^(torch==|triton==|nvidia-|cuda-)/} kept || /^\#/'
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Without these, the command line tools of DVC and MLflow send usage data.
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# Settings of the user's pip, such as `user = true`, do not hold in a virtual environment.
+export PIP_USER := 0
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+UPGRADE := --upgrade
 # Without cached bytecode, each of many short processes would spend seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Variables of `make study` count only on make's command line: systems set NAME or DATA in the environment for other purposes.
+# Variables such as NAME count only on make's command line: systems set NAME or DATA in the environment for other purposes.
 given = $(if $(findstring command line,$(origin $1)),$(value $1))
 quoted = '$(subst ','\'',$(call given,$1))'
 
@@ -48,7 +54,7 @@ study: $(READY)  ## update the report of studies/NAME: make study NAME=... (one 
 	@echo The report: studies/$(call quoted,NAME)/reports/index.html
 
 play: $(READY)  ## try trained models in the browser: type, shuffle, look inside (seconds)
-	test -x $(BIN)/marimo || $(PIP) --no-build-isolation -e '.[play]'
+	test -x $(BIN)/marimo || $(if $(UV),$(SYNC) --no-dev --extra play,$(PIP) --no-build-isolation -e '.[play]')
 	$(BIN)/marimo run notebooks/play.py
 
 documents: $(READY)  ## write README.md and other documents from their templates (seconds)
@@ -68,19 +74,29 @@ check: $(TOOLS)  ## run the linters and the type checker (a minute)
 bench: $(TOOLS)  ## measure speed and memory (prints a table; 20 min)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/bench.py all
 
-ui: $(READY)  ## show the runs in MLflow's pages (prints their address; Ctrl-C ends it)
-	$(BIN)/python -m pipeline ui
+ui: $(READY)  ## show the runs in MLflow's pages (prints their address; Ctrl-C ends it); on another port: make ui PORT=5050
+	$(BIN)/python -m pipeline ui $(if $(call given,PORT),--port $(call quoted,PORT))
 
-lock:  ## pin all versions again, from pyproject.toml, for every system (with uv)
-	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet uv
-	$(COMPILE) | $(WITHOUT_TORCH) > requirements.lock
-	$(COMPILE) --extra dev | $(WITHOUT_TORCH) > requirements-dev.lock
-	rm -rf .venv-lock
+lock:  ## pin the newest versions that pyproject.toml allows, for Linux and macOS (needs uv); only what it changed: make lock UPGRADE=
+	$(if $(UV),,$(error make lock needs uv: pip install uv))
+	$(UV) lock $(UPGRADE)
+	$(EXPORT) --output-file requirements.lock > /dev/null
+	$(EXPORT) --group dev --output-file requirements-dev.lock > /dev/null
 
+ifneq (,$(UV))
+$(READY): uv.lock pyproject.toml
+	$(SYNC) --no-dev
+	touch $(READY)
+
+$(TOOLS): $(READY)
+	$(SYNC)
+	touch $(TOOLS)
+else
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; choose another: make PYTHON=python3.11" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null  # uv made it
 	$(PIP) $(TORCH) $(FOR_CPU)
 	$(PIP) --no-compile --no-deps -r requirements.lock
 	@$(BIN)/python -c 'import torch' 2> /dev/null || { echo "no build of torch for CPUs was found; installing the full one"; $(PIP) $(TORCH); }
@@ -90,3 +106,4 @@ $(READY): requirements.lock pyproject.toml
 $(TOOLS): $(READY) requirements-dev.lock
 	$(PIP) --no-compile --no-deps -r requirements-dev.lock
 	touch $(TOOLS)
+endif

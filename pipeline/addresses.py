@@ -17,6 +17,11 @@ def encode_password(address: str) -> str:
     return f"{parts[1]}://{user}:{password}@{parts[4]}"
 
 
+def use_installed_driver(address: str) -> str:
+    """Return an address in which a PostgreSQL driver, such as psycopg2, is replaced by the one that is installed."""
+    return re.sub(r"^postgresql(\+\w+)?:", "postgresql+psycopg:", address)
+
+
 def hide_password(text: str) -> str:
     """Replace user and password in all addresses of a text by `***`, also in those that were cut (`...`).
 

@@ -3,14 +3,19 @@
 Each command imports its modules when it runs, so that `--help` answers at once.
 """
 
+import errno
+import os
+import re
 import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,27 +24,67 @@ from pipeline.engines import LOCAL_ENGINE, EngineName
 from pipeline.engines.command import exit_when_parent_exits
 from pipeline.environment import prepare_process
 from pipeline.errors import RunError, UserError, machine_error_message
+from pipeline.json_output import Json, json_result
+from pipeline.startup import adapt_to_environment, refuse_linked_folders
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pipeline.params import Params
 
 INTERRUPTED_EXIT_CODE = 130
 """Exit code of a command that was interrupted by Ctrl-C or SIGTERM."""
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
+"""Codes of errors that name no file when standard output is a file on a full disk, or a closed pipe."""
+PROGRAM = "breaking-symmetry" if Path(sys.argv[0]).name == "breaking-symmetry" else "python -m pipeline"
+"""Name of the program in its help. Shells complete the arguments of the first one alone."""
 
 app = typer.Typer(
     help="Train small transformers, with and without positional encoding, and measure how they recognise the order of "
     "their input tokens. An ablation is a variant of model and training, defined in params.yaml. Each stage in "
     "dvc.yaml is a command; `repro` runs all stages whose inputs have changed.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-TaskName = Annotated[str, typer.Argument(help="Name of a task in params.yaml.")]
-AblationName = Annotated[str, typer.Argument(help="Name of an ablation in params.yaml.")]
+
+
+def _complete(section: str) -> Callable[[str], list[str]]:
+    """Return a function that completes a name in a section of params.yaml, for shells."""
+
+    def complete(incomplete: str) -> list[str]:
+        with suppress(UserError):
+            return [name for name in getattr(_read_params(), section) if name.startswith(incomplete)]
+        return []
+
+    return complete
+
+
+TaskName = Annotated[str, typer.Argument(help="Name of a task in params.yaml.", autocompletion=_complete("tasks"))]
+AblationName = Annotated[
+    str, typer.Argument(help="Name of an ablation in params.yaml.", autocompletion=_complete("ablations"))
+]
 Engine = Annotated[EngineName, typer.Option(help="Where processes run: on this machine, on a Ray cluster or on SLURM.")]
 JobsPerGpu = Annotated[int, typer.Option(min=1, help="Number of processes that share one GPU.")]
 PROCESS_COUNT_HELP = "Number of parallel processes (default: as many as fit on the GPUs; without, one per CPU core)."
 ProcessCount = Annotated[int | None, typer.Option(min=1, help=PROCESS_COUNT_HELP)]
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        project = Path(__file__).parent.parent / "pyproject.toml"  # as long as the code runs where it was cloned
+        pattern = r'(?m)^version = "(.*)"$'
+        found = re.search(pattern, project.read_text("utf-8")) if project.exists() else None
+        print(found[1] if found else version("breaking-symmetry"))
+        raise typer.Exit
+
+
+@app.callback()
+def global_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the name of a command; the help text is that of `app`."""
 
 
 @app.command()
@@ -137,6 +182,7 @@ def search(
         int, typer.Option(min=0, help="Run no trials; add the N best models of the search to params.yaml as ablations.")
     ] = 0,
     confirm: Annotated[int | None, typer.Option(hidden=True, help="Train this trial again with fresh seeds.")] = None,
+    json: Json = False,
 ) -> None:
     """Search with Optuna for the smallest models that learn one task.
 
@@ -146,14 +192,17 @@ def search(
     params = _read_params()
     from pipeline.stages import search
 
-    if promote:
-        search.promote_best_trials(params, promote)
-    elif confirm is not None:
-        search.run_confirmation(params, confirm)
-    elif worker:
-        search.run_worker(params)
-    else:
-        search.run_search(params, worker_count=workers, engine=engine, gpus_per_worker=1 / jobs_per_gpu)
+    with json_result(json) as result:
+        if promote:
+            search.promote_best_trials(params, promote)
+            result["added"] = [name for name in _read_params().ablations if name not in params.ablations]
+        elif confirm is not None:
+            search.run_confirmation(params, confirm)
+        elif worker:
+            search.run_worker(params)
+        else:
+            search.run_search(params, worker_count=workers, engine=engine, gpus_per_worker=1 / jobs_per_gpu)
+            result |= {"report": str(search.SEARCH_FOLDER / "index.html"), "best": search.read_best_ablations()}
 
 
 @app.command()
@@ -172,6 +221,8 @@ def repro(
     jobs: ProcessCount = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the names of these stages.")] = False,
+    json: Json = False,
 ) -> None:
     """Run all stages whose inputs have changed.
 
@@ -179,11 +230,20 @@ def repro(
     several ablations are trained at the same time. After a stop, the same command continues. With names, the report has
     the other ablations as they were, or lacks them if their settings or data have changed.
     """
+    refuse_linked_folders()
+    params = _read_params()
     from pipeline.repro import driver
 
-    driver.update_report(
-        _read_params(), names or (), check_code=check_code, engine=engine, max_jobs=jobs, gpus_per_job=1 / jobs_per_gpu
-    )
+    with json_result(json) as result:
+        stale = driver.list_stale(params) if dry_run or json else []
+        if dry_run:
+            print("\n".join(stale) or "nothing is stale")
+        else:
+            driver.update_report(
+                params, names or (), check_code=check_code, engine=engine, max_jobs=jobs, gpus_per_job=1 / jobs_per_gpu
+            )
+            result["report"] = "reports/index.html"
+        result["stale_stages"] = stale
 
 
 @app.command(hidden=True)
@@ -208,27 +268,36 @@ def predict(
     permute: Annotated[
         bool, typer.Option("--permute", help="Also reorder each prompt in all possible ways (the last token stays).")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Print a trained model's answers to prompts."""
     from pipeline.api import load
 
     model = load(ablation, seed=seed)
-    width = max(map(len, prompts))
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        answers_to_prompts = model.predict(prompts)
+        answers = model.predict(prompts)
     for warning in raised:
         print(f"warning: {warning.message}", file=sys.stderr)
-    for prompt, answer in zip(prompts, answers_to_prompts, strict=True):
-        print(f"{model.ablation.name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
-        if permute:
-            answers = model.predict_all_orders(prompt)
-            total, hidden = answers["orders"].sum(), len(answers) - 10
-            print(f"  orders of the tokens before the last: {total:,}; different answers: {len(answers):,}")
-            for text, orders, example in answers.head(10).to_numpy().tolist():
-                print(f"  {text}  {orders / total:.1%}, such as {example}")
-            if hidden > 0:
-                print(f"  and {hidden:,} more")
+    with json_result(json) as result:
+        result |= {"ablation": model.ablation.name, "seed": model.seed, "answers": []}
+        for prompt, answer in zip(prompts, answers, strict=True):
+            result["answers"].append({"prompt": prompt, "answer": answer.text, "probability": answer.probability})
+            width = max(map(len, prompts))
+            print(f"{model.ablation.name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
+            if permute:
+                all_orders = model.predict_all_orders(prompt)
+                result["answers"][-1]["all_orders"] = all_orders.to_dict("records")
+                _print_all_orders(all_orders)
+
+
+def _print_all_orders(answers: "pd.DataFrame") -> None:
+    total, hidden = answers["orders"].sum(), len(answers) - 10
+    print(f"  orders of the tokens before the last: {total:,}; different answers: {len(answers):,}")
+    for text, orders, example in answers.head(10).to_numpy().tolist():
+        print(f"  {text}  {orders / total:.1%}, such as {example}")
+    if hidden > 0:
+        print(f"  and {hidden:,} more")
 
 
 @app.command()
@@ -243,7 +312,11 @@ def track() -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000) -> None:
+def ui(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the web server (default: a free one from 5000 on).")
+    ] = None,
+) -> None:
     """Start MLflow's web interface, which shows all runs.
 
     Prints the address, and opens it in a browser if this machine has a screen. Ctrl-C stops the web server.
@@ -257,26 +330,35 @@ def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000
 def check(
     ablation: Annotated[str, typer.Argument(help="Print all settings of this ablation.")] = "",
     resolved: Annotated[bool, typer.Option("--resolved", help="Print all settings, including defaults.")] = False,
+    json: Json = False,
 ) -> None:
     """Check params.yaml, and whether its datasets can be generated, and print a summary, or all settings."""
     params = _read_params()
-    if ablation or resolved:
-        from ruamel.yaml import YAML
-
-        yaml = YAML()
-        yaml.width = 120
-        yaml.default_flow_style = None  # innermost tables and lists on one line
-        settings = (params.ablation(ablation) if ablation else params).resolved_settings()
-        yaml.dump(settings, sys.stdout, transform=hide_password)
-        return
+    refuse_linked_folders()
     for name, task in params.tasks.items():
         try:
             task.draw_splits()
         except UserError as error:
             raise UserError(f"params.yaml: tasks.{name}: {error}") from None
     ablations = params.all_ablations()
-    runs = sum(len(ablation.training.seeds) for ablation in ablations)
-    print(f"params.yaml: {len(ablations)} ablations, {runs} runs, tasks {', '.join(params.tasks)}")
+    runs, tasks = sum(len(ablation.training.seeds) for ablation in ablations), list(params.tasks)
+    with json_result(json) as result:
+        if not (ablation or resolved):
+            result |= {"ablations": list(params.ablations), "runs": runs, "tasks": tasks}
+            print(f"params.yaml: {len(ablations)} ablations, {runs} runs, tasks {', '.join(tasks)}")
+            return
+        result |= (params.ablation(ablation) if ablation else params).resolved_settings()
+        if not json:
+            _print_yaml(result)
+
+
+def _print_yaml(settings: dict[str, Any]) -> None:
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.default_flow_style = None  # innermost tables and lists on one line
+    yaml.dump(settings, sys.stdout, transform=hide_password)
 
 
 @app.command()
@@ -294,6 +376,7 @@ def study(
             "published runs, for a GPU."
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Create another experiment in the folder studies/<name>/.
 
@@ -303,12 +386,15 @@ def study(
     """
     from pipeline import study
 
-    folder = study.create_study(name, data=data, column=column, preset=preset)
-    print(f"{folder}: edit params.yaml, write README.md, then run `make study NAME={name}`")
+    with json_result(json) as result:
+        folder = study.create_study(name, data=data, column=column, preset=preset)
+        print(f"{folder}: edit params.yaml, write README.md, then run `make study NAME={name}`")
+        result |= {"folder": str(folder), "command": f"make study NAME={name}"}
 
 
 def main() -> None:
     """Run the command of `sys.argv`, and exit with its exit code."""
+    adapt_to_environment()
     prepare_process()
     started_by_engine = exit_when_parent_exits()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -325,13 +411,19 @@ def run_command(arguments: Sequence[str]) -> int:
     Errors of the user or of the machine are printed as one line on stderr; other exceptions are raised.
     """
     try:
-        return app(list(arguments) or ["--help"], prog_name="python -m pipeline", standalone_mode=False) or 0
+        code = app(list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0
+        sys.stdout.flush()  # else a full disk under the output is reported after the exit code is set
+        return code
     except typer.TyperException as error:  # not all its messages show what was given
         code, message = 2, f"{error.format_message()} (given: {' '.join(arguments)})"
     except (UserError, RunError) as error:
         code, message = error.exit_code, str(error)
     except (OSError, MemoryError, RuntimeError) as error:
-        if not (reason := machine_error_message(error)):
+        reason = machine_error_message(error)
+        if not reason and isinstance(error, OSError) and error.errno in OUTPUT_ERRORS:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing is written again when the process exits
+            reason = f"the output cannot be written: {error.strerror}"
+        if not reason:
             raise
         code, message = 1, f"{' '.join(arguments[:2])}: {reason}"
     print(f"error: {hide_password(message)}", file=sys.stderr)
@@ -340,6 +432,8 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def _run_stage(stage: str, name: str) -> None:
     """Run a stage for an ablation (or a task) of `params.yaml`; a wrong name is reported before the slow imports."""
+    if "DVC_STAGE" in os.environ:  # run by DVC
+        refuse_linked_folders()
     params = _read_params()
     find_name = params.task if stage == "generate" else params.ablation
     find_name(name)

@@ -38,7 +38,8 @@ Afterwards: how long it took, and on which machine.
 """
 ALLOWED_TRAIN_SIZES = (20_000, 10_000, 5_000, 2_000, 1_000, 500, 200, 100)
 """Numbers of training examples in a study of a text or CSV file; the largest that the file allows is used."""
-PRESET_CONTENTS = {path.stem: path.read_text() for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+PRESET_FILES = sorted((Path(__file__).parent / "presets").glob("*.yaml"))
+PRESET_CONTENTS = {path.stem: path.read_text("utf-8") for path in PRESET_FILES}
 """Name of a ready-made experiment -> text of the params.yaml that defines it."""
 
 
@@ -110,7 +111,7 @@ def _has_data(params: Params, folder: Path, data: DataFile, column: str | None) 
 def _build_dvc_file(params: Params) -> str:
     """Return the dvc.yaml of a study: the project's, where code lies two folders up and `generate` needs the data."""
     code = r"(?m)^(\s*(?:- |template: ))(?=pipeline/|\.dvc/)"
-    text = re.sub(code, rf"\g<1>{PATH_TO_PROJECT}", DVC_FILE.read_text())
+    text = re.sub(code, rf"\g<1>{PATH_TO_PROJECT}", DVC_FILE.read_text("utf-8"))
     data_files = {task.path for task in params.tasks.values() if isinstance(task, WindowTask) and task.path}
     generate = f"        - {PATH_TO_PROJECT}pipeline/stages/generate.py\n"
     dependencies = "".join(f"        - {_quote_for_dvc(file)}\n" for file in sorted(data_files))
@@ -124,7 +125,7 @@ def _quote_for_dvc(path: str) -> str:
 
 def _copy_project_params() -> Any:
     """Return the content of the project's params.yaml, where paths of files lead out of the folder of a study."""
-    content = round_trip_yaml().load(PARAMS_FILE.read_text())
+    content = round_trip_yaml().load(PARAMS_FILE)
     for task in content["tasks"].values():
         if task.get("path"):
             task["path"] = os.path.join(PATH_TO_PROJECT, task["path"])

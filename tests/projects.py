@@ -14,7 +14,8 @@ from tests.conftest import PRESETS
 
 PROJECT = Path(__file__).parent.parent
 REPRO = (sys.executable, "-m", "pipeline", "repro", "--jobs", "2")
-ELSEWHERE = {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2"}
+ELSEWHERE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Pacific/Kiritimati"}
+ELSEWHERE |= {"PYTHONHASHSEED": "3", "OMP_NUM_THREADS": "2", "FORCE_COLOR": "1"}
 """Environment that differs between two people's machines of one kind."""
 
 
@@ -63,6 +64,13 @@ def run(project: Path, *command: str, code: int = 0, **variables: str) -> str:
     )
     assert done.returncode == code, f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
+
+
+def make(*arguments: str) -> str:
+    """Run make in the project, and return its output."""
+    done = subprocess.run(["make", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def executed_stages(output: str) -> list[str]:

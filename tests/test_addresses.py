@@ -13,10 +13,11 @@ from sqlalchemy.engine import make_url
 
 from pipeline import cli
 from pipeline.addresses import encode_password, hide_password
-from pipeline.errors import UserError
-from pipeline.params import Search
+from pipeline.errors import RunError, UserError
+from pipeline.params import Search, Tracking
 from pipeline.search.study import STORAGE_VARIABLE, open_study, storage_url
 from pipeline.tasks.registry import read_params
+from pipeline.tracking.store import open_store
 from tests.conftest import PRESETS
 
 PASSWORDS = (
@@ -120,3 +121,13 @@ def test_an_address_that_cannot_be_read_is_not_shown(folder: Path, address: str,
     with pytest.raises(UserError, match=r"search\.storage: .*postgresql") as error:
         open_study(smoke, storage_url(search, folder))
     assert "heim" not in str(error.value)
+
+
+@pytest.mark.parametrize("driver", ["", "+psycopg", "+psycopg2"])
+def test_any_driver_of_postgresql_becomes_the_installed_one(folder: Path, driver: str, smoke: Any) -> None:
+    address = f"postgresql{driver}://me@127.0.0.1:1/x"
+    search = Search.model_validate(smoke.search.model_dump() | {"storage": address})
+    with pytest.raises(UserError, match="connection"):
+        open_study(smoke, storage_url(search, folder))
+    with pytest.raises(RunError, match="connection"):
+        open_store(Tracking(uri=address))

@@ -1,10 +1,12 @@
 """The command line answers at once, and answers a mistake with one line and exit code 2."""
 
 import errno
+import json
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,9 +15,11 @@ from ruamel.yaml import YAML
 
 from pipeline import cli
 from pipeline.errors import RunError, UserError
+from pipeline.json_output import json_result
 from pipeline.stages import report
 from pipeline.tasks.registry import read_params
 from tests.conftest import PRESETS
+from tests.projects import environment
 
 PROJECT = Path(__file__).parent.parent
 SMOKE = (PRESETS / "smoke.yaml").read_text()
@@ -115,7 +119,7 @@ def test_check_prints_the_size_of_the_experiment_and_one_ablation(folder: Path, 
     ("task", "words"),
     [
         ({"name": "text", "path": "book.txt", "window": 4}, ["book.txt"]),
-        ({"name": "series", "path": "params.yaml", "column": "x", "window": 4}, ["'x'"]),
+        ({"name": "series", "path": "params.yaml", "column": "x", "window": 4}, ["'params.yaml'"]),
         ({"name": "addition", "digits": 1}, ["digits"]),
     ],
 )
@@ -151,3 +155,67 @@ def test_the_resolved_experiment_is_complete_and_the_same_experiment(
     content = YAML(typ="safe", pure=True).load(resolved)
     for section in ("model", "training", "search", "tracking"):
         assert set(content[section]) == set(type(getattr(given, section)).model_fields)
+
+
+def test_the_version_is_that_of_the_project(capsys: Captured) -> None:
+    assert cli.run_command(["--version"]) == 0
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert capsys.readouterr().out == f"{project['version']}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("check", {"runs": 10, "tasks": ["addition", "reverse"]}),
+        ("check nope-full", {"name": "nope-full"}),
+        ("predict nope-full 123+456= 321+456= --permute", {"ablation": "nope-full", "seed": 1101}),
+        ("study mine", {"folder": "studies/mine", "command": "make study NAME=mine"}),
+    ],
+)
+def test_with_json_the_result_is_all_that_is_on_standard_output(
+    folder: Path, capsys: Captured, command: str, expected: dict[str, object]
+) -> None:
+    shutil.copy(PROJECT / "dvc.yaml", folder)
+    assert cli.run_command([*command.split(), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {key: result[key] for key in expected} == expected
+    assert cli.run_command(["check", "nonsense", "--json"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_with_json_predictions_are_those_without(folder: Path, capsys: Captured) -> None:
+    cli.run_command(["predict", "nope-causal", "123+456=", "--permute", "--json"])
+    ((answer,),) = [json.loads(capsys.readouterr().out)["answers"]]
+    cli.run_command(["predict", "nope-causal", "123+456=", "--permute"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"nope-causal  123+456= -> {answer['answer']}  (p = {answer['probability']:.2g})"
+    assert (
+        f"{sum(row['orders'] for row in answer['all_orders']):,}; different answers: {len(answer['all_orders'])}"
+        in lines[1]
+    )
+
+
+def test_with_json_processes_print_elsewhere_and_passwords_are_hidden(capfd: Captured) -> None:
+    with json_result(True) as result:
+        print("a line")
+        subprocess.run(["echo", "a line of a process"], check=True)
+        result["address"] = "postgresql://me:geheim@host/x"
+    output = capfd.readouterr()
+    assert json.loads(output.out) == {"address": "postgresql://***@host/x"}
+    assert output.err == "a line\na line of a process\n"
+
+
+def test_a_shell_completes_commands_and_names(folder: Path) -> None:
+    def completions(words: str) -> list[str]:
+        variables = {"_BREAKING_SYMMETRY_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        script = "import sys; sys.argv = ['breaking-symmetry']; from pipeline.cli import main; main()"
+        environ = environment(PROJECT) | variables | {"COMP_CWORD": str(words.count(" "))}
+        return subprocess.run(
+            [sys.executable, "-c", script], env=environ, capture_output=True, text=True
+        ).stdout.split()
+
+    assert "predict" in completions("breaking-symmetry pre")
+    assert completions("breaking-symmetry train nope-f") == ["nope-full"]
+    assert completions("breaking-symmetry generate re") == ["reverse"]
+    (folder / "params.yaml").write_text("[")
+    assert completions("breaking-symmetry train nope-f") == []

@@ -30,6 +30,7 @@ SETTINGS_READERS = ("pipeline.params.experiment", "pipeline.params.search")
 
 LAYERS = (
     ("cli", "__main__"),
+    ("startup", "json_output"),
     ("stages", "repro", "study", "api"),
     ("reporting", "search", "tracking", "engines"),
     ("training", "measurement", "hooks"),

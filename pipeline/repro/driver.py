@@ -74,6 +74,13 @@ def update_report(
             raise RunError(f"repro: `dvc repro {REPORT_STAGE}` failed with exit code {code}")
 
 
+def list_stale(params: Params) -> list[str]:
+    """Return the names of the stages that `update_report` would run or restore, in this order."""
+    with _lock_experiment():
+        _update_settings(params)
+        return dvc_stages.plan_stale(REPORT_STAGE, SETTINGS_STAGE)
+
+
 @contextmanager
 def _lock_experiment() -> Iterator[None]:
     """Lock the current folder, so that one `repro` at a time runs there; the lock ends with the process."""
@@ -84,7 +91,7 @@ def _lock_experiment() -> Iterator[None]:
             files.write_text(owner, f"{os.getpid()}\n")
             yield
     except Timeout:
-        process = owner.read_text().strip() if owner.exists() else "unknown"
+        process = owner.read_text("utf-8").strip() if owner.exists() else "unknown"
         raise UserError(f"repro: already running in this folder (process {process}); wait for it to end") from None
 
 

@@ -12,6 +12,7 @@ from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+from dvc.scm import SCMError
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc_data.hashfile.hash_info import HashInfo
@@ -36,7 +37,7 @@ def open_stages(*, wait_for_lock: bool = False) -> Iterator[dict[str, PipelineSt
     """Yield all stages of the experiment in the current folder by name, with DVC locked for this process.
 
     Raises:
-        UserError: another DVC process runs in this folder, and `wait_for_lock` is False.
+        UserError: another DVC process runs in this folder, and `wait_for_lock` is False; or there is no git repository.
         RunError: DVC failed.
     """
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -46,6 +47,8 @@ def open_stages(*, wait_for_lock: bool = False) -> Iterator[dict[str, PipelineSt
             yield {stage.addressing: stage for stage in repo.index.stages}
     except LockError:
         raise UserError("repro: DVC is already running in this folder; wait for it to end") from None
+    except SCMError as error:
+        raise UserError(f"repro: {error}, which DVC needs; `git init` there makes it one") from None
     except DvcException as error:
         raise RunError(f"repro: DVC: {' '.join(str(error).split())}") from None
 
@@ -64,6 +67,21 @@ def is_up_to_date(stage_name: str) -> bool:
     """Return True if neither the stage nor any stage that it needs is stale."""
     with open_stages() as stages:
         return not any(stage.status() for stage in _plan(stages[stage_name]))
+
+
+def plan_stale(stage_name: str, up_to_date: str) -> list[str]:
+    """Return the names of the stages that `repro` would run or restore to update a stage, in this order.
+
+    Stages after a stale one count as stale, but for those after `up_to_date`, a stage whose outputs are up to date.
+    """
+    with open_stages() as stages:
+        graph = stages[stage_name].repo.index.graph
+        stale: list[PipelineStage] = []
+        for stage in _plan(stages[stage_name]):
+            needed = set(graph.successors(stage)) - {stages[up_to_date]}
+            if stage.status() or needed & set(stale):
+                stale.append(stage)
+        return [stage.addressing for stage in stale]
 
 
 def _plan(stage: PipelineStage) -> list[PipelineStage]:

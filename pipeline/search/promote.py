@@ -58,7 +58,7 @@ def add_to_params(params: Params, ablations: Iterable[Ablation]) -> list[str]:
             message = f"ablations.{name}: differs from the study's ablation of that name; rename it"
             raise UserError(f"{PARAMS_FILE}: {message}")
     yaml, buffer = round_trip_yaml(), io.StringIO()
-    content = yaml.load(PARAMS_FILE.read_text())
+    content = yaml.load(PARAMS_FILE)
     content["ablations"].update(new)
     yaml.dump(content, buffer)
     parse(type(params), YAML(typ="safe", pure=True).load(buffer.getvalue()), str(PARAMS_FILE)).check_all_sections()

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.addresses import encode_password, hide_password
+from pipeline.addresses import encode_password, hide_password, use_installed_driver
 from pipeline.errors import RunError, UserError
 from pipeline.params import Params, Search
 from pipeline.search import space
@@ -43,10 +43,10 @@ def storage_url(search: Search, folder: Path) -> URL:
     else the SQLite file `study.db` in `folder`."""
     variable = os.environ.get(STORAGE_VARIABLE)
     with suppress(SQLAlchemyError, ValueError):  # the error is not shown, because it may hold a password
-        address = encode_password(variable or search.storage or "")
+        address = use_installed_driver(encode_password(variable or search.storage or ""))
         url = make_url(address) if address else URL.create("sqlite", database=str(folder / "study.db"))
         if url.get_backend_name() in ("sqlite", "postgresql"):
-            return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+            return url
     key = STORAGE_VARIABLE if variable else "search.storage"
     raise UserError(f"{key}: no address of a supported database (allowed: sqlite:///... or postgresql://...)")
 

@@ -1,8 +1,13 @@
-"""Command `documents`: README.md, docs/ and the studies' README.md from templates, whose numbers are references."""
+"""Command `documents`: README.md, docs/, the studies' README.md and the cards of models, from templates.
 
+Numbers in templates are references.
+"""
+
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pipeline import files
 from pipeline.errors import UserError
@@ -13,6 +18,8 @@ from pipeline.stages import REPORTS
 
 TEMPLATES = ("README.md.j2", "docs/*.md.j2", "studies/*/README.md.j2")
 """Patterns of the paths of templates."""
+CARD_TEMPLATE = Path("pipeline/shipped/README.md.j2")
+"""Template of the card of each model that comes with the project; it may use the values of the model's config.json."""
 EXPERIMENTS = {"default": REPORTS, "search": REPORTS / "search"}
 """Name of an experiment in templates -> folder of its estimates; any other name is that of a study."""
 
@@ -36,12 +43,26 @@ def render_documents() -> Iterator[tuple[Path, str]]:
     """
     for template in sorted(path for pattern in TEMPLATES for path in Path().glob(pattern)):
         experiment = template.parent.name if template.parts[0] == "studies" else "default"
-        functions = references(experiment).functions() if (folder_of(experiment) / ESTIMATES).exists() else {}
-        functions |= {"experiment": references, "table": lambda path: read_table(Path(path))}
-        text, missing = prose.render_paragraphs(template.read_text(), functions, name=str(template))
-        if missing:
-            raise UserError(f"{template}: no estimates of {', '.join(missing)}")
-        yield template.with_suffix(""), text
+        yield template.with_suffix(""), _render(template, experiment, {})
+    for config in sorted(CARD_TEMPLATE.parent.glob("*/config.json")):
+        yield config.with_name(CARD_TEMPLATE.stem), _render(CARD_TEMPLATE, "default", _card_values(config))
+
+
+def _render(template: Path, experiment: str, values: dict[str, Any]) -> str:
+    functions = references(experiment).functions() if (folder_of(experiment) / ESTIMATES).exists() else {}
+    values |= functions | {"experiment": references, "table": lambda path: read_table(Path(path))}
+    text, missing = prose.render_paragraphs(template.read_text("utf-8"), values, name=str(template))
+    if missing:
+        raise UserError(f"{template}: no estimates of {', '.join(missing)}")
+    return text
+
+
+def _card_values(config: Path) -> dict[str, Any]:
+    """Return the settings of the model in the folder of `config`, and the row of `runs.csv` about its run."""
+    (weights,) = config.parent.glob("seed-*.safetensors")
+    name, runs = config.parent.name, read_table(REPORTS / "runs.csv")
+    run = runs[(runs["ablation"] == name) & (runs["seed"] == int(weights.stem.removeprefix("seed-")))]
+    return json.loads(config.read_text("utf-8")) | {"name": name, "run": run.iloc[0]}
 
 
 @cache

@@ -47,7 +47,7 @@ def run(params: Params) -> None:
     failed_statistics: list[str] = []
     estimates = Estimates(report.build_estimates(results, failed_statistics))
     functions = prose.References(estimates).functions()
-    template = ANSWERS.read_text() if ANSWERS.exists() else ""
+    template = ANSWERS.read_text("utf-8") if ANSWERS.exists() else ""
     answers, left_out = prose.render_paragraphs(template, functions, name=str(ANSWERS))
     content = report.build_report(
         results, estimates, measurements(), answers, left_out, failed_statistics, params.ablations

@@ -4,6 +4,9 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
 
 from pipeline import dataset, files
 from pipeline.addresses import hide_password
@@ -87,6 +90,11 @@ def _open_driver(params: Params, *, seeded: bool = False) -> SearchDriver:
 
 def _best_ablations(results: SearchResults, count: int) -> list[Ablation]:
     return [results.find_ablation(trial) for _, trial in results.rank_trials().head(count).iterrows()]
+
+
+def read_best_ablations() -> dict[str, Any]:
+    """Return the best ablations of the last search, by name, as they would stand in `params.yaml`."""
+    return dict(YAML(typ="safe", pure=True).load(SEARCH_FOLDER / "ablations.yaml") or {})
 
 
 def _write_report(results: SearchResults) -> None:

@@ -19,7 +19,7 @@ def machine_tags() -> dict[str, str]:
     from mlflow.utils.git_utils import get_git_commit
 
     process, cpu_info = psutil.Process(), Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.+)", cpu_info.read_text()) if cpu_info.exists() else []
+    models = re.findall(r"model name\s*: (.+)", cpu_info.read_text("utf-8")) if cpu_info.exists() else []
     return {
         "mlflow.user": process.username(),
         "mlflow.source.git.commit": get_git_commit(os.getcwd()) or "unknown",

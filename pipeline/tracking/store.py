@@ -17,7 +17,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 # MLflow reads these when it is imported. By default its client tries a dead server for four minutes, waits for a busy
-# one as long as that demands, and unpickles what it reads.
+# one as long as that demands, and unpickles what it reads. The last is PostgreSQL's, which waits minutes for a host.
 for _name, _value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
@@ -25,6 +25,7 @@ for _name, _value in {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "PGCONNECT_TIMEOUT": "4",
 }.items():
     os.environ.setdefault(_name, _value)
 
@@ -34,9 +35,10 @@ from mlflow import MlflowClient, entities
 from mlflow.entities import Metric, Run
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as database_utils
 
 from pipeline import files
-from pipeline.addresses import encode_password
+from pipeline.addresses import encode_password, use_installed_driver
 from pipeline.params import Tracking
 from pipeline.tracking.failures import raise_unreachable
 
@@ -194,7 +196,9 @@ def open_store(settings: Tracking) -> MlflowStore:
     """
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    uri, name, artifacts = encode_password(settings.uri), settings.experiment, None  # None: the server's own folder
+    database_utils.MAX_RETRY_COUNT = 2  # attempts to connect to a database; MLflow's ten take 100 seconds
+    uri, name = use_installed_driver(encode_password(settings.uri)), settings.experiment
+    artifacts = None  # the server's own folder
     # MLflow, SQLAlchemy, alembic and requests each have their own exceptions
     with raise_unreachable(uri, Exception), ExitStack() as lock:
         if uri.startswith("sqlite:///"):

@@ -13,11 +13,14 @@ from pipeline.errors import UserError
 from pipeline.params import Tracking
 from pipeline.tracking.store import open_store
 
+DEFAULT_PORTS = range(5000, 5100)
+"""Ports of which the first free one is used; macOS itself uses 5000."""
 
-def serve_pages(settings: Tracking, port: int) -> None:
+
+def serve_pages(settings: Tracking, port: int | None = None) -> None:
     """Serve MLflow's user interface until Ctrl-C, and open it in a browser if the machine has a screen.
 
-    If the store is an MLflow server, only the server's address is printed.
+    If the store is an MLflow server, only the server's address is printed. Without a port, a free one is used.
 
     Raises:
         UserError: the port is taken.
@@ -29,9 +32,7 @@ def serve_pages(settings: Tracking, port: int) -> None:
     if store.uri.startswith("http"):
         print(f"The runs: {hide_password(store.uri).rstrip('/')}/{table}")
         return
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise UserError(f"--port: {port} is taken; give another")
+    port = choose_port(port)
     server = f"http://127.0.0.1:{port}"
     print(f"The runs: {server}/{table} (ready in a few seconds; Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -46,6 +47,19 @@ def serve_pages(settings: Tracking, port: int) -> None:
             if process.poll() is None:
                 webbrowser.open(f"{server}/{table}")
         process.wait()
+
+
+def choose_port(port: int | None) -> int:
+    """Return the port, or without one the first of `DEFAULT_PORTS` that is free.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    for candidate in [port] if port else DEFAULT_PORTS:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", candidate)) != 0:
+                return candidate
+    raise UserError(f"--port: {port or DEFAULT_PORTS} is taken; give another")
 
 
 def is_healthy(server_url: str) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,16 @@ from pipeline.params import Params
 from pipeline.stages import collect, evaluate, track
 from pipeline.tasks.registry import read_params
 from pipeline.training.artifact import read_artifact_trained_on
-from tests.projects import ELSEWHERE, REPRO, create_project, differing_files, executed_stages, output_files, run
+from tests.projects import (
+    ELSEWHERE,
+    REPRO,
+    create_project,
+    differing_files,
+    environment,
+    executed_stages,
+    output_files,
+    run,
+)
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -35,7 +45,7 @@ def replaced(path: Path, content: bytes) -> Iterator[None]:
 def test_repro_writes_the_bytes_that_dvc_writes(reproduced: Path, tmp_path: Path, empty_store: Path) -> None:
     """In another folder, locale, time zone and hash order, with two jobs."""
     project = create_project(tmp_path / "project", empty_store)
-    run(project, *REPRO, **ELSEWHERE)
+    assert "\x1b" not in run(project, *REPRO, **ELSEWHERE)  # no frames of the table of a terminal
     assert differing_files(output_files(reproduced), output_files(project)) == set()
     assert executed_stages(run(project, "dvc", "repro", "report")) == []
 
@@ -62,9 +72,18 @@ def test_an_ablation_makes_only_itself_and_the_report_stale(
     before, two, rest = (project / "params.yaml").read_text().partition("  two:\n")
     assert two
     (project / "params.yaml").write_text(before + after + rest)
+    listed = run(project, *REPRO, "--dry-run").splitlines()
     run(project, "dvc", "repro", "settings")
     status = json.loads(run(project, "dvc", "status", "--json"))
     assert set(status) - {"search"} == stale | {"collect", "report"}
+    assert stale | {"collect", "report"} <= set(listed)
+    assert not [name for name in listed if name.endswith(("@one", "@addition"))]
+
+
+def test_with_json_what_was_stale_is_all_that_is_on_standard_output(reproduced: Path) -> None:
+    command, variables = [*REPRO, "--json"], environment(reproduced)
+    done = subprocess.run(command, cwd=reproduced, env=variables, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"report": "reports/index.html", "stale_stages": []}
 
 
 def test_the_results_are_complete(reproduced: Path) -> None:

@@ -117,10 +117,11 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
     assert "python -m pipeline track" in error
 
 
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
 def test_a_server_that_is_down_costs_seconds_and_a_line(
-    port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    scheme: str, port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    down = Tracking(uri=f"http://someone:secret@127.0.0.1:{port}")
+    down = Tracking(uri=f"{scheme}://someone:secret@127.0.0.1:{port}/runs")
     folder = write_ablation(tmp_path)
     evaluation = write_evaluation(folder)
     start = time.monotonic()
@@ -138,12 +139,13 @@ def test_a_server_that_is_down_costs_seconds_and_a_line(
     assert "secret" not in str(raised.value)
 
 
-def test_a_server_that_never_answers_costs_seconds(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_a_server_that_never_answers_costs_seconds(scheme: str, port: int, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", port))
         silent.listen()
         start = time.monotonic()
-        with live(Tracking(uri=f"http://127.0.0.1:{port}")) as live_runs:
+        with live(Tracking(uri=f"{scheme}://127.0.0.1:{port}/runs")) as live_runs:
             live_runs.log_evaluation(evaluations(4))
         assert time.monotonic() - start < SECONDS
     assert len(capfd.readouterr().err.splitlines()) == 1
