@@ -28,7 +28,7 @@ STAGES_WITH_TASKS = ("generate", "evaluate", "report")
 LAYERS = (
     ("cli", "__main__"),
     ("stages", "repro", "study", "api"),
-    ("reporting", "search", "tracking", "engines"),
+    ("reporting", "page", "search", "tracking", "engines"),
     ("training", "measurement"),
     ("transformer",),
     ("dataset", "data_file"),
