@@ -119,7 +119,7 @@ class TrainedModel:
             prompts = pd.concat(task.model_copy(update=sizes).draw_splits().values())["prompt"].tolist()
         except UserError:  # the task has too few examples
             return ""
-        return str(prompts[0]) if len(set(map(_prompt_form, prompts))) == 1 else ""
+        return str(prompts[0]) if len(set(map(prompt_form, prompts))) == 1 else ""
 
     def predict(self, prompts: Sequence[str]) -> list[Answer]:
         """Answer each prompt by greedy decoding; a prompt must leave room for its answer.
@@ -128,7 +128,7 @@ class TrainedModel:
         """
         answers = self._answer(prompts)
         for prompt in prompts:
-            if self.example_prompt and _prompt_form(prompt) != _prompt_form(self.example_prompt):
+            if self.example_prompt and prompt_form(prompt) != prompt_form(self.example_prompt):
                 problem = f"the prompts of {self.ablation.dataset} have another form, such as {self.example_prompt}"
                 warnings.warn(f"prompt {shorten_value(prompt)}: {problem}", stacklevel=2)
         return answers
@@ -214,7 +214,7 @@ class TrainedModel:
         return measurement(MeasurementInput(model, self.ablation, validation))
 
 
-def _prompt_form(prompt: str) -> str:
+def prompt_form(prompt: str) -> str:
     """Return a prompt with all digits equal and all letters equal."""
     return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "0", prompt))
 

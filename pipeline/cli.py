@@ -173,6 +173,21 @@ def documents() -> None:
 
 
 @app.command()
+def page(
+    ablations: Annotated[
+        list[str] | None, typer.Argument(help="Trained ablations of one task (default: those of the project).")
+    ] = None,
+) -> None:
+    """Write reports/play.html: one file that runs trained networks in a browser.
+
+    It needs no installation and no network access. The ablations are names or folders, as for `predict`.
+    """
+    from pipeline.stages import page
+
+    page.run(ablations or [])
+
+
+@app.command()
 def search(
     workers: ProcessCount = None,
     engine: Engine = LOCAL_ENGINE,

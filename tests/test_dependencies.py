@@ -32,7 +32,7 @@ LAYERS = (
     ("cli", "__main__"),
     ("startup", "json_output"),
     ("stages", "repro", "study", "api"),
-    ("reporting", "search", "tracking", "engines"),
+    ("reporting", "page", "search", "tracking", "engines"),
     ("training", "measurement", "hooks"),
     ("transformer",),
     ("dataset",),
