@@ -22,7 +22,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without cached bytecode, each of many short processes would spend seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Variables of `make study` count only on make's command line: systems set NAME or DATA in the environment for other purposes.
+# Variables of these commands count only on make's command line: systems set NAME or DATA in the environment for other purposes.
 given = $(if $(findstring command line,$(origin $1)),$(value $1))
 quoted = '$(subst ','\'',$(call given,$1))'
 
@@ -68,8 +68,8 @@ check: $(TOOLS)  ## run the linters and the type checker (a minute)
 bench: $(TOOLS)  ## measure speed and memory (prints a table; 20 min)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/bench.py all
 
-ui: $(READY)  ## show the runs in MLflow's pages (prints their address; Ctrl-C ends it)
-	$(BIN)/python -m pipeline ui
+ui: $(READY)  ## show the runs in MLflow's pages (prints their address; Ctrl-C ends it); PORT=... HOST=...
+	$(BIN)/python -m pipeline ui $(if $(call given,PORT),--port $(call quoted,PORT)) $(if $(call given,HOST),--host $(call quoted,HOST))
 
 lock:  ## pin all versions again, from pyproject.toml, for every system (with uv)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet uv

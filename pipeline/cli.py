@@ -212,14 +212,19 @@ def track() -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Port of the web server.")] = 5000) -> None:
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: for every machine.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the web server (default: 5000, or the next free one).")
+    ] = None,
+) -> None:
     """Start MLflow's web interface, which shows all runs.
 
     Prints the address, and opens it in a browser if this machine has a screen. Ctrl-C stops the web server.
     """
-    from pipeline.tracking.ui import serve_pages
+    from pipeline.stages import track
 
-    serve_pages(_read_params().tracking, port)
+    track.show(_read_params(), host, port)
 
 
 @app.command()
@@ -228,6 +233,8 @@ def check(
     resolved: Annotated[bool, typer.Option("--resolved", help="Print all settings, including defaults.")] = False,
 ) -> None:
     """Check params.yaml and print a summary, or all settings."""
+    from pipeline.tracking.address import find_store_address, list_ignored_variables
+
     params = _read_params()
     if ablation or resolved:
         from ruamel.yaml import YAML
@@ -241,6 +248,10 @@ def check(
     ablations = params.all_ablations()
     runs = sum(len(ablation.training.seeds) for ablation in ablations)
     print(f"params.yaml: {len(ablations)} ablations, {runs} runs, tasks {', '.join(params.tasks)}")
+    address, source = find_store_address(params.tracking)
+    print(f"tracking.uri: {hide_password(address)} ({source})")
+    if ignored := list_ignored_variables():
+        print(f"ignored: {', '.join(ignored)}")
 
 
 @app.command()
