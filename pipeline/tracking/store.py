@@ -125,9 +125,6 @@ class MlflowStore:
         registered = f"{self.experiment}-{name}".removeprefix(f"{Tracking().experiment}-")
         registered = re.sub(r"[/:]", "-", registered)  # which MLflow does not allow
         run_id = run.info.run_id
-        with _allow("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
-            if self.client.get_model_version_by_alias(registered, REPORT_ALIAS).run_id == run_id:
-                return
         versions = list(self.client.search_model_versions(f"name = '{registered}' and run_id = '{run_id}'"))
         if not versions and (model := self._find_model(run)):
             with _allow("RESOURCE_ALREADY_EXISTS"):
@@ -135,7 +132,7 @@ class MlflowStore:
             tags = {key: run.data.tags[key] for key in ("experiment", "result_digest")}
             source, model_id = model.artifact_location, model.model_id
             versions = [self.client.create_model_version(registered, source, run_id, tags=tags, model_id=model_id)]
-        if versions and is_current:
+        if versions and is_current and REPORT_ALIAS not in versions[0].aliases:
             self.client.set_registered_model_alias(registered, REPORT_ALIAS, versions[0].version)
 
     def _find_model(self, run: Run) -> LoggedModel | None:
