@@ -74,8 +74,8 @@ check: $(TOOLS)  ## run the linters and the type checker (a minute)
 bench: $(TOOLS)  ## measure speed and memory (prints a table; 20 min)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/bench.py all
 
-ui: $(READY)  ## show the runs in MLflow's pages (prints their address; Ctrl-C ends it); on another port: make ui PORT=5050
-	$(BIN)/python -m pipeline ui $(if $(call given,PORT),--port $(call quoted,PORT))
+ui: $(READY)  ## show the runs in MLflow's pages (prints their address; Ctrl-C ends it); PORT=... HOST=...
+	$(BIN)/python -m pipeline ui $(if $(call given,PORT),--port $(call quoted,PORT)) $(if $(call given,HOST),--host $(call quoted,HOST))
 
 lock:  ## pin the newest versions that pyproject.toml allows, for Linux and macOS (needs uv); only what it changed: make lock UPGRADE=
 	$(if $(UV),,$(error make lock needs uv: pip install uv))

@@ -328,17 +328,18 @@ def track() -> None:
 
 @app.command()
 def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: for every machine.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of the web server (default: a free one from 5000 on).")
+        int | None, typer.Option(min=1, max=65535, help="Port of the web server (default: 5000, or the next free one).")
     ] = None,
 ) -> None:
     """Start MLflow's web interface, which shows all runs.
 
     Prints the address, and opens it in a browser if this machine has a screen. Ctrl-C stops the web server.
     """
-    from pipeline.tracking.ui import serve_pages
+    from pipeline.stages import track
 
-    serve_pages(_read_params().tracking, port)
+    track.show(_read_params(), host, port)
 
 
 @app.command()
@@ -348,6 +349,8 @@ def check(
     json: Json = False,
 ) -> None:
     """Check params.yaml, and whether its datasets can be generated, and print a summary, or all settings."""
+    from pipeline.tracking.address import find_store_address, list_ignored_variables
+
     params = _read_params()
     refuse_linked_folders()
     for name, task in params.tasks.items():
@@ -357,10 +360,15 @@ def check(
             raise UserError(f"params.yaml: tasks.{name}: {error}") from None
     ablations = params.all_ablations()
     runs, tasks = sum(len(ablation.training.seeds) for ablation in ablations), list(params.tasks)
+    address, source = find_store_address(params.tracking)
     with json_result(json) as result:
         if not (ablation or resolved):
             result |= {"ablations": list(params.ablations), "runs": runs, "tasks": tasks}
+            result |= {"tracking_uri": hide_password(address), "tracking_uri_from": source}
             print(f"params.yaml: {len(ablations)} ablations, {runs} runs, tasks {', '.join(tasks)}")
+            print(f"tracking.uri: {hide_password(address)} ({source})")
+            if ignored := list_ignored_variables():
+                print(f"ignored: {', '.join(ignored)}")
             return
         result |= (params.ablation(ablation) if ablation else params).resolved_settings()
         if not json:

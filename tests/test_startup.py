@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from pipeline import cli
 from pipeline.errors import UserError
 from pipeline.repro.dvc_stages import open_stages
-from pipeline.tracking import ui
 from tests.conftest import PRESETS
 from tests.projects import PROJECT, environment
 
@@ -100,17 +98,3 @@ def test_a_linked_folder_of_results_is_refused_before_anything_runs(
 def test_without_a_git_repository_the_way_out_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match=r"not a git repository.*`git init`"), open_stages():
         pass
-
-
-def test_a_free_port_is_chosen_and_a_taken_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as listening, socket.socket() as free:
-        for probe in (listening, free):
-            probe.bind(("127.0.0.1", 0))
-        listening.listen()
-        ports = [listening.getsockname()[1], free.getsockname()[1]]
-        monkeypatch.setattr(ui, "DEFAULT_PORTS", ports)
-        assert ui.choose_port(None) == ports[1]
-        assert ui.choose_port(ports[1]) == ports[1]
-        with pytest.raises(UserError, match=f"--port: {ports[0]} is taken"):
-            ui.choose_port(ports[0])
-    assert cli.run_command(["ui", "--port", "70000"]) == 2

@@ -33,7 +33,7 @@ def run(names: Sequence[str]) -> None:
 
 def shipped_models() -> list[TrainedModel]:
     """Load the models that come with the project, those with fewer sources of order first."""
-    models = [load(folder) for folder in sorted(SHIPPED_MODELS_FOLDER.iterdir())]
+    models = [load(folder) for folder in sorted(filter(Path.is_dir, SHIPPED_MODELS_FOLDER.iterdir()))]
     return sorted(
         models,
         key=lambda model: (model.ablation.model.positional != "none", model.ablation.model.attention == "causal"),

@@ -1,11 +1,13 @@
 """Write the runs of an ablation to MLflow: a parent run, and a child run per seed.
 
 `LiveRuns` adds to the learning curves while an ablation trains; `sync_runs` makes the runs agree with the files
-afterwards. Both find the runs by the tag `result_digest`, which can be computed before training.
+afterwards. Both find the runs by the tag `result_digest`, which can be computed before training. Runs whose results are
+those in the experiment's files have the tag `current = true`, superseded ones `current = false`.
 """
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Tracking
 from pipeline.tasks.registry import parse_task
-from pipeline.tracking.contents import build_curves, build_metrics
+from pipeline.tracking.contents import build_curves, build_metrics, curve_metric
 from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.machine import has_exited, machine_tags
 from pipeline.tracking.store import MlflowStore, Run, open_store
@@ -26,6 +28,10 @@ from pipeline.training.convergence import Convergence, HistoryRows, compute_run_
 
 TRAINED_TAG, EVALUATED_TAG = "trained", "evaluated"
 """Tags of a complete run in MLflow: the digests of the artifact and of the evaluation whose values the run shows."""
+LAYOUT = 2
+"""Version of the names of metrics and tags. Runs of earlier versions are not completed but superseded."""
+DVC_EXPERIMENT_VARIABLE = "DVC_EXP_NAME"
+"""Environment variable in which `dvc exp run` passes the name of its experiment, whose results are tried, not kept."""
 RunsBySeed = dict[int | None, Run]
 """Runs of an ablation in MLflow: seed -> the run of that seed, None -> the parent run."""
 
@@ -37,7 +43,7 @@ def result_digest(ablation: Ablation, dataset_digests: Mapping[str, str]) -> str
         section.model_dump(mode="json", exclude_defaults=True)
         for section in (ablation.task, ablation.model, ablation.training)
     ]
-    return files.compute_digest_of_values([ablation.name, ablation.dataset, sections, dict(dataset_digests)])
+    return files.compute_digest_of_values([LAYOUT, ablation.name, ablation.dataset, sections, dict(dataset_digests)])
 
 
 class LiveRuns(BestEffortWriter):
@@ -77,7 +83,7 @@ class LiveRuns(BestEffortWriter):
         if self.store is None:
             return
         with self.warn_on_failure():
-            self.store.log(self.runs[None], metrics={"training_seconds": time.monotonic() - self.started})
+            self.store.log(self.runs[None], metrics={"summary/training_seconds": time.monotonic() - self.started})
             sync_runs(self.store, self.ablation, folder)
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
@@ -104,8 +110,9 @@ def sync_runs_or_warn(settings: Tracking, ablation: Ablation, folder: Path, eval
 def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: Path | None = None) -> str:
     """Make the runs of the trained ablation in `folder` agree with the ablation's files.
 
-    Runs that show the results of another training, and incomplete sets of runs, are replaced. If evaluation.csv at the
-    path `evaluation` does not exist, or belongs to an earlier training, it is ignored.
+    Runs that show the results of another training, and incomplete sets of runs, are replaced; runs of the ablation with
+    other settings are marked as superseded. If evaluation.csv at the path `evaluation` does not exist, or belongs to an
+    earlier training, it is ignored.
 
     Returns:
         `added`, `completed` or `already there`.
@@ -119,38 +126,43 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
         if not (folder / file).exists():
             raise UserError(f"{folder / file}: no such file; `python -m pipeline train {ablation.name}` makes it")
     ablation, rule = artifact.ablation, Convergence.for_ablation(artifact.ablation)  # as it was trained
-    digests, outcomes = {TRAINED_TAG: artifact.digest}, compute_run_outcomes(artifact.history, rule)
+    outcomes = compute_run_outcomes(artifact.history, rule)
+    tags = {TRAINED_TAG: artifact.digest, "current": _current_tag()}
     if evaluation and evaluation.exists():
         command = f"python -m pipeline evaluate {ablation.name}"
         evaluated = files.open_verified_folder(evaluation.parent, creating_command=command)
         if evaluated.subject == artifact.digest:
-            digests[EVALUATED_TAG], outcomes = evaluated.digest, evaluated.read_csv(evaluation.name)
-    curves, metrics = build_curves(ablation, artifact.history), build_metrics(outcomes)
+            tags[EVALUATED_TAG], outcomes = evaluated.digest, evaluated.read_csv(evaluation.name)
+    curves, score = build_curves(ablation, artifact.history), curve_metric(rule.score_column)
 
     existing = _find_runs(store, ablation, artifact.dataset_digests)
     runs: RunsBySeed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}
     keep = len(runs) == len(existing) and set(runs) == set(curves)
     keep = keep and all(
-        _shows_same_training(store, run, artifact.digest, curves[seed].set_index("step")[rule.score_column])
+        _shows_same_training(store, run, artifact.digest, curves[seed].set_index("step")[score])
         for seed, run in runs.items()
     )
     if not keep:
         runs = _replace_runs(store, ablation, artifact.dataset_digests)
-    outdated = {seed: run for seed, run in runs.items() if not digests.items() <= run.data.tags.items()}
-    is_registered = store.has_registered_model(runs[None])
-    if None in outdated or not is_registered:
+    outdated = {seed: run for seed, run in runs.items() if not tags.items() <= run.data.tags.items()}
+    if outdated:
+        if keep:
+            _supersede_other_runs(store, ablation, artifact.dataset_digests)
+        metrics = build_metrics(ablation, outcomes)
+    if None in outdated:
         store.log_model(runs[None], ablation.name, folder, metrics[None])
+    store.register_model(runs[None], ablation.name, is_current=_current_tag() == "true")
     for seed, run in outdated.items():
-        curve, shown_steps = curves[seed], list(store.read_curve(run, rule.score_column))
+        curve, shown_steps = curves[seed], list(store.read_curve(run, score))
         store.log_curve(run, curve[~curve["step"].isin(shown_steps)])
         new = {name: value for name, value in metrics[seed].items() if run.data.metrics.get(name) != value}
-        store.log(run, metrics=new, tags=digests)
+        store.log(run, metrics=new, tags=tags)
     for run in runs.values():
         if run.info.status != "FINISHED":
             store.end_run(run, "FINISHED")
     if not keep:
         return "added"
-    return "already there" if is_registered and not outdated else "completed"
+    return "completed" if outdated else "already there"
 
 
 def _shows_same_training(store: MlflowStore, run: Run, digest: str, scores: pd.Series) -> bool:
@@ -168,14 +180,35 @@ def _find_runs(store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[
     return store.find_runs(f"tags.result_digest = '{result_digest(ablation, dataset_digests)}'")
 
 
+def _current_tag() -> str:
+    return "false" if DVC_EXPERIMENT_VARIABLE in os.environ else "true"
+
+
+def _supersede_other_runs(store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[str, str]) -> None:
+    """Mark the runs of the ablation with other settings or data as superseded, unless these are only tried."""
+    if _current_tag() == "true":
+        digest = result_digest(ablation, dataset_digests)
+        others = f"tags.ablation = '{ablation.name}' and tags.result_digest != '{digest}'"
+        supersede_runs(store, store.find_runs(f"{others} and tags.current = 'true'"))
+
+
+def supersede_runs(store: MlflowStore, runs: Iterable[Run]) -> None:
+    """Mark runs as superseded: other results have taken their place in the experiment's files."""
+    for run in runs:
+        store.log(run, tags={"current": "false"})
+
+
 def _replace_runs(
     store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[str, str], extra_tags: Mapping[str, str] = {}
 ) -> RunsBySeed:
     """Create an ablation's parent run and child runs in MLflow, with all tags and parameters; delete earlier ones."""
     for run in _find_runs(store, ablation, dataset_digests):
         store.client.delete_run(run.info.run_id)
+    _supersede_other_runs(store, ablation, dataset_digests)
     tags = {
         "mlflow.source.name": f"python -m pipeline train {ablation.name}",
+        "experiment": "/".join(filter(None, (store.experiment, os.environ.get(DVC_EXPERIMENT_VARIABLE)))),
+        "current": _current_tag(),
         "result_digest": result_digest(ablation, dataset_digests),
         "ablation": ablation.name,
         "task": ablation.dataset,

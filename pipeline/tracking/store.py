@@ -6,10 +6,12 @@ import math
 import os
 import re
 import sqlite3
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,16 +32,16 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import pandas as pd
+import sqlalchemy
 from filelock import FileLock
 from mlflow import MlflowClient, entities
-from mlflow.entities import Metric, Run
+from mlflow.entities import LoggedModel, Metric, Run
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
-from mlflow.store.db import utils as database_utils
 
 from pipeline import files
-from pipeline.addresses import encode_password, use_installed_driver
 from pipeline.params import Tracking
+from pipeline.tracking.address import URI_VARIABLE, find_store_address, list_ignored_variables
 from pipeline.tracking.failures import raise_unreachable
 
 STORE_ERRORS = (MlflowException, OSError)
@@ -56,8 +58,13 @@ PATH_COLUMNS = {
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # without it the pages ask whether this is about chat bots
     "mlflow.note.content": "One run per ablation (`tags.role = 'ablation'`), with a child run per seed "
-    "(`tags.role = 'run'`). The trials of a search are `tags.role = 'trial'`.",
+    "(`tags.role = 'run'`). The trials of a search are `tags.role = 'trial'`. Of runs with other settings, those whose "
+    "results are in the files have `tags.current = 'true'`.",
 }
+REPORT_ALIAS = "report"
+"""Alias of the version of a registered model that the experiment's report is about."""
+CONNECT_TIMEOUT = {"connect_timeout": "8"}
+"""Part of the address of a PostgreSQL database: seconds to wait for the server."""
 
 
 class MlflowStore:
@@ -66,8 +73,8 @@ class MlflowStore:
     Methods raise `STORE_ERRORS`. Metrics and curve points that are not finite are left out.
     """
 
-    def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
-        self.client, self.uri, self.experiment_id = client, uri, experiment_id
+    def __init__(self, client: MlflowClient, uri: str, experiment_id: str, experiment: str) -> None:
+        self.client, self.uri, self.experiment_id, self.experiment = client, uri, experiment_id, experiment
 
     def find_runs(self, condition: str) -> list[Run]:
         """Return all runs, except deleted ones, that fulfil a condition in MLflow's query language."""
@@ -104,29 +111,38 @@ class MlflowStore:
         return {point.step: point.value for point in self.client.get_metric_history(run.info.run_id, metric)}
 
     def log_model(self, run: Run, name: str, folder: Path, metrics: Mapping[str, Any]) -> None:
-        """Register the trained ablation in `folder` as a version of MLflow's model `name`, and log the model's metrics.
+        """Log the trained ablation in `folder` as MLflow's model `name` of a run, with its metrics.
 
-        What the run has already, the model or its registration, is not made again.
+        If the run has a model already, only the metrics are logged.
         """
+        model = self._find_model(run) or self._save_model(run.info.run_id, name, folder)
+        self.client.log_batch(run.info.run_id, _finite_metrics(metrics, step=0, model_id=model.model_id))
+
+    def register_model(self, run: Run, name: str, *, is_current: bool) -> None:
+        """Register the model of a run as a version of MLflow's model `name` (of a study: `<study>-<name>`).
+
+        If `is_current`, the version gets the alias `REPORT_ALIAS`. Nothing is done if all that was done before.
+        """
+        registered = f"{self.experiment}-{name}".removeprefix(f"{Tracking().experiment}-")
+        registered = re.sub(r"[/:]", "-", registered)  # which MLflow does not allow
         run_id = run.info.run_id
-        models = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{run_id}'")
-        ready = [model for model in models if model.status == entities.LoggedModelStatus.READY]
-        model = ready[0] if ready else self._upload_model(run_id, name, folder)
-        if not self.has_registered_model(run):
-            # a model of a study is registered as <study>-<ablation>
-            title = self.client.get_experiment(self.experiment_id).name
-            registered = f"{title}-{name}".removeprefix(f"{Tracking().experiment}-")
-            with _allow_existing():
+        versions = list(self.client.search_model_versions(f"name = '{registered}' and run_id = '{run_id}'"))
+        if not versions and (model := self._find_model(run)):
+            with _allow("RESOURCE_ALREADY_EXISTS"):
                 self.client.create_registered_model(registered)
-            self.client.create_model_version(registered, model.artifact_location, run_id, model_id=model.model_id)
-        self.client.log_batch(run_id, _finite_metrics(metrics, step=0, model_id=model.model_id))
+            tags = {key: run.data.tags[key] for key in ("experiment", "result_digest")}
+            source, model_id = model.artifact_location, model.model_id
+            versions = [self.client.create_model_version(registered, source, run_id, tags=tags, model_id=model_id)]
+        if versions and is_current and REPORT_ALIAS not in versions[0].aliases:
+            self.client.set_registered_model_alias(registered, REPORT_ALIAS, versions[0].version)
 
-    def has_registered_model(self, run: Run) -> bool:
-        """Return True if a version of a registered model comes from the run; people may have deleted it."""
-        return bool(self.client.search_model_versions(f"run_id = '{run.info.run_id}'", max_results=1))
+    def _find_model(self, run: Run) -> LoggedModel | None:
+        of_run = f"source_run_id = '{run.info.run_id}'"
+        models = self.client.search_logged_models([self.experiment_id], filter_string=of_run)
+        return next((model for model in models if model.status == entities.LoggedModelStatus.READY), None)
 
-    def _upload_model(self, run_id: str, name: str, folder: Path) -> entities.LoggedModel:
-        """Log the trained ablation in `folder` as a model of the run."""
+    def _save_model(self, run_id: str, name: str, folder: Path) -> LoggedModel:
+        """Log the trained ablation in `folder` as a model."""
         model = self.client.create_logged_model(self.experiment_id, name, run_id, model_type="transformer")
         model_id = str(model.model_id)
         with TemporaryDirectory() as temporary, warnings.catch_warnings():
@@ -144,6 +160,10 @@ class MlflowStore:
             self.client.log_model_artifacts(model_id, f"{temporary}/model")
         self.client.log_outputs(run_id, [entities.LoggedModelOutput(model_id, step=0)])
         return self.client.finalize_logged_model(model_id, "READY")
+
+    def save_view(self, key: str, state: Mapping[str, Any]) -> None:
+        """Store a view of the table of runs; MLflow's pages open it if their address has `viewStateShareKey=<key>`."""
+        self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
 
     def log_dataset(self, run: Run, dataset_name: str, example_count: int, file_digests: Mapping[str, str]) -> None:
         """Log that the run was trained on `example_count` examples of the dataset in `data/<dataset_name>/`."""
@@ -177,28 +197,30 @@ def _finite_metrics(values: Mapping[Any, Any], *, step: int, model_id: str | Non
 
 
 @contextmanager
-def _allow_existing() -> Iterator[None]:
-    """Ignore MLflow's error that what the block creates exists already: another process may have been quicker."""
+def _allow(*error_codes: str) -> Iterator[None]:
+    """Ignore MLflow's errors with these codes, for instance that another process was quicker to create something."""
     try:
         yield
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code not in error_codes:
             raise
 
 
 def open_store(settings: Tracking) -> MlflowStore:
     """Open the MLflow store and experiment that `settings` name, and create or restore them if necessary.
 
-    A SQLite store is opened under a lock, because processes that create or migrate a store at the same time break it.
+    The environment variable `MLFLOW_TRACKING_URI` has precedence over the address in `settings`. A SQLite store is
+    opened under a lock, because processes that create or migrate a store at the same time break it.
 
     Raises:
         RunError: MLflow does not answer, or its database cannot be used.
+        UserError: the variable has no address of a store.
     """
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    database_utils.MAX_RETRY_COUNT = 2  # attempts to connect to a database; MLflow's ten take 100 seconds
-    uri, name = use_installed_driver(encode_password(settings.uri)), settings.experiment
-    artifacts = None  # the server's own folder
+    uri, _ = find_store_address(settings)
+    name, artifacts = settings.experiment, None  # None: the server's own folder
+    report_ignored_variables()
     # MLflow, SQLAlchemy, alembic and requests each have their own exceptions
     with raise_unreachable(uri, Exception), ExitStack() as lock:
         if uri.startswith("sqlite:///"):
@@ -212,16 +234,36 @@ def open_store(settings: Tracking) -> MlflowStore:
             else:
                 create_database(database)
             uri = f"{sqlite_address(database)}{mark}{options}"
+        elif not uri.startswith("http"):
+            uri = _check_connection(uri)
         client = MlflowClient(uri, registry_uri=uri)  # else MLFLOW_REGISTRY_URI would decide where models are
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            with _allow_existing():
+            with _allow("RESOURCE_ALREADY_EXISTS"):
                 client.create_experiment(name, artifacts, EXPERIMENT_TAGS)
             experiment = client.get_experiment_by_name(name)
             assert experiment is not None
         if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
-        return MlflowStore(client, uri, experiment.experiment_id)
+        return MlflowStore(client, uri, experiment.experiment_id, name)
+
+
+@cache
+def report_ignored_variables() -> None:
+    """Print one line, once in a process, if variables are set that MLflow reads and this project does not."""
+    if names := list_ignored_variables():
+        print(f"ignored: {', '.join(names)}; {URI_VARIABLE} says where runs and models go", file=sys.stderr)
+
+
+def _check_connection(uri: str) -> str:
+    """Connect to a database once, because MLflow would try a dead one for minutes, and return its complete address."""
+    url = sqlalchemy.make_url(uri)
+    if url.get_backend_name() == "postgresql":
+        url = url.set(query=CONNECT_TIMEOUT | dict(url.query))
+    engine = sqlalchemy.create_engine(url)
+    engine.connect().close()
+    engine.dispose()
+    return url.render_as_string(hide_password=False)
 
 
 def sqlite_address(database: Path) -> str:

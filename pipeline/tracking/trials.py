@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline import switches
 from pipeline.params import Ablation, Tracking
 from pipeline.tracking.ablations import flatten_settings
+from pipeline.tracking.contents import curve_metric
 from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.store import open_store
 
@@ -60,10 +61,10 @@ class TrialRuns(BestEffortWriter):
                 **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
             }
             run = self.store.create_run(f"trial-{number} {self.study}", tags, self.parent)
-            self.store.log_curve(run, pd.DataFrame(attributes.get("curve", [])))
-            objectives = {f"objective_{index}": value for index, value in enumerate(values)}
+            self.store.log_curve(run, pd.DataFrame(attributes.get("curve", [])).rename(columns=curve_metric))
+            metrics = attributes["result"] | {f"objective_{index}": value for index, value in enumerate(values)}
             params = {"trial": number} | flatten_settings(ablation)
-            self.store.log(run, params=params, metrics=objectives | attributes["result"])
+            self.store.log(run, params=params, metrics=_summary(metrics))
             self.store.end_run(run, "FINISHED")
             self.finished.add(number)
 
@@ -72,5 +73,9 @@ class TrialRuns(BestEffortWriter):
         if self.store is None:
             return
         with self.warn_on_failure():
-            self.store.log(self.parent, metrics=metrics)
+            self.store.log(self.parent, metrics=_summary(metrics))
             self.store.end_run(self.parent, "FINISHED")
+
+
+def _summary(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"summary/{name}": value for name, value in metrics.items()}

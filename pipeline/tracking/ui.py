@@ -1,6 +1,8 @@
 """Web server for MLflow's user interface."""
 
+import errno
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -10,56 +12,69 @@ from urllib.request import urlopen
 
 from pipeline.addresses import hide_password
 from pipeline.errors import UserError
-from pipeline.params import Tracking
-from pipeline.tracking.store import open_store
+from pipeline.tracking.overview import VIEW
+from pipeline.tracking.store import MlflowStore
 
-DEFAULT_PORTS = range(5000, 5100)
-"""Ports of which the first free one is used; macOS itself uses 5000."""
+DEFAULT_PORT = 5000
 
 
-def serve_pages(settings: Tracking, port: int | None = None) -> None:
+def serve_pages(store: MlflowStore, host: str, port: int | None) -> None:
     """Serve MLflow's user interface until Ctrl-C, and open it in a browser if the machine has a screen.
 
-    If the store is an MLflow server, only the server's address is printed. Without a port, a free one is used.
+    If the store is an MLflow server, only the server's address is printed. Without `port`, the first free one from
+    `DEFAULT_PORT` on is taken.
 
     Raises:
-        UserError: the port is taken.
-        RunError: MLflow does not answer, or its database cannot be used.
+        UserError: the port is taken, or `host` is no address of this machine.
     """
-    store = open_store(settings)
     # without a workflow type the pages open on evaluations of chat bots
-    table = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    table = f"#/experiments/{store.experiment_id}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
     if store.uri.startswith("http"):
         print(f"The runs: {hide_password(store.uri).rstrip('/')}/{table}")
         return
-    port = choose_port(port)
-    server = f"http://127.0.0.1:{port}"
+    port = port or find_free_port(host)
+    if not _is_free(host, port):
+        raise UserError(f"--port: {port} is taken; give another")
+    is_open = host not in ("127.0.0.1", "localhost")
+    server = f"http://{platform.node() if is_open else host}:{port}"
     print(f"The runs: {server}/{table} (ready in a few seconds; Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    if is_open:
+        print("warning: everybody who reaches this machine can read and change the runs", file=sys.stderr)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", "mlflow-artifacts:/"]
+    if is_open:  # else MLflow answers only those who call this machine by a private address
+        command += ["--allowed-hosts", f"{platform.node()}:*,{socket.getfqdn()}:*,{host}:*,localhost:*,127.0.0.1:*"]
     # the address is passed in the environment: arguments, and so its password, are shown by `ps`
     addresses = dict.fromkeys(("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"), store.uri)
     environment = addresses | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with subprocess.Popen(command, env=os.environ | environment) as process:
         if sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
-            while process.poll() is None and not is_healthy(server):
+            while process.poll() is None and not is_healthy(f"http://{host}:{port}"):
                 time.sleep(0.2)
             if process.poll() is None:
                 webbrowser.open(f"{server}/{table}")
         process.wait()
 
 
-def choose_port(port: int | None) -> int:
-    """Return the port, or without one the first of `DEFAULT_PORTS` that is free.
+def find_free_port(host: str) -> int:
+    """Return the first free port from `DEFAULT_PORT` on, and say so if it is another."""
+    port = next(port for port in range(DEFAULT_PORT, 65536) if _is_free(host, port))
+    if port != DEFAULT_PORT:
+        print(f"port {DEFAULT_PORT} is taken; the next free one is {port}", file=sys.stderr)
+    return port
 
-    Raises:
-        UserError: the port is taken.
-    """
-    for candidate in [port] if port else DEFAULT_PORTS:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", candidate)) != 0:
-                return candidate
-    raise UserError(f"--port: {port or DEFAULT_PORTS} is taken; give another")
+
+def _is_free(host: str, port: int) -> bool:
+    """Return True if this machine can listen on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # also soon after another server has ended
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise UserError(f"--host {host}, --port {port}: cannot listen there ({error.strerror})") from None
+    return True
 
 
 def is_healthy(server_url: str) -> bool:

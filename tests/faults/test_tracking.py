@@ -11,13 +11,17 @@ from pathlib import Path
 from subprocess import DEVNULL
 
 import pytest
+from sqlalchemy.engine import URL
 
 from pipeline.errors import RunError
 from pipeline.params import Tracking
 from pipeline.tracking import ui
 from pipeline.tracking.ablations import sync_runs_or_warn
+from pipeline.tracking.store import open_store
+from tests.faults.postgres import postgres_server, postgres_url
 from tests.tracking.helpers import ABLATION, curves, evaluations, live, synced, write_ablation, write_evaluation
 
+__all__ = ["postgres_server", "postgres_url"]  # fixtures
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 SECONDS = 15
 """Longest delay of a training."""
@@ -97,7 +101,8 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
     assert {path.name for path in (tmp_path / "served").rglob("*.safetensors")} == weights
     assert capfd.readouterr() == ("", "")
 
-    ui.serve_pages(remote.model_copy(update={"uri": remote.uri.replace("://", "://someone:secret@")}), 0)
+    with_password = remote.model_copy(update={"uri": remote.uri.replace("://", "://someone:secret@")})
+    ui.serve_pages(open_store(with_password), "127.0.0.1", None)
     out = capfd.readouterr().out
     assert remote.uri.removeprefix("http://") in out
     assert "secret" not in out
@@ -149,3 +154,34 @@ def test_a_server_that_never_answers_costs_seconds(scheme: str, port: int, capfd
             live_runs.log_evaluation(evaluations(4))
         assert time.monotonic() - start < SECONDS
     assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_postgresql_that_is_away_costs_seconds_and_a_line(
+    port: int, is_silent: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", port))
+        if is_silent:  # accepts connections and never answers
+            silent.listen()
+        start = time.monotonic()
+        with live(Tracking(uri=f"postgresql://me:secret@127.0.0.1:{port}/runs")) as live_runs:
+            live_runs.log_evaluation(evaluations(4))
+        assert time.monotonic() - start < SECONDS
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(port) in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg2"])
+def test_postgresql_shows_the_same_as_sqlite(
+    postgres_url: URL, driver: str, store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    remote = Tracking(uri=postgres_url.set(drivername=driver).render_as_string(hide_password=False))
+    folder = write_ablation(tmp_path)
+    evaluation = write_evaluation(folder)
+    for settings in (remote, store):
+        assert synced(settings, folder, evaluation) == "added"
+        assert synced(settings, folder, evaluation) == "already there"
+    assert curves(remote) == curves(store)

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from pipeline import files
-from pipeline.params import Tracking
+from pipeline.params import Ablation, Tracking
 from pipeline.tracking.ablations import LiveRuns, RunsBySeed, result_digest, sync_runs
 from pipeline.tracking.store import open_store
 from pipeline.training.artifact import Artifact
@@ -29,19 +29,19 @@ def evaluations(step: int) -> HistoryRows:
     return [dict(zip(history_columns(), values, strict=True)) for values in (first, second)]
 
 
-def write_ablation(project: Path, *, weight: float = 0.0) -> Path:
+def write_ablation(project: Path, *, weight: float = 0.0, of: Ablation = ABLATION) -> Path:
     """The folder of a trained ablation, as the stage `train` leaves it."""
     history = pd.DataFrame([row for step in STEPS for row in evaluations(step)])
     weights = {seed: {"weight": torch.full((1,), weight)} for seed in SEEDS}
-    folder = project / "models" / NAME
-    Artifact(ABLATION, ["0", "1", "+", "="], 9, 1, dataset_digests=DATA, history=history, weights=weights).write(folder)
+    folder = project / "models" / of.name
+    Artifact(of, ["0", "1", "+", "="], 9, 1, dataset_digests=DATA, history=history, weights=weights).write(folder)
     return folder
 
 
 def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
     """The evaluation of the ablation in `folder`, as the stage `evaluate` leaves it, or one `of` another training."""
     columns = {
-        "ablation": NAME,
+        "ablation": folder.name,
         "seed": SEEDS,
         "steps": 8,
         "converged": [1, 0],
@@ -57,7 +57,7 @@ def write_evaluation(folder: Path, *, exact: float = 0.9, of: str = "") -> Path:
         "stratum_0": exact,
         "stratum_0_examples": 20,
     }
-    path = folder.parents[1] / "reports" / "evaluation" / NAME / "evaluation.csv"
+    path = folder.parents[1] / "reports" / "evaluation" / folder.name / "evaluation.csv"
     files.write_csv(path, pd.DataFrame(columns))
     files.write_manifest(path.parent, subject=of or files.open_verified_folder(folder, creating_command="").digest)
     return path
@@ -68,13 +68,13 @@ def synced(settings: Tracking, folder: Path, evaluation: Path | None = None) -> 
     return sync_runs(open_store(settings), ABLATION, folder, evaluation)
 
 
-def live(settings: Tracking) -> LiveRuns:
-    return LiveRuns(settings, ABLATION, DATA)
+def live(settings: Tracking, ablation: Ablation = ABLATION) -> LiveRuns:
+    return LiveRuns(settings, ablation, DATA)
 
 
-def runs(settings: Tracking) -> RunsBySeed:
+def runs(settings: Tracking, ablation: Ablation = ABLATION) -> RunsBySeed:
     """The ablation's runs. No two are of the same seed."""
-    results = open_store(settings).find_runs(f"tags.result_digest = '{result_digest(ABLATION, DATA)}'")
+    results = open_store(settings).find_runs(f"tags.result_digest = '{result_digest(ablation, DATA)}'")
     by_seed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in results}
     assert len(by_seed) == len(results)
     return by_seed
@@ -90,5 +90,5 @@ def curves(settings: Tracking) -> dict[tuple[int | None, str], dict[int, float]]
     return {
         (seed, metric): store.read_curve(run, metric)
         for seed, run in runs(settings).items()
-        for metric in run.data.metrics.keys() - {"training_seconds"}
+        for metric in run.data.metrics.keys() - {"summary/training_seconds"}
     }

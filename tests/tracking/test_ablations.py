@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 
 from pipeline import cli, files
 from pipeline.api import SHIPPED_MODELS_FOLDER, load
-from pipeline.params import Tracking
+from pipeline.params import Ablation, Tracking
 from pipeline.tracking.ablations import result_digest, sync_runs
-from pipeline.tracking.store import open_store
+from pipeline.tracking.store import REPORT_ALIAS, open_store
 from tests.conftest import ablation, task
 from tests.tracking import helpers
 from tests.tracking.helpers import curves, evaluations, ids, live, runs, synced, write_ablation, write_evaluation
@@ -41,13 +41,13 @@ def test_an_ablation_is_a_parent_with_a_child_per_seed(store: Tracking, tmp_path
     assert groups.items() <= first.data.tags.items()
     params = {"model.layers": "2", "training.optimizer": "muon", "task.digits": "2", "seed": "1"}
     assert params.items() <= first.data.params.items()
-    metrics = {"validation_exact_match": 1.0, "test_exact_match": 0.9, "steps_to_converge": 8}
+    metrics = {"curve/validation_exact_match": 1.0, "test/exact_match": 0.9, "summary/steps": 8}
     assert metrics.items() <= first.data.metrics.items()
-    assert (second.data.metrics["converged"], second.data.metrics["diverged"]) == (0, 1)
-    assert "steps_to_converge" not in second.data.metrics
-    assert parent.data.metrics["converged"] == 1
-    assert parent.data.metrics["converged_low"] < 0.5 < parent.data.metrics["converged_high"]
-    assert parent.data.metrics["test_exact_match_max"] == 0.9
+    assert (second.data.metrics["summary/converged"], second.data.metrics["summary/diverged"]) == (0, 1)
+    assert parent.data.metrics["summary/converged"] == 1
+    share = [parent.data.metrics[f"summary/converged_share{end}"] for end in ("_low", "", "_high")]
+    assert share[0] < share[1] == 0.5 < share[2]
+    assert parent.data.metrics["test/exact_match_max"] == 0.9
     assert first.inputs
     (dataset,) = first.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.tags[0].value) == ("addition", "training")
@@ -56,11 +56,11 @@ def test_an_ablation_is_a_parent_with_a_child_per_seed(store: Tracking, tmp_path
 def test_values_that_are_not_finite_are_left_out_of_curves(store: Tracking, tmp_path: Path) -> None:
     synced(store, write_ablation(tmp_path))
     shown = curves(store)
-    assert shown[1, "train_loss"] == {4: 0.25, 8: 0.125}
-    assert shown[2, "train_loss"] == {4: 0.25}
-    assert shown[2, "validation_exact_match"] == {4: 0.0, 8: 0.0}
-    assert shown[None, "runs_converged"] == {4: 0.0, 8: 1.0}
-    assert shown[None, "validation_exact_match"] == {4: 0.125, 8: 0.5}
+    assert shown[1, "curve/train_loss"] == {4: 0.25, 8: 0.125}
+    assert shown[2, "curve/train_loss"] == {4: 0.25}
+    assert shown[2, "curve/validation_exact_match"] == {4: 0.0, 8: 0.0}
+    assert shown[None, "curve/runs_converged"] == {4: 0.0, 8: 1.0}
+    assert shown[None, "curve/validation_exact_match"] == {4: 0.125, 8: 0.5}
 
 
 def test_live_runs_are_completed_from_files_and_show_what_the_files_alone_show(store: Tracking, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_live_runs_are_completed_from_files_and_show_what_the_files_alone_show(s
         live_runs.add_final_results(folder)
     recorded, parent = ids(store), runs(store)[None]
     assert statuses(store) == {"FINISHED"}
-    assert parent.data.metrics["training_seconds"] > 0
+    assert parent.data.metrics["summary/training_seconds"] > 0
     assert {"machine.torch", "mlflow.user", "mlflow.source.name", "mlflow.source.git.commit"} <= set(parent.data.tags)
     assert while_training.items() <= curves(store).items()
     evaluation = write_evaluation(folder)
@@ -94,7 +94,7 @@ def test_new_results_replace_those_shown(store: Tracking, tmp_path: Path) -> Non
     second = ids(store)
     assert synced(store, folder, write_evaluation(folder, exact=0.8)) == "completed"  # as many bytes as before
     assert ids(store) == second
-    assert runs(store)[1].data.metrics["test_exact_match"] == 0.8
+    assert runs(store)[1].data.metrics["test/exact_match"] == 0.8
     with live(store) as live_runs:
         third = ids(store)
         live_runs.add_final_results(folder)
@@ -105,7 +105,7 @@ def test_new_results_replace_those_shown(store: Tracking, tmp_path: Path) -> Non
 def test_an_evaluation_of_an_earlier_training_is_not_shown(store: Tracking, tmp_path: Path) -> None:
     folder = write_ablation(tmp_path)
     synced(store, folder, write_evaluation(folder, of="another"))
-    assert "test_exact_match" not in runs(store)[1].data.metrics
+    assert "test/exact_match" not in runs(store)[1].data.metrics
 
 
 def stop_by(settings: Tracking, error: type[BaseException], **changes: float) -> None:
@@ -125,13 +125,13 @@ def test_a_stopped_run_is_completed_from_files(
     assert synced(store, write_ablation(tmp_path)) == "completed"
     assert ids(store) == stopped
     assert statuses(store) == {"FINISHED"}
-    assert curves(store)[1, "validation_exact_match"] == {4: 0.25, 8: 1.0}
+    assert curves(store)[1, "curve/validation_exact_match"] == {4: 0.25, 8: 1.0}
 
 
 def test_a_stopped_run_that_shows_something_else_is_replaced(store: Tracking, tmp_path: Path) -> None:
     stop_by(store, ZeroDivisionError, validation_exact_match=0.5)
     assert synced(store, write_ablation(tmp_path)) == "added"
-    assert curves(store)[1, "validation_exact_match"] == {4: 0.25, 8: 1.0}
+    assert curves(store)[1, "curve/validation_exact_match"] == {4: 0.25, 8: 1.0}
 
 
 def test_the_run_of_an_mlflow_project_is_left_alone(
@@ -153,10 +153,9 @@ def test_the_run_of_an_mlflow_project_is_left_alone(
 def test_models_are_registered_in_the_store_of_the_params_in_a_folder_of_any_name(
     empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever `MLFLOW_REGISTRY_URI` and `MLFLOW_TRACKING_URI` say, and although SQLAlchemy decodes `%20`."""
+    """Whatever `MLFLOW_REGISTRY_URI` says, and although SQLAlchemy decodes `%20`."""
     other = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'other.db')}"
-    for variable in ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"):
-        monkeypatch.setenv(variable, other)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", other)
     project = tmp_path / "a%20b"
     project.mkdir()
     monkeypatch.chdir(project)
@@ -167,17 +166,6 @@ def test_models_are_registered_in_the_store_of_the_params_in_a_folder_of_any_nam
     assert not MlflowClient(other, registry_uri=other).search_registered_models()
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} <= {"a%20b", "models", ABLATION.name}
     assert {"mlflow.db", "second.db", "mlartifacts"} <= {path.name for path in project.iterdir()}
-
-
-def test_a_registered_model_that_was_deleted_is_registered_again(store: Tracking, tmp_path: Path) -> None:
-    folder, client = write_ablation(tmp_path), open_store(store).client
-    assert synced(store, folder) == "added"
-    client.delete_registered_model(NAME)
-    assert synced(store, folder) == "completed"
-    assert synced(store, folder) == "already there"
-    (version,) = client.search_model_versions(f"name = '{NAME}'")
-    (model,) = client.search_logged_models([open_store(store).experiment_id])
-    assert version.run_id == model.source_run_id
 
 
 def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
@@ -198,11 +186,74 @@ def test_mlflow_loads_an_ablation_by_its_name_also_after_the_folder_was_moved(
     (version,) = experiment.client.search_model_versions(f"name = '{NAME}'")
     (model,) = experiment.client.search_logged_models([experiment.experiment_id])
     assert (model.source_run_id, model.status) == (version.run_id, "READY")
-    assert {metric.key for metric in model.metrics or []} >= {"converged", "converged_low"}
+    assert {metric.key for metric in model.metrics or []} >= {"summary/converged", "summary/steps"}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     loaded = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     assert loaded.predict(["123+456="]) == ["9750"]
     assert loaded.predict(pd.DataFrame({"prompt": ["123+456=", "321+456="]})) == ["9750", "7770"]
+
+
+LONGER = ABLATION.model_copy(update={"training": ABLATION.training.model_copy(update={"steps": 12})})
+"""The ablation after its budget was changed by hand."""
+
+
+def is_current(settings: Tracking, ablation: Ablation = ABLATION) -> set[bool]:
+    """Whether the runs of an ablation with these settings are tagged as current."""
+    return {run.data.tags["current"] == "true" for run in runs(settings, ablation).values()}
+
+
+def reported_run(settings: Tracking) -> str:
+    """Id of the run of the model version that the report is about."""
+    client = open_store(settings).client
+    return str(client.get_model_version_by_alias(NAME, REPORT_ALIAS).run_id)
+
+
+def test_of_an_ablation_with_several_settings_the_runs_in_the_files_are_current(
+    store: Tracking, tmp_path: Path
+) -> None:
+    folder, longer = write_ablation(tmp_path), write_ablation(tmp_path / "longer", of=LONGER)
+    for of, other, path in ((ABLATION, LONGER, folder), (LONGER, ABLATION, longer), (ABLATION, LONGER, folder)):
+        sync_runs(open_store(store), of, path)
+        assert is_current(store, of) == {True}
+        assert True not in is_current(store, other)
+        assert reported_run(store) == runs(store, of)[None].info.run_id
+    assert len(open_store(store).client.search_model_versions(f"name = '{NAME}'")) == 2
+    with live(store, LONGER):
+        assert (is_current(store), is_current(store, LONGER)) == ({False}, {True})
+
+
+def test_what_dvc_tries_as_an_experiment_is_named_so_and_supersedes_nothing(
+    store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced(store, write_ablation(tmp_path))
+    monkeypatch.setenv("DVC_EXP_NAME", "wider")
+    with live(store, LONGER) as tried:
+        tried.add_final_results(write_ablation(tmp_path / "tried", of=LONGER))
+    assert (is_current(store), is_current(store, LONGER)) == ({True}, {False})
+    experiments = [runs(store, ablation)[None].data.tags["experiment"] for ablation in (ABLATION, LONGER)]
+    assert experiments == [store.experiment, f"{store.experiment}/wider"]
+    versions = open_store(store).client.search_model_versions(f"name = '{NAME}'")
+    assert {version.tags["experiment"] for version in versions} == {*experiments}
+    assert reported_run(store) == runs(store)[None].info.run_id
+
+
+def test_a_registered_model_that_was_deleted_is_registered_again(store: Tracking, tmp_path: Path) -> None:
+    experiment, folder = open_store(store), write_ablation(tmp_path)
+    synced(store, folder)
+    for delete in (
+        lambda: experiment.client.delete_registered_model(NAME),
+        lambda: experiment.client.delete_model_version(NAME, "1"),
+        lambda: experiment.client.delete_registered_model_alias(NAME, REPORT_ALIAS),
+    ):
+        delete()
+        assert synced(store, folder) == "already there"
+        assert reported_run(store) == runs(store)[None].info.run_id
+
+
+def test_an_experiment_whose_name_has_a_slash_has_registered_models(store: Tracking, tmp_path: Path) -> None:
+    experiment = open_store(store.model_copy(update={"experiment": "lab/a:b"}))
+    assert sync_runs(experiment, ABLATION, write_ablation(tmp_path)) == "added"
+    assert [model.name for model in experiment.client.search_registered_models()] == [f"lab-a-b-{NAME}"]
 
 
 def test_runs_are_found_by_all_that_determines_their_result() -> None:

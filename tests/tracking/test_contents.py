@@ -9,23 +9,48 @@ import pytest
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.params import Tracking
+from pipeline.reporting.intervals import summarise_restricted_mean, summarise_share
 from pipeline.tasks.registry import parse_task
 from pipeline.tracking.ablations import sync_runs
 from pipeline.tracking.contents import build_metrics
 from pipeline.tracking.store import open_store
 from pipeline.training.artifact import Artifact
 from tests.conftest import model
-from tests.tracking.helpers import ABLATION, synced, write_ablation, write_evaluation
+from tests.tracking.helpers import ABLATION, SEEDS, synced, write_ablation, write_evaluation
 
 
 def test_a_seed_shows_its_numbers_and_its_tasks_breakdown(tmp_path: Path) -> None:
     folder = write_ablation(tmp_path)
     table = pd.read_csv(write_evaluation(folder)).assign(verdict="words", empty=float("nan"))
-    metrics = build_metrics(table)[1]
-    in_steps = {"steps", "steps_to_50", "steps_to_90", "steps_to_converge", "area_above_curve"}
-    outcome = {"converged", "diverged", "test_exact_match"} | in_steps
-    assert set(metrics) == outcome | {"place_1", "stratum_0"}
-    assert metrics["stratum_0"] == 0.9
+    metrics = build_metrics(ABLATION, table)[1]
+    in_steps = {"steps", "steps_trained", "steps_to_50", "steps_to_90", "area_above_curve"}
+    summary = {f"summary/{name}" for name in {"converged", "diverged"} | in_steps}
+    assert set(metrics) == summary | {"test/exact_match", "test/place_1", "test/stratum_0"}
+    assert metrics["test/stratum_0"] == 0.9
+
+
+def test_an_ablation_shows_the_reports_mean_and_interval_of_its_runs_steps(tmp_path: Path) -> None:
+    """A run that did not converge counts as its budget, so MLflow's mean over runs is the ablation's."""
+    table = pd.read_csv(write_evaluation(write_ablation(tmp_path))).assign(steps_to_converge=[4, None])
+    metrics = build_metrics(ABLATION, table)
+    parent, children = metrics[None], [metrics[seed] for seed in SEEDS]
+    assert [child["summary/steps"] for child in children] == [4, ABLATION.training.steps]
+    assert parent["summary/steps"] == sum(child["summary/steps"] for child in children) / parent["summary/n"]
+    expected = summarise_restricted_mean([4, 8], 8)
+    ends = [parent[f"summary/steps_{end}"] for end in ("low", "high")]
+    assert ends == pytest.approx([expected["low"], expected["high"]], rel=1e-3)
+    share = summarise_share(1, 2)
+    assert parent["summary/converged_share_low"] == pytest.approx(share["low"], rel=1e-3)
+
+
+def test_an_ablation_that_cannot_converge_by_proof_shows_no_interval_and_no_steps(tmp_path: Path) -> None:
+    table = pd.read_csv(write_evaluation(write_ablation(tmp_path))).assign(converged=0, steps_to_converge=None)
+    blind = ABLATION.model_copy(update={"model": model(attention="full")})
+    for ablation, is_shown in ((ABLATION, True), (blind, False)):
+        names = build_metrics(ablation, table)[None].keys()
+        assert {"summary/n", "summary/converged", "summary/converged_share"} <= names
+        assert {"summary/steps", "summary/steps_low", "summary/converged_share_high"} <= names or not is_shown
+        assert any(name.endswith(("_low", "_high")) or name == "summary/steps" for name in names) == is_shown
 
 
 def test_runs_are_those_of_the_ablation_as_it_was_trained(store: Tracking, tmp_path: Path) -> None:

@@ -36,13 +36,13 @@ def test_a_trial_is_one_finished_run_below_its_search_however_often_it_is_shown(
     parent, run = only_run(store, "search"), only_run(store, "trial")
     assert (parent.info.status, run.info.status) == ("RUNNING", "FINISHED")
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert (run.data.metrics["objective_0"], run.data.metrics["objective_1"]) == VALUES
-    assert run.data.metrics["converged"] == 1
+    assert (run.data.metrics["summary/objective_0"], run.data.metrics["summary/objective_1"]) == VALUES
+    assert run.data.metrics["summary/converged"] == 1
     assert {"task": "addition", "positional": "none", "layers": "2"}.items() <= run.data.tags.items()
-    assert open_store(store).read_curve(run, "validation_exact_match") == {4: 0.5}
+    assert open_store(store).read_curve(run, "curve/validation_exact_match") == {4: 0.5}
     runs.finish_parent_run({"trials": 1})
     parent = only_run(store, "search")
-    assert (parent.info.status, parent.data.metrics["trials"]) == ("FINISHED", 1)
+    assert (parent.info.status, parent.data.metrics["summary/trials"]) == ("FINISHED", 1)
 
 
 def test_a_trial_whose_writer_was_killed_is_shown_anew(store: Tracking) -> None:
@@ -52,7 +52,7 @@ def test_a_trial_whose_writer_was_killed_is_shown_anew(store: Tracking) -> None:
     run = only_run(store, "trial")
     assert run.info.run_id != unfinished.info.run_id
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["objective_1"] == VALUES[1]
+    assert run.data.metrics["summary/objective_1"] == VALUES[1]
 
 
 def test_a_store_that_cannot_be_used_costs_one_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
