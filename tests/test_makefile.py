@@ -27,6 +27,12 @@ def test_any_text_reaches_the_command(data: str) -> None:
     assert study_command("NAME=mine", f"DATA={data}", f"COLUMN={data}") == ["mine", "--data", data, "--column", data]
 
 
+def test_without_a_screen_the_page_is_named_and_nothing_is_installed() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    done = subprocess.run(["make", "play"], cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"The page: {PROJECT / 'reports/play.html'}"]
+
+
 def test_the_environment_does_not_count() -> None:
     assert study_command("NAME=mine") == ["mine"]
     with pytest.raises(AssertionError, match="name the study"):

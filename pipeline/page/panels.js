@@ -45,7 +45,7 @@ function drawAnswers(answers) {
   });
   say("answers-sentence", answersInWords());
   const readable = PAGE.task.reverse ? `, read from the right: ${Number([...(right ?? "")].reverse().join(""))}` : "";
-  const none = PAGE.task.name === "addition" ? "This order is no sum, so no answer is right or wrong." : "";
+  const none = PAGE.task.name === "addition" ? `Not of the form ${PAGE.example}, so no answer is right or wrong.` : "";
   say("right-answer", right === null ? none : `Right answer: ${right}${readable}`);
 }
 

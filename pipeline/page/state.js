@@ -12,13 +12,14 @@ state.selected = Math.max(0, onlyMasked); // the network in which most is to be 
 /** Begin again: a prompt in its own order, all networks as they were trained. */
 function resetState(prompt) {
   state.settings = networks.map((network) => network.trainedSettings());
+  state.other = prompt === "123+456=" ? "987+111=" : "";
   setPrompt(prompt);
-  state.other = prompt === "123+456=" ? "987+111=" : [...prompt.slice(0, -1)].reverse().join("") + prompt.slice(-1);
 }
 
 function setPrompt(prompt) {
   state.prompt = [...prompt];
   state.order = state.prompt.map((_, index) => index);
+  if (!isOtherUsable()) state.other = [...state.prompt.slice(0, -1).reverse(), state.prompt.at(-1)].join("");
   forgetAnswers();
   for (const settings of state.settings) settings.patch = null;
 }

@@ -77,7 +77,7 @@ class Browser:
         """Wait until a JavaScript expression is true, at most ten seconds."""
         script = f"""(async () => {{
             for (let i = 0; i < 500 && !({condition}); i++) await new Promise((resolve) => setTimeout(resolve, 20));
-            return {condition}; }})()"""
+            return Boolean({condition}); }})()"""
         assert self.evaluate(script), f"not within ten seconds: {condition}"
 
     def centre(self, selector: str) -> tuple[float, float]:
