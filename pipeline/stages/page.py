@@ -1,6 +1,7 @@
 """Command `page`: trained ablations -> reports/play.html, a page that runs them in a browser."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline import files
 from pipeline.api import SHIPPED_MODELS_FOLDER, TrainedModel, load, prompt_form

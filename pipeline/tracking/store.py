@@ -235,7 +235,7 @@ def open_store(settings: Tracking) -> MlflowStore:
                 create_database(database)
             uri = f"{sqlite_address(database)}{mark}{options}"
         elif not uri.startswith("http"):
-            uri = _check_connection(uri)
+            uri, artifacts = _check_connection(uri), Path(ARTIFACTS_FOLDER).resolve().as_uri()
         client = MlflowClient(uri, registry_uri=uri)  # else MLFLOW_REGISTRY_URI would decide where models are
         experiment = client.get_experiment_by_name(name)
         if experiment is None:

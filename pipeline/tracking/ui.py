@@ -10,6 +10,8 @@ import time
 import webbrowser
 from urllib.request import urlopen
 
+import psutil
+
 from pipeline.addresses import hide_password
 from pipeline.errors import UserError
 from pipeline.tracking.overview import VIEW
@@ -42,11 +44,14 @@ def serve_pages(store: MlflowStore, host: str, port: int | None) -> None:
         print("warning: everybody who reaches this machine can read and change the runs", file=sys.stderr)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", "mlflow-artifacts:/"]
-    if is_open:  # else MLflow answers only those who call this machine by a private address
-        command += ["--allowed-hosts", f"{platform.node()}:*,{socket.getfqdn()}:*,{host}:*,localhost:*,127.0.0.1:*"]
+    if is_open:  # MLflow answers only those who call this machine by one of these names
+        addresses = [address for interface in psutil.net_if_addrs().values() for address in interface]
+        own = [address.address for address in addresses if address.family == socket.AF_INET]
+        names = dict.fromkeys(["localhost", platform.node(), socket.getfqdn(), *own])
+        command += ["--allowed-hosts", ",".join(f"{name}:*" for name in names)]
     # the address is passed in the environment: arguments, and so its password, are shown by `ps`
-    addresses = dict.fromkeys(("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"), store.uri)
-    environment = addresses | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    stores = dict.fromkeys(("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"), store.uri)
+    environment = stores | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with subprocess.Popen(command, env=os.environ | environment) as process:
         if sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
             while process.poll() is None and not is_healthy(f"http://{host}:{port}"):
