@@ -1,6 +1,8 @@
 """make takes its variables from its command line alone, with any characters, and no settings of the user's pip."""
 
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
