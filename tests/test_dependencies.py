@@ -27,6 +27,8 @@ STAGES_WITH_TASKS = ("settings", "generate", "evaluate", "report")
 
 SETTINGS_READERS = ("pipeline.params.experiment", "pipeline.params.search")
 """Modules that turn params.yaml into settings. Trainings depend on the result, the files of the stage `settings`."""
+STAGES_OF_ABLATIONS = ("train", "evaluate", "analyze")
+"""Stages that need nothing of params.yaml but the settings of one ablation."""
 
 LAYERS = (
     ("cli", "__main__"),
@@ -107,7 +109,7 @@ def code_of(stage: str) -> frozenset[Path]:
         module = waiting.pop()
         if module in reached or f"{module}.".startswith(f"{TRACKING}."):
             continue
-        if stage == "train" and module in SETTINGS_READERS:
+        if stage in STAGES_OF_ABLATIONS and module in SETTINGS_READERS:
             continue
         path = file_of(module)
         assert path is not None, f"{module}: no such module"

@@ -42,7 +42,7 @@ def test_the_environment_does_not_count() -> None:
 
 
 def test_the_port_of_the_pages_can_be_chosen() -> None:
-    assert "-m pipeline ui --port '5050'\n" in make("--dry-run", "ui", "PORT=5050")
+    assert "-m pipeline ui --port '5050'" in make("--dry-run", "ui", "PORT=5050")
     assert "--port" not in make("--dry-run", "ui")
 
 
