@@ -51,7 +51,7 @@ def run(params: Params) -> None:
     answers, left_out = prose.render_paragraphs(template, functions, name=str(ANSWERS))
     content = report.build_report(results, estimates, measurements(), answers, left_out, failed_statistics)
     ablations = pivot_by_ablation(results, estimates)
-    html = page.render_html(report.TITLE, f"{content.summary}\n{content.details}", content.images)
+    html = page.render_html(content.title, f"{content.summary}\n{content.details}", content.images)
     with tempfile.TemporaryDirectory(dir=REPORTS, prefix=".report.") as temporary:
         new = Path(temporary)
         files.write_csv(new / ESTIMATES, estimates.table)
