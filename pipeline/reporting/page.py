@@ -60,7 +60,8 @@ def heading_anchor(heading: str) -> str:
 
 
 def render_html(title: str, markdown: str, images: Mapping[str, bytes]) -> str:
-    """Return Markdown as one HTML file, in which links to `details.md#...` become links within the page.
+    """Return Markdown as one HTML file. Links to `details.md#...` become links within it, and those to the `summary.md`
+    of another report become links to its page.
 
     `images` is the content of each image in WebP, by its path in the text.
     """
@@ -77,7 +78,8 @@ def render_html(title: str, markdown: str, images: Mapping[str, bytes]) -> str:
             content = f"data:image/webp;base64,{base64.b64encode(image).decode()}"
             child.attrs |= {"src": content, "tabindex": "0", "title": "Click to enlarge"}
         elif child.type == "link_open":
-            child.attrs["href"] = str(child.attrs["href"]).removeprefix("details.md")
+            address = str(child.attrs["href"]).removeprefix("details.md")
+            child.attrs["href"] = re.sub(r"(?<=/)summary\.md(?=#|$)", "index.html", address)
     body = parser.renderer.render(tokens, parser.options, {})
     return TEMPLATES.get_template("page.html").render(title=title, contents=contents, body=body)
 

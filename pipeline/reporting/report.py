@@ -20,7 +20,7 @@ from pipeline.reporting.results import Results
 from pipeline.reporting.style import draw_image
 from pipeline.reporting.tables import TaskView
 
-TITLE = "How do transformers without positional encoding know the order of their input?"
+DEFAULT_TITLE = "How do transformers without positional encoding know the order of their input?"
 MAX_TASKS_IN_FULL = 3
 """Largest number of tasks whose results stand in the summary; more tasks are compared with each other there."""
 
@@ -29,6 +29,7 @@ MAX_TASKS_IN_FULL = 3
 class Report:
     """The pages of a report in Markdown, and the figures that they show."""
 
+    title: str
     summary: str
     details: str
     images: Mapping[str, bytes]
@@ -48,9 +49,10 @@ def build_report(
 ) -> Report:
     """Build the pages of an experiment.
 
-    The summary opens with the prose `answers`, which refers to the ablations `left_out`, but the experiment lacks them.
-    A section that fails shows its error. The errors of `failed_statistics` stand at the top of the summary. If results
-    of an earlier run were kept, the summary says so, and names those of `ablation_names` that have no results.
+    The summary opens with the prose `answers`, which may begin with a title (`# ...`). It refers to the ablations
+    `left_out`, but the experiment lacks them. A section that fails shows its error. The errors of `failed_statistics`
+    stand at the top of the summary. If results of an earlier run were kept, the summary says so, and names those of
+    `ablation_names` that have no results.
     """
     views = [TaskView(results.of_task(task), estimates) for task in results.tasks]
     images: dict[str, bytes] = {}
@@ -73,6 +75,8 @@ def build_report(
             content = f"> **This section failed:** `{describe_error(error)}`"
         return f"{heading}\n\n{content}\n\n" if content else ""
 
+    heading = re.match(r"# (.+)\n*", answers)
+    title, answers = (heading[1], answers[heading.end() :]) if heading else (DEFAULT_TITLE, answers)
     alarms = estimates.select("runs_above_ceiling")
     names = results.runs["ablation"].unique()
     kept = {*results.runs.loc[results.runs["kept"] == 1, "ablation"]} if "kept" in results.runs else set[str]()
@@ -91,7 +95,7 @@ def build_report(
     summary = render_template(
         "summary.md.j2",
         **content,
-        title=TITLE,
+        title=title,
         answers=answers.strip(),
         left_out=left_out,
         kept=sorted(kept),
@@ -101,7 +105,7 @@ def build_report(
         unmeasured=missing_measurements(results, measurements),
         failures=list(failures),
     )
-    return Report(summary, details, images, failures)
+    return Report(title, summary, details, images, failures)
 
 
 def build_estimates(results: Results, failures: list[str] | None = None) -> pd.DataFrame:

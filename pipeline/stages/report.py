@@ -53,7 +53,7 @@ def run(params: Params) -> None:
         results, estimates, measurements(), answers, left_out, failed_statistics, params.ablations
     )
     ablations = pivot_by_ablation(results, estimates)
-    html = page.render_html(report.TITLE, f"{content.summary}\n{content.details}", content.images)
+    html = page.render_html(content.title, f"{content.summary}\n{content.details}", content.images)
     with tempfile.TemporaryDirectory(dir=REPORTS, prefix=".report.") as temporary:
         new = Path(temporary)
         files.write_csv(new / ESTIMATES, estimates.table)

@@ -124,6 +124,15 @@ def test_what_shows_nothing_is_left_out() -> None:
     )
 
 
+def test_each_experiment_can_have_its_own_title() -> None:
+    results, estimates = results_of(SCORES), estimates_of(SCORES)
+    titled = build_report(results, estimates, {}, "# The price of wheat\n\nIt rises.\n", [])
+    assert titled.title == "The price of wheat"
+    assert titled.summary.startswith("# The price of wheat\n\nIt rises.\n")
+    untitled = build_report(results, estimates, {}, "It rises.\n", [])
+    assert untitled.summary.startswith(f"# {untitled.title}\n\nIt rises.\n")
+
+
 def test_a_measurement_without_a_section_of_its_own_is_shown() -> None:
     """By depth if it has depths, its first value at its first keys otherwise."""
     rows = pd.DataFrame(
