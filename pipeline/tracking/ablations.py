@@ -127,7 +127,7 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
             raise UserError(f"{folder / file}: no such file; `python -m pipeline train {ablation.name}` makes it")
     ablation, rule = artifact.ablation, Convergence.for_ablation(artifact.ablation)  # as it was trained
     outcomes = compute_run_outcomes(artifact.history, rule)
-    tags = {TRAINED_TAG: artifact.digest, "current": _current_tag()}
+    tags = {TRAINED_TAG: artifact.digest} | ({} if _is_tried() else {"current": "true"})
     if evaluation and evaluation.exists():
         command = f"python -m pipeline evaluate {ablation.name}"
         evaluated = files.open_verified_folder(evaluation.parent, creating_command=command)
@@ -151,7 +151,8 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
         metrics = build_metrics(ablation, outcomes)
     if None in outdated:
         store.log_model(runs[None], ablation.name, folder, metrics[None])
-    store.register_model(runs[None], ablation.name, is_current=_current_tag() == "true")
+    is_current = not _is_tried() or runs[None].data.tags["current"] == "true"
+    store.register_model(runs[None], ablation.name, is_current=is_current)
     for seed, run in outdated.items():
         curve, shown_steps = curves[seed], list(store.read_curve(run, score))
         store.log_curve(run, curve[~curve["step"].isin(shown_steps)])
@@ -180,13 +181,14 @@ def _find_runs(store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[
     return store.find_runs(f"tags.result_digest = '{result_digest(ablation, dataset_digests)}'")
 
 
-def _current_tag() -> str:
-    return "false" if DVC_EXPERIMENT_VARIABLE in os.environ else "true"
+def _is_tried() -> bool:
+    """Return True in an experiment of DVC, which must not supersede the results in the experiment's files."""
+    return DVC_EXPERIMENT_VARIABLE in os.environ
 
 
 def _supersede_other_runs(store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[str, str]) -> None:
     """Mark the runs of the ablation with other settings or data as superseded, unless these are only tried."""
-    if _current_tag() == "true":
+    if not _is_tried():
         digest = result_digest(ablation, dataset_digests)
         others = f"tags.ablation = '{ablation.name}' and tags.result_digest != '{digest}'"
         supersede_runs(store, store.find_runs(f"{others} and tags.current = 'true'"))
@@ -202,13 +204,15 @@ def _replace_runs(
     store: MlflowStore, ablation: Ablation, dataset_digests: Mapping[str, str], extra_tags: Mapping[str, str] = {}
 ) -> RunsBySeed:
     """Create an ablation's parent run and child runs in MLflow, with all tags and parameters; delete earlier ones."""
-    for run in _find_runs(store, ablation, dataset_digests):
+    earlier = _find_runs(store, ablation, dataset_digests)
+    for run in earlier:
         store.client.delete_run(run.info.run_id)
+    is_current = not _is_tried() or any(run.data.tags["current"] == "true" for run in earlier)
     _supersede_other_runs(store, ablation, dataset_digests)
     tags = {
         "mlflow.source.name": f"python -m pipeline train {ablation.name}",
         "experiment": "/".join(filter(None, (store.experiment, os.environ.get(DVC_EXPERIMENT_VARIABLE)))),
-        "current": _current_tag(),
+        "current": str(is_current).lower(),
         "result_digest": result_digest(ablation, dataset_digests),
         "ablation": ablation.name,
         "task": ablation.dataset,

@@ -5,18 +5,16 @@ import logging
 import math
 import os
 import re
-import sqlite3
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
-from urllib.parse import quote
 
 # MLflow reads these when it is imported. By default its client tries a dead server for four minutes, waits for a busy
 # one as long as that demands, and unpickles what it reads. The last is PostgreSQL's, which waits minutes for a host.
@@ -32,7 +30,6 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import pandas as pd
-import sqlalchemy
 from filelock import FileLock
 from mlflow import MlflowClient, entities
 from mlflow.entities import LoggedModel, Metric, Run
@@ -42,19 +39,11 @@ from mlflow.exceptions import MlflowException
 from pipeline import files
 from pipeline.params import Tracking
 from pipeline.tracking.address import URI_VARIABLE, find_store_address, list_ignored_variables
+from pipeline.tracking.databases import ARTIFACTS_FOLDER, exclusive_access, sqlite_address, update_artifact_paths
 from pipeline.tracking.failures import raise_unreachable
 
 STORE_ERRORS = (MlflowException, OSError)
 """Exceptions that methods of `MlflowStore` raise. (Errors of the library requests are OSErrors.)"""
-ARTIFACTS_FOLDER = "mlartifacts"
-"""Folder beside a SQLite store with the files of runs; MLflow takes its default, `mlruns`, for a former file store."""
-PATH_COLUMNS = {
-    "experiments": ["artifact_location"],
-    "runs": ["artifact_uri"],
-    "logged_models": ["artifact_location"],
-    "model_versions": ["storage_location", "source"],
-}
-"""Table of MLflow's database -> columns with absolute paths of files below `ARTIFACTS_FOLDER`."""
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # without it the pages ask whether this is about chat bots
     "mlflow.note.content": "One run per ablation (`tags.role = 'ablation'`), with a child run per seed "
@@ -63,8 +52,6 @@ EXPERIMENT_TAGS = {
 }
 REPORT_ALIAS = "report"
 """Alias of the version of a registered model that the experiment's report is about."""
-CONNECT_TIMEOUT = {"connect_timeout": "8"}
-"""Part of the address of a PostgreSQL database: seconds to wait for the server."""
 
 
 class MlflowStore:
@@ -209,8 +196,8 @@ def _allow(*error_codes: str) -> Iterator[None]:
 def open_store(settings: Tracking) -> MlflowStore:
     """Open the MLflow store and experiment that `settings` name, and create or restore them if necessary.
 
-    The environment variable `MLFLOW_TRACKING_URI` has precedence over the address in `settings`. A SQLite store is
-    opened under a lock, because processes that create or migrate a store at the same time break it.
+    The environment variable `MLFLOW_TRACKING_URI` has precedence over the address in `settings`. A SQLite or PostgreSQL
+    store is opened under a lock, because processes that create or migrate a store at the same time break it.
 
     Raises:
         RunError: MLflow does not answer, or its database cannot be used.
@@ -230,12 +217,13 @@ def open_store(settings: Tracking) -> MlflowStore:
             lock.enter_context(FileLock(f"{database}.lock", timeout=60))
             artifacts = (database.parent / ARTIFACTS_FOLDER).as_uri()
             if database.exists():
-                _update_artifact_paths(database, artifacts)
+                update_artifact_paths(database, artifacts)
             else:
                 create_database(database)
             uri = f"{sqlite_address(database)}{mark}{options}"
         elif not uri.startswith("http"):
-            uri, artifacts = _check_connection(uri), Path(ARTIFACTS_FOLDER).resolve().as_uri()
+            uri = lock.enter_context(exclusive_access(uri))
+            artifacts = Path(ARTIFACTS_FOLDER).resolve().as_uri()
         client = MlflowClient(uri, registry_uri=uri)  # else MLFLOW_REGISTRY_URI would decide where models are
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
@@ -255,24 +243,6 @@ def report_ignored_variables() -> None:
         print(f"ignored: {', '.join(names)}; {URI_VARIABLE} says where runs and models go", file=sys.stderr)
 
 
-def _check_connection(uri: str) -> str:
-    """Connect to a database once, because MLflow would try a dead one for minutes, and return its complete address."""
-    url = sqlalchemy.make_url(uri)
-    if url.get_backend_name() == "postgresql":
-        url = url.set(query=CONNECT_TIMEOUT | dict(url.query))
-    engine = sqlalchemy.create_engine(url)
-    engine.connect().close()
-    engine.dispose()
-    return url.render_as_string(hide_password=False)
-
-
-def sqlite_address(database: Path) -> str:
-    """Return the address of a SQLite file. If its path has a `%`, which SQLAlchemy decodes and MLflow does not, the
-    address is relative to the current folder and encoded."""
-    path = str(database)
-    return f"sqlite:///{quote(os.path.relpath(path)) if '%' in path else path}"
-
-
 def create_database(database: Path) -> None:
     """Create an empty SQLite store, under another name first: MLflow cannot open one whose creation was interrupted."""
     unfinished = database.with_name(f".{database.name}.new")
@@ -280,15 +250,3 @@ def create_database(database: Path) -> None:
     uri = sqlite_address(unfinished)
     MlflowClient(uri, registry_uri=uri).search_experiments(max_results=1)
     unfinished.rename(database)
-
-
-def _update_artifact_paths(database: Path, artifacts_uri: str) -> None:
-    """Replace the absolute paths in MLflow's database by URIs below `artifacts_uri`, if the project was moved."""
-    moved = f"artifact_location LIKE 'file:%/{ARTIFACTS_FOLDER}' AND artifact_location != ?"
-    query = f"SELECT DISTINCT artifact_location FROM experiments WHERE {moved}"
-    with closing(sqlite3.connect(database)) as connection, connection:
-        for (old_uri,) in connection.execute(query, (artifacts_uri,)).fetchall():
-            for table, columns in PATH_COLUMNS.items():
-                for column in columns:
-                    update = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-                    connection.execute(update, (old_uri, artifacts_uri))

@@ -162,7 +162,7 @@ def shown_in_mlflow(folder: Path) -> dict[int, float]:
     runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'", max_results=1000)
     numbers = [int(run.data.tags["trial"]) for run in runs]
     assert len(numbers) == len(set(numbers))
-    return {int(run.data.tags["trial"]): run.data.metrics["objective_1"] for run in runs}
+    return {int(run.data.tags["trial"]): run.data.metrics["summary/objective_1"] for run in runs}
 
 
 @pytest.mark.timeout(300)

@@ -41,8 +41,11 @@ sys.exit(sum(os.wait()[1] != 0 for _ in range(8)))
 """
 
 
-def test_eight_processes_create_a_store_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_eight_processes_create_a_store_together(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    if database == "postgresql":
+        uri = request.getfixturevalue("postgres_url").render_as_string(hide_password=False)
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", EIGHT_FORKS, uri]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")

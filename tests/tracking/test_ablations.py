@@ -225,15 +225,20 @@ def test_of_an_ablation_with_several_settings_the_runs_in_the_files_are_current(
 def test_what_dvc_tries_as_an_experiment_is_named_so_and_supersedes_nothing(
     store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced(store, write_ablation(tmp_path))
+    folder = write_ablation(tmp_path)
+    synced(store, folder)
     monkeypatch.setenv("DVC_EXP_NAME", "wider")
+    synced(store, folder, write_evaluation(folder))  # the same results again
+    with live(store) as same:
+        assert is_current(store) == {True}
+        same.add_final_results(folder)
     with live(store, LONGER) as tried:
         tried.add_final_results(write_ablation(tmp_path / "tried", of=LONGER))
     assert (is_current(store), is_current(store, LONGER)) == ({True}, {False})
-    experiments = [runs(store, ablation)[None].data.tags["experiment"] for ablation in (ABLATION, LONGER)]
-    assert experiments == [store.experiment, f"{store.experiment}/wider"]
+    assert runs(store, LONGER)[None].data.tags["experiment"] == f"{store.experiment}/wider"
     versions = open_store(store).client.search_model_versions(f"name = '{NAME}'")
-    assert {version.tags["experiment"] for version in versions} == {*experiments}
+    experiments = [version.tags["experiment"] for version in sorted(versions, key=lambda version: int(version.version))]
+    assert experiments == [store.experiment, *[f"{store.experiment}/wider"] * 2]
     assert reported_run(store) == runs(store)[None].info.run_id
 
 
