@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 given = $(if $(findstring command line,$(origin $1)),$(value $1))
 quoted = '$(subst ','\'',$(call given,$1))'
 
-.PHONY: help repro search study play documents ui test faults check bench lock
+.PHONY: help repro search study play release documents ui test faults check bench lock
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ study: $(READY)  ## update the report of studies/NAME: make study NAME=... (one 
 play: $(READY)  ## try trained models in the browser: type, shuffle, look inside (seconds)
 	test -x $(BIN)/marimo || $(if $(UV),$(SYNC) --no-dev --extra play,$(PIP) --no-build-isolation -e '.[play]')
 	$(BIN)/marimo run notebooks/play.py
+
+release: $(READY)  ## write dist/breaking-symmetry-VERSION.tar.gz: weights, MLflow's store, pages (a minute)
+	$(BIN)/python -m pipeline release
 
 documents: $(READY)  ## write README.md and other documents from their templates (seconds)
 	$(BIN)/python -m pipeline documents
