@@ -51,6 +51,7 @@ def test_an_archive_unpacked_in_a_clone_leaves_nothing_to_run(archive: Path, ori
     assert differing_files(output_files(clone), output_files(origin)) == {description}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside rdflib
 def test_a_description_of_a_dataset_is_valid_and_leads_to_its_examples(
     archive: Path, origin: Path, tmp_path: Path
 ) -> None:
