@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 given = $(if $(findstring command line,$(origin $1)),$(value $1))
 quoted = '$(subst ','\'',$(call given,$1))'
 
-.PHONY: help repro search study play documents ui test faults check bench lock
+.PHONY: help repro search study play release documents ui test faults check bench lock
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ study: $(READY)  ## update the report of studies/NAME: make study NAME=... (one 
 play:  ## open the page that runs trained networks in the browser; without a screen, print its path (needs no installation)
 	@echo "The page: $(CURDIR)/reports/play.html"
 	@test "$$(uname)" = Linux -a -z "$$DISPLAY$$WAYLAND_DISPLAY" || $(PYTHON) -m webbrowser "file://$(CURDIR)/reports/play.html"
+
+release: $(READY)  ## write dist/breaking-symmetry-VERSION.tar.gz: weights, MLflow's store, pages (a minute)
+	$(BIN)/python -m pipeline release
 
 documents: $(READY)  ## write README.md and other documents from their templates (seconds)
 	$(BIN)/python -m pipeline documents

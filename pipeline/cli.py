@@ -5,7 +5,6 @@ Each command imports its modules when it runs, so that `--help` answers at once.
 
 import errno
 import os
-import re
 import shlex
 import signal
 import sys
@@ -13,12 +12,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import pipeline
 from pipeline.addresses import hide_password
 from pipeline.engines import LOCAL_ENGINE, EngineName
 from pipeline.engines.command import exit_when_parent_exits
@@ -71,10 +70,7 @@ ProcessCount = Annotated[int | None, typer.Option(min=1, help=PROCESS_COUNT_HELP
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        project = Path(__file__).parent.parent / "pyproject.toml"  # as long as the code runs where it was cloned
-        pattern = r'(?m)^version = "(.*)"$'
-        found = re.search(pattern, project.read_text("utf-8")) if project.exists() else None
-        print(found[1] if found else version("breaking-symmetry"))
+        print(pipeline.__version__)
         raise typer.Exit
 
 
@@ -324,6 +320,17 @@ def track() -> None:
     from pipeline.stages import track
 
     track.run(_read_params())
+
+
+@app.command()
+def release() -> None:
+    """Write all results into one archive, so that others need to train nothing.
+
+    To be unpacked in a clone: datasets, weights, pages, tables and MLflow's store.
+    """
+    from pipeline.stages import release
+
+    print(release.run(_read_params()))
 
 
 @app.command()

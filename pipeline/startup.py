@@ -3,6 +3,7 @@
 import getpass
 import os
 import sys
+import tempfile
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -22,14 +23,22 @@ def adapt_to_environment() -> None:
         getpass.getuser()
     except (KeyError, OSError):  # an OSError from Python 3.13 on
         os.environ["USER"] = str(os.getuid())
-    if os.path.expanduser("~") == "~":  # unknown
-        os.environ["HOME"] = "/"  # as docker does
+    home = os.path.expanduser("~")
+    if home == "~" or (home == "/" and not os.access(home, os.W_OK)):  # unknown, or what docker gives the unknown
+        os.environ["HOME"] = _create_home()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # UTF-8 as all files
     if not sys.stderr.isatty():
         for name in FORCED_TERMINAL_VARIABLES:
             os.environ.pop(name, None)
+
+
+def _create_home() -> str:
+    """Create a folder that only this user can read, for caches, and return its path."""
+    folder = Path(tempfile.gettempdir(), f"home-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return str(folder) if folder.lstat().st_uid == os.getuid() else "/"
 
 
 def refuse_linked_folders() -> None:

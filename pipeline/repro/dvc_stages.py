@@ -84,6 +84,12 @@ def plan_stale(stage_name: str, up_to_date: str) -> list[str]:
         return [stage.addressing for stage in stale]
 
 
+def export_cache(folder: Path) -> None:
+    """Copy what DVC's cache has of the present results to a folder, in the layout of a cache."""
+    with Repo(config={"remote": {"export": {"url": str(folder.resolve())}}}) as repo:
+        repo.push(remote="export")
+
+
 def _plan(stage: PipelineStage) -> list[PipelineStage]:
     """Return all stages that a stage needs, in the order in which they run, and then the stage."""
     return list(plan_repro(get_active_graph(stage.repo.index.graph), [stage]))
