@@ -12,8 +12,8 @@ import pipeline
 from pipeline import dataset
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.repro.driver import REPORT_STAGE
-from pipeline.repro.dvc_stages import export_cache, list_stale_stages
+from pipeline.repro.driver import list_stale
+from pipeline.repro.dvc_stages import export_cache
 from pipeline.stages import DATA, REPORTS, track
 from pipeline.stages.croissant import describe_dataset
 
@@ -36,7 +36,7 @@ def run(params: Params) -> Path:
         raise UserError(
             f"{CHANGELOG}: has no section [{version}]; rename [Unreleased], and set the version in pyproject.toml"
         )
-    if stale := list_stale_stages(REPORT_STAGE):
+    if stale := list_stale(params):
         raise UserError(
             f"release: {len(stale)} stages are stale, such as {stale[0]}; run `python -m pipeline repro` first"
         )

@@ -11,7 +11,19 @@ from pipeline.tasks.registry import read_params
 from tests.projects import REPRO, differing_files, output_files, run
 
 PIPELINE = REPRO[:3]
-NOT_IN_GIT = ("data", "models", "evaluation", "analysis", "mlflow.db", "mlartifacts", "cache", "tmp", "dist", ".repro")
+NOT_IN_GIT = (
+    "data",
+    "models",
+    "settings",
+    "evaluation",
+    "analysis",
+    "mlflow.db",
+    "mlartifacts",
+    "cache",
+    "tmp",
+    "dist",
+    ".repro",
+)
 
 pytestmark = pytest.mark.timeout(900)
 
