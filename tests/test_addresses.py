@@ -92,7 +92,7 @@ def test_no_message_about_mlflow_shows_a_password(
     assert cli.run_command(["check"]) == 2
     output = capsys.readouterr()
     assert "heim" not in output.out + output.err
-    assert output.err.count("127.0.0.1:1") == 6
+    assert output.err.count("127.0.0.1:1") >= 3  # each message says where
 
 
 @pytest.mark.parametrize("password", PASSWORDS)

@@ -33,7 +33,7 @@ def test_a_build_of_torch_for_cpus_is_locked_with_hashes() -> None:
 
 
 def test_every_command_of_make_that_installs_does_so_with_uv_or_with_pip() -> None:
-    for target in ("repro", "search", "play", "ui", "test", "check"):
+    for target in ("repro", "search", "ui", "test", "check"):
         with_uv, with_pip = (make("--dry-run", "--always-make", target, f"UV={uv}") for uv in ("uv", ""))
         assert "uv sync" in with_uv
         assert " -m pip " not in with_uv
