@@ -35,11 +35,14 @@ class Switch:
         return getattr(getattr(ablation, self.settings_section), self.field)
 
     def value_columns(self, ablation: Ablation) -> dict[str, int | str]:
-        """Return the ablation's value as a column of a table; sublayers as two columns with values such as `0 2`."""
+        """Return the ablation's value as a column of a table; sublayers as two columns with values such as `0 2`.
+
+        A list with a value per layer becomes one value such as `causal full full`.
+        """
         value = self.value_of(ablation)
         if isinstance(value, Sublayers):
             return {f"{self.field}_{sublayer}": " ".join(map(str, layers)) for sublayer, layers in value}
-        return {self.field: value}
+        return {self.field: " ".join(value) if isinstance(value, tuple) else value}
 
 
 def sublayers_in_words(sublayers: Sublayers) -> str:
@@ -77,6 +80,11 @@ def positional_encoding_in_words(positional: str) -> str:
     return {"none": "no PE", "alibi": "ALiBi"}.get(positional, f"{positional} PE")
 
 
+def attention_in_words(attention: str | Sequence[str]) -> str:
+    """Describe the attention masks: `causal`, or `causal/full/full` if they differ between layers."""
+    return attention if isinstance(attention, str) else "/".join(attention)
+
+
 def optimizer_in_words(name: str) -> str:
     """Return the name of an optimizer as its authors write it: `AdamW`, `Muon`."""
     return {"adamw": "AdamW", "muon": "Muon"}.get(name, name)
@@ -84,7 +92,7 @@ def optimizer_in_words(name: str) -> str:
 
 SWITCHES = (
     Switch("model", "positional", ENCODING, positional_encoding_in_words, is_always_mentioned=True),
-    Switch("model", "attention", ENCODING, str, is_always_mentioned=True),
+    Switch("model", "attention", ENCODING, attention_in_words, is_always_mentioned=True),
     Switch("model", "layers", SIZE, lambda count: "1 layer" if count == 1 else f"{count} layers"),
     Switch("model", "heads", SIZE, lambda count: "1 head" if count == 1 else f"{count} heads"),
     Switch("model", "width", SIZE, lambda width: f"width {width}"),

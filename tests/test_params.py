@@ -81,6 +81,8 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         ("ablations", {"a": {"task": "sorting"}}, ["ablations.a.task", "'sorting'"]),
         ("ablations", {"a": {"task": "addition", "modle": {}}}, ["ablations.a", "'modle'", "'model'"]),
         (f"{NOPE}.model", {"residual_substitute": "fade"}, [f"{NOPE}.model.residual_substitute", "'fade'"]),
+        (f"{NOPE}.model", {"attention": ["causal"]}, [f"{NOPE}.model", "attention", "1", "2"]),
+        (f"{NOPE}.model", {"attention": ["causal", "half"]}, [f"{NOPE}.model.attention", "'half'", "'full'"]),
         (NOPE, {"task": "addition", "model": NOISE, "training": {"batch_size": 1}}, [NOPE, "'noise'", "batch_size"]),
         ("comparisons", [{"first": "nope-casual", "second": "nope-full"}], ["0.first", "'nope-casual'", "nope-causal"]),
         ("comparisons", [{"first": "nope-causal", "second": "nope-causal"}], ["comparisons.0", "nope-causal"]),

@@ -24,7 +24,7 @@ def any_ablation(draw: st.DrawFn) -> Ablation:
         "heads": draw(st.sampled_from([1, 2])),
         "width": draw(st.sampled_from([8, 16])),
         "positional": draw(st.sampled_from(get_args(PositionalName))),
-        "attention": draw(st.sampled_from(get_args(AttentionName))),
+        "attention": draw(st.lists(st.sampled_from(get_args(AttentionName)), min_size=layers, max_size=layers)),
         "residual_free": {"attention": draw(some_layers), "mlp": draw(some_layers)},
         "residual_substitute": draw(st.sampled_from(get_args(SubstituteName))),
     }

@@ -10,6 +10,8 @@ PositionalName = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
 """Names of the positional encodings."""
 AttentionName = Literal["causal", "full"]
 """Names of the attention masks."""
+Attention = AttentionName | Annotated[tuple[AttentionName, ...], Field(strict=False)]
+"""The attention mask of all layers, or a list with one mask per layer."""
 DonorSubstitute = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
 """Names of the substitutes for residual connections that are computed from the states of donors (other examples)."""
 PositionSubstitute = Literal["other-row", "slot-mean", "noise"]
@@ -50,19 +52,35 @@ class Model(Config):
     width: PositiveInt
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     positional: PositionalName = "learned"
-    attention: AttentionName = "causal"
+    attention: Attention = "causal"
     residual_free: Sublayers = Sublayers()
     """The sublayers whose residual connection is removed."""
     residual_substitute: SubstituteName = "none"
     """The substitute for the removed residual connections, if any."""
 
     @property
+    def attention_by_layer(self) -> tuple[AttentionName, ...]:
+        """Name of each layer's attention mask."""
+        return (self.attention,) * self.layers if isinstance(self.attention, str) else self.attention
+
+    @property
     def uses_donors(self) -> bool:
         """True if removed residual connections are substituted by states of donors."""
         return bool(self.residual_free.layers) and self.residual_substitute in get_args(DonorSubstitute)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_equal_masks(cls, values: Any) -> Any:
+        """Replace a list that names one mask for all layers by that name, so that equal networks compare equal."""
+        masks = values.get("attention") if isinstance(values, dict) else None
+        if isinstance(masks, list | tuple) and masks and list(masks) == [masks[0]] * values.get("layers", 0):
+            return values | {"attention": masks[0]}
+        return values
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
+        if len(self.attention_by_layer) != self.layers:
+            raise ValueError(f"attention: a list needs one mask per layer: {self.layers}, not {len(self.attention)}")
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width {self.width}")
         if self.positional == "rotary" and (self.width // self.heads) % 2:

@@ -1,6 +1,6 @@
 """The transformer: a pre-norm decoder with tied embeddings, after GPT-2 (Radford et al. 2019) and nanoGPT.
 
-The configuration chooses the positional encoding, the attention pattern, which sublayers have a residual connection,
+The configuration chooses the positional encoding, the attention masks, which sublayers have a residual connection,
 and what substitutes the missing ones.
 """
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pipeline.params import Model
-from pipeline.transformer.attention import ATTENTION_PATTERNS, Attention, last_position, select_positions
+from pipeline.transformer.attention import Attention, Samples, build_samples, last_position, select_positions
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute, States
@@ -92,7 +92,7 @@ class Transformer(nn.Module):
         if config.uses_donors and donors is None:
             raise ValueError(f"residual_substitute {config.residual_substitute} needs donor examples")
         self.register_buffer("donors", donors if config.uses_donors else None, persistent=False)
-        self.samples = ATTENTION_PATTERNS[config.attention]
+        self.attention_by_layer = config.attention_by_layer
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.positional = POSITIONAL_ENCODINGS[config.positional](length, config.width, config.heads)
         self.dropout = KeyedDropout(config.dropout)
@@ -109,6 +109,10 @@ class Transformer(nn.Module):
             if parameter.ndim == 2:
                 writes = name.endswith("output.weight")
                 nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * config.layers) if writes else 1.0))
+
+    def samples(self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
+        """Return the samples that the transformer reads to predict the tokens after `positions`."""
+        return build_samples(self.attention_by_layer, tokens, positions)
 
     def residual_stream(
         self,

@@ -74,6 +74,16 @@ def test_full_attention_has_no_mask_to_remove_and_permuting_it_has_no_effect(pos
     assert abs(table["exact_match_lost"]).max() == 0
 
 
+def test_without_encoding_a_single_first_mask_carries_all_order() -> None:
+    inputs = inputs_of(large, layers=3, attention=["causal", "full", "full"])
+    removed, permuted = mask_removal(inputs), mask_permutation(inputs).set_index("layers")["total_variation"]
+    assert list(removed["layer"]) == [0]
+    assert removed["max_logit_change"].item() > 1e-6
+    assert permuted[["1", "2"]].max() < EXACT
+    assert permuted["0"] == pytest.approx(permuted["all"])
+    assert permuted["0"] > 1e-5
+
+
 def test_swapped_tokens_differ_and_are_not_those_of_every_prompt() -> None:
     prompts, pairs = swappable_prompts(task_examples())
     first, second = (prompts.gather(1, pairs[:, [side]]) for side in (0, 1))

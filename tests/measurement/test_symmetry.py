@@ -33,7 +33,7 @@ architectures = st.integers(1, 4).flatmap(
         {
             "layers": st.just(layers),
             "positional": st.sampled_from(["none", "learned", "sinusoidal", "rotary", "alibi"]),
-            "attention": st.sampled_from(["causal", "full"]),
+            "attention": st.lists(st.sampled_from(["causal", "full"]), min_size=layers, max_size=layers),
             "residual_free": st.fixed_dictionaries(
                 {name: st.sets(st.integers(0, layers - 1)).map(sorted) for name in ("attention", "mlp")}
             ),
