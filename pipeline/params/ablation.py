@@ -41,6 +41,6 @@ class Ablation(Config):
             )
         if model.uses_donors and min(training.batch_size, self.task.train_size) < 2:
             raise UserError(
-                f"{location}: residual_substitute {model.residual_substitute!r} takes the states of another example; "
+                f"{location}: residual_substitute {model.residual_substitute!r} needs the states of other examples; "
                 f"batch_size and train_size must be at least 2"
             )

@@ -1,6 +1,6 @@
 """The section `model` of `params.yaml`: sizes and switches of the transformer."""
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -12,11 +12,10 @@ AttentionName = Literal["causal", "full"]
 """Names of the attention masks."""
 Attention = AttentionName | Annotated[tuple[AttentionName, ...], Field(strict=False)]
 """The attention mask of all layers, or a list with one mask per layer."""
-DonorSubstitute = Literal["other-row", "elsewhere", "slot-mean", "all-mean", "noise"]
-"""Names of the substitutes for residual connections that are computed from the states of donors (other examples)."""
-PositionSubstitute = Literal["other-row", "slot-mean", "noise"]
-"""Names of the substitutes that encode the position: they differ between positions for all tokens."""
-SubstituteName = Literal["none", "backward", "forward", DonorSubstitute, "fade"]
+PositionSubstitute = Literal["donor", "donor-deranged", "donor-permuted", "position-mean", "learned-vector", "noise"]
+"""Names of the substitutes for residual connections that encode the position: they differ between positions for all
+tokens."""
+SubstituteName = Literal["none", "detached", PositionSubstitute, "constant"]
 """Names of all substitutes for residual connections."""
 
 
@@ -65,8 +64,9 @@ class Model(Config):
 
     @property
     def uses_donors(self) -> bool:
-        """True if removed residual connections are substituted by states of donors."""
-        return bool(self.residual_free.layers) and self.residual_substitute in get_args(DonorSubstitute)
+        """True if removed residual connections are substituted by states of donors (other examples), or scaled as they
+        are."""
+        return bool(self.residual_free.layers) and self.residual_substitute not in ("none", "detached")
 
     @model_validator(mode="before")
     @classmethod

@@ -24,14 +24,14 @@ AXIS_WORDS = {"depth": "Layers passed", "step": "Training step"}
 MAX_LINES = 6
 """Largest number of ablations in a figure with a line or a panel for each."""
 SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
-    "backward": "the gradient's path alone",
-    "forward": "the example's own states",
-    "other-row": "another example's, same position",
-    "elsewhere": "one state of another example, all positions",
-    "slot-mean": "mean over examples, by position",
-    "all-mean": "mean over examples and positions",
+    "detached": "the example's own states",
+    "donor": "another example's, same position",
+    "donor-deranged": "another example's, always the same other position",
+    "donor-permuted": "another example's, positions permuted anew each step",
+    "position-mean": "mean over examples, by position",
+    "learned-vector": "a learned vector per position",
+    "constant": "one vector for all positions",
     "noise": "noise of the same size",
-    "fade": "the connection, fading away",
 }
 """Substitute of a residual connection -> label of what the layer receives; others are labelled by their name."""
 

@@ -63,8 +63,6 @@ class Population(nn.Module):
         random = ("substitute.key", "dropout.key") if config.dropout else "substitute.key"
         self.key_buffers = [name for name in buffers if name.endswith(random)]
         """Names of the transformer's buffers that hold keys for random numbers."""
-        self.faded_buffers = [name for name in buffers if name.endswith("substitute.faded")]
-        """Names of the transformer's buffers with the share, in [0, 1], by which residual connections have faded."""
         self.register_buffer("member_seeds", torch.tensor(list(seeds)), persistent=False)
 
     def __len__(self) -> int:
@@ -85,18 +83,16 @@ class Population(nn.Module):
         tokens: Int[Tensor, "*member batch length"],
         positions: Int[Tensor, "*member batch reads"],
         step: int = 0,
-        steps: int = 1,
     ) -> Float[Tensor, "member batch reads vocabulary"]:
         """Compute each member's logits for the token after each of `positions`.
 
-        Without a member axis in `tokens`, all members get the same examples. `step` is the training step, of `steps`.
+        Without a member axis in `tokens`, all members get the same examples. `step` is the training step.
         Random numbers depend on nothing but seed, step and buffer.
         """
-        faded = torch.full_like(self.member_seeds, min(1.0, 2.0 * step / steps), dtype=torch.float32)
-        buffers = dict.fromkeys(self.faded_buffers, faded)
+        buffers = {}
         if self.key_buffers:
             stream = hash64(hash64(self.member_seeds) + step)
-            buffers |= {name: hash64(stream + index) for index, name in enumerate(self.key_buffers)}
+            buffers = {name: hash64(stream + index) for index, name in enumerate(self.key_buffers)}
         forward = self.compiled if self.compiled and self.training else self._forward_members
         return forward(buffers, tokens, positions)
 

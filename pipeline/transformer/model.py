@@ -16,7 +16,7 @@ from pipeline.params import Model
 from pipeline.transformer.attention import Attention, Samples, build_samples, last_position, select_positions
 from pipeline.transformer.dropout import KeyedDropout
 from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS
-from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute, States
+from pipeline.transformer.substitutes import ResidualSubstitute, States
 
 
 class MLP(nn.Module):
@@ -35,14 +35,15 @@ class MLP(nn.Module):
 class Sublayer(nn.Module):
     """Half a layer: layer norm, attention or MLP, dropout, with a residual connection or its substitute around them."""
 
-    def __init__(self, config: Model, transformation: Attention | MLP, *, has_residual: bool) -> None:
+    def __init__(self, config: Model, transformation: Attention | MLP, *, has_residual: bool, length: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.transformation = transformation
         self.dropout = KeyedDropout(config.dropout)
         self.has_residual = has_residual
-        substitute = None if has_residual else SUBSTITUTES[config.residual_substitute]
-        self.substitute = ResidualSubstitute(substitute) if substitute else None
+        self.substitute: ResidualSubstitute | None = None
+        if not has_residual and config.residual_substitute != "none":
+            self.substitute = ResidualSubstitute(config.residual_substitute, length, config.width)
 
     def forward(
         self, x: States, donor_states: States | None, samples_per_example: int, **attention_inputs: Any
@@ -96,13 +97,13 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.positional = POSITIONAL_ENCODINGS[config.positional](length, config.width, config.heads)
         self.dropout = KeyedDropout(config.dropout)
-        free = config.residual_free
+        free, width = config.residual_free, config.width
         self.blocks = nn.ModuleList(
             Block(
-                Sublayer(config, Attention(config.width, config.heads), has_residual=layer not in free.attention),
-                Sublayer(config, MLP(config.width), has_residual=layer not in free.mlp),
+                Sublayer(config, Attention(width, config.heads), has_residual=n not in free.attention, length=length),
+                Sublayer(config, MLP(width), has_residual=n not in free.mlp, length=length),
             )
-            for layer in range(config.layers)
+            for n in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
         for name, parameter in self.named_parameters():  # as GPT-2: the weights that write to the stream are smaller

@@ -21,7 +21,7 @@ ENCODINGS = ["none", "learned", "sinusoidal", "rotary", "alibi"]
 
 
 @pytest.mark.parametrize("attention", ["causal", "full"])
-@pytest.mark.parametrize("substitute", ["none", "other-row"])
+@pytest.mark.parametrize("substitute", ["none", "donor-deranged"])
 def test_a_forward_pass_continues_from_every_depth_to_the_same_logits(attention: str, substitute: str) -> None:
     inputs = inputs_of(large, layers=3, attention=attention, residual_free=[1], residual_substitute=substitute)
     examples = inputs.examples[:10]

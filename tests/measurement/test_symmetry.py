@@ -85,7 +85,7 @@ def test_a_disagreement_is_an_error_in_both_directions() -> None:
     "switches",
     [
         {"layers": 8, "width": 8, "residual_free": [*range(8)]},  # little of any signal is left
-        {"layers": 6, "width": 8, "residual_free": [*range(6)], "residual_substitute": "all-mean"},
+        {"layers": 6, "width": 8, "residual_free": [*range(6)], "residual_substitute": "constant"},
         {"layers": 2, "width": 1, "heads": 1, "positional": "learned"},  # the norm of a single number is 0
     ],
 )

@@ -26,7 +26,7 @@ def main() -> None:
     for members in (3, 2):
         for population in (compiled, plain):
             population.keep_members(list(range(members)))
-            population.train()(tokens[:members], positions[:members], 2, 8).square().sum().backward()
+            population.train()(tokens[:members], positions[:members], 2).square().sum().backward()
             population.update_average(members)
         for parameter, expected in zip(compiled.stacked, plain.stacked, strict=True):
             torch.testing.assert_close(parameter.grad, expected.grad)
