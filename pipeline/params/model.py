@@ -56,11 +56,28 @@ class Model(Config):
     """The sublayers whose residual connection is removed."""
     residual_substitute: SubstituteName = "none"
     """The substitute for the removed residual connections, if any."""
+    residual_fade_steps: PositiveInt | None = None
+    """Number of training steps in which the removed residual connections fade from intact to gone. None: they are never
+    there. Evaluation always sees the network without them."""
+    positional_until: PositiveInt | None = None
+    """Number of training steps after which the positional encoding is dropped. None: it stays. Evaluation always sees
+    the network without it."""
 
     @property
     def attention_by_layer(self) -> tuple[AttentionName, ...]:
         """Name of each layer's attention mask."""
         return (self.attention,) * self.layers if isinstance(self.attention, str) else self.attention
+
+    @property
+    def final_positional(self) -> PositionalName:
+        """Name of the positional encoding of the network that is evaluated: none if it is dropped during training."""
+        return self.positional if self.positional_until is None else "none"
+
+    @property
+    def final_from(self) -> int:
+        """Number of training steps after which the trained network is the one that is evaluated: nothing more fades or
+        is dropped."""
+        return max(self.residual_fade_steps or 0, self.positional_until or 0)
 
     @property
     def uses_donors(self) -> bool:
@@ -87,6 +104,13 @@ class Model(Config):
             raise ValueError(f"positional: rotary needs an even width / heads, not {self.width} / {self.heads}")
         if self.positional == "sinusoidal" and self.width % 2:
             raise ValueError(f"positional: sinusoidal needs an even width, not {self.width}")
+        if self.positional_until and self.positional == "none":
+            raise ValueError(f"positional_until: {self.positional_until} drops nothing; positional is none")
+        if self.residual_fade_steps and self.residual_substitute != "none":
+            raise ValueError(
+                f"residual_fade_steps: {self.residual_fade_steps} needs residual_substitute none, "
+                f"not {self.residual_substitute!r}"
+            )
         if beyond := [layer for layer in self.residual_free.layers if layer >= self.layers]:
             raise ValueError(f"residual_free: there is no layer {beyond[0]}; the layers are 0 to {self.layers - 1}")
         return self

@@ -40,6 +40,8 @@ def label(view: TaskView, ablation: Ablation) -> str:
     """Describe an ablation for a figure: `no PE, without the second layer's connections`."""
     model, free = ablation.model, ablation.model.residual_free
     words = [switches.positional_encoding_in_words(model.positional)]
+    if model.positional_until:
+        words.append(switches.positional_until_in_words(model.positional_until))
     if model.attention != "causal":
         words.append(masked_layers_in_words(model))
     for switch in switches.SWITCHES:
@@ -64,6 +66,8 @@ def masked_layers_in_words(model: Model) -> str:
 
 def substitute_in_words(ablation: Ablation) -> str:
     """Return what replaces an ablation's missing residual connections: `noise of the same size`."""
+    if ablation.model.residual_fade_steps:
+        return f"the connection, fading for {ablation.model.residual_fade_steps} steps"
     return SUBSTITUTE_WORDS.get(ablation.model.residual_substitute, ablation.model.residual_substitute)
 
 

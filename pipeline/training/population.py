@@ -63,6 +63,9 @@ class Population(nn.Module):
         random = ("substitute.key", "dropout.key") if config.dropout else "substitute.key"
         self.key_buffers = [name for name in buffers if name.endswith(random)]
         """Names of the transformer's buffers that hold keys for random numbers."""
+        self.step_buffers = [name for name in buffers if name.endswith(".step")]
+        """Names of the transformer's buffers that hold the training step."""
+        self.final_from = config.final_from
         self.register_buffer("member_seeds", torch.tensor(list(seeds)), persistent=False)
 
     def __len__(self) -> int:
@@ -89,10 +92,10 @@ class Population(nn.Module):
         Without a member axis in `tokens`, all members get the same examples. `step` is the training step.
         Random numbers depend on nothing but seed, step and buffer.
         """
-        buffers = {}
+        buffers = dict.fromkeys(self.step_buffers, torch.full_like(self.member_seeds, step))
         if self.key_buffers:
             stream = hash64(hash64(self.member_seeds) + step)
-            buffers = {name: hash64(stream + index) for index, name in enumerate(self.key_buffers)}
+            buffers |= {name: hash64(stream + index) for index, name in enumerate(self.key_buffers)}
         forward = self.compiled if self.compiled and self.training else self._forward_members
         return forward(buffers, tokens, positions)
 
@@ -107,9 +110,11 @@ class Population(nn.Module):
         """Include the weights after training step `step` (counted from 0) in the running average.
 
         The average `w̄` becomes `a w̄ + (1 - a) w` with `a = min(average, (step + 1) / (step + 10))`: the first steps
-        count less, so that the average soon forgets the initial weights.
+        count less, so that the average soon forgets the initial weights. Where the network becomes the final one, the
+        average starts anew: steps are counted from there.
         """
         if self.average:
+            step -= self.final_from if step >= self.final_from else 0
             kept_share = min(self.average, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(self.averaged), list(self.stacked), 1.0 - kept_share)
 

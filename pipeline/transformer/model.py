@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from pipeline.params import Model
 from pipeline.transformer.attention import Attention, Samples, build_samples, last_position, select_positions
 from pipeline.transformer.dropout import KeyedDropout
-from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS
-from pipeline.transformer.substitutes import ResidualSubstitute, States
+from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS, TemporaryEncoding
+from pipeline.transformer.substitutes import FadingConnection, ResidualSubstitute, States
 
 
 class MLP(nn.Module):
@@ -41,8 +41,10 @@ class Sublayer(nn.Module):
         self.transformation = transformation
         self.dropout = KeyedDropout(config.dropout)
         self.has_residual = has_residual
-        self.substitute: ResidualSubstitute | None = None
-        if not has_residual and config.residual_substitute != "none":
+        self.substitute: ResidualSubstitute | FadingConnection | None = None
+        if not has_residual and config.residual_fade_steps:
+            self.substitute = FadingConnection(config.residual_fade_steps)
+        elif not has_residual and config.residual_substitute != "none":
             self.substitute = ResidualSubstitute(config.residual_substitute, length, config.width)
 
     def forward(
@@ -96,6 +98,8 @@ class Transformer(nn.Module):
         self.attention_by_layer = config.attention_by_layer
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.positional = POSITIONAL_ENCODINGS[config.positional](length, config.width, config.heads)
+        if config.positional_until:
+            self.positional = TemporaryEncoding(self.positional, config.positional_until)
         self.dropout = KeyedDropout(config.dropout)
         free, width = config.residual_free, config.width
         self.blocks = nn.ModuleList(

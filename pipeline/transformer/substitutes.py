@@ -118,6 +118,26 @@ SUBSTITUTES: dict[SubstituteName, Substitute | None] = {
 }
 
 
+class FadingConnection(nn.Module):
+    """Residual connection that fades linearly from intact to gone in `steps` training steps; in evaluation it is gone.
+
+    In training, the population sets the buffer `step`.
+    """
+
+    step: Tensor
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(self, x: States, donor_states: States | None, samples_per_example: int) -> States:
+        """Return what is left of `x`; the other arguments are those of a substitute, and not used."""
+        if not self.training:
+            return torch.zeros_like(x)
+        return (1.0 - (self.step / self.steps).clamp(max=1.0)).to(x.dtype) * x
+
+
 class ResidualSubstitute(nn.Module):
     """Module that computes the substitute for the residual connection of one sublayer.
 

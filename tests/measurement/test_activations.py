@@ -107,3 +107,4 @@ def test_the_gates_are_those_of_substituted_sublayers() -> None:
     inputs.model.blocks[1].attention.substitute.gate.data.fill_(-0.5)
     gates = activation_scale(inputs).set_index(["layer", "sublayer"])["gate"].dropna()
     assert gates.to_dict() == {(0, "mlp"): 1.0, (1, "attention"): -0.5, (1, "mlp"): 1.0}
+    assert measured(residual_free=[0], residual_fade_steps=2)["gate"].isna().all()

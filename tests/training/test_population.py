@@ -161,6 +161,19 @@ def test_the_average_of_a_constant_is_the_constant(average: float, value: float,
     assert all((weight == value).all() for weight in population.evaluated_weights.values())
 
 
+@given(final_from=st.integers(1, 20), extra=st.integers(0, 30))
+def test_the_average_starts_anew_where_the_network_becomes_the_final_one(final_from: int, extra: int) -> None:
+    shape = {"average": 0.95, "vocabulary": 2, "length": 2}
+    population = Population(model(layers=1, positional="rotary", positional_until=final_from), [1], **shape)
+    fresh = Population(model(layers=1, positional="rotary"), [1], **shape)
+    for each in (population, fresh):
+        each.stacked[0].data.fill_(1.0)
+        each.averaged[0].data.fill_(0.0)
+    population.update_average(final_from + extra)
+    fresh.update_average(extra)
+    assert torch.equal(population.averaged[0], fresh.averaged[0])
+
+
 def test_evaluation_uses_the_average_and_training_does_not() -> None:
     population = Population(model(), [1, 2], average=0.9, **SHAPE)
     train(population, build_optimizer(population, training()), [1, 2], range(3))

@@ -15,7 +15,7 @@ from pipeline.params import Model
 from pipeline.params.model import AttentionName
 from pipeline.transformer.model import Sublayer, Transformer
 from pipeline.transformer.positional import POSITIONAL_ENCODINGS
-from pipeline.transformer.substitutes import SUBSTITUTES
+from pipeline.transformer.substitutes import SUBSTITUTES, FadingConnection
 from tests.conftest import model
 
 LENGTH, VOCABULARY, BATCH = 9, 7, 5
@@ -134,6 +134,12 @@ def test_without_encoding_a_network_ignores_order_if_and_only_if_no_layer_but_th
     assert (change < 1e-12) if blind else (change > 1e-6)
 
 
+@pytest.mark.parametrize("first", list(product(get_args(AttentionName), repeat=2)), ids="-".join)
+def test_the_mask_of_the_last_layer_changes_no_prediction(first: tuple[str, ...]) -> None:
+    causal, full = (built(model(layers=3, attention=[*first, last])) for last in get_args(AttentionName))
+    torch.testing.assert_close(causal(examples(), reads(2, 5, 8)), full(examples(), reads(2, 5, 8)), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("positional", ["rotary", "alibi"])
 def test_scores_of_relative_encodings_depend_on_distances_alone(positional: str) -> None:
     """With equal queries and equal keys, scores are constant along diagonals and differ between them."""
@@ -151,3 +157,40 @@ def test_the_residual_stream_is_the_embeddings_and_the_states_after_each_layer()
     stream = transformer.residual_stream(samples.tokens, samples.attention_mask)
     assert len(stream) == 4
     torch.testing.assert_close(stream[0], transformer.embedding(examples()))
+
+
+@pytest.mark.parametrize("positional", sorted(set(POSITIONAL_ENCODINGS) - {"none"}))
+def test_a_dropped_encoding_is_there_in_training_before_its_step_alone(positional: str) -> None:
+    kept, without = (built(model(layers=2, positional=name)) for name in (positional, "none"))
+    dropped = built(model(layers=2, positional=positional, positional_until=10))
+    of_blocks = {name: weight for name, weight in kept.state_dict().items() if not name.startswith("positional")}
+    of_encoding = {f"positional.encoding.{name}": weight for name, weight in kept.positional.state_dict().items()}
+    without.load_state_dict(of_blocks)
+    dropped.load_state_dict(of_blocks | of_encoding)
+    usual, plain = kept(examples(), reads(4, 8)), without(examples(), reads(4, 8))
+    assert torch.equal(dropped(examples(), reads(4, 8)), plain)
+    for step, expected in ((0, usual), (9, usual), (10, plain), (11, plain)):
+        dropped.train().positional.step.fill_(step)
+        assert torch.equal(dropped(examples(), reads(4, 8)), expected)
+
+
+def test_fading_connections_are_intact_at_first_and_gone_in_the_end_and_in_evaluation() -> None:
+    free = {"attention": [1], "mlp": [0, 1]}
+    intact, without = built(model(layers=2)), built(model(layers=2, residual_free=free))
+    fading = built(model(layers=2, residual_free=free, residual_fade_steps=10))
+    assert torch.equal(fading(examples(), reads(4, 8)), without(examples(), reads(4, 8)))
+    for step, expected in ((0, intact), (10, without), (15, without)):
+        for name, buffer in fading.train().named_buffers():
+            if name.endswith("step"):
+                buffer.fill_(step)
+        assert torch.equal(fading(examples(), reads(4, 8)), expected(examples(), reads(4, 8)))
+
+
+@given(steps=st.integers(1, 50), step=st.integers(0, 60))
+def test_a_fading_connection_scales_states_and_their_gradients_linearly(steps: int, step: int) -> None:
+    x, connection = torch.randn(2, 3, 4, dtype=torch.double).requires_grad_(), FadingConnection(steps)
+    connection.step.fill_(step)
+    share = max(0.0, 1 - step / steps)
+    result = connection(x, None, 1)
+    torch.testing.assert_close(result, share * x, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(torch.autograd.grad(result.sum(), x)[0], torch.full_like(x, share), atol=1e-6, rtol=1e-6)

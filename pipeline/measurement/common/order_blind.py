@@ -19,4 +19,4 @@ def is_order_blind(model: Model) -> bool:
     encodes_position = model.residual_substitute in get_args(PositionSubstitute)
     position_is_visible = encodes_position and any(layer < last for layer in model.residual_free.layers)
     is_set = "causal" not in model.attention_by_layer[:last] and not position_is_visible
-    return model.width == 1 or (model.positional == "none" and is_set)
+    return model.width == 1 or (model.final_positional == "none" and is_set)
