@@ -42,6 +42,8 @@ def every_name() -> Params:
         }
         for index, (positional, attention, substitute, optimizer, task) in enumerate(chosen)
     }
+    ablations["faded"] = {"task": "addition", "model": {"residual_free": [0], "residual_fade_steps": 2}}
+    ablations["dropped"] = {"task": "addition", "model": {"positional": "rotary", "positional_until": 2}}
     changes = {
         "model": smoke.model.model_dump() | {"layers": 1, "width": 8},
         "tasks": {name: task_of(name, OPTIONS.get(name, [{}])[0]).model_dump() for name in TASKS},
