@@ -34,12 +34,15 @@ class Switch:
         """Return the ablation's value of the setting."""
         return getattr(getattr(ablation, self.settings_section), self.field)
 
-    def value_columns(self, ablation: Ablation) -> dict[str, int | str]:
-        """Return the ablation's value as a column of a table; sublayers as two columns with values such as `0 2`."""
+    def value_columns(self, ablation: Ablation) -> dict[str, int | str | None]:
+        """Return the ablation's value as a column of a table; sublayers as two columns with values such as `0 2`.
+
+        A list with a value per layer becomes one value such as `causal full full`.
+        """
         value = self.value_of(ablation)
         if isinstance(value, Sublayers):
             return {f"{self.field}_{sublayer}": " ".join(map(str, layers)) for sublayer, layers in value}
-        return {self.field: value}
+        return {self.field: " ".join(value) if isinstance(value, tuple) else value}
 
 
 def sublayers_in_words(sublayers: Sublayers) -> str:
@@ -77,6 +80,21 @@ def positional_encoding_in_words(positional: str) -> str:
     return {"none": "no PE", "alibi": "ALiBi"}.get(positional, f"{positional} PE")
 
 
+def attention_in_words(attention: str | Sequence[str]) -> str:
+    """Describe the attention masks: `causal`, or `causal/full/full` if they differ between layers."""
+    return attention if isinstance(attention, str) else "/".join(attention)
+
+
+def positional_until_in_words(step: int | None) -> str:
+    """Describe when the positional encoding is dropped: `dropped after 400 steps`; empty if it stays."""
+    return f"dropped after {step} steps" if step else ""
+
+
+def residual_fade_in_words(steps: int | None) -> str:
+    """Describe how the missing residual connections go: `gone after 400 steps`; empty if they are never there."""
+    return f"gone after {steps} steps" if steps else ""
+
+
 def optimizer_in_words(name: str) -> str:
     """Return the name of an optimizer as its authors write it: `AdamW`, `Muon`."""
     return {"adamw": "AdamW", "muon": "Muon"}.get(name, name)
@@ -84,12 +102,14 @@ def optimizer_in_words(name: str) -> str:
 
 SWITCHES = (
     Switch("model", "positional", ENCODING, positional_encoding_in_words, is_always_mentioned=True),
-    Switch("model", "attention", ENCODING, str, is_always_mentioned=True),
+    Switch("model", "attention", ENCODING, attention_in_words, is_always_mentioned=True),
+    Switch("model", "positional_until", ENCODING, positional_until_in_words),
     Switch("model", "layers", SIZE, lambda count: "1 layer" if count == 1 else f"{count} layers"),
     Switch("model", "heads", SIZE, lambda count: "1 head" if count == 1 else f"{count} heads"),
     Switch("model", "width", SIZE, lambda width: f"width {width}"),
     Switch("model", "residual_free", RESIDUALS, missing_residuals_in_words, Sublayers()),
     Switch("model", "residual_substitute", RESIDUALS, lambda name: "" if name == "none" else f"{name} instead", "none"),
+    Switch("model", "residual_fade_steps", RESIDUALS, residual_fade_in_words),
     Switch("training", "optimizer", OPTIMIZER, optimizer_in_words),
     Switch("training", "learning_rate", OPTIMIZER, lambda rate: f"learning rate {rate:g}"),
     Switch("training", "average", OPTIMIZER, lambda share: f"average {share:g}"),
@@ -97,14 +117,14 @@ SWITCHES = (
 """All switches of an ablation, in the order of the columns in tables and of the words in descriptions."""
 
 
-def switch_columns(ablation: Ablation) -> dict[str, int | str]:
+def switch_columns(ablation: Ablation) -> dict[str, int | str | None]:
     """Return the values of an ablation's switches as columns of a table."""
     return {name: value for switch in SWITCHES for name, value in switch.value_columns(ablation).items()}
 
 
 def switch_tags(ablation: Ablation) -> dict[str, str]:
-    """Return the values of an ablation's switches as MLflow tags: texts, with `none` for an empty one."""
-    return {name: str(value) or "none" for name, value in switch_columns(ablation).items()}
+    """Return the values of an ablation's switches as MLflow tags: texts, with `none` for no value."""
+    return {name: "none" if value in (None, "") else str(value) for name, value in switch_columns(ablation).items()}
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -202,7 +222,7 @@ def differing_switches(first: Ablation, second: Ablation) -> list[str]:
     differing = [switch for switch in SWITCHES if switch.value_of(first) != switch.value_of(second)]
     ignored = set[str](first.training.tuned) & set[str](second.training.tuned)
     if is_intact(first) or is_intact(second):
-        ignored.add("residual_substitute")
+        ignored |= {"residual_substitute", "residual_fade_steps"}
     any_training = any(switch.field == "optimizer" for switch in differing)
     if any_training:
         ignored |= {switch.field for switch in SWITCHES if switch.settings_section == "training"} - {"optimizer"}
@@ -221,10 +241,13 @@ def is_intact(ablation: Ablation) -> bool:
 
 
 def lacks_residuals(ablation: Ablation) -> bool:
-    """Return True if the ablation has missing residual connections, and nothing replaces them."""
-    return not is_intact(ablation) and ablation.model.residual_substitute == "none"
+    """Return True if the ablation has missing residual connections that are never there, and nothing replaces them."""
+    model = ablation.model
+    return not is_intact(ablation) and model.residual_substitute == "none" and model.residual_fade_steps is None
 
 
 def find_intact_counterpart(ablations: Iterable[Ablation], ablation: Ablation) -> Ablation | None:
     """Return the ablation that differs from `ablation` only by having all residual connections; None without one."""
-    return find_variant(ablations, ablation, residual_free=Sublayers(), residual_substitute="none")
+    return find_variant(
+        ablations, ablation, residual_free=Sublayers(), residual_substitute="none", residual_fade_steps=None
+    )

@@ -137,7 +137,7 @@ def test_a_blind_model_gives_one_answer_to_all_orders(tmp_path: Path) -> None:
 
 
 def test_donors_are_drawn_again(tmp_path: Path) -> None:
-    switches = {"residual_free": [0], "residual_substitute": "other-row"}
+    switches = {"residual_free": [0], "residual_substitute": "donor-deranged"}
     chosen = ablation("substituted", model_=switches, steps=4, seeds=[1])
     data = train(tmp_path, chosen)
     folder, test = tmp_path / "models" / "substituted", data.examples["test"]
@@ -153,7 +153,7 @@ def test_data_that_have_changed_are_refused(tmp_path: Path) -> None:
     source.write_text(letters)
     sizes = {"train_size": 20, "validation_size": 4, "test_size": 4}
     of_text = parse_task({"name": "text", "path": str(source), "window": 6, **sizes})
-    chosen = ablation("read", model_={"residual_free": [0], "residual_substitute": "slot-mean"}, steps=4, seeds=[1])
+    chosen = ablation("read", model_={"residual_free": [0], "residual_substitute": "position-mean"}, steps=4, seeds=[1])
     train(tmp_path, chosen.model_copy(update={"task": of_text}))
     loaded = pipeline.load(tmp_path / "models" / "read")
     assert len(loaded.measure("token_probe"))

@@ -17,6 +17,7 @@ from tests.conftest import PRESETS
 LONG = "x" * 10_000
 HUGE = 10**4000 + 1
 NOPE = "ablations.nope-causal"
+FADED = {"residual_free": [0], "residual_fade_steps": 500}
 NOISE = {"residual_free": [0], "residual_substitute": "noise"}
 
 
@@ -84,6 +85,16 @@ def test_every_preset_is_a_valid_experiment(preset: str) -> None:
         ("ablations", {"a": {"task": "sorting"}}, ["ablations.a.task", "'sorting'"]),
         ("ablations", {"a": {"task": "addition", "modle": {}}}, ["ablations.a", "'modle'", "'model'"]),
         (f"{NOPE}.model", {"residual_substitute": "fade"}, [f"{NOPE}.model.residual_substitute", "'fade'"]),
+        (f"{NOPE}.model", {"positional": "none", "positional_until": 4}, [NOPE, "positional_until", "4", "none"]),
+        (f"{NOPE}.model", {"residual_fade_steps": 4}, [f"{NOPE}.model.residual_fade_steps", "4", "residual_free"]),
+        (
+            f"{NOPE}.model",
+            FADED | {"residual_substitute": "noise"},
+            [NOPE, "residual_fade_steps", "'noise'"],
+        ),
+        (NOPE, {"task": "addition", "model": FADED}, [NOPE, "residual_fade_steps 500", "steps 100"]),
+        (f"{NOPE}.model", {"attention": ["causal"]}, [f"{NOPE}.model", "attention", "1", "2"]),
+        (f"{NOPE}.model", {"attention": ["causal", "half"]}, [f"{NOPE}.model.attention", "'half'", "'full'"]),
         (NOPE, {"task": "addition", "model": NOISE, "training": {"batch_size": 1}}, [NOPE, "'noise'", "batch_size"]),
         ("comparisons", [{"first": "nope-casual", "second": "nope-full"}], ["0.first", "'nope-casual'", "nope-causal"]),
         ("comparisons", [{"first": "nope-causal", "second": "nope-causal"}], ["comparisons.0", "nope-causal"]),

@@ -9,10 +9,9 @@ from typing import Any, get_args
 
 import pytest
 
-from pipeline.params.model import AttentionName, PositionalName, SubstituteName
+from pipeline.params.model import PositionalName, SubstituteName
 from pipeline.params.training import OptimizerName
 from pipeline.training.optimizers import OPTIMIZER_BUILDERS
-from pipeline.transformer.attention import ATTENTION_PATTERNS
 from pipeline.transformer.positional import POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES
 
@@ -21,11 +20,10 @@ from pipeline.transformer.substitutes import SUBSTITUTES
     ("names", "registry"),
     [
         (PositionalName, POSITIONAL_ENCODINGS),
-        (AttentionName, ATTENTION_PATTERNS),
         (SubstituteName, SUBSTITUTES),
         (OptimizerName, OPTIMIZER_BUILDERS),
     ],
-    ids=["positional", "attention", "residual_substitute", "optimizer"],
+    ids=["positional", "residual_substitute", "optimizer"],
 )
 def test_every_name_has_an_entry_in_the_same_order(names: Any, registry: Mapping[str, Any]) -> None:
     assert get_args(names) == tuple(registry)

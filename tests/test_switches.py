@@ -24,10 +24,14 @@ def any_ablation(draw: st.DrawFn) -> Ablation:
         "heads": draw(st.sampled_from([1, 2])),
         "width": draw(st.sampled_from([8, 16])),
         "positional": draw(st.sampled_from(get_args(PositionalName))),
-        "attention": draw(st.sampled_from(get_args(AttentionName))),
+        "attention": draw(st.lists(st.sampled_from(get_args(AttentionName)), min_size=layers, max_size=layers)),
         "residual_free": {"attention": draw(some_layers), "mlp": draw(some_layers)},
         "residual_substitute": draw(st.sampled_from(get_args(SubstituteName))),
     }
+    if model["positional"] != "none":
+        model["positional_until"] = draw(st.sampled_from([None, 4, 6]))
+    if model["residual_substitute"] == "none":
+        model["residual_fade_steps"] = draw(st.sampled_from([None, 4]))
     optimizer = draw(st.sampled_from(get_args(OptimizerName)))
     return small_ablation(draw(st.sampled_from("abcdefgh")), model_=model, optimizer=optimizer)
 
@@ -40,10 +44,10 @@ def values_of(ablation: Ablation) -> tuple[Any, ...]:
 
 
 @given(any_ablation())
-def test_columns_and_tags_are_the_same_except_for_an_empty_value(ablation: Ablation) -> None:
+def test_columns_and_tags_are_the_same_except_for_no_value(ablation: Ablation) -> None:
     columns, tags = switches.switch_columns(ablation), switches.switch_tags(ablation)
     assert tuple(columns) == tuple(tags) == switches.SWITCH_COLUMNS
-    assert {name: str(value) or "none" for name, value in columns.items()} == tags
+    assert {name: "none" if value in (None, "") else str(value) for name, value in columns.items()} == tags
 
 
 @given(any_ablation(), any_ablation())
@@ -97,7 +101,8 @@ def test_an_ablation_is_found_by_its_switches(ablations: list[Ablation]) -> None
 @given(experiments)
 def test_the_intact_counterpart_differs_in_residual_connections_only(ablations: list[Ablation]) -> None:
     for ablation in ablations:
-        wanted = ablation.model.model_copy(update={"residual_free": Sublayers(), "residual_substitute": "none"})
+        intact = {"residual_free": Sublayers(), "residual_substitute": "none", "residual_fade_steps": None}
+        wanted = ablation.model.model_copy(update=intact)
         expected = [other for other in ablations if (other.model, other.training) == (wanted, ablation.training)]
         counterpart = switches.find_intact_counterpart(ablations, ablation)
         assert counterpart == next(iter(expected), None)

@@ -48,10 +48,11 @@ def logits_with_permuted_masks(
     usual: interventions.ForwardPass, token_order: Int[Tensor, "examples prompt"], layers: Sequence[int]
 ) -> Float[Tensor, "examples reads vocabulary"]:
     """Return the answers' logits if the masks of `layers` treat token `token_order[example, i]` as the i-th token."""
-    tokens, usual_mask, _ = usual.samples
+    tokens, usual_masks, _ = usual.samples
     token_ranks = torch.arange(tokens.shape[1]).repeat(len(token_order), 1)
     token_ranks[:, : token_order.shape[1]] = token_order.argsort(-1)
-    permuted = permute_mask(usual_mask, token_ranks.repeat_interleave(len(tokens) // len(token_order), 0))
-    by_layer = [permuted if layer in layers else usual_mask for layer in range(len(usual.model.blocks))]
-    masks = torch.stack(torch.broadcast_tensors(*by_layer))
-    return usual.continue_from(min(layers), attention_mask=masks)
+    token_ranks = token_ranks.repeat_interleave(len(tokens) // len(token_order), 0)
+    masks = list(usual_masks.expand(len(usual.model.blocks), *usual_masks.shape[-3:]))
+    for layer in layers:
+        masks[layer] = permute_mask(masks[layer], token_ranks)
+    return usual.continue_from(min(layers), attention_mask=torch.stack(torch.broadcast_tensors(*masks)))

@@ -21,13 +21,14 @@ def mask_removal(inputs: MeasurementInput) -> pd.DataFrame:
     layer's mask changes nothing: only the last position predicts, and it attends to all positions anyway. So a residual
     connection of the last layer cannot matter by keeping positions for later attention.
 
-    The table is empty for models with full attention.
+    The table has no row for layers with full attention.
     """
     model, prompts = inputs.model, same_length_prompts(inputs.examples)
     before = ForwardPass(model, prompts, last_position(prompts))
-    masks = before.samples.attention_mask.repeat(len(model.blocks), 1, 1, 1)
+    mask = before.samples.attention_mask
+    masks = mask.expand(len(model.blocks), *mask.shape[-3:])
     rows = []
-    for layer in range(len(model.blocks)) if inputs.ablation.model.attention == "causal" else ():
+    for layer in (layer for layer, name in enumerate(model.attention_by_layer) if name == "causal"):
         after = before.continue_from(layer, attention_mask=masks.index_fill(0, torch.tensor(layer), True))
         change = (after - before.logits).abs().max().item()
         rows.append((layer, change, total_variation(before.logits, after).mean().item()))

@@ -38,7 +38,7 @@ def symmetry(inputs: MeasurementInput) -> pd.DataFrame:
     if (permuted.tokens != permuted.prompts[:, None]).any() and (change > tolerance) == order_blind:
         raise RunError(
             f"{inputs.ablation.name}: permuting earlier tokens changes a logit by {change:.3g}, but with positional "
-            f"{architecture.positional}, attention {architecture.attention} and {architecture.layers} layers it "
+            f"{architecture.final_positional} and attention {' '.join(architecture.attention_by_layer)} it "
             f"{'must not' if order_blind else 'must'} change any (tolerance {tolerance:g}); this is a bug in the code"
         )
     results = {

@@ -102,12 +102,10 @@ class Params(Config):
             model=parse(Model, self.model.model_dump() | overrides.model, f"{location}.model"),
             training=parse(Training, self.training.model_dump() | overrides.training, f"{location}.training"),
         )
-        substitute = ablation.model.residual_substitute
-        if substitute != "none" and not ablation.model.residual_free.layers:
-            raise UserError(
-                f"{location}.model.residual_substitute: {substitute!r} replaces nothing; "
-                f"name the layers in residual_free"
-            )
+        model, unused = ablation.model, {"residual_substitute": "none", "residual_fade_steps": None}
+        for key, default in unused.items():
+            if (value := getattr(model, key)) != default and not model.residual_free.layers:
+                raise UserError(f"{location}.model.{key}: {value!r} has no effect; name the layers in residual_free")
         ablation.check_trainable(location)
         return ablation
 

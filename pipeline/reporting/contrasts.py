@@ -123,12 +123,14 @@ def values_by_seed(runs: pd.DataFrame, quantity: str, budget: int = 0) -> "pd.Se
 
 
 def substitutions(ablations: Sequence[Ablation]) -> Iterator[tuple[Ablation, Ablation, Ablation]]:
-    """Yield each ablation with a substitute for missing connections, with those without the connections and intact."""
+    """Yield each ablation with a substitute for missing connections, or whose connections fade, with those without the
+    connections and intact."""
     for ablation in ablations:
-        without = switches.find_variant(ablations, ablation, residual_substitute="none")
+        if switches.is_intact(ablation) or switches.lacks_residuals(ablation):
+            continue
+        without = switches.find_variant(ablations, ablation, residual_substitute="none", residual_fade_steps=None)
         intact = switches.find_intact_counterpart(ablations, ablation)
-        is_substituted = ablation.model.residual_substitute != "none" and not switches.is_intact(ablation)
-        if is_substituted and without and intact:
+        if without and intact:
             yield ablation, without, intact
 
 

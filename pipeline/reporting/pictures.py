@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import switches
-from pipeline.params import Ablation
+from pipeline.params import Ablation, Model
 from pipeline.params.model import PositionalName, SubstituteName
 from pipeline.params.score import BITS
 from pipeline.reporting import figures, style
@@ -24,14 +24,14 @@ AXIS_WORDS = {"depth": "Layers passed", "step": "Training step"}
 MAX_LINES = 6
 """Largest number of ablations in a figure with a line or a panel for each."""
 SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
-    "backward": "the gradient's path alone",
-    "forward": "the example's own states",
-    "other-row": "another example's, same position",
-    "elsewhere": "one state of another example, all positions",
-    "slot-mean": "mean over examples, by position",
-    "all-mean": "mean over examples and positions",
+    "detached": "the example's own states",
+    "donor": "another example's, same position",
+    "donor-deranged": "another example's, always the same other position",
+    "donor-permuted": "another example's, positions permuted anew each step",
+    "position-mean": "mean over examples, by position",
+    "learned-vector": "a learned vector per position",
+    "constant": "one vector for all positions",
     "noise": "noise of the same size",
-    "fade": "the connection, fading away",
 }
 """Substitute of a residual connection -> label of what the layer receives; others are labelled by their name."""
 
@@ -40,8 +40,10 @@ def label(view: TaskView, ablation: Ablation) -> str:
     """Describe an ablation for a figure: `no PE, without the second layer's connections`."""
     model, free = ablation.model, ablation.model.residual_free
     words = [switches.positional_encoding_in_words(model.positional)]
-    if model.attention == "full":
-        words.append("no mask")
+    if model.positional_until:
+        words.append(switches.positional_until_in_words(model.positional_until))
+    if model.attention != "causal":
+        words.append(masked_layers_in_words(model))
     for switch in switches.SWITCHES:
         is_size = switch.field in ("layers", "heads", "width", "optimizer")
         if is_size and switch.value_of(ablation) != view.usual_values[switch.field]:
@@ -55,13 +57,22 @@ def label(view: TaskView, ablation: Ablation) -> str:
     return ", ".join(words)
 
 
+def masked_layers_in_words(model: Model) -> str:
+    """Return which layers have a causal mask, if not all have: `mask in the first layer alone`, or `no mask`."""
+    masked = [number for number, name in enumerate(model.attention_by_layer) if name == "causal"]
+    layers = " and ".join(switches.layer_ordinal(number, model.layers) for number in masked)
+    return f"mask in the {layers} layer alone" if masked else "no mask"
+
+
 def substitute_in_words(ablation: Ablation) -> str:
     """Return what replaces an ablation's missing residual connections: `noise of the same size`."""
+    if ablation.model.residual_fade_steps:
+        return f"the connection, fading for {ablation.model.residual_fade_steps} steps"
     return SUBSTITUTE_WORDS.get(ablation.model.residual_substitute, ablation.model.residual_substitute)
 
 
 def choose_ablations(view: TaskView, names: Collection[str]) -> list[Ablation]:
-    """Choose `MAX_LINES` ablations: without substitutes, of the usual size, with a mask, compared by declaration."""
+    """Choose `MAX_LINES` ablations: without substitutes, of the usual size and causal, compared by declaration."""
     candidates = [ablation for ablation in view.results.ablations if ablation.name in names]
     declared = {name for comparison in view.results.comparisons for name in (comparison.first, comparison.second)}
     sizes = ("layers", "heads", "width", "optimizer")
@@ -69,7 +80,8 @@ def choose_ablations(view: TaskView, names: Collection[str]) -> list[Ablation]:
 
     def priority(ablation: Ablation) -> tuple[bool, ...]:
         is_substituted = not switches.is_intact(ablation) and not switches.lacks_residuals(ablation)
-        return is_substituted, ablation not in usual, ablation.model.attention == "full", ablation.name not in declared
+        is_usual = ablation in usual and ablation.model.attention == "causal"
+        return is_substituted, not is_usual, ablation.name not in declared
 
     chosen = sorted(candidates, key=priority)[:MAX_LINES]
     return [ablation for ablation in candidates if ablation in chosen]

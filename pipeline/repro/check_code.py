@@ -71,9 +71,10 @@ def _read(params: Params, name: str) -> tuple[Artifact, Dataset] | None:
 def kind_of_training(ablation: Ablation) -> Hashable:
     """Return what decides which code a training runs: task, encoding, mask, residual connections and optimizer."""
     model, training = ablation.model, ablation.training
+    is_final = model.residual_fade_steps, model.positional_until
     lacks = bool(model.residual_free.attention), bool(model.residual_free.mlp)
     return (
-        *(ablation.dataset, model.positional, model.attention, *lacks, model.residual_substitute),
+        *(ablation.dataset, model.positional, model.attention, *lacks, model.residual_substitute, *is_final),
         *(training.optimizer, training.schedule, training.average > 0, training.loss_on, training.precision),
     )
 

@@ -139,7 +139,7 @@ def build_jobs_longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
     for ablation in ablations:
         model, training = ablation.model, ablation.training
         cost = len(training.seeds) * training.steps * training.batch_size * model.layers * model.width**2
-        if model.attention == "full":
+        if "full" in model.attention_by_layer:
             cost *= 4  # about one forward pass for each character of an answer
         jobs[ablation.name] = Job(stages_of(ablation.name), cost)
     return dict(sorted(jobs.items(), key=lambda item: item[1].cost, reverse=True))

@@ -35,12 +35,15 @@ class Convergence:
     score: Score = EXACT_MATCH
     budget: int = 0
     """Largest number of training steps of a run."""
+    uncounted_evaluations: int = 0
+    """Number of evaluations at the beginning that count for no threshold."""
 
     @classmethod
     def for_ablation(cls, ablation: Ablation) -> "Convergence":
         task, training = ablation.task, ablation.training
         threshold, in_a_row = ablation.convergence_threshold, training.converged_for
-        return cls(threshold, task.validation_size, in_a_row, task.score, training.steps)
+        uncounted = ablation.uncounted_evaluations
+        return cls(threshold, task.validation_size, in_a_row, task.score, training.steps, uncounted)
 
     @property
     def score_column(self) -> str:
@@ -62,7 +65,7 @@ class Convergence:
         reached = self.score.reaches(scores, threshold, self.example_count)
         streak, long_enough = np.zeros(reached.shape[1:], int), np.zeros_like(reached)
         for evaluation, counts in enumerate(reached):
-            streak = np.where(counts, streak + 1, 0)
+            streak = np.where(counts & (evaluation >= self.uncounted_evaluations), streak + 1, 0)
             long_enough[evaluation] = streak >= self.evaluations_in_a_row
         return np.logical_or.accumulate(long_enough)
 

@@ -111,7 +111,7 @@ class PopulationModule(LightningModule):
     def training_step(self, batch: Int[Tensor, "member batch"], batch_index: int) -> Float[Tensor, ""]:
         indices = batch if len(self.active_members) == len(batch) else batch[self.active_members]
         examples = self.training_examples[indices]
-        logits = self.population(examples.tokens, examples.positions, self.global_step, self.ablation.training.steps)
+        logits = self.population(examples.tokens, examples.positions, self.global_step)
         losses = mean_member_losses(logits, examples.targets)
         self.training_sums[0] += losses.detach()
         return losses.sum()  # so that the gradient of every member is that of its own loss

@@ -80,10 +80,13 @@ def orthogonalise_rows(matrices: Float[Tensor, "matrices rows columns"]) -> Floa
 
 
 def group_parameters(population: Population) -> tuple[list[nn.Parameter], ...]:
-    """Return a population's weight matrices inside layers, those outside (embeddings), and its layer-norm vectors."""
+    """Return a population's weight matrices of attention and MLPs, its embeddings, and its vectors and scalars.
+
+    The learned vectors of a substitute for residual connections count as embeddings, its gate as a vector.
+    """
     matrices = {name: parameter for name, parameter in population.weights.items() if parameter.ndim == 3}
-    hidden = [parameter for name, parameter in matrices.items() if name.startswith("blocks.")]
-    embeddings = [parameter for name, parameter in matrices.items() if not name.startswith("blocks.")]
+    hidden = [parameter for name, parameter in matrices.items() if ".transformation." in name]
+    embeddings = [parameter for name, parameter in matrices.items() if ".transformation." not in name]
     return hidden, embeddings, [parameter for parameter in population.stacked if parameter.ndim < 3]
 
 

@@ -63,8 +63,9 @@ class Population(nn.Module):
         random = ("substitute.key", "dropout.key") if config.dropout else "substitute.key"
         self.key_buffers = [name for name in buffers if name.endswith(random)]
         """Names of the transformer's buffers that hold keys for random numbers."""
-        self.faded_buffers = [name for name in buffers if name.endswith("substitute.faded")]
-        """Names of the transformer's buffers with the share, in [0, 1], by which residual connections have faded."""
+        self.step_buffers = [name for name in buffers if name.endswith(".step")]
+        """Names of the transformer's buffers that hold the training step."""
+        self.final_from = config.final_from
         self.register_buffer("member_seeds", torch.tensor(list(seeds)), persistent=False)
 
     def __len__(self) -> int:
@@ -85,15 +86,13 @@ class Population(nn.Module):
         tokens: Int[Tensor, "*member batch length"],
         positions: Int[Tensor, "*member batch reads"],
         step: int = 0,
-        steps: int = 1,
     ) -> Float[Tensor, "member batch reads vocabulary"]:
         """Compute each member's logits for the token after each of `positions`.
 
-        Without a member axis in `tokens`, all members get the same examples. `step` is the training step, of `steps`.
+        Without a member axis in `tokens`, all members get the same examples. `step` is the training step.
         Random numbers depend on nothing but seed, step and buffer.
         """
-        faded = torch.full_like(self.member_seeds, min(1.0, 2.0 * step / steps), dtype=torch.float32)
-        buffers = dict.fromkeys(self.faded_buffers, faded)
+        buffers = dict.fromkeys(self.step_buffers, torch.full_like(self.member_seeds, step))
         if self.key_buffers:
             stream = hash64(hash64(self.member_seeds) + step)
             buffers |= {name: hash64(stream + index) for index, name in enumerate(self.key_buffers)}
@@ -111,9 +110,11 @@ class Population(nn.Module):
         """Include the weights after training step `step` (counted from 0) in the running average.
 
         The average `w̄` becomes `a w̄ + (1 - a) w` with `a = min(average, (step + 1) / (step + 10))`: the first steps
-        count less, so that the average soon forgets the initial weights.
+        count less, so that the average soon forgets the initial weights. Where the network becomes the final one, the
+        average starts anew: steps are counted from there.
         """
         if self.average:
+            step -= self.final_from if step >= self.final_from else 0
             kept_share = min(self.average, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(self.averaged), list(self.stacked), 1.0 - kept_share)
 

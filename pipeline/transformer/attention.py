@@ -1,11 +1,12 @@
-"""Attention patterns (which positions attend to which) and the attention sublayer.
+"""Attention masks (which positions attend to which) and the attention sublayer.
 
-A pattern also turns examples into samples, because full attention would leak otherwise: what predicts token n+1 must
-not attend to it. A causal model predicts after every position at once; with full attention each prefix is a sample.
+The masks decide how examples become samples, because full attention would leak otherwise: what predicts token n+1 must
+not attend to it. With causal masks in all layers, a model predicts after every position at once; if any layer has full
+attention, each prefix is a sample.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,8 +22,9 @@ class Samples(NamedTuple):
     """Token sequences that the transformer reads, which keys each query attends to, and where predictions are made."""
 
     tokens: Int[Tensor, "samples length"]
-    attention_mask: Bool[Tensor, "#samples length length"]
-    """Attention mask: True where a query (second axis) attends to a key (last axis)."""
+    attention_mask: Bool[Tensor, "*layers #samples length length"]
+    """True where a query (last axis but one) attends to a key (last axis): one mask for all layers, or one per layer.
+    """
     output_positions: Int[Tensor, "samples reads"]
     """Positions of each sample whose next token the transformer predicts."""
 
@@ -39,27 +41,24 @@ def last_position(tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]
     return torch.full_like(tokens[:, :1], tokens.shape[1] - 1)
 
 
-def causal_samples(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
-    """Return samples with causal attention: each token attends to itself and earlier tokens; one sample per example."""
-    length = tokens.shape[-1]
-    attention_mask = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()
-    return Samples(tokens, attention_mask, positions)
+def build_samples(
+    attention: Sequence[AttentionName], tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]
+) -> Samples:
+    """Return samples for layers with these attention masks, which predict after `positions`.
 
-
-def full_attention_samples(tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
-    """Return samples with full attention: all tokens of a prefix attend to each other; one sample per prefix."""
+    Causal: each token attends to itself and earlier tokens. Full: all tokens of a prefix attend to each other.
+    """
     (batch, length), reads = tokens.shape, positions.shape[-1]
+    causal = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()
+    if "full" not in attention:
+        return Samples(tokens, causal, positions)
     prefixes = tokens[:, None, :].expand(batch, reads, length).reshape(batch * reads, length)
     last = positions.reshape(batch * reads, 1)
-    inside = torch.arange(length, device=tokens.device) <= last
-    return Samples(prefixes, inside[:, None, :].expand(-1, length, -1), last)
-
-
-ATTENTION_PATTERNS: dict[AttentionName, Callable[[Tensor, Tensor], Samples]] = {
-    "causal": causal_samples,
-    "full": full_attention_samples,
-}
-"""Attention patterns by name: functions that turn tokens, and the positions after which to predict, into samples."""
+    in_prefix = (torch.arange(length, device=tokens.device) <= last)[:, None, :].expand(-1, length, -1)
+    if "causal" not in attention:
+        return Samples(prefixes, in_prefix, last)
+    masks = torch.stack([in_prefix & causal if name == "causal" else in_prefix for name in attention])
+    return Samples(prefixes, masks, last)
 
 
 class Attention(nn.Module):

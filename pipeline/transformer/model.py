@@ -1,6 +1,6 @@
 """The transformer: a pre-norm decoder with tied embeddings, after GPT-2 (Radford et al. 2019) and nanoGPT.
 
-The configuration chooses the positional encoding, the attention pattern, which sublayers have a residual connection,
+The configuration chooses the positional encoding, the attention masks, which sublayers have a residual connection,
 and what substitutes the missing ones.
 """
 
@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pipeline.params import Model
-from pipeline.transformer.attention import ATTENTION_PATTERNS, Attention, last_position, select_positions
+from pipeline.transformer.attention import Attention, Samples, build_samples, last_position, select_positions
 from pipeline.transformer.dropout import KeyedDropout
-from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS
-from pipeline.transformer.substitutes import SUBSTITUTES, ResidualSubstitute, States
+from pipeline.transformer.positional import EMBEDDING_SCALE, POSITIONAL_ENCODINGS, TemporaryEncoding
+from pipeline.transformer.substitutes import FadingConnection, ResidualSubstitute, States
 
 
 class MLP(nn.Module):
@@ -35,14 +35,17 @@ class MLP(nn.Module):
 class Sublayer(nn.Module):
     """Half a layer: layer norm, attention or MLP, dropout, with a residual connection or its substitute around them."""
 
-    def __init__(self, config: Model, transformation: Attention | MLP, *, has_residual: bool) -> None:
+    def __init__(self, config: Model, transformation: Attention | MLP, *, has_residual: bool, length: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.transformation = transformation
         self.dropout = KeyedDropout(config.dropout)
         self.has_residual = has_residual
-        substitute = None if has_residual else SUBSTITUTES[config.residual_substitute]
-        self.substitute = ResidualSubstitute(substitute) if substitute else None
+        self.substitute: ResidualSubstitute | FadingConnection | None = None
+        if not has_residual and config.residual_fade_steps:
+            self.substitute = FadingConnection(config.residual_fade_steps)
+        elif not has_residual and config.residual_substitute != "none":
+            self.substitute = ResidualSubstitute(config.residual_substitute, length, config.width)
 
     def forward(
         self, x: States, donor_states: States | None, samples_per_example: int, **attention_inputs: Any
@@ -92,23 +95,29 @@ class Transformer(nn.Module):
         if config.uses_donors and donors is None:
             raise ValueError(f"residual_substitute {config.residual_substitute} needs donor examples")
         self.register_buffer("donors", donors if config.uses_donors else None, persistent=False)
-        self.samples = ATTENTION_PATTERNS[config.attention]
+        self.attention_by_layer = config.attention_by_layer
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.positional = POSITIONAL_ENCODINGS[config.positional](length, config.width, config.heads)
+        if config.positional_until:
+            self.positional = TemporaryEncoding(self.positional, config.positional_until)
         self.dropout = KeyedDropout(config.dropout)
-        free = config.residual_free
+        free, width = config.residual_free, config.width
         self.blocks = nn.ModuleList(
             Block(
-                Sublayer(config, Attention(config.width, config.heads), has_residual=layer not in free.attention),
-                Sublayer(config, MLP(config.width), has_residual=layer not in free.mlp),
+                Sublayer(config, Attention(width, config.heads), has_residual=n not in free.attention, length=length),
+                Sublayer(config, MLP(width), has_residual=n not in free.mlp, length=length),
             )
-            for layer in range(config.layers)
+            for n in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
         for name, parameter in self.named_parameters():  # as GPT-2: the weights that write to the stream are smaller
             if parameter.ndim == 2:
                 writes = name.endswith("output.weight")
                 nn.init.normal_(parameter, std=EMBEDDING_SCALE / (math.sqrt(2 * config.layers) if writes else 1.0))
+
+    def samples(self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "batch reads"]) -> Samples:
+        """Return the samples that the transformer reads to predict the tokens after `positions`."""
+        return build_samples(self.attention_by_layer, tokens, positions)
 
     def residual_stream(
         self,

@@ -111,6 +111,36 @@ class AlibiEncoding(PositionalEncoding):
         return super().score_bias(attention_mask) - self.distance_penalty[:, :length, :length]
 
 
+class TemporaryEncoding(PositionalEncoding):
+    """Another encoding, in the first `steps` training steps; afterwards and in evaluation, none.
+
+    In training, the population sets the buffer `step`.
+    """
+
+    step: Tensor
+
+    def __init__(self, encoding: PositionalEncoding, steps: int) -> None:
+        nn.Module.__init__(self)
+        self.encoding, self.steps = encoding, steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def add_positions(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+        return self._at_first(self.encoding.add_positions(x), x)
+
+    def rotate_by_position(
+        self, x: Float[Tensor, "batch heads length units"], positions: Int[Tensor, "batch length"] | None = None
+    ) -> Float[Tensor, "batch heads length units"]:
+        return self._at_first(self.encoding.rotate_by_position(x, positions), x)
+
+    def score_bias(
+        self, attention_mask: Bool[Tensor, "*samples length length"]
+    ) -> Float[Tensor, "*samples _ length length"]:
+        return self._at_first(self.encoding.score_bias(attention_mask), super().score_bias(attention_mask))
+
+    def _at_first(self, encoded: Tensor, plain: Tensor) -> Tensor:
+        return torch.where(self.step < self.steps, encoded, plain) if self.training else plain
+
+
 def position_angles(length: int, unit_count: int) -> Float[Tensor, "length pairs"]:
     """Return the angle of each pair of units at each position: from 1 radian per position to about 1/10,000 radian."""
     return torch.arange(length)[:, None] / 10_000.0 ** (torch.arange(0, unit_count, 2).double() / unit_count)

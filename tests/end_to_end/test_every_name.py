@@ -2,19 +2,20 @@
 
 from itertools import cycle, islice
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from pipeline.params import Params, Tracking
+from pipeline.params.model import AttentionName
 from pipeline.params.score import EXACT_MATCH
 from pipeline.reporting import report
 from pipeline.reporting.style import draw_image
 from pipeline.tasks.registry import TASKS, read_params
 from pipeline.tracking.store import open_store
 from pipeline.training.optimizers import OPTIMIZER_BUILDERS
-from pipeline.transformer.attention import ATTENTION_PATTERNS
 from pipeline.transformer.positional import POSITIONAL_ENCODINGS
 from pipeline.transformer.substitutes import SUBSTITUTES
 from tests.conftest import PRESETS, training
@@ -25,7 +26,7 @@ from tests.tasks.test_conformance import OPTIONS, task_of
 def every_name() -> Params:
     """The smoke preset with as few ablations as have every name, one layer deep and four steps long."""
     smoke = read_params(PRESETS / "smoke.yaml")
-    registries = (POSITIONAL_ENCODINGS, ATTENTION_PATTERNS, SUBSTITUTES, OPTIMIZER_BUILDERS, TASKS)
+    registries = (POSITIONAL_ENCODINGS, get_args(AttentionName), SUBSTITUTES, OPTIMIZER_BUILDERS, TASKS)
     most = max(map(len, registries))
     chosen = zip(*(islice(cycle(registry), most) for registry in registries), strict=True)
     ablations = {
@@ -41,6 +42,8 @@ def every_name() -> Params:
         }
         for index, (positional, attention, substitute, optimizer, task) in enumerate(chosen)
     }
+    ablations["faded"] = {"task": "addition", "model": {"residual_free": [0], "residual_fade_steps": 2}}
+    ablations["dropped"] = {"task": "addition", "model": {"positional": "rotary", "positional_until": 2}}
     changes = {
         "model": smoke.model.model_dump() | {"layers": 1, "width": 8},
         "tasks": {name: task_of(name, OPTIONS.get(name, [{}])[0]).model_dump() for name in TASKS},
@@ -64,7 +67,7 @@ def test_every_name_goes_through_the_whole_pipeline(
     assert list(runs["ablation"]) == list(params.ablations)
     assert set(runs["task"]) == set(params.tasks)
     assert set(runs["positional"]) == set(POSITIONAL_ENCODINGS)
-    assert set(runs["attention"]) == set(ATTENTION_PATTERNS)
+    assert set(runs["attention"]) == set(get_args(AttentionName))
     assert set(runs["residual_substitute"]) == set(SUBSTITUTES)
     assert set(runs["optimizer"]) == set(OPTIMIZER_BUILDERS)
     pages = "".join(Path("reports", name).read_text() for name in ("summary.md", "details.md"))

@@ -25,7 +25,7 @@ TOKENS = torch.randint(VOCABULARY, (5, LENGTH), generator=torch.Generator().manu
         {"positional": "rotary"},
         {"positional": "learned"},
         {"residual_free": [1]},
-        {"residual_free": [0], "residual_substitute": "other-row"},
+        {"residual_free": [0], "residual_substitute": "donor"},
     ],
 )
 @torch.no_grad()
@@ -76,16 +76,15 @@ def test_if_no_layer_adds_anything_the_embeddings_enter_every_norm() -> None:
 
 @pytest.mark.parametrize("substitute", SUBSTITUTES)
 def test_the_update_share_is_one_exactly_if_nothing_else_is_carried(substitute: str) -> None:
-    """`backward` carries a gradient alone, and in evaluation `fade` carries nothing."""
     share = values(measured(layers=2, residual_free=[1], residual_substitute=substitute), "update_share", layer=1)
-    if substitute in ("none", "backward", "fade"):
+    if substitute == "none":
         assert (share == 1).all()
     else:
         assert ((share > 0) & (share < 1)).all()
 
 
 def test_the_scale_is_that_of_the_examples_and_not_of_the_donors() -> None:
-    substituted = measured(layers=2, residual_free=[1], residual_substitute="other-row")
+    substituted = measured(layers=2, residual_free=[1], residual_substitute="donor")
     assert substituted["entering"].tolist()[:3] == measured(layers=2)["entering"].tolist()[:3]
 
 
@@ -100,3 +99,12 @@ def test_an_update_as_large_as_the_state_has_a_share_of_one_half() -> None:
     )
     share = values(activation_scale(inputs), "update_share", sublayer="attention").item()
     assert share == pytest.approx(0.5, abs=1e-4)  # the norm's epsilon
+
+
+def test_the_gates_are_those_of_substituted_sublayers() -> None:
+    free = {"attention": [1], "mlp": [0, 1]}
+    inputs = inputs_of(untrained, layers=2, residual_free=free, residual_substitute="constant")
+    inputs.model.blocks[1].attention.substitute.gate.data.fill_(-0.5)
+    gates = activation_scale(inputs).set_index(["layer", "sublayer"])["gate"].dropna()
+    assert gates.to_dict() == {(0, "mlp"): 1.0, (1, "attention"): -0.5, (1, "mlp"): 1.0}
+    assert measured(residual_free=[0], residual_fade_steps=2)["gate"].isna().all()

@@ -21,7 +21,7 @@ ENCODINGS = ["none", "learned", "sinusoidal", "rotary", "alibi"]
 
 
 @pytest.mark.parametrize("attention", ["causal", "full"])
-@pytest.mark.parametrize("substitute", ["none", "other-row"])
+@pytest.mark.parametrize("substitute", ["none", "donor-deranged"])
 def test_a_forward_pass_continues_from_every_depth_to_the_same_logits(attention: str, substitute: str) -> None:
     inputs = inputs_of(large, layers=3, attention=attention, residual_free=[1], residual_substitute=substitute)
     examples = inputs.examples[:10]
@@ -72,6 +72,16 @@ def test_full_attention_has_no_mask_to_remove_and_permuting_it_has_no_effect(pos
     table = mask_permutation(inputs)
     assert table["total_variation"].max() < EXACT
     assert abs(table["exact_match_lost"]).max() == 0
+
+
+def test_without_encoding_a_single_first_mask_carries_all_order() -> None:
+    inputs = inputs_of(large, layers=3, attention=["causal", "full", "full"])
+    removed, permuted = mask_removal(inputs), mask_permutation(inputs).set_index("layers")["total_variation"]
+    assert list(removed["layer"]) == [0]
+    assert removed["max_logit_change"].item() > 1e-6
+    assert permuted[["1", "2"]].max() < EXACT
+    assert permuted["0"] == pytest.approx(permuted["all"])
+    assert permuted["0"] > 1e-5
 
 
 def test_swapped_tokens_differ_and_are_not_those_of_every_prompt() -> None:

@@ -28,18 +28,23 @@ from tests.measurement.hand_set import (
     with_large_weights,
 )
 
-architectures = st.integers(1, 4).flatmap(
-    lambda layers: st.fixed_dictionaries(
-        {
-            "layers": st.just(layers),
-            "positional": st.sampled_from(["none", "learned", "sinusoidal", "rotary", "alibi"]),
-            "attention": st.sampled_from(["causal", "full"]),
-            "residual_free": st.fixed_dictionaries(
-                {name: st.sets(st.integers(0, layers - 1)).map(sorted) for name in ("attention", "mlp")}
-            ),
-            "residual_substitute": st.sampled_from(list(SUBSTITUTES)),
-        }
+architectures = (
+    st.integers(1, 4)
+    .flatmap(
+        lambda layers: st.fixed_dictionaries(
+            {
+                "layers": st.just(layers),
+                "positional": st.sampled_from(["none", "learned", "sinusoidal", "rotary", "alibi"]),
+                "attention": st.lists(st.sampled_from(["causal", "full"]), min_size=layers, max_size=layers),
+                "residual_free": st.fixed_dictionaries(
+                    {name: st.sets(st.integers(0, layers - 1)).map(sorted) for name in ("attention", "mlp")}
+                ),
+                "residual_substitute": st.sampled_from(list(SUBSTITUTES)),
+                "positional_until": st.sampled_from([None, 5]),
+            }
+        )
     )
+    .filter(lambda switches: switches["positional"] != "none" or switches["positional_until"] is None)
 )
 
 
@@ -85,7 +90,7 @@ def test_a_disagreement_is_an_error_in_both_directions() -> None:
     "switches",
     [
         {"layers": 8, "width": 8, "residual_free": [*range(8)]},  # little of any signal is left
-        {"layers": 6, "width": 8, "residual_free": [*range(6)], "residual_substitute": "all-mean"},
+        {"layers": 6, "width": 8, "residual_free": [*range(6)], "residual_substitute": "constant"},
         {"layers": 2, "width": 1, "heads": 1, "positional": "learned"},  # the norm of a single number is 0
     ],
 )

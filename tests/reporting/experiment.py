@@ -26,7 +26,7 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "no-residual-0": {"residual_free": [0]},
     "no-residual-1": {"residual_free": [1]},
     "no-residual-mlp-0": {"residual_free": {"mlp": [0]}},
-    "forward-0": {"residual_free": [0], "residual_substitute": "forward"},
+    "forward-0": {"residual_free": [0], "residual_substitute": "detached"},
     "nope-causal-adamw": {},
 }
 TRAINED = ("learned-causal", "nope-causal", "null", "nope-full", "no-residual-0", "forward-0")

@@ -16,7 +16,9 @@ def one_graph(run, mode, fullgraph):  # type: ignore[no-untyped-def]
 
 def main() -> None:
     torch.compile = one_graph
-    config = Model(layers=1, heads=2, width=8, dropout=0.3, residual_free=[0], residual_substitute="noise")
+    config = Model(
+        layers=1, heads=2, width=8, dropout=0.3, residual_free=[0], residual_substitute="noise", positional_until=2
+    )
     donors, tokens = torch.randint(VOCABULARY, (2, 3, 4, LENGTH), generator=torch.Generator().manual_seed(0))
     shape = {"vocabulary": VOCABULARY, "length": LENGTH, "donors": donors[0]}
     compiled, plain = (
@@ -26,7 +28,7 @@ def main() -> None:
     for members in (3, 2):
         for population in (compiled, plain):
             population.keep_members(list(range(members)))
-            population.train()(tokens[:members], positions[:members], 2, 8).square().sum().backward()
+            population.train()(tokens[:members], positions[:members], 2).square().sum().backward()
             population.update_average(members)
         for parameter, expected in zip(compiled.stacked, plain.stacked, strict=True):
             torch.testing.assert_close(parameter.grad, expected.grad)

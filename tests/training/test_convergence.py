@@ -18,7 +18,7 @@ from pipeline.training.convergence import (
     history_columns,
 )
 from pipeline.training.fit import fit
-from tests.conftest import easy
+from tests.conftest import ablation, easy
 
 RULE = Convergence(0.99, 200)
 
@@ -57,6 +57,34 @@ def test_convergence_of_several_runs_is_that_of_each(runs: list[list[float]]) ->
     pairs = [np.convolve(np.array(run) >= 0.99, [1, 1])[:6] == 2 for run in runs]
     assert (np.diff(converged.astype(int), axis=0) >= 0).all()
     assert converged[-1].tolist() == [bool(pair.any()) for pair in pairs]
+
+
+@given(scores=st.lists(st.sampled_from([0.98, 0.99, 1.0]), min_size=8, max_size=8), uncounted=st.integers(0, 8))
+def test_uncounted_evaluations_are_as_good_as_wrong(scores: list[float], uncounted: int) -> None:
+    rule = replace(RULE, evaluations_in_a_row=2)
+    ignored = np.array([0.0] * uncounted + scores[uncounted:])
+    expected = rule.has_converged(ignored).tolist()
+    assert replace(rule, uncounted_evaluations=uncounted).has_converged(np.array(scores)).tolist() == expected
+
+
+@pytest.mark.parametrize(("until", "uncounted"), [(None, 0), (1, 0), (4, 0), (5, 1), (8, 1), (9, 2)])
+def test_evaluations_count_from_the_step_from_which_training_sees_the_final_network(
+    until: int | None, uncounted: int
+) -> None:
+    chosen = ablation(model_={"positional": "learned", "positional_until": until}, steps=16, evaluate_every=4)
+    assert Convergence.for_ablation(chosen).uncounted_evaluations == uncounted
+
+
+def test_until_the_encoding_is_dropped_training_is_that_with_the_encoding(make_dataset) -> None:
+    kept, dropped = (
+        ablation(model_={"positional": "learned", "positional_until": until}, steps=16, seeds=[1, 2])
+        for until in (None, 8)
+    )
+    data = make_dataset(kept.task)
+    histories = [fit(chosen, data).history.set_index(["step", "seed"])["train_loss"] for chosen in (kept, dropped)]
+    same = histories[0] == histories[1]
+    assert same[[4, 8]].all()
+    assert not same[[12, 16]].any()
 
 
 def test_a_run_that_did_not_converge_has_no_step() -> None:

@@ -32,7 +32,7 @@ def batch(seed: int) -> tuple[Tensor, Tensor]:
 def test_stacked_members_compute_what_each_computes_alone(attention: str, substitute: str) -> None:
     """In training, except with substitutes that draw random numbers there; those in evaluation."""
     config = model(attention=attention, positional="rotary", residual_free=[0], residual_substitute=substitute)
-    population = Population(config, [3, 1, 4], **SHAPE).train(substitute not in ("elsewhere", "noise"))
+    population = Population(config, [3, 1, 4], **SHAPE).train(substitute not in ("donor-permuted", "noise"))
     tokens, positions = (torch.stack(kind) for kind in zip(*(batch(seed) for seed in range(3)), strict=True))
     stacked, shared = population(tokens, positions), population(tokens[0], positions[0])
     for index, seed in enumerate((3, 1, 4)):
@@ -54,7 +54,7 @@ def train(population: Population, optimizer: torch.optim.Optimizer, seeds: list[
         batches = zip(*(batch(100 * seed + step) for seed in seeds), strict=True)
         tokens, positions = (torch.stack(kind) for kind in batches)
         optimizer.zero_grad()
-        population(tokens, positions, step, 8).square().mean((1, 2, 3)).sum().backward()
+        population(tokens, positions, step).square().mean((1, 2, 3)).sum().backward()
         clip_gradients(population, compute_gradient_norms(population), 0.05)
         optimizer.step()
         population.update_average(step)
@@ -68,7 +68,10 @@ def assert_same_weights(one: Population, index: int, other: Population, other_in
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZER_BUILDERS))
-@pytest.mark.parametrize(("dropout", "substitute"), [(0.0, "none"), (0.3, "none"), (0.3, "noise"), (0.0, "fade")])
+@pytest.mark.parametrize(
+    ("dropout", "substitute"),
+    [(0.0, "none"), (0.3, "none"), (0.3, "noise"), (0.0, "donor-deranged"), (0.0, "learned-vector")],
+)
 def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float, substitute: str) -> None:
     config = model(dropout=dropout, residual_free=[] if substitute == "none" else [1], residual_substitute=substitute)
     settings, together = training(optimizer=optimizer), Population(config, [5, 6, 7], average=0.9, **SHAPE).train()
@@ -77,6 +80,23 @@ def test_a_member_trains_as_if_it_were_alone(optimizer: str, dropout: float, sub
         alone = Population(config, [seed], average=0.9, **SHAPE).train()
         train(alone, build_optimizer(alone, settings), [seed], range(4))
         assert_same_weights(together, index, alone, 0, TOLERANCE[optimizer])
+
+
+def test_gates_and_learned_vectors_are_trained_by_adamw_and_derangements_by_nothing() -> None:
+    """Without gradient AdamW leaves a vector alone, while its weight decay would shrink a matrix."""
+    for substitute in ("donor-deranged", "learned-vector"):
+        config = model(residual_free=[1], residual_substitute=substitute)
+        population = Population(config, [1, 2], **SHAPE).train()
+        optimizer = build_optimizer(population, training(optimizer="muon"))
+        before = {name: weight.detach().clone() for name, weight in population.weights.items()}
+        train(population, optimizer, [1, 2], range(3))
+        decay = {id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+        muon = {id(weight) for group in optimizer.param_groups if group.get("muon") for weight in group["params"]}
+        for name, weight in population.weights.items():
+            assert (id(weight) in muon) == (".transformation." in name)
+            if "substitute" in name:
+                assert torch.equal(weight, before[name]) == ("stored" in name and substitute == "donor-deranged")
+                assert (decay[id(weight)] == 0) == (weight.ndim < 3)
 
 
 def test_dropout_depends_on_the_seed() -> None:
@@ -139,6 +159,19 @@ def test_the_average_of_a_constant_is_the_constant(average: float, value: float,
         parameter.data.fill_(value)
     population.update_average(step)
     assert all((weight == value).all() for weight in population.evaluated_weights.values())
+
+
+@given(final_from=st.integers(1, 20), extra=st.integers(0, 30))
+def test_the_average_starts_anew_where_the_network_becomes_the_final_one(final_from: int, extra: int) -> None:
+    shape = {"average": 0.95, "vocabulary": 2, "length": 2}
+    population = Population(model(layers=1, positional="rotary", positional_until=final_from), [1], **shape)
+    fresh = Population(model(layers=1, positional="rotary"), [1], **shape)
+    for each in (population, fresh):
+        each.stacked[0].data.fill_(1.0)
+        each.averaged[0].data.fill_(0.0)
+    population.update_average(final_from + extra)
+    fresh.update_average(extra)
+    assert torch.equal(population.averaged[0], fresh.averaged[0])
 
 
 def test_evaluation_uses_the_average_and_training_does_not() -> None:
