@@ -21,7 +21,7 @@ SWITCHES: list[dict[str, Any]] = [
     {"positional": "alibi"},
     {"positional": "learned"},
     {"residual_free": [1]},
-    {"residual_free": [0], "residual_substitute": "other-row"},
+    {"residual_free": [0], "residual_substitute": "donor"},
 ]
 
 

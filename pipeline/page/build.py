@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.measurement.catalogue import measurements
 from pipeline.params import Ablation
 from pipeline.reporting.page import heading_anchor
-from pipeline.switches import missing_residuals_in_words, positional_encoding_in_words
+from pipeline.switches import attention_in_words, missing_residuals_in_words, positional_encoding_in_words
 
 FOLDER = Path(__file__).parent
 TEMPLATES = Environment(
@@ -79,7 +79,9 @@ def _network_content(network: PageNetwork) -> dict[str, Any]:
     """Return what network.js needs of one network, as plain values."""
     model = network.ablation.model
     encoding = positional_encoding_in_words(model.positional).replace("PE", "positional encoding")
-    mask = "causal mask" if model.attention == "causal" else "no mask"
+    mask = {"causal": "causal mask", "full": "no mask"}.get(
+        words := attention_in_words(model.attention), f"masks {words}"
+    )
     parts = (encoding, mask, missing_residuals_in_words(model.residual_free))
     moments = [(f"step {step}", weights, SNAPSHOT_BYTES) for step, weights in sorted(network.snapshots.items())]
     return {

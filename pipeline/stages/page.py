@@ -11,8 +11,8 @@ from pipeline.stages import REPORTS
 
 PAGE = REPORTS / "play.html"
 MAX_BYTES = 4_000_000
-SUPPORTED_SUBSTITUTES = ("none", "backward", "forward", "fade")
-"""Substitutes for residual connections that the page can run: those that use neither donors nor random numbers."""
+UNSUPPORTED_SWITCHES = ("residual_substitute", "residual_fade_steps", "positional_until")
+"""Switches of the model that the page cannot run unless they have their defaults."""
 FAMILIAR_PROMPT = "123+456="
 """Prompt that the page shows first if it has the form of the task's prompts."""
 
@@ -45,12 +45,11 @@ def render_page(models: Sequence[TrainedModel]) -> str:
     """Return the page of trained models as HTML; the models must have one task."""
     first = models[0]
     for model in models:
-        ablation, substitute = model.ablation, model.ablation.model.residual_substitute
-        if ablation.model.residual_free.layers and substitute not in SUPPORTED_SUBSTITUTES:
-            allowed = ", ".join(SUPPORTED_SUBSTITUTES)
-            raise UserError(
-                f"{ablation.name}: the page cannot run residual_substitute {substitute} (allowed: {allowed})"
-            )
+        ablation = model.ablation
+        for switch in UNSUPPORTED_SWITCHES:
+            value, default = getattr(ablation.model, switch), type(ablation.model).model_fields[switch].default
+            if value != default:
+                raise UserError(f"{ablation.name}: the page cannot run {switch} {value} (allowed: {default})")
         if ablation.task != first.ablation.task:
             tasks = f"{first.ablation.name} {first.ablation.dataset}, {ablation.name} {ablation.dataset}"
             raise UserError(f"ablations: a page has one task (given: {tasks})")

@@ -67,11 +67,10 @@ def prompts() -> list[str]:
 
 def trained_settings(model: Model, moment: int = 4) -> Settings:
     layers = range(model.layers)
-    carries = model.residual_substitute == "forward"
     return {
         "moment": moment,
-        "masks": [model.attention == "causal"] * model.layers,
-        "residuals": {name: [carries or layer not in free for layer in layers] for name, free in model.residual_free},
+        "masks": [mask == "causal" for mask in model.attention_by_layer],
+        "residuals": {name: [layer not in free for layer in layers] for name, free in model.residual_free},
         "patch": None,
     }
 
@@ -171,7 +170,7 @@ def test_answers_equal_those_of_the_unrounded_network(browser: Browser, name: st
         {"positional": "learned", "attention": "full"},
         {"positional": "sinusoidal"},
         {"positional": "rotary", "residual_free": [1]},
-        {"positional": "alibi", "attention": "full", "residual_free": {"mlp": [0]}, "residual_substitute": "forward"},
+        {"positional": "alibi", "attention": ["causal", "full"], "residual_free": {"mlp": [0]}},
     ],
     ids=str,
 )
