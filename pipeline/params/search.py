@@ -1,5 +1,6 @@
 """The section `search` of `params.yaml`: the settings of a search with Optuna."""
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Any, Literal, Self
@@ -39,10 +40,8 @@ class Range(Config):
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"low: {self.low} is not below high {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low: {self.low} has no logarithm; it must be above 0")
+        if not (0 if self.log else -math.inf) < self.low < self.high:
+            raise ValueError(f"low: {self.low} must be {'above 0 and ' if self.log else ''}below high {self.high}")
         return self
 
 
@@ -83,8 +82,7 @@ class Search(Config):
     sampler: dict[str, Any] = Field(default={"name": "TPESampler"})
     """Sampler of Optuna for what is not tried in full: its `name` and arguments. A generation has one of its own."""
     pruner: dict[str, Any] = Field(default={"name": "NopPruner"})
-    """Pruner of Optuna that stops a run without hope: its `name` and arguments. It sees the run's own learning curve:
-    scores in [0, 1] at training steps."""
+    """Pruner of Optuna for runs without hope: its `name` and arguments. It sees scores in [0, 1] at training steps."""
     seed: Seed = 1
     """Seed of the sampler."""
     heartbeat: PositiveInt = 20
@@ -103,7 +101,6 @@ class Search(Config):
             is_per_sublayer = SEARCHABLE_FIELDS[name].annotation is Sublayers
             if isinstance(entry, LayerChoices) != is_per_sublayer or (name == "layers" and isinstance(entry, Range)):
                 allowed = "{attention: [...], mlp: [...]}" if is_per_sublayer else "a list of values"
-                allowed += " or {low: ..., high: ...}" if name != "layers" and not is_per_sublayer else ""
                 raise ValueError(f"{name}: must be {allowed}, not {shorten_value(entry)}")
             if isinstance(entry, list) and len({repr(value) for value in entry}) < len(entry):
                 raise ValueError(f"{name}: {shorten_value(entry)} lists a value twice")

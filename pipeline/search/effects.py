@@ -19,12 +19,8 @@ PERMUTATIONS = 9_999
 def removal_cost(areas: Areas, patterns: Mapping[int, Choices], name: str) -> Summary | None:
     """Summarise how much larger the area is without a residual connection, averaged over all pairs of patterns.
 
-    Args:
-        patterns: trial -> its pattern, in which `name` is True without the connection.
-
-    Returns:
-        The mean difference with its 95 % interval and the p-value `p` of a permutation test, in which runs are permuted
-        between the two patterns of each pair. None if no two patterns differ in this connection alone.
+    In `patterns` (trial -> pattern) `name` is True without the connection. The p-value `p` is of a permutation test, in
+    which runs are permuted between the two patterns of each pair. None if no two differ in this connection alone.
     """
     pairs = [cells for cells in _group(areas, patterns, [name]) if len(cells) == 2]
     if not pairs:

@@ -29,7 +29,6 @@ def build_page(results: SearchResults) -> tuple[str, list[Picture]]:
         rows=lambda quantity, name: map(Estimate, results.estimates.select(quantity, ablation=name).to_dict("records")),
         estimate=lambda quantity, name: results.estimates.find(quantity, ablation=name),
         min_sure=MIN_SURE_OF_MAP,
-        has_effects=len(results.estimates.select("removal_cost")) > 0,
         group_in_words=group_in_words,
         describe_trial=partial(describe_trial, results),
         pictures=[show_picture(picture) for picture in pictures],

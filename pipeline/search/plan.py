@@ -5,6 +5,7 @@ stored in the study, and a trial whose worker failed is queued again at its plac
 not, gives the same trials.
 """
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any, Literal
 
@@ -26,15 +27,13 @@ ALLOWED = {
     "pruner": ("ThresholdPruner", "PatientPruner", "NopPruner"),
 }
 """Samplers that need nothing but the trials so far, and pruners that look at nothing but a run's own curve."""
-MAX_FAILURES = 10
-"""Number of failures of one trial after which the search gives up, because the trial itself may kill its workers."""
-MAX_DRAWS = 500
-"""Number of draws after which a sampler is taken to know no pattern that was not drawn before."""
+MAX_FAILURES = 10  # of one trial, after which the search gives up: the trial itself may kill its workers
+MAX_DRAWS = 500  # after which a sampler is taken to know no pattern that was not drawn before
 
 
-def read_plan(params: Params, study: optuna.Study) -> dict[Place, Choices]:
-    """Return the pattern at each place that is planned so far, in the order of the places."""
-    stored, search = study.user_attrs, params.search
+def read_plan(params: Params, stored: Mapping[str, Any]) -> dict[Place, Choices]:
+    """Return the pattern at each planned place, in order, from the attributes of the study."""
+    search = params.search
     return {
         (layers, generation, index): pattern
         for layers in space.list_depths(params)
@@ -56,13 +55,15 @@ def queue_trials(params: Params, study: optuna.Study) -> bool:
     """
     trials = find_trials(study)
     complete = {place: trial for place, trial in trials.items() if trial.state == TrialState.COMPLETE}
+    stored = study.user_attrs
     for layers in space.list_depths(params):
         for generation in range(_generation_count(params, layers)):
-            planned = [place for place in read_plan(params, study) if place[0] == layers]
-            if _plan_name(layers, generation) not in study.user_attrs and set(planned) <= complete.keys():
-                patterns = _plan_generation(params, layers, generation, [complete[place] for place in planned])
-                study.set_user_attr(_plan_name(layers, generation), patterns)
-    plan = read_plan(params, study)
+            name = _plan_name(layers, generation)
+            planned = [place for place in read_plan(params, stored) if place[0] == layers]
+            if name not in stored and set(planned) <= complete.keys():
+                stored[name] = _plan_generation(params, layers, generation, [complete[place] for place in planned])
+                study.set_user_attr(name, stored[name])
+    plan = read_plan(params, stored)
     failed: dict[Place, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         failed.setdefault(_place(trial), []).append(trial)
@@ -70,17 +71,13 @@ def queue_trials(params: Params, study: optuna.Study) -> bool:
         attempts = failed.get(place, [])
         if len(attempts) >= MAX_FAILURES:
             raise RunError(f"search: trial {attempts[-1].number} failed {len(attempts)} times: {plan[place]}")
-        stored = attempts[-1].user_attrs if attempts else {}
-        rungs = {name: value for name, value in stored.items() if name.startswith("rung ")}
-        study.enqueue_trial(plan[place], user_attrs={**rungs, "place": place})
+        rungs = [item for trial in attempts[-1:] for item in trial.user_attrs.items() if item[0].startswith("rung ")]
+        study.enqueue_trial(plan[place], user_attrs={**dict(rungs), "place": place})
     return plan.keys() <= complete.keys()
 
 
 def build(params: Params, key: Literal["sampler", "pruner"], **arguments: Any) -> Any:
-    """Build the sampler or the pruner of Optuna that `params.yaml` names.
-
-    A UserError is raised for a name or an argument that is not allowed.
-    """
+    """Build Optuna's sampler or pruner; a UserError is raised for a name or an argument that is not allowed."""
     settings = arguments | getattr(params.search, key)
     location, name = f"params.yaml: search.{key}", str(settings.pop("name", None))
     if name not in ALLOWED[key]:

@@ -15,14 +15,11 @@ from scipy import stats
 
 from pipeline.params import Ablation
 
-Verdict = Literal["converges", "does not converge", "undecided"]
-MIN_SURE = 0.9
-"""Least posterior probability with which a pattern is decided."""
+MIN_SURE = 0.9  # least posterior probability with which a pattern is decided
 MIN_SURE_OF_MAP = 0.8
 """Least posterior probability with which the fewest connections are decided: simulated searches are then wrong in at
 most 2 of 100, with 0.7 in up to 11."""
-FIRST_RUNG = 2
-"""Number of seeds with which a pattern starts; each further rung has as many as all rungs before."""
+FIRST_RUNG = 2  # seeds with which a pattern starts; each further rung has as many as all rungs before
 
 
 def split_into_rungs(seeds: Sequence[int]) -> list[list[int]]:
@@ -38,24 +35,20 @@ def probability_of_convergence(converged: int, runs: int, share: float) -> float
     return float(stats.beta.sf(share, 0.5 + converged, 0.5 + runs - converged))
 
 
-def decide(converged: int, runs: int, share: float) -> Verdict:
+def decide(converged: int, runs: int, share: float) -> Literal["converges", "does not converge", "undecided"]:
     """Return whether a pattern converges, or that this is undecided."""
     probability = probability_of_convergence(converged, runs, share)
-    if probability >= MIN_SURE:
-        return "converges"
-    return "does not converge" if probability <= 1 - MIN_SURE else "undecided"
+    if 1 - MIN_SURE < probability < MIN_SURE:
+        return "undecided"
+    return "converges" if probability >= MIN_SURE else "does not converge"
 
 
 def find_fewest_connections(trials: pd.DataFrame) -> dict[str, Any]:
     """Return the most probable least number of residual connections with which a pattern converges.
 
-    Args:
-        trials: a row per pattern with the columns `residuals_kept` and `probability` (that the pattern converges). The
-            rates of patterns are taken to be independent.
-
-    Returns:
-        `value`, NaN if it is most probable that no pattern converges; `probability` of that; `low` and `high`, the ends
-        of the 90 % posterior interval, NaN where it includes that none converges; `method`.
+    `trials` has a row per pattern, with `residuals_kept` and `probability` (that it converges, independent of others).
+    The result has `value` (NaN: none converges), its `probability`, `low` and `high` of the 90 % posterior interval
+    (NaN where it includes that none converges), and `method`.
     """
     below, exactly, at_most = 1.0, {}, {}  # `below`: probability that no pattern with fewer connections converges
     for kept in sorted(set(trials["residuals_kept"])):

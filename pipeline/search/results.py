@@ -18,8 +18,7 @@ from pipeline.search import plan, race, space
 from pipeline.search.effects import joint_removal_cost, removal_cost
 from pipeline.search.space import Choices
 
-FINISHED = ("complete", "proved")
-"""States of trials that have a result: trained, or known from the proof."""
+FINISHED = ("complete", "proved")  # states of trials that have a result: trained, or known from the proof
 RUN_COLUMNS = {
     "trial": "Int64", "rung": "Int64", "seed": "Int64", "steps": "Int64", "converged": "Int64",
     "steps_to_converge": "Int64", "area": "float", "score": "float", "stopped": "Int64", "diverged": "Int64",
@@ -48,7 +47,7 @@ class SearchResults:
         """Read the results of a search so far from its study."""
         trials, runs, ablations, patterns, curves = [], [], {}, {}, {}
         stored = plan.find_trials(study)
-        for number, (place, pattern) in enumerate(plan.read_plan(params, study).items()):
+        for number, (place, pattern) in enumerate(plan.read_plan(params, study.user_attrs).items()):
             ablations[number], patterns[number] = space.build_ablation(params, place[0], pattern), pattern
             curves[number] = stored[place].intermediate_values if place in stored else {}
             own = _read_runs(stored.get(place))
@@ -82,9 +81,8 @@ class SearchResults:
     @cached_property
     def estimates(self) -> Estimates:
         """The estimates of each group of trials, such as `2-layers-none`."""
-        rows = [*self._map_rows(), *self._effect_rows()]
-        search = self.params.search
-        return Estimates(complete_columns(pd.DataFrame(rows).assign(task=search.task, budget=search.steps)))
+        rows, search = pd.DataFrame([*self._map_rows(), *self._effect_rows()]), self.params.search
+        return Estimates(complete_columns(rows.assign(task=search.task, budget=search.steps)))
 
     def _map_rows(self) -> Iterator[dict[str, Any]]:
         for name, group in self.groups.items():

@@ -71,10 +71,7 @@ def build_ablation(params: Params, layers: int, choices: Choices) -> Ablation:
 
 
 def study_name(params: Params) -> str:
-    """Return the name of Optuna's study, which contains a digest of all settings that influence a trial's result.
-
-    A change of such a setting therefore starts a new study, and the old study stays in the database.
-    """
+    """Return the name of Optuna's study, with a digest of all settings that influence the results."""
     search = params.search.model_dump(mode="json", exclude={"task", "trials", "storage", "heartbeat"})
     fixed = next(params.search.value_combinations())
     example = params.trial_ablation(fixed).model_dump(mode="json", exclude={"name", "dataset"})

@@ -26,14 +26,10 @@ from pipeline.search import space
 Result = TypeVar("Result")
 OBJECTIVE = "residual connections kept, plus area above the learning curve"
 """What a study minimises. The area is a share of the budget; it decides where the numbers are equal."""
-STORAGE_VARIABLE = "SEARCH_STORAGE"
-"""Environment variable with the address of the database."""
-CONNECT_TIMEOUT = {"connect_timeout": 8}
-"""Argument of a connection to PostgreSQL: the time to wait for the server, in seconds."""
-MAX_STORAGE_FAILURES = 3
-"""Number of consecutive failures of the database that a worker tolerates."""
-MAX_MISSED_HEARTBEATS = 3
-"""Number of heartbeats missed by a worker after which it counts as dead."""
+STORAGE_VARIABLE = "SEARCH_STORAGE"  # environment variable with the address of the database
+CONNECT_TIMEOUT = {"connect_timeout": 8}  # seconds to wait for a PostgreSQL server
+MAX_STORAGE_FAILURES = 3  # consecutive failures of the database that a worker tolerates
+MAX_MISSED_HEARTBEATS = 3  # heartbeats missed by a worker after which it counts as dead
 
 warnings.simplefilter("ignore", ExperimentalWarning)  # of Optuna, for the whole process: threads share filters anyway
 
@@ -52,10 +48,7 @@ def storage_url(search: Search, folder: Path) -> URL:
 
 
 def open_study(params: Params, url: URL) -> optuna.Study:
-    """Open Optuna's study for `params` in the database at `url`, and create it if it does not exist.
-
-    A UserError is raised if the database cannot be opened.
-    """
+    """Open or create Optuna's study for `params`; a UserError is raised if the database at `url` cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise a traceback for each trial that Ctrl-C ends
     try:
         with exclusive_access(url):
@@ -109,8 +102,7 @@ def _describe_failure(url: URL, failure: str, error: BaseException) -> str:
 
 @contextmanager
 def exclusive_access(url: URL) -> Iterator[None]:
-    """Context manager that only one process at a time can enter: it holds a lock file beside an SQLite database, or an
-    advisory lock in PostgreSQL."""
+    """Context manager that only one process at a time can enter, by a lock file or an advisory lock in PostgreSQL."""
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "study.db")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,10 +137,7 @@ def _open_storage(url: URL, heartbeat_seconds: int) -> RDBStorage:
 
 
 def _retry_connections(engine: sqlalchemy.Engine) -> None:
-    """Make `engine` try to reconnect for a minute, because the database server may be restarting.
-
-    Only for an engine that has connected once: a server that never answers is reported at once.
-    """
+    """Make an engine that has connected once try for a minute to reconnect: the database server may be restarting."""
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
     def reconnect(dialect: sqlalchemy.Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> object:

@@ -29,14 +29,7 @@ from pipeline.dataset import Dataset
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
 from pipeline.reporting.ceiling import is_proved_impossible, order_blind_ceiling
-from pipeline.search import plan, space, study
-from pipeline.search.race import (
-    FIRST_RUNG,
-    count_residuals,
-    decide,
-    probability_of_convergence,
-    split_into_rungs,
-)  # fmt: skip
+from pipeline.search import plan, race, space, study
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.convergence import Convergence, compute_mean_learning_curve, compute_run_outcomes
 from pipeline.training.fit import fit
@@ -46,10 +39,7 @@ Rung = dict[str, Any]
 
 
 class StopHopelessRuns(Callback):
-    """Callback that stops each run that a pruner of Optuna finds without hope, from the run's own learning curve.
-
-    Scores are in [0, 1]; a score of NaN counts as 0.
-    """
+    """Callback that stops each run that a pruner of Optuna finds without hope, from the run's own scores in [0, 1]."""
 
     def __init__(self, pruner: BasePruner) -> None:
         self.pruner, self.study = pruner, optuna.create_study(direction="maximize")
@@ -73,10 +63,7 @@ class StopHopelessRuns(Callback):
 
 
 def train_rung(ablation: Ablation, data: Dataset, pruner: BasePruner, checkpoints: Path) -> Rung:
-    """Train the runs of a rung as one population, and return their results.
-
-    The training resumes from the folder `checkpoints` where a killed worker stopped.
-    """
+    """Train the runs of a rung as one population; it resumes from `checkpoints` where a killed worker stopped."""
     with Checkpoints(checkpoints, ablation, data.digests) as opened:
         trained = fit(ablation, data, callbacks=[StopHopelessRuns(pruner)], checkpoints=opened)
     rule = Convergence.for_ablation(ablation)
@@ -99,8 +86,7 @@ def train_rung(ablation: Ablation, data: Dataset, pruner: BasePruner, checkpoint
 def compute_area(run: pd.DataFrame, rule: Convergence) -> float:
     """Compute the area between a run's learning curve and a perfect score, in training steps up to the budget.
 
-    A run that was stopped counts with its last score up to the budget, one that diverged with 0, and one that converged
-    with 1.
+    A run that was stopped keeps its last score up to the budget, and one that diverged 0.
     """
     steps, scores = run["step"].to_numpy(float), np.nan_to_num(rule.score.as_share(run[rule.score_column]))
     converged = rule.find_step(run, rule.threshold)
@@ -121,10 +107,7 @@ class Worker:
     """Function that trains the runs of a rung and returns their results."""
 
     def run_trials(self) -> int:
-        """Run trials until the search is complete, and return the number of trials run by this worker.
-
-        Trials of dead workers (three heartbeats missed) are run again, and so is a trial that Ctrl-C ended.
-        """
+        """Run trials until the search is complete, and return the number of trials run by this worker."""
         trials_run = 0
         while (outcome := study.retry_storage_failures(self._run_next_trial)) != "search complete":
             if outcome == "ran a trial":
@@ -162,16 +145,13 @@ class Worker:
         return value
 
     def _run_rungs(self, trial: optuna.Trial) -> float:
-        """Run a trial, store its results as attributes of the trial, and return the value that the study minimises.
-
-        A rung that the trial has already, from a worker that was stopped, is not trained again.
-        """
+        """Run a trial, store its results in it, and return the value that the study minimises."""
         layers, search = trial.user_attrs["place"][0], self.params.search
         ablation = space.build_ablation(self.params, layers, space.suggest_choices(trial, self.params, layers))
         runs, converged, count = list[dict[str, Any]](), 0, 0
-        for number, seeds in enumerate([] if self._is_proved(ablation) else split_into_rungs(search.seeds)):
+        for number, seeds in enumerate([] if self._is_proved(ablation) else race.split_into_rungs(search.seeds)):
             name = f"rung {number}"
-            if (rung := trial.user_attrs.get(name)) is None:
+            if (rung := trial.user_attrs.get(name)) is None:  # else a worker that was stopped has trained it
                 training = ablation.training.model_copy(update={"seeds": seeds})
                 rung = self.train(ablation.model_copy(update={"training": training}))
                 trial.set_user_attr(name, rung)
@@ -179,14 +159,14 @@ class Worker:
                 trial.report(score, number * search.steps + step)
             runs += rung["runs"]
             converged, count = sum(run["converged"] for run in runs), len(runs)
-            if decide(converged, count, search.converges_share) != "undecided":
+            if race.decide(converged, count, search.converges_share) != "undecided":
                 break
         result = f"{converged} of {count} runs converged" if runs else "blind to order by proof"
-        print(f"trial {trial.number}: {layers} layers, {trial.params}: {result}", file=sys.stderr)
-        probability = probability_of_convergence(converged, count, search.converges_share) if runs else 0.0
+        print(f"trial {trial.number}: layers {layers}, {trial.params}: {result}", file=sys.stderr)
+        probability = race.probability_of_convergence(converged, count, search.converges_share) if runs else 0.0
         trial.set_constraint("converges", 0.5 - probability)  # violated if it more probably does not
-        area = np.mean([run["area"] for run in runs[:FIRST_RUNG]]) / search.steps if runs else 1.0
-        return count_residuals(ablation) + float(area)
+        area = np.mean([run["area"] for run in runs[: race.FIRST_RUNG]]) / search.steps if runs else 1.0
+        return race.count_residuals(ablation) + float(area)
 
     def _is_proved(self, ablation: Ablation) -> bool:
         return is_order_blind(ablation.model) and is_proved_impossible(ablation, self._ceiling)

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.faults
 __all__ = ["postgres_server", "postgres_url", "ray_address", "ray_cluster", "slurm", "slurm_configuration"]  # fixtures
 
 PROJECT = Path(__file__).parent.parent.parent
-TRIALS, WORKERS, KILLS = 24, 3, 2
-"""Numbers of trials (8 in full, and 16 sampled of 3 layers), of workers, and of killed workers."""
+TRIALS, WORKERS, KILLS = 16, 3, 2
+"""Numbers of trials (8 in full, and 8 sampled of 3 layers), of workers, and of killed workers."""
 AWAY = 10.0
 """Seconds that the database is stopped, long enough for all workers to notice."""
 
@@ -44,7 +44,8 @@ def folder(tmp_path: Path) -> Path:
     searched = ["searched"] * 3
     space = {"layers": [2, 3], "residual_free": {"attention": searched, "mlp": ["kept", "searched", "searched"]}}
     space |= {"width": [16], "learning_rate": [0.02], "positional": ["none"]}
-    settings = {"trials": TRIALS - 8, "generation": 8, "enumerate_up_to": 8, "steps": 40, "heartbeat": 1}
+    settings = {"trials": TRIALS - 8, "generation": 4, "enumerate_up_to": 8, "steps": 40, "heartbeat": 1}
+    settings |= {"seeds": [333, 444]}
     return write_small_study(tmp_path, **settings, space=space)
 
 
@@ -104,7 +105,7 @@ def test_killed_workers_lose_no_trial_and_double_none(folder: Path, postgres_url
             wait_for(lambda: running_trials(folder, storage))
             os.kill(workers(process)[0], signal.SIGKILL)
             time.sleep(0.7)
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
         assert workers(process) == []
     lost = completed(folder, storage)
@@ -138,7 +139,7 @@ def undisturbed(folder: Path) -> Path:
     for name in ("params.yaml", "data"):
         (shutil.copytree if (folder / name).is_dir() else shutil.copy)(folder / name, other / name)
     with searching(other, "--workers", "1") as process:
-        process.communicate(timeout=300)
+        process.communicate(timeout=600)
     return other
 
 
