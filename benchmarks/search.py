@@ -17,15 +17,23 @@ from sqlalchemy.engine import URL, make_url
 
 from pipeline.params import Ablation, Params, Search, parse
 from pipeline.search.study import open_study
-from pipeline.search.table import TableRows, TrialResult
-from pipeline.search.worker import Worker
+from pipeline.search.worker import Rung, Worker
 from pipeline.tasks.registry import read_params
 
 
-def sleep(ablation: Ablation) -> tuple[TrialResult, TableRows]:
-    """A trial that takes a second of no processor, with the same result for all ablations."""
+def sleep(ablation: Ablation) -> Rung:
+    """A rung that takes a second of no processor, and decides its trial: no run converges."""
     time.sleep(1.0)
-    return TrialResult(1, 0, 0.5, 1, 1, 1.0, 1.0, 0, 0), []
+    run = {
+        "steps": 1,
+        "converged": 0,
+        "steps_to_converge": None,
+        "area": 1.0,
+        "score": 0.5,
+        "stopped": 0,
+        "diverged": 0,
+    }
+    return {"runs": [{"seed": seed, **run} for seed in ablation.training.seeds], "curve": []}
 
 
 def run_worker(params: Params, url: URL, ready: Any) -> None:
@@ -39,9 +47,8 @@ def trials_per_second(server: URL, workers: int, trials: int) -> float:
     """Trials per second of so many workers."""
     params = read_params()
     searched = ["searched"] * 6
-    content = params.search.model_dump() | {"trials": trials, "steps": 1000 + workers}
+    content = params.search.model_dump() | {"trials": trials, "generation": trials, "steps": 1000 + workers}
     content["space"] |= {"layers": [6], "residual_free": {"attention": searched, "mlp": searched}}
-    # 4,096 configurations, so that few are repeated: repeats do not sleep
     params = params.model_copy(update={"search": parse(Search, content, "search")})
     study = open_study(params, server)
     context = multiprocessing.get_context("spawn")
@@ -51,7 +58,7 @@ def trials_per_second(server: URL, workers: int, trials: int) -> float:
         process.start()
     for process in processes:
         process.join()
-    done = [trial for trial in study.get_trials() if "repeats" not in trial.user_attrs]
+    done = study.get_trials()
     first = min(trial.datetime_start for trial in done if trial.datetime_start)
     last = max(trial.datetime_complete for trial in done if trial.datetime_complete)
     return len(done) / (last - first).total_seconds()

@@ -188,32 +188,24 @@ def search(
     workers: ProcessCount = None,
     engine: Engine = LOCAL_ENGINE,
     jobs_per_gpu: JobsPerGpu = 1,
-    worker: Annotated[bool, typer.Option("--worker", help="Join a running search until it has enough trials.")] = False,
-    promote: Annotated[
-        int, typer.Option(min=0, help="Run no trials; add the N best models of the search to params.yaml as ablations.")
-    ] = 0,
-    confirm: Annotated[int | None, typer.Option(hidden=True, help="Train this trial again with fresh seeds.")] = None,
+    worker: Annotated[bool, typer.Option("--worker", help="Join a running search until it is complete.")] = False,
     json: Json = False,
 ) -> None:
     """Search with Optuna for the smallest models that learn one task.
 
     Section `search` of params.yaml names the task and lists the settings to try. A trial trains a model with some of
-    these settings. Writes reports/search/. After a stop, the same command continues the search.
+    these settings, with more seeds until it is decided whether it converges. Writes reports/search/. After a stop, the
+    same command continues the search.
     """
     params = _read_params()
     from pipeline.stages import search
 
     with json_result(json) as result:
-        if promote:
-            search.promote_best_trials(params, promote)
-            result["added"] = [name for name in _read_params().ablations if name not in params.ablations]
-        elif confirm is not None:
-            search.run_confirmation(params, confirm)
-        elif worker:
+        if worker:
             search.run_worker(params)
         else:
             search.run_search(params, worker_count=workers, engine=engine, gpus_per_worker=1 / jobs_per_gpu)
-            result |= {"report": str(search.SEARCH_FOLDER / "index.html"), "best": search.read_best_ablations()}
+            result["report"] = str(search.SEARCH_FOLDER / "index.html")
 
 
 @app.command()

@@ -14,9 +14,7 @@ import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.samplers import BruteForceSampler, TPESampler
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import TrialState
+from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,14 +24,12 @@ from pipeline.params import Params, Search
 from pipeline.search import space
 
 Result = TypeVar("Result")
-STORAGE_VARIABLE = "SEARCH_STORAGE"
-"""Environment variable with the address of the database."""
-CONNECT_TIMEOUT = {"connect_timeout": 8}
-"""Argument of a connection to PostgreSQL: the time to wait for the server, in seconds."""
-MAX_STORAGE_FAILURES = 3
-"""Number of consecutive failures of the database that a worker tolerates."""
-MAX_MISSED_HEARTBEATS = 3
-"""Number of heartbeats missed by a worker after which it counts as dead."""
+OBJECTIVE = "residual connections kept, plus area above the learning curve"
+"""What a study minimises. The area is a share of the budget; it decides where the numbers are equal."""
+STORAGE_VARIABLE = "SEARCH_STORAGE"  # environment variable with the address of the database
+CONNECT_TIMEOUT = {"connect_timeout": 8}  # seconds to wait for a PostgreSQL server
+MAX_STORAGE_FAILURES = 3  # consecutive failures of the database that a worker tolerates
+MAX_MISSED_HEARTBEATS = 3  # heartbeats missed by a worker after which it counts as dead
 
 warnings.simplefilter("ignore", ExperimentalWarning)  # of Optuna, for the whole process: threads share filters anyway
 
@@ -49,37 +45,6 @@ def storage_url(search: Search, folder: Path) -> URL:
             return url
     key = STORAGE_VARIABLE if variable else "search.storage"
     raise UserError(f"{key}: no address of a supported database (allowed: sqlite:///... or postgresql://...)")
-
-
-def open_study(params: Params, url: URL, *, seeded: bool = False) -> optuna.Study:
-    """Open Optuna's study for `params` in the database at `url`, and create it if it does not exist.
-
-    With `seeded` the sampler gets a fixed seed. Parallel workers must not use it: all would draw the same trials.
-    """
-    refuse_unsuitable_database(params, url)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise a traceback for each trial that Ctrl-C ends
-    with _refuse_unusable_storage(url), exclusive_access(url):
-        study = optuna.create_study(
-            storage=_open_storage(url, params.search.heartbeat),
-            study_name=space.study_name(params),
-            directions=["maximize", "minimize"],
-            load_if_exists=True,
-        )
-        if "begun" not in study.user_attrs:
-            study.set_metric_names(["converged", "residuals_kept"])
-            if not is_enumerated(params):
-                for choices in space.extreme_choices(params)[: params.search.trials]:
-                    study.enqueue_trial(choices)
-            study.set_user_attr("begun", uuid.uuid4().hex)  # differs between storages that have a study of this name
-        # a resumed study must not repeat its draws, so the seed moves on with the trials
-        seed = params.search.seed + len(study.trials) if seeded else None
-        if is_enumerated(params):
-            study.sampler = BruteForceSampler(seed=seed)
-        else:
-            # joint sampling of all parameters (`multivariate`, `group`) models interactions and is several times as
-            # fast; `constant_liar` avoids the configurations of running trials
-            study.sampler = TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-    return study
 
 
 def refuse_unsuitable_database(params: Params, url: URL) -> None:
@@ -103,27 +68,18 @@ def _identify_database(url: URL) -> tuple[str | None, int, str]:
     return url.host, url.port or 5432, url.database or ""
 
 
-def is_enumerated(params: Params) -> bool:
-    """Return True if the search space is so small that the search tries every configuration."""
-    return space.count_configurations(params) <= params.search.enumerate_up_to
-
-
-def count_required_trials(params: Params) -> int:
-    """Return the number of complete trials at which the search ends."""
-    trials = params.search.trials
-    return min(trials, space.count_configurations(params)) if is_enumerated(params) else trials
-
-
-def count_completed_trials(study: optuna.Study) -> int:
-    """Return the number of trials in the study that have a result."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
-
-@contextmanager
-def _refuse_unusable_storage(url: URL) -> Iterator[None]:
-    """Context manager that raises a UserError if the database at `url` cannot be opened."""
+def open_study(params: Params, url: URL) -> optuna.Study:
+    """Open or create Optuna's study for `params`; a UserError is raised if the database at `url` cannot be used."""
+    refuse_unsuitable_database(params, url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise a traceback for each trial that Ctrl-C ends
     try:
-        yield
+        with exclusive_access(url):
+            storage, name = _open_storage(url, params.search.heartbeat), space.study_name(params)
+            study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+            if "begun" not in study.user_attrs:
+                study.set_metric_names([OBJECTIVE])
+                study.set_user_attr("begun", uuid.uuid4().hex)  # differs between storages with a study of this name
+            return study
     except (SQLAlchemyError, StorageInternalError, OSError, RuntimeError) as error:  # RuntimeError: another version's
         raise UserError(f"search.storage: {_describe_failure(url, 'cannot be used', error)}") from None
 
@@ -168,8 +124,7 @@ def _describe_failure(url: URL, failure: str, error: BaseException) -> str:
 
 @contextmanager
 def exclusive_access(url: URL) -> Iterator[None]:
-    """Context manager that only one process at a time can enter: it holds a lock file beside an SQLite database, or an
-    advisory lock in PostgreSQL."""
+    """Context manager that only one process at a time can enter, by a lock file or an advisory lock in PostgreSQL."""
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "study.db")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,8 +152,6 @@ def _open_storage(url: URL, heartbeat_seconds: int) -> RDBStorage:
         engine_kwargs={"connect_args": CONNECT_TIMEOUT if is_server else {"timeout": 60}, "pool_pre_ping": True},
         heartbeat_interval=heartbeat_seconds,
         grace_period=MAX_MISSED_HEARTBEATS * heartbeat_seconds,
-        # no more than so many times, because a trial itself may kill its workers
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=10),
     )
     if is_server:
         _retry_connections(storage.engine)
@@ -206,10 +159,7 @@ def _open_storage(url: URL, heartbeat_seconds: int) -> RDBStorage:
 
 
 def _retry_connections(engine: sqlalchemy.Engine) -> None:
-    """Make `engine` try to reconnect for a minute, because the database server may be restarting.
-
-    Only for an engine that has connected once: a server that never answers is reported at once.
-    """
+    """Make an engine that has connected once try for a minute to reconnect: the database server may be restarting."""
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
     def reconnect(dialect: sqlalchemy.Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> object:

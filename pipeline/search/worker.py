@@ -1,59 +1,99 @@
-"""A worker runs trials until the search has enough. Any number of workers may run at once, on any machine."""
+"""A worker runs trials, as many workers as you like, on any machine.
 
-import signal
-import threading
+A trial trains the runs of a pattern, rung by rung, until it is decided whether the pattern converges.
+"""
+
+import os
+import platform
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+import pandas as pd
+import torch
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.trial import TrialState, create_trial
+from pytorch_lightning import Callback, LightningModule, Trainer
 from sqlalchemy.engine import URL
 
+from pipeline.dataset import Dataset
+from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
-from pipeline.search import space, study
-from pipeline.search.table import TableRows, TrialResult, first_attempt_number
+from pipeline.reporting.ceiling import is_proved_impossible, order_blind_ceiling
+from pipeline.search import plan, race, space, study
+from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.convergence import Convergence, compute_mean_learning_curve, compute_run_outcomes
+from pipeline.training.fit import fit
+
+Rung = dict[str, Any]
+"""Results of a rung: `runs`, a row per run; `curve`, pairs of a training step and the mean score of the runs at it."""
 
 
-@contextmanager
-def defer_interrupts() -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Context manager that delays Ctrl-C until the `with` block ends.
+class StopHopelessRuns(Callback):
+    """Callback that stops each run that a pruner of Optuna finds without hope, from the run's own scores in [0, 1]."""
 
-    The block gets a function; inside the context manager that this function returns, Ctrl-C works at once. Ctrl-C is
-    delayed by a signal handler, because a signal mask would not apply to threads of libraries: they would get the
-    signal.
+    def __init__(self, pruner: BasePruner) -> None:
+        self.pruner, self.study = pruner, optuna.create_study(direction="maximize")
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        population: Any = module  # a PopulationModule
+        curves: dict[int, dict[int, float]] = {}
+        for row in population.history:
+            score = population.convergence.score.as_share([row[population.convergence.score_column]])
+            curves.setdefault(row["seed"], {})[row["step"]] = float(np.nan_to_num(score)[0])
+        hopeless = []
+        for member in population.active_members:
+            curve = curves[population.ablation.training.seeds[member]]
+            trial = create_trial(state=TrialState.RUNNING, intermediate_values=curve)
+            hopeless.append(trainer.global_step < trainer.max_steps and self.pruner.prune(self.study, trial))
+        if any(hopeless):
+            for index, member in enumerate(population.active_members):
+                population.kept_weights[member] = population.population.copy_member_weights(index)
+            population._drop_members(torch.tensor(hopeless), population.optimizers())
+            population.training_sums = torch.zeros(2, len(population.active_members), device=population.device)
+
+
+def train_rung(ablation: Ablation, data: Dataset, pruner: BasePruner, checkpoints: Path) -> Rung:
+    """Train the runs of a rung as one population; it resumes from `checkpoints` where a killed worker stopped."""
+    with Checkpoints(checkpoints, ablation, data.digests) as opened:
+        trained = fit(ablation, data, callbacks=[StopHopelessRuns(pruner)], checkpoints=opened)
+    rule = Convergence.for_ablation(ablation)
+    runs = compute_run_outcomes(trained.history, rule)
+    runs = runs.assign(
+        area=[compute_area(run, rule) for _, run in trained.history.groupby("seed", sort=False)],
+        score=np.nan_to_num(rule.score.as_share(runs[rule.score_column])),
+        stopped=((runs["converged"] == 0) & (runs["diverged"] == 0) & (runs["steps"] < rule.budget)).astype(int),
+    )
+    columns = ["seed", "steps", "converged", "steps_to_converge", "area", "score", "stopped", "diverged"]
+    curve = compute_mean_learning_curve(trained.history, rule)
+    scores = np.nan_to_num(rule.score.as_share(curve[rule.score_column]))
+    rows = runs[columns].astype(object)
+    return {
+        "runs": rows.where(rows.notna(), None).to_dict("records"),
+        "curve": [[int(step), float(score)] for step, score in zip(curve["step"], scores, strict=True)],
+    }
+
+
+def compute_area(run: pd.DataFrame, rule: Convergence) -> float:
+    """Compute the area between a run's learning curve and a perfect score, in training steps up to the budget.
+
+    A run that was stopped keeps its last score up to the budget, and one that diverged 0.
     """
-    if threading.current_thread() is not threading.main_thread():  # in Python only the main thread handles signals
-        yield nullcontext
-        return
-    pending: list[int] = []
-
-    def interrupt(signal_number: int, frame: object) -> None:
-        pending.append(signal_number)
-        raise KeyboardInterrupt
-
-    @contextmanager
-    def allow_interrupts() -> Iterator[None]:
-        deferring = signal.signal(signal.SIGINT, interrupt)
-        try:
-            if pending:
-                raise KeyboardInterrupt
-            yield
-        finally:
-            signal.signal(signal.SIGINT, deferring)
-
-    original = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
-    try:
-        yield allow_interrupts
-    finally:
-        signal.signal(signal.SIGINT, original)
-    if pending:
-        raise KeyboardInterrupt
+    steps, scores = run["step"].to_numpy(float), np.nan_to_num(rule.score.as_share(run[rule.score_column]))
+    converged = rule.find_step(run, rule.threshold)
+    if converged is not None:
+        steps, scores = steps[steps <= converged], scores[steps <= converged]
+    rest = 0.0 if converged is not None else (1.0 - scores[-1]) * (rule.budget - steps[-1])
+    return float(((1.0 - scores) * np.diff(steps, prepend=0.0)).sum() + rest)
 
 
 @dataclass
@@ -63,107 +103,83 @@ class Worker:
     params: Params
     study: optuna.Study
     url: URL
-    train: Callable[[Ablation], tuple[TrialResult, TableRows]]
-    """Function that trains the runs of a trial and returns the trial's result and mean learning curve."""
-    on_trial: Callable[[optuna.Study, FrozenTrial], None] = lambda _, trial: None
-    """Function called after each trial that this worker ran."""
+    train: Callable[[Ablation], Rung]
+    """Function that trains the runs of a rung and returns their results."""
 
     def run_trials(self) -> int:
-        """Run trials until the search has as many as required, and return the number of trials run by this worker.
-
-        Trials of dead workers (three heartbeats missed) are run again. After Ctrl-C or a failure of the database, the
-        current trial goes back into the queue.
-        """
+        """Run trials until the search is complete, and return the number of trials run by this worker."""
         trials_run = 0
-        while (outcome := study.retry_storage_failures(self._run_or_requeue_trial)) != "study complete":
+        while (outcome := study.retry_storage_failures(self._run_next_trial)) != "search complete":
             if outcome == "ran a trial":
                 trials_run += 1
             else:
                 time.sleep(1.0)
         return trials_run
 
-    def _run_or_requeue_trial(self) -> Literal["ran a trial", "waited", "study complete"]:
-        """Run a trial if the search needs one; else put trials of dead workers back into the queue."""
-        self.is_settled = False  # True: the trial has a result, or is back in the queue
-        # Ctrl-C between two of Optuna's writes would leave a trial that is never run
-        with defer_interrupts() as self.allow_interrupts, ExitStack() as self.lock:
+    def _run_next_trial(self) -> Literal["ran a trial", "waited", "search complete"]:
+        self.is_settled = False  # True: the trial has a result, or another worker has failed it
+        with ExitStack() as self.lock:
             self.lock.enter_context(study.exclusive_access(self.url))  # so that no two workers take the last trial
-            trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
-            self.complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-            required = study.count_required_trials(self.params)
-            if len(self.complete) >= required:
-                return "study complete"
-            if len(trials) >= required:
-                self._requeue_lost_trials()
+            self._fail_lost_trials()
+            if plan.queue_trials(self.params, self.study):
+                return "search complete"
+            if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 return "waited"
             try:
-                self.study.optimize(self._evaluate_objectives, n_trials=1, callbacks=[self.on_trial])
+                self.study.optimize(self._evaluate, n_trials=1)
             except (ValueError, AssertionError):  # Optuna's, if another worker took this one for dead, failed the trial
                 if not self.is_settled:
                     raise
                 return "waited"
             return "ran a trial"
 
-    def _evaluate_objectives(self, trial: optuna.Trial) -> tuple[float, float]:
-        try:
-            if not study.is_enumerated(self.params):  # brute force must see what the other workers are choosing
-                self.lock.close()
-            choices = space.suggest_choices(trial, self.params)
-            self.lock.close()
-            with self.allow_interrupts():
-                attributes = self._reuse_result_or_train(trial, space.build_ablation(self.params, choices))
-            for name, value in attributes.items():
-                trial.set_user_attr(name, value)
-            result = TrialResult(**attributes["result"])
-            trial.set_constraint("diverged", float(result.diverged))
-            self.is_settled = True
-        except (KeyboardInterrupt, StorageInternalError, UpdateFinishedTrialError):
-            self._requeue_trial(trial)
-            raise
-        return result.objective_values
-
-    def _requeue_trial(self, trial: optuna.Trial) -> None:
-        """Put an interrupted trial back into the queue of trials, unless another worker has done so."""
+    def _evaluate(self, trial: optuna.Trial) -> float:
         self.lock.close()
-        with study.exclusive_access(self.url):
-            stored = self.study.get_trials(deepcopy=False)[trial.number]
+        trial.set_user_attr("worker", f"{platform.node()} {os.getpid()}")
+        try:
+            value = self._run_rungs(trial)
+        except UpdateFinishedTrialError:
             self.is_settled = True
-            if stored.state == TrialState.RUNNING:
-                self.study.enqueue_trial(trial.params, user_attrs={"retries": first_attempt_number(stored)})
+            raise
+        self.is_settled = True
+        return value
 
-    def _reuse_result_or_train(self, trial: optuna.Trial, ablation: Ablation) -> dict[str, Any]:
-        """Take the result of an earlier trial with the same configuration, or train the ablation.
+    def _run_rungs(self, trial: optuna.Trial) -> float:
+        """Run a trial, store its results in it, and return the value that the study minimises."""
+        layers, search = trial.user_attrs["place"][0], self.params.search
+        ablation = space.build_ablation(self.params, layers, space.suggest_choices(trial, self.params, layers))
+        runs, converged, count = list[dict[str, Any]](), 0, 0
+        for number, seeds in enumerate([] if self._is_proved(ablation) else race.split_into_rungs(search.seeds)):
+            name = f"rung {number}"
+            if (rung := trial.user_attrs.get(name)) is None:  # else a worker that was stopped has trained it
+                training = ablation.training.model_copy(update={"seeds": seeds})
+                rung = self.train(ablation.model_copy(update={"training": training}))
+                trial.set_user_attr(name, rung)
+            for step, score in rung["curve"]:
+                trial.report(score, number * search.steps + step)
+            runs += rung["runs"]
+            converged, count = sum(run["converged"] for run in runs), len(runs)
+            if race.decide(converged, count, search.converges_share) != "undecided":
+                break
+        result = f"{converged} of {count} runs converged" if runs else "blind to order by proof"
+        print(f"trial {trial.number}: layers {layers}, {trial.params}: {result}", file=sys.stderr)
+        probability = race.probability_of_convergence(converged, count, search.converges_share) if runs else 0.0
+        trial.set_constraint("converges", 0.5 - probability)  # violated if it more probably does not
+        area = np.mean([run["area"] for run in runs[: race.FIRST_RUNG]]) / search.steps if runs else 1.0
+        return race.count_residuals(ablation) + float(area)
 
-        Returns the attributes to store with the trial: `result`, and `repeats` (the earlier trial) or `curve`.
-        """
-        params = trial.params
-        for earlier in self.complete:
-            if earlier.params == params and "repeats" not in earlier.user_attrs:
-                if not study.is_enumerated(self.params):
-                    self._enqueue_unseen_choices(trial)
-                return {"result": earlier.user_attrs["result"], "repeats": earlier.number}
-        result, curve = self.train(ablation)
-        return {"result": asdict(result), "curve": curve}
+    def _is_proved(self, ablation: Ablation) -> bool:
+        return is_order_blind(ablation.model) and is_proved_impossible(ablation, self._ceiling)
 
-    def _enqueue_unseen_choices(self, trial: optuna.Trial) -> None:
-        """Queue a random configuration that no trial has, unless enough trials are running or queued.
+    @cached_property
+    def _ceiling(self) -> float | None:  # takes seconds
+        return order_blind_ceiling(self.params.task(self.params.search.task))
 
-        In a small space every second choice of the sampler is a repetition.
-        """
-        with study.exclusive_access(self.url):
-            trials = self.study.get_trials(deepcopy=False)
-            if sum(other.state != TrialState.FAIL for other in trials) >= study.count_required_trials(self.params):
-                return
-            seen = [other.params or other.system_attrs.get("fixed_params", {}) for other in trials]
-            generator = np.random.default_rng([self.params.search.seed, trial.number])
-            if choices := space.draw_unseen_choices(self.params, seen, generator):
-                self.study.enqueue_trial(choices)
-
-    def _requeue_lost_trials(self) -> None:
-        """Put trials of dead workers back into the queue, or fail them if they had no parameters yet."""
+    def _fail_lost_trials(self) -> None:
+        """Fail the trials of dead workers, also of those that died before their first heartbeat."""
         optuna.storages.fail_stale_trials(self.study)
         grace = timedelta(seconds=study.MAX_MISSED_HEARTBEATS * self.params.search.heartbeat)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             started = trial.datetime_start or datetime.now()
-            if not trial.params and datetime.now() - started > grace:
+            if "worker" not in trial.user_attrs and datetime.now() - started > grace:
                 self.study.tell(trial.number, state=TrialState.FAIL)

@@ -2,99 +2,88 @@
 
 import shutil
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-from ruamel.yaml import YAML
+import optuna
+from sqlalchemy.engine import URL
 
 from pipeline import dataset, files
 from pipeline.addresses import hide_password
-from pipeline.engines import EngineName, machine
-from pipeline.errors import UserError
-from pipeline.params import Ablation, Params
-from pipeline.search import promote, study, table
-from pipeline.search.driver import SearchDriver, read_results
-from pipeline.search.results import BEST_TRIAL_COUNT, SearchResults
+from pipeline.engines import ENGINES, LOCAL_ENGINE, Command, EngineName, Limits, machine
+from pipeline.errors import RunError, UserError
+from pipeline.params import Params
+from pipeline.reporting.estimates import ESTIMATES
+from pipeline.search import plan, study
+from pipeline.search.results import FINISHED, SearchResults
 from pipeline.stages import CHECKPOINTS, DATA, REPORTS
 
 SEARCH_FOLDER = REPORTS / "search"
 
 
 def run_search(params: Params, *, worker_count: int | None, engine: EngineName, gpus_per_worker: float) -> None:
-    """Run the search to its end and write `reports/search/`.
+    """Run the search to its end and write `reports/search/`, the same bytes with any number of workers.
 
-    A single worker gives the same bytes every time; with several workers the order of the trials differs.
-
-    Args:
-        worker_count: number of processes that run trials; None: as many as fit this machine.
-        engine: where the processes run.
-        gpus_per_worker: part of a GPU that each process takes, if there is a GPU.
-
-    Raises:
-        UserError: the dataset does not exist, the database cannot be opened, or the space allows no valid model.
-        RunError: the database failed, or the workers ended before the search was complete.
+    The workers (default: as many as fit this machine) are processes on the `engine`, each with this part of a GPU if
+    there is one; a single local worker runs in this process. A RunError is raised if they end too early.
     """
-    driver = _open_driver(params, seeded=True)
-    trials = f"{study.count_completed_trials(driver.study)} of {study.count_required_trials(params)} trials"
-    print(f"study {driver.study.study_name}: {trials}, in {hide_password(driver.url.render_as_string())}")
-    with study.report_storage_failure(driver.url):
-        worker_count = worker_count or machine.command_capacity(gpus_per_worker)
-        driver.run_until_complete(worker_count, engine, gpus_per_worker)
-        results = read_results(params, driver.study)
-        results = replace(results, importances=table.compute_importances(driver.study))
-        _write_report(results)
-        driver.finish_search(results)
+    url, opened = _open_study(params)
+    print(f"study {opened.study_name}, in {hide_password(url.render_as_string())}")
+    with study.report_storage_failure(url):
+        count = worker_count or machine.command_capacity(gpus_per_worker)
+        if count == 1 and engine == LOCAL_ENGINE:  # a further process would take seconds to start
+            _run_trials(params, url, opened)
+        else:
+            storage = {study.STORAGE_VARIABLE: url.render_as_string(hide_password=False)}
+            commands = [Command.pipeline_command("search", "--worker", environment=storage)] * count
+            ENGINES[engine].run(commands, Limits(count, gpus_per_worker), lambda index, exit_code: None)
+        with study.exclusive_access(url):
+            is_complete = plan.queue_trials(params, opened)
+            results = SearchResults.read(params, opened)
+            _write_report(results)
+            _write_to_mlflow(results, opened, is_complete)
+    if not is_complete:
+        finished = results.trials["state"].isin(FINISHED).sum()
+        planned = f"{finished} of {len(results.trials)} planned trials are finished"
+        raise RunError(f"search: no worker is left, but only {planned}; the same command goes on")
     print(f"The answer: {SEARCH_FOLDER / 'index.html'}")
 
 
 def run_worker(params: Params) -> None:
     """Run trials of a search until it is complete, on any machine that can connect to its database."""
-    driver = _open_driver(params)
-    with study.report_storage_failure(driver.url):
-        print(f"worker: {driver.run_trials_in_process()} trials", file=sys.stderr)
+    url, opened = _open_study(params)
+    with study.report_storage_failure(url):
+        print(f"worker: {_run_trials(params, url, opened)} trials", file=sys.stderr)
 
 
-def run_confirmation(params: Params, trial: int) -> None:
-    """Train the ablation of one of the best trials again with fresh seeds, on any machine that can connect to the
-    search's database."""
-    driver = _open_driver(params)
-    with study.report_storage_failure(driver.url):
-        driver.confirm_trial(trial)
-
-
-def promote_best_trials(params: Params, trial_count: int) -> None:
-    """Add the ablations of the `trial_count` best trials to `ablations` in `params.yaml`.
-
-    Raises:
-        UserError: no trial is complete, or a different ablation has the same name.
-    """
-    url = study.storage_url(params.search, SEARCH_FOLDER.resolve())
-    is_missing = url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()  # opening would create it
-    results = None if is_missing else read_results(params, study.open_study(params, url))
-    if results is None or results.distinct_trials.empty:
-        address = hide_password(url.render_as_string())
-        raise UserError(f"{address}: no trial of this search is complete; `python -m pipeline search` runs them")
-    names = promote.add_to_params(params, _best_ablations(results, trial_count))
-    print(f"added to params.yaml: {', '.join(names) or 'nothing new'}; `python -m pipeline repro` trains them")
-
-
-def _open_driver(params: Params, *, seeded: bool = False) -> SearchDriver:
+def _open_study(params: Params) -> tuple[URL, optuna.Study]:
+    """Open the study, after a check of what only Optuna and the files know."""
     name, task = params.search.task, params.task(params.search.task)
     if task.score.convergence_threshold(params.training) is None:
         raise UserError(f"search.task: {name} is scored by bits per token, so set training.converged_at_bits")
-    data = dataset.read(DATA / name, task)
+    dataset.read(DATA / name, task)
+    plan.build(params, "sampler", seed=0)
+    plan.build(params, "pruner")
     url = study.storage_url(params.search, SEARCH_FOLDER.resolve())
-    return SearchDriver(params, study.open_study(params, url, seeded=seeded), url, data, CHECKPOINTS / "search")
+    return url, study.open_study(params, url)
 
 
-def _best_ablations(results: SearchResults, count: int) -> list[Ablation]:
-    return [results.find_ablation(trial) for _, trial in results.rank_trials().head(count).iterrows()]
+def _run_trials(params: Params, url: URL, opened: optuna.Study) -> int:
+    from pipeline.search.worker import Worker, train_rung  # Lightning: an unreachable storage is reported at once
+
+    data = dataset.read(DATA / params.search.task, params.task(params.search.task))
+    train = partial(train_rung, data=data, pruner=plan.build(params, "pruner"), checkpoints=CHECKPOINTS / "search")
+    return Worker(params, opened, url, train).run_trials()
 
 
-def read_best_ablations() -> dict[str, Any]:
-    """Return the best ablations of the last search, by name, as they would stand in `params.yaml`."""
-    return dict(YAML(typ="safe", pure=True).load(SEARCH_FOLDER / "ablations.yaml") or {})
+def _write_to_mlflow(results: SearchResults, opened: optuna.Study, is_complete: bool) -> None:
+    from pipeline.tracking.trials import TrialRuns
+
+    settings = results.params.search.model_dump(mode="json", exclude={"storage"})
+    runs = TrialRuns(results.params.tracking, opened.study_name, str(opened.user_attrs["begun"]), settings)
+    for row in results.trials[results.trials["state"].isin(FINISHED)].to_dict("records"):
+        runs.write_trial(row, results.ablations[row["trial"]], results.curves[row["trial"]])
+    if is_complete:
+        runs.finish_parent_run({"trials": float(len(results.trials))})
 
 
 def _write_report(results: SearchResults) -> None:
@@ -102,13 +91,11 @@ def _write_report(results: SearchResults) -> None:
     from pipeline.reporting import page, style  # imports matplotlib
     from pipeline.search import page as search_page
 
-    best = _best_ablations(results, BEST_TRIAL_COUNT)
-    entries = [promote.format_yaml_line(*promote.ablation_entry(ablation, results.params)) for ablation in best]
-    text, pictures = search_page.build_page(results, entries)
+    text, pictures = search_page.build_page(results)
     images = {f"figures/{picture.name}.webp": style.draw_image(picture.draw) for picture in pictures}
-    for name, rows in results.tables.items():
+    tables = {"trials.csv": results.trials, "runs.csv": results.runs, ESTIMATES: results.estimates.table}
+    for name, rows in tables.items():
         files.write_csv(SEARCH_FOLDER / name, rows)
-    files.write_text(SEARCH_FOLDER / "ablations.yaml", "".join(f"{entry}\n" for entry in entries))
     shutil.rmtree(SEARCH_FOLDER / "figures", ignore_errors=True)  # may hold figures of an earlier report
     for name, image in images.items():
         files.write_bytes(SEARCH_FOLDER / name, image)

@@ -3,7 +3,7 @@
 All values come from Optuna's database, so that missing runs can be added at any time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,9 +11,11 @@ import pandas as pd
 from pipeline import switches
 from pipeline.params import Ablation, Tracking
 from pipeline.tracking.ablations import flatten_settings
-from pipeline.tracking.contents import curve_metric
 from pipeline.tracking.failures import BestEffortWriter
 from pipeline.tracking.store import open_store
+
+METRICS = ("runs", "converged", "probability", "residuals_kept", "area", "stopped", "diverged")
+"""Columns of `trials.csv` that MLflow shows as metrics."""
 
 
 class TrialRuns(BestEffortWriter):
@@ -40,31 +42,24 @@ class TrialRuns(BestEffortWriter):
                 self.store.log(parents[0], params=params)
             self.parent = parents[0]
 
-    def write_trial(
-        self, number: int, ablation: Ablation, attributes: Mapping[str, Any], values: Sequence[float]
-    ) -> None:
+    def write_trial(self, row: Mapping[Any, Any], ablation: Ablation, curve: Mapping[int, float]) -> None:
         """Write the run of a trial, which trained `ablation`, unless MLflow has a finished run of that trial.
 
-        `attributes` are the trial's user attributes in Optuna's database, `values` the values of the objectives.
+        `row` is the trial's row in `trials.csv`, and `curve` the mean score of its runs: step -> score.
         """
+        number = int(row["trial"])
         if self.store is None or number in self.finished:
             return
         with self.warn_on_failure():
             if number in self.unfinished:
                 self.store.client.delete_run(self.unfinished.pop(number).info.run_id)
-            tags = {
-                "search_id": self.search_id,
-                "role": "trial",
-                "trial": str(number),
-                "task": ablation.dataset,
-                **switches.switch_tags(ablation),
-                **{name: str(attributes[name]) for name in ("repeats", "retries") if name in attributes},
-            }
-            run = self.store.create_run(f"trial-{number} {self.study}", tags, self.parent)
-            self.store.log_curve(run, pd.DataFrame(attributes.get("curve", [])).rename(columns=curve_metric))
-            metrics = attributes["result"] | {f"objective_{index}": value for index, value in enumerate(values)}
-            params = {"trial": number} | flatten_settings(ablation)
-            self.store.log(run, params=params, metrics=_summary(metrics))
+            tags = {"search_id": self.search_id, "role": "trial", "trial": str(number), "task": ablation.dataset}
+            run = self.store.create_run(
+                f"trial-{number} {self.study}", tags | switches.switch_tags(ablation), self.parent
+            )
+            self.store.log_curve(run, pd.DataFrame({"step": [*curve], "curve/score": [*curve.values()]}))
+            metrics = {name: float(row[name]) for name in METRICS if pd.notna(row[name])}
+            self.store.log(run, params={"trial": number} | flatten_settings(ablation), metrics=_summary(metrics))
             self.store.end_run(run, "FINISHED")
             self.finished.add(number)
 

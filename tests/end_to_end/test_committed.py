@@ -59,8 +59,7 @@ def test_no_seed_has_two_uses() -> None:
         use = str(folder.relative_to(PROJECT)) if folder != PROJECT else "the default experiment"
         trained = {seed for ablation in params.all_ablations() for seed in ablation.training.seeds}
         assert trained == seeds[use]
-    search = read_params(PROJECT / "params.yaml").search
-    assert (set(search.seeds), set(search.confirm)) == (seeds["the search"], seeds["the search: confirmation"])
+    assert set(read_params(PROJECT / "params.yaml").search.seeds) == seeds["the raced search"]
 
 
 EXPERIMENTS = [PROJECT, *sorted(path.parents[1] for path in PROJECT.glob("studies/*/reports/runs.csv"))]

@@ -63,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     content["comparisons"] = []
     content["model"] = {"layers": 1, "heads": 1, "width": 16}  # fast to train and analyse
     content["training"] |= {"steps": 50, "evaluate_every": 10, "snapshots": 0}
-    content["search"] |= {"trials": 2, "steps": 10, "confirm": []}
+    content["search"] |= {"trials": 2, "generation": 2, "enumerate_up_to": 4, "steps": 10}
     content["tracking"] = {"uri": "sqlite:///store/mlflow.db"}
     yaml.dump(content, folder / PARAMS_FILE)
     shutil.copy(powerless.__file__, folder)

@@ -33,9 +33,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
 
 @pytest.fixture(scope="session")
 def cheap(smoke: Params) -> Params:
-    """Eight trials of two steps each, sampled."""
+    """Six trials of two layers, of two steps each, sampled in two generations; one layer is tried in full."""
     training = smoke.training.model_copy(update={"warmup_steps": 1, "batch_size": 8})
-    search = smoke.search.model_copy(update={"trials": 8, "steps": 2, "enumerate_up_to": 0, "heartbeat": 1})
+    sampled = {"trials": 6, "generation": 4, "enumerate_up_to": 4}
+    search = smoke.search.model_copy(update={"steps": 2, "heartbeat": 1, **sampled})
     return smoke.model_copy(update={"training": training, "search": search})
 
 
@@ -62,9 +63,9 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_alone() -> None:
-    """Run the search of the current folder with one worker."""
-    search.run_search(read_params(), worker_count=1, engine="processes", gpus_per_worker=1.0)
+def run_alone(workers: int = 1) -> None:
+    """Run the search of the current folder."""
+    search.run_search(read_params(), worker_count=workers, engine="processes", gpus_per_worker=1.0)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def write_small_study(folder: Path, **settings: object) -> Path:
     yaml = YAML()
     content = yaml.load(PRESETS / "smoke.yaml")
     content["training"] |= {"warmup_steps": 1, "batch_size": 8}
-    content["search"] |= {"trials": 6, "steps": 4, "enumerate_up_to": 0} | settings
+    content["search"] |= {"trials": 4, "generation": 2, "steps": 4, "enumerate_up_to": 4} | settings
     yaml.dump(content, folder / PARAMS_FILE)
     dataset.write(folder / "data" / "addition", read_params(folder / PARAMS_FILE).task("addition"))
     return folder

@@ -1,121 +1,182 @@
 """Workers and the study they share, on every storage."""
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import sqlalchemy
-from optuna.trial import FrozenTrial, TrialState
+from optuna.pruners import ThresholdPruner
+from optuna.trial import TrialState
 from pytorch_lightning import LightningModule, Trainer
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 
 from pipeline.dataset import Dataset
-from pipeline.errors import UserError
+from pipeline.errors import RunError, UserError
 from pipeline.params import Ablation, Params, Tracking
-from pipeline.search import space, table, trial
-from pipeline.search.study import count_required_trials, open_study, storage_url
-from pipeline.search.table import TableRows, TrialResult
-from pipeline.search.trial import StopHopelessTrial, train_trial
-from pipeline.search.worker import Worker, defer_interrupts
+from pipeline.search import plan, space, worker
+from pipeline.search.results import SearchResults
+from pipeline.search.study import open_study, storage_url
+from pipeline.search.worker import Rung, StopHopelessRuns, Worker, train_rung
 from pipeline.training import checkpoints
+from pipeline.training.fit import fit
+from tests.conftest import easy
 from tests.search.conftest import changed
 
-Trained = tuple[TrialResult, TableRows]
+Train = Callable[[Ablation], Rung]
 
 
-def without_training(ablation: Ablation) -> Trained:
-    """A result that depends on the ablation, without training: for tests of how workers share a study."""
-    return TrialResult(1, 0, ablation.model.layers / 10, 0, 10, 1.0, 1.0, 0, 0), []
+def without_training(ablation: Ablation) -> Rung:
+    """Results that depend on the ablation and the seeds, without training: more connections converge more often."""
+    free, steps = ablation.model.residual_free, ablation.training.steps
+    draw = np.random.default_rng([*ablation.training.seeds, *free.attention, 9, *free.mlp]).random
+    runs = []
+    for seed in ablation.training.seeds:
+        converged = int(draw() < 1.0 - 0.2 * len(free.attention) - 0.1 * len(free.mlp))
+        run = {"seed": seed, "steps": steps, "converged": converged, "steps_to_converge": steps if converged else None}
+        runs.append({**run, "area": steps * draw(), "score": draw(), "stopped": 0, "diverged": 0})
+    return {"runs": runs, "curve": [[1, 0.1], [2, 0.5]]}
 
 
-def work(params: Params, url: URL, train: Callable[[Ablation], Trained] = without_training) -> int:
-    """Run a worker to the end of the study; return how many trials it ran."""
-    return Worker(params, open_study(params, url, seeded=True), url, train).run_trials()
+def work(params: Params, url: URL, train: Train = without_training) -> int:
+    """Run a worker to the end of the search; return how many trials it ran."""
+    return Worker(params, open_study(params, url), url, train).run_trials()
 
 
-def train_in(folder: Path, params: Params, data: Dataset, url: URL) -> FrozenTrial:
-    """Run a worker that trains, with its checkpoints in `folder`; return the last trial."""
-    work(params, url, lambda ablation: train_trial(ablation, data, params.search, folder))
-    return open_study(params, url).trials[-1]
+def table(params: Params, url: URL) -> str:
+    """The content of `trials.csv` and `runs.csv`."""
+    results = SearchResults.read(params, open_study(params, url))
+    return results.trials.to_csv() + results.runs.to_csv()
 
 
-def trials(params: Params, url: URL) -> pd.DataFrame:
-    return table.build_trial_table(params, open_study(params, url))
-
-
-def test_a_study_gets_its_trials_and_no_configuration_is_trained_twice(cheap: Params, url: URL) -> None:
-    params = changed(cheap, trials=14, space={"layers": [1]})
-    trained: list[str] = []
-
-    def count(ablation: Ablation) -> Trained:
-        trained.append(ablation.model_dump_json())
-        return TrialResult(1, 0, len(trained) / 10, 0, 10, 1.0, 1.0, 0, 0), []
-
-    assert work(params, url, train=count) == 14
-    rows = trials(params, url)
-    assert list(rows["state"]) == ["complete"] * 14
-    assert len(trained) == len(set(trained)) <= space.count_configurations(params) == 4
-    repeats = rows[rows["repeats"].notna()]
-    assert len(repeats) == 14 - len(trained)
-    columns = ["layers", "residual_free_attention", "residual_free_mlp", *TrialResult.__dataclass_fields__]
-    assert (repeats[columns].to_numpy() == rows.loc[repeats["repeats"].astype(int), columns].to_numpy()).all()
-    assert work(params, url) == 0  # the study is complete
-
-
-def test_a_small_space_is_tried_in_full(cheap: Params, url: URL) -> None:
-    space_of_six = {"residual_free": {"attention": ["searched"] * 2, "mlp": ["kept"] * 2}}
-    params = changed(cheap, trials=50, enumerate_up_to=6, space=space_of_six)
-    work(params, url)
-    configurations = trials(params, url)[["layers", "residual_free_attention", "residual_free_mlp"]]
-    assert len(configurations) == count_required_trials(params) == space.count_configurations(params) == 6
-    assert not configurations.duplicated().any()
-
-
-def test_more_trials_continue_the_study_and_another_space_starts_a_new_one(cheap: Params, url: URL) -> None:
-    few = changed(cheap, trials=3)
-    work(few, url)
-    before = trials(few, url)
+@pytest.fixture(scope="module")
+def alone(cheap: Params, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tables of one undisturbed worker."""
+    url = sqlalchemy.make_url(f"sqlite:///{tmp_path_factory.mktemp('alone')}/study.db")
     work(cheap, url)
-    pd.testing.assert_frame_equal(trials(cheap, url).head(3), before, check_dtype=False)
-    assert len(trials(changed(cheap, space={"layers": [1]}), url)) > 0  # its first choices are queued
-    assert len(trials(cheap, url)) == 8
+    return table(cheap, url)
 
 
-def test_ctrl_c_puts_the_trial_back_and_the_next_worker_runs_it(cheap: Params, url: URL) -> None:
-    def interrupt(ablation: Ablation) -> Trained:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        work(cheap, url, train=interrupt)
-    work(cheap, url)
-    lost, *others = open_study(cheap, url).trials
-    assert lost.state == TrialState.FAIL
-    assert [trial.state for trial in others] == [TrialState.COMPLETE] * 8
-    assert [trial.params for trial in others if trial.user_attrs.get("retries") == 0] == [lost.params]
-    assert (trials(cheap, url)["retries"] == 0).sum() == 1
-
-
-def test_workers_side_by_side_neither_lose_nor_double_a_trial(cheap: Params, url: URL) -> None:
-    def slowly(ablation: Ablation) -> Trained:
-        time.sleep(0.02)
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_any_number_of_workers_gives_the_same_tables(cheap: Params, url: URL, alone: str, workers: int) -> None:
+    def slowly(ablation: Ablation) -> Rung:
+        time.sleep(0.05 * np.random.default_rng().random())
         return without_training(ablation)
 
-    params = changed(cheap, trials=12)
     with ThreadPoolExecutor() as pool:
-        workers = [pool.submit(work, params, url, slowly) for _ in range(4)]
-    assert sum(worker.result() for worker in workers) == 12
-    assert list(trials(params, url)["state"]) == ["complete"] * 12
+        counts = [pool.submit(work, cheap, url, slowly) for _ in range(workers)]
+    assert sum(count.result() for count in counts) == 10
+    assert table(cheap, url) == alone
+
+
+@pytest.mark.parametrize("moment", [0, 3, 7])
+def test_a_worker_that_ends_in_the_middle_changes_nothing(cheap: Params, url: URL, alone: str, moment: int) -> None:
+    trained: list[tuple[str, str]] = []
+
+    def interrupt(ablation: Ablation) -> Rung:
+        if len(trained) == moment:
+            trained.append(("", ""))
+            raise KeyboardInterrupt
+        trained.append((str(ablation.model), str(ablation.training.seeds)))
+        return without_training(ablation)
+
+    with pytest.raises(KeyboardInterrupt):
+        work(cheap, url, interrupt)
+    assert TrialState.RUNNING not in [trial.state for trial in open_study(cheap, url).trials]
+    work(cheap, url, interrupt)
+    assert table(cheap, url) == alone
+    assert len(trained) == len(set(trained))  # no finished rung is trained again
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_worker_that_vanishes_changes_nothing(cheap: Params, url: URL, alone: str) -> None:
+    """Its trial is left running, as by a killed process: before it began, or with the last heartbeat long ago."""
+    study = open_study(cheap, url)
+    plan.queue_trials(cheap, study)
+    for _ in range(2):
+        vanished = study.ask()
+    vanished.set_user_attr("worker", "elsewhere 1")
+    study._storage.record_heartbeat(vanished._trial_id)  # type: ignore[attr-defined]
+    work(cheap, url)  # waits until both have missed three heartbeats
+    assert table(cheap, url) == alone
+    assert sum(trial.state == TrialState.FAIL for trial in open_study(cheap, url).trials) == 2
+
+
+def test_patterns_are_distinct_and_generations_follow_from_the_ones_before(cheap: Params, url: URL) -> None:
+    work(cheap, url)
+    few = SearchResults.read(cheap, open_study(cheap, url)).trials
+    assert few.groupby(["layers", "generation"]).size().to_dict() == {(1, 0): 4, (2, 0): 4, (2, 1): 2}
+    assert list(few["state"]) == ["proved"] * 4 + ["complete"] * 6
+    more = changed(cheap, trials=16)
+    assert work(more, url) == 10
+    many = SearchResults.read(more, open_study(more, url)).trials
+    assert len(many[["layers", "residual_free_attention", "residual_free_mlp"]].drop_duplicates()) == len(many) == 20
+    first = many[many["generation"] == 0].drop(columns="trial").reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, few[few["generation"] == 0].drop(columns="trial").reset_index(drop=True))
+
+
+@pytest.mark.parametrize("name", ["TPESampler", "GPSampler", "RandomSampler"])
+def test_every_sampler_finds_distinct_patterns_reproducibly(cheap: Params, tmp_path: Path, name: str) -> None:
+    params, tables = changed(cheap, sampler={"name": name}, space={"learning_rate": {"low": 0.001, "high": 0.1}}), []
+    for index in range(2 if name == "TPESampler" else 1):
+        url = sqlalchemy.make_url(f"sqlite:///{tmp_path}/{index}.db")
+        work(params, url)
+        tables.append(table(params, url))
+    assert tables[0] == tables[-1]
+    results = SearchResults.read(params, open_study(params, url))
+    assert results.trials["learning_rate"].between(0.001, 0.1).all()
+    assert results.trials["learning_rate"].nunique() == len(results.trials) == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"sampler": {"name": "CmaSampler"}}, ["search.sampler.name", "'CmaSampler'", "TPESampler"]),
+        ({"sampler": {"name": "TPESampler", "gama": 1}}, ["search.sampler", "gama", "gamma"]),
+        ({"pruner": {"name": "MedianPruner"}}, ["search.pruner.name", "'MedianPruner'", "ThresholdPruner"]),
+        ({"pruner": {"name": "ThresholdPruner", "lower": 2, "upper": 1}}, ["search.pruner", "lower", "n_warmup_steps"]),
+    ],
+)
+def test_a_sampler_or_pruner_that_optuna_does_not_have_is_refused(
+    cheap: Params, settings: dict[str, Any], named: list[str]
+) -> None:
+    with pytest.raises(UserError) as error:
+        plan.build(changed(cheap, **settings), *settings)  # type: ignore[arg-type]
+    assert [word for word in named if word not in str(error.value)] == []
+    plan.build(changed(cheap, pruner={"name": "PatientPruner", "patience": 3}), "pruner")
+
+
+def test_the_dashboard_has_values_curves_and_attributes(cheap: Params, url: URL) -> None:
+    work(cheap, url)
+    for trial_ in open_study(cheap, url).get_trials(states=(TrialState.COMPLETE,)):
+        assert trial_.value is not None
+        assert "place" in trial_.user_attrs
+        if trial_.user_attrs["place"][0] > 1:
+            assert trial_.intermediate_values[2] == 0.5
+            assert trial_.user_attrs["rung 0"]["runs"]
+            assert "converges" in trial_.constraints
+
+
+def test_a_trial_that_always_fails_ends_the_search(cheap: Params, url: URL) -> None:
+    def interrupt(ablation: Ablation) -> Rung:
+        raise KeyboardInterrupt
+
+    only = changed(cheap, space={"layers": [2], "residual_free": {"attention": ["kept"] * 2, "mlp": ["kept"] * 2}})
+    for _ in range(plan.MAX_FAILURES):
+        with pytest.raises(KeyboardInterrupt):
+            work(only, url, interrupt)
+    with pytest.raises(RunError, match="failed 10 times"):
+        work(only, url)
 
 
 @pytest.mark.parametrize("moment", ["set_user_attr", "set_constraint"])
 def test_a_worker_whose_trial_another_one_failed_goes_on(
-    cheap: Params, url: URL, moment: str, monkeypatch: pytest.MonkeyPatch
+    cheap: Params, url: URL, alone: str, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before or after all of the result is stored: a database that was away for long ends every worker's heartbeat."""
     store, failed = getattr(optuna.Trial, moment), []
@@ -128,9 +189,8 @@ def test_a_worker_whose_trial_another_one_failed_goes_on(
 
     monkeypatch.setattr(optuna.Trial, moment, fail_first_trial)
     work(cheap, url)
-    states = trials(cheap, url)["state"]
-    assert failed == [0]
-    assert states.tolist() == ["failed"] + ["complete"] * count_required_trials(cheap)
+    assert len(failed) == 1
+    assert table(cheap, url) == alone
 
 
 def test_a_storage_of_another_version_is_refused(cheap: Params, url: URL) -> None:
@@ -172,12 +232,22 @@ def test_a_database_that_does_not_answer_is_refused_soon_and_without_the_passwor
     assert time.monotonic() - started < 15
 
 
-def test_a_trial_that_was_stopped_resumes_and_gives_the_same_result(
+def with_training(params: Params, **settings: object) -> Params:
+    return params.model_copy(update={"training": params.training.model_copy(update=settings)})
+
+
+def trial_ablation(params: Params) -> Ablation:
+    """The intact ablation of two layers, with the seeds of a rung of two."""
+    ablation = space.build_ablation(params, 2, space.list_patterns(params, 2)[0])
+    return ablation.model_copy(update={"training": ablation.training.model_copy(update={"seeds": [1, 2]})})
+
+
+def test_a_rung_that_was_stopped_resumes_and_gives_the_same_results(
     cheap: Params, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params, first_steps, stop = changed(cheap, trials=1, steps=8, give_up_below=0.0), [], {6}
+    ablation, first_steps, stop = trial_ablation(changed(cheap, steps=8)), [], {6}
 
-    class Stopping(StopHopelessTrial):
+    class Stopping(StopHopelessRuns):
         """Interrupts the training once, in the middle of a step."""
 
         def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -188,85 +258,46 @@ def test_a_trial_that_was_stopped_resumes_and_gives_the_same_result(
                 stop.clear()
                 raise KeyboardInterrupt
 
-    def result(name: str) -> list[object]:
-        last = train_in(tmp_path / name, params, data, make_url(f"sqlite:///{tmp_path / name}.db"))
-        return [last.user_attrs["result"], last.user_attrs["curve"]]
-
+    pruner = ThresholdPruner(lower=-1.0)
     monkeypatch.setattr(checkpoints, "MAX_TIME_SHARE", float("inf"))  # a checkpoint after every step
-    monkeypatch.setattr(trial, "StopHopelessTrial", Stopping)
+    monkeypatch.setattr(worker, "StopHopelessRuns", Stopping)
     with pytest.raises(KeyboardInterrupt):
-        result("stopped")
-    assert result("stopped") == result("alone")
+        train_rung(ablation, data, pruner, tmp_path / "stopped")
+    resumed = train_rung(ablation, data, pruner, tmp_path / "stopped")
+    assert resumed == train_rung(ablation, data, pruner, tmp_path / "alone")
     assert first_steps == [0, 5, 0]
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def with_training(params: Params, **settings: object) -> Params:
-    return params.model_copy(update={"training": params.training.model_copy(update=settings)})
+def test_divergence_is_a_finite_result(cheap: Params, data: Dataset, tmp_path: Path) -> None:
+    params = changed(cheap, space={"learning_rate": [1e30], "optimizer": ["adamw"]})
+    ablation = trial_ablation(with_training(params, gradient_clip=None))
+    rung = train_rung(ablation, data, ThresholdPruner(lower=-1.0), tmp_path)
+    assert all(run["diverged"] and not run["converged"] and not run["stopped"] for run in rung["runs"])
+    assert all(run["area"] == ablation.training.steps for run in rung["runs"])
+    assert all(0 <= score <= 1 for _, score in rung["curve"])
 
 
-def test_divergence_is_a_finite_result_and_a_violated_constraint(cheap: Params, data: Dataset, tmp_path: Path) -> None:
-    params = changed(cheap, trials=1, space={"learning_rate": [1e30], "optimizer": ["adamw"]})
-    params = with_training(params, schedule="constant", gradient_clip=None)
-    diverged = train_in(tmp_path, params, data, make_url(f"sqlite:///{tmp_path}/study.db"))
-    assert diverged.user_attrs["result"]["diverged"] > 0
-    assert 0 <= diverged.user_attrs["result"]["score"] <= 1
-    assert diverged.constraints["diverged"] > 0
+def test_a_hopeless_run_stops_alone_and_counts_its_last_score_to_the_budget(data: Dataset, tmp_path: Path) -> None:
+    """The runs that go on give what they give without a pruner."""
+    from pipeline import dataset
 
-
-def test_hopeless_trials_stop_at_the_stated_step(cheap: Params, data: Dataset, tmp_path: Path) -> None:
-    params = with_training(changed(cheap, steps=8, give_up_at=0.5, give_up_below=1.0), evaluate_every=2)
-    ablation = space.build_ablation(params, space.extreme_choices(params)[0])
-    result, curve = train_trial(ablation, data, params.search, tmp_path)
-    assert (result.given_up, result.steps) == (1, 4)
-    assert [row["step"] for row in curve] == [2, 4]
-    assert train_trial(ablation, data, changed(params, give_up_below=0.0).search, tmp_path)[0].steps == 8
-
-
-def test_the_first_objective_orders_by_converged_runs_then_by_score() -> None:
-    ordered = [
-        TrialResult(4, converged, score, 3, 10, 1.0, 1.0, 0, 0).objective_values[0]
-        for converged in range(5)
-        for score in (0.0, 0.3, 1.0)
-    ]
-    assert ordered == sorted(ordered)
-    assert (ordered[0], ordered[-1]) == (0.0, 1.0)
-
-
-def ctrl_c() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_ctrl_c_waits_for_the_end_of_the_block_and_is_then_handled_as_before() -> None:
-    done, handler = [], signal.getsignal(signal.SIGINT)
-
-    def leave_early() -> None:
-        with defer_interrupts():
-            ctrl_c()
-            ctrl_c()
-            done.append("all")
-            return
-
-    with pytest.raises(KeyboardInterrupt):
-        leave_early()
-    assert done == ["all"]
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-@pytest.mark.parametrize("came_before", [True, False])
-def test_ctrl_c_interrupts_at_once_where_it_is_allowed(came_before: bool) -> None:
-    done, handler = [], signal.getsignal(signal.SIGINT)
-
-    def block() -> None:
-        with defer_interrupts() as allow_interrupts:
-            if came_before:
-                ctrl_c()
-            done.append("before")
-            with allow_interrupts():
-                ctrl_c()
-                done.append("after")
-
-    with pytest.raises(KeyboardInterrupt):
-        block()
-    assert done == ["before"]
-    assert signal.getsignal(signal.SIGINT) is handler
+    ablation = easy(seeds=[1, 2, 3], evaluate_every=10, stop_when_converged=False)
+    dataset.write(tmp_path / "data", ablation.task)
+    examples = dataset.read(tmp_path / "data", ablation.task)
+    history = fit(ablation, examples).history
+    at_30 = history[history["step"] == 30].set_index("seed")["validation_exact_match"]
+    pruner = ThresholdPruner(lower=at_30.max(), n_warmup_steps=30, interval_steps=1000)
+    rung = train_rung(ablation, examples, pruner, tmp_path / "checkpoints")
+    runs = {run["seed"]: run for run in rung["runs"]}
+    stopped = [seed for seed in at_30.index if at_30[seed] < at_30.max()]
+    assert 0 < len(stopped) < 3
+    for seed, run in runs.items():
+        own = history[(history["seed"] == seed) & (history["step"] <= run["steps"])]
+        assert run["score"] == own["validation_exact_match"].iloc[-1]
+        assert run["steps"] == (30 if seed in stopped else 60)
+        if seed in stopped:
+            assert run["stopped"] == 1 - run["converged"]
+            scores = own["validation_exact_match"].to_numpy()
+            if not run["converged"]:
+                assert run["area"] == pytest.approx(10 * (1 - scores).sum() + 30 * (1 - scores[-1]))

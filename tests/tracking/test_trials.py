@@ -11,11 +11,9 @@ from pipeline.tracking.trials import TrialRuns
 from tests.conftest import ablation
 
 ABLATION = ablation("trial")
-ATTRIBUTES = {
-    "result": {"members": 2, "converged": 1, "residuals_kept": 4},
-    "curve": [{"step": 4, "runs_converged": 1, "validation_exact_match": 0.5}],
-}
-VALUES = (0.5, 4.0)
+ROW = {"trial": 0, "runs": 2, "converged": 1, "probability": 0.2, "residuals_kept": 4, "area": 800.0}
+ROW |= {"stopped": 0, "diverged": 0}
+CURVE = {4: 0.5}
 
 
 def search_runs(settings: Tracking) -> TrialRuns:
@@ -32,14 +30,13 @@ def test_a_trial_is_one_finished_run_below_its_search_however_often_it_is_shown(
     for _ in range(2):
         runs = search_runs(store)
         for _ in range(2):
-            runs.write_trial(0, ABLATION, ATTRIBUTES, VALUES)
+            runs.write_trial(ROW, ABLATION, CURVE)
     parent, run = only_run(store, "search"), only_run(store, "trial")
     assert (parent.info.status, run.info.status) == ("RUNNING", "FINISHED")
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert (run.data.metrics["summary/objective_0"], run.data.metrics["summary/objective_1"]) == VALUES
-    assert run.data.metrics["summary/converged"] == 1
+    assert (run.data.metrics["summary/converged"], run.data.metrics["summary/area"]) == (1, 800)
     assert {"task": "addition", "positional": "none", "layers": "2"}.items() <= run.data.tags.items()
-    assert open_store(store).read_curve(run, "curve/validation_exact_match") == {4: 0.5}
+    assert open_store(store).read_curve(run, "curve/score") == CURVE
     runs.finish_parent_run({"trials": 1})
     parent = only_run(store, "search")
     assert (parent.info.status, parent.data.metrics["summary/trials"]) == ("FINISHED", 1)
@@ -48,17 +45,17 @@ def test_a_trial_is_one_finished_run_below_its_search_however_often_it_is_shown(
 def test_a_trial_whose_writer_was_killed_is_shown_anew(store: Tracking) -> None:
     search_runs(store)
     unfinished = open_store(store).create_run("trial-0 study", {"search_id": "a", "role": "trial", "trial": "0"})
-    search_runs(store).write_trial(0, ABLATION, ATTRIBUTES, VALUES)
+    search_runs(store).write_trial(ROW, ABLATION, CURVE)
     run = only_run(store, "trial")
     assert run.info.run_id != unfinished.info.run_id
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["summary/objective_1"] == VALUES[1]
+    assert run.data.metrics["summary/residuals_kept"] == 4
 
 
 def test_a_store_that_cannot_be_used_costs_one_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mlflow.db").write_text("no database")
     runs = search_runs(Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db"))
-    runs.write_trial(0, ABLATION, ATTRIBUTES, VALUES)
+    runs.write_trial(ROW, ABLATION, CURVE)
     runs.finish_parent_run({"trials": 1})
     (warning,) = capsys.readouterr().err.splitlines()
     assert "python -m pipeline search" in warning
