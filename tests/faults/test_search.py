@@ -32,8 +32,8 @@ pytestmark = pytest.mark.faults
 __all__ = ["postgres_server", "postgres_url", "ray_address", "ray_cluster", "slurm", "slurm_configuration"]  # fixtures
 
 PROJECT = Path(__file__).parent.parent.parent
-TRIALS, WORKERS, KILLS = 16, 3, 2
-"""Numbers of trials (8 in full, and 8 sampled of 3 layers), of workers, and of killed workers."""
+TRIALS, WORKERS, KILLS = 24, 3, 2
+"""Numbers of trials (8 in full, and 16 sampled of 3 layers), of workers, and of killed workers."""
 AWAY = 10.0
 """Seconds that the database is stopped, long enough for all workers to notice."""
 
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     searched = ["searched"] * 3
     space = {"layers": [2, 3], "residual_free": {"attention": searched, "mlp": ["kept", "searched", "searched"]}}
     space |= {"width": [16], "learning_rate": [0.02], "positional": ["none"]}
-    settings = {"trials": TRIALS - 8, "generation": 4, "enumerate_up_to": 8, "steps": 40, "heartbeat": 1}
+    settings = {"trials": TRIALS - 8, "generation": 8, "enumerate_up_to": 8, "steps": 200, "heartbeat": 1}
     settings |= {"seeds": [333, 444]}
     return write_small_study(tmp_path, **settings, space=space)
 
@@ -147,7 +147,7 @@ def undisturbed(folder: Path) -> Path:
 def test_a_database_that_restarts_loses_no_trial(folder: Path, postgres_server: Any, postgres_url: URL) -> None:
     """Stopped in order (`fast`), and as if its machine failed (`immediate`)."""
     params = folder / "params.yaml"
-    params.write_text(params.read_text().replace("steps: 40", "steps: 400"))  # or they end before the second restart
+    params.write_text(params.read_text().replace("steps: 200", "steps: 800"))  # or they end before the second restart
     storage = postgres_url.render_as_string(hide_password=False)
     with searching(folder, "--workers", str(WORKERS), storage=storage) as process:
         for mode in ("fast", "immediate"):
