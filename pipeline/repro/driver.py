@@ -17,6 +17,7 @@ from pipeline.params import Ablation, Params
 from pipeline.repro import dvc_stages
 from pipeline.repro.progress import JOB_FOLDER, Job, ProgressView
 from pipeline.stages import settings
+from pipeline.tasks.registry import read_params
 
 SETTINGS_STAGE, COLLECT_STAGE, REPORT_STAGE = "settings", "collect", "report"
 """Names in dvc.yaml of stages that are not of one ablation or task. The last needs nothing but `collect`."""
@@ -44,7 +45,7 @@ def update_report(
     Raises:
         UserError: there is no ablation of a name, another `repro`, or DVC, runs in this folder, or the engine is not
             available.
-        RunError: a job failed, or inputs of a job changed while it ran. The results of the other jobs are saved.
+        RunError: a job failed, or params.yaml or inputs of a job changed meanwhile. Results of other jobs are saved.
     """
     chosen = add_compared(params, names) if names else list(params.ablations)
     with _lock_experiment():
@@ -62,6 +63,8 @@ def update_report(
 
             keep_unaffected_trainings(params)
         _run_stale_jobs(build_jobs_longest_first(map(params.ablation, chosen)), run_commands)
+        for ablation in read_params().all_ablations():
+            settings.check_unchanged(ablation)  # else `dvc repro` would train it anew below
         others = [name for name in params.ablations if name not in chosen]
         if dvc_stages.list_stale(stage for name in others for stage in stages_of(name)):
             _report_partly(params, others)

@@ -20,6 +20,6 @@ def check_unchanged(ablation: Ablation) -> None:
     Raises:
         RunError: params.yaml was edited since then.
     """
-    written = json.loads((SETTINGS / f"{ablation.name}.json").read_text())
-    if written != ablation.model_dump(mode="json"):
+    path = SETTINGS / f"{ablation.name}.json"
+    if not path.exists() or json.loads(path.read_bytes()) != ablation.model_dump(mode="json"):
         raise RunError(f"params.yaml: the settings of {ablation.name} changed while `repro` ran; start it again")
