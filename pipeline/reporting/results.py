@@ -137,7 +137,7 @@ def tidy(measurement: str, table: pd.DataFrame, value_columns: Sequence[str] = (
     key = [";".join(f"{name}={value}" for name, value in row.items()) for row in table[other_keys].to_dict("records")]
     identity = [name for name in MEASURED_COLUMNS if name not in ("quantity", "value")]
     rows = table.assign(key=key, moment=moment).reindex(columns=[*identity, *values])
-    rows = rows.melt(identity, values, "quantity", "value")
+    rows = rows.melt(identity, values, "quantity", "value").dropna(subset="value")
     rows["quantity"] = [name if name == measurement else f"{measurement}.{name}" for name in rows["quantity"]]
     rows["sublayer"] = rows["sublayer"].astype(object).where(rows["sublayer"].notna(), "")
     return rows[list(MEASURED_COLUMNS)].astype(dict.fromkeys(("layer", "depth", "position"), "Int64"))
