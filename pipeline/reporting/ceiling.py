@@ -1,5 +1,7 @@
 """The order-blind ceiling: the best exact match of any predictor that sees the prompt's tokens, but not their order."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 
@@ -29,7 +31,13 @@ def order_blind_ceiling(task: Task) -> float | None:
     return round(float(by_answer.groupby(level=0, sort=False).max().sum()), 12)  # probabilities add up to 1
 
 
-def is_proved_impossible(ablation: Ablation, ceiling: float | None) -> bool:
-    """Return True if the architecture is order-blind, and `ceiling`, that of the task, is below the target score."""
+def is_proved_impossible(ablation: Ablation) -> bool:
+    """Return True if the architecture is order-blind, and the ceiling of the task is below the target score."""
     threshold = ablation.convergence_threshold
-    return ceiling is not None and threshold is not None and ceiling < threshold and is_order_blind(ablation.model)
+    if threshold is None or not is_order_blind(ablation.model):
+        return False
+    ceiling = _cached_ceiling(ablation.task)
+    return ceiling is not None and ceiling < threshold
+
+
+_cached_ceiling = cache(order_blind_ceiling)  # which takes seconds

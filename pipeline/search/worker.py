@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,12 +25,16 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from sqlalchemy.engine import URL
 
 from pipeline.dataset import Dataset
-from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Params
-from pipeline.reporting.ceiling import is_proved_impossible, order_blind_ceiling
+from pipeline.reporting.ceiling import is_proved_impossible
 from pipeline.search import plan, race, space, study
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.convergence import Convergence, compute_mean_learning_curve, compute_run_outcomes
+from pipeline.training.convergence import (
+    Convergence,
+    compute_area_above_curve,
+    compute_mean_learning_curve,
+    compute_run_outcomes,
+)
 from pipeline.training.fit import fit
 
 Rung = dict[str, Any]
@@ -68,10 +71,14 @@ def train_rung(ablation: Ablation, data: Dataset, pruner: BasePruner, checkpoint
         trained = fit(ablation, data, callbacks=[StopHopelessRuns(pruner)], checkpoints=opened)
     rule = Convergence.for_ablation(ablation)
     runs = compute_run_outcomes(trained.history, rule)
+    stopped = (runs["converged"] == 0) & (runs["diverged"] == 0) & (runs["steps"] < rule.budget)
+    ends = trained.history.drop_duplicates("seed", keep="last").assign(step=rule.budget)
+    kept_scores = ends[ends["seed"].isin(runs.loc[stopped, "seed"])]  # last scores of stopped runs, at the budget
+    curves = pd.concat([trained.history, kept_scores]).groupby("seed", sort=False)
     runs = runs.assign(
-        area=[compute_area(run, rule) for _, run in trained.history.groupby("seed", sort=False)],
+        area=[compute_area_above_curve(run, rule) for _, run in curves],
         score=np.nan_to_num(rule.score.as_share(runs[rule.score_column])),
-        stopped=((runs["converged"] == 0) & (runs["diverged"] == 0) & (runs["steps"] < rule.budget)).astype(int),
+        stopped=stopped.astype(int),
     )
     columns = ["seed", "steps", "converged", "steps_to_converge", "area", "score", "stopped", "diverged"]
     curve = compute_mean_learning_curve(trained.history, rule)
@@ -81,19 +88,6 @@ def train_rung(ablation: Ablation, data: Dataset, pruner: BasePruner, checkpoint
         "runs": rows.where(rows.notna(), None).to_dict("records"),
         "curve": [[int(step), float(score)] for step, score in zip(curve["step"], scores, strict=True)],
     }
-
-
-def compute_area(run: pd.DataFrame, rule: Convergence) -> float:
-    """Compute the area between a run's learning curve and a perfect score, in training steps up to the budget.
-
-    A run that was stopped keeps its last score up to the budget, and one that diverged 0.
-    """
-    steps, scores = run["step"].to_numpy(float), np.nan_to_num(rule.score.as_share(run[rule.score_column]))
-    converged = rule.find_step(run, rule.threshold)
-    if converged is not None:
-        steps, scores = steps[steps <= converged], scores[steps <= converged]
-    rest = 0.0 if converged is not None else (1.0 - scores[-1]) * (rule.budget - steps[-1])
-    return float(((1.0 - scores) * np.diff(steps, prepend=0.0)).sum() + rest)
 
 
 @dataclass
@@ -146,10 +140,10 @@ class Worker:
 
     def _run_rungs(self, trial: optuna.Trial) -> float:
         """Run a trial, store its results in it, and return the value that the study minimises."""
-        layers, search = trial.user_attrs["place"][0], self.params.search
+        layers, search = trial.user_attrs["position"][0], self.params.search
         ablation = space.build_ablation(self.params, layers, space.suggest_choices(trial, self.params, layers))
         runs, converged, count = list[dict[str, Any]](), 0, 0
-        for number, seeds in enumerate([] if self._is_proved(ablation) else race.split_into_rungs(search.seeds)):
+        for number, seeds in enumerate([] if is_proved_impossible(ablation) else race.split_into_rungs(search.seeds)):
             name = f"rung {number}"
             if (rung := trial.user_attrs.get(name)) is None:  # else a worker that was stopped has trained it
                 training = ablation.training.model_copy(update={"seeds": seeds})
@@ -167,13 +161,6 @@ class Worker:
         trial.set_constraint("converges", 0.5 - probability)  # violated if it more probably does not
         area = np.mean([run["area"] for run in runs[: race.FIRST_RUNG]]) / search.steps if runs else 1.0
         return race.count_residuals(ablation) + float(area)
-
-    def _is_proved(self, ablation: Ablation) -> bool:
-        return is_order_blind(ablation.model) and is_proved_impossible(ablation, self._ceiling)
-
-    @cached_property
-    def _ceiling(self) -> float | None:  # takes seconds
-        return order_blind_ceiling(self.params.task(self.params.search.task))
 
     def _fail_lost_trials(self) -> None:
         """Fail the trials of dead workers, also of those that died before their first heartbeat."""

@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 from pipeline.measurement.catalogue import measurements
 from pipeline.params import Ablation, Params
 from pipeline.reporting import results
-from pipeline.reporting.ceiling import is_proved_impossible, order_blind_ceiling
+from pipeline.reporting.ceiling import is_proved_impossible
 from pipeline.stages import ANALYSIS, EVALUATION, MODELS, REPORTS, TESTED
 
 REQUIRED_RUN_COLUMNS = (
@@ -38,11 +38,9 @@ def run(params: Params, others: Collection[str] = (), *, kept: Collection[str] =
     Raises:
         UserError: an ablation has no evaluation, history or measurements, or those of other seeds or weights.
     """
-    runs, curves, measured = _read_results(
-        [ablation for ablation in params.all_ablations() if ablation.name not in others]
-    )
-    ceilings = {name: order_blind_ceiling(params.task(name)) for name in runs["task"].unique()}
-    proved = {a.name: int(is_proved_impossible(a, ceilings[a.dataset])) for a in params.all_ablations()}
+    read = [ablation for ablation in params.all_ablations() if ablation.name not in others]
+    runs, curves, measured = _read_results(read)
+    proved = {ablation.name: int(is_proved_impossible(ablation)) for ablation in read}
     runs.insert(list(runs).index("diverged"), "proved", runs["ablation"].map(proved))
     tables = {
         results.RUNS: runs.assign(still_rising=results.mark_still_rising(runs, curves)),

@@ -4,15 +4,12 @@ Names of metrics begin with a group, by which MLflow's pages sort them: `curve/`
 by seed, None stands for the ablation's parent run.
 """
 
-from functools import cache
-
 import numpy as np
 import pandas as pd
 
-from pipeline.measurement.common.order_blind import is_order_blind
-from pipeline.params import Ablation, Task
+from pipeline.params import Ablation
 from pipeline.params.score import SCORES
-from pipeline.reporting.ceiling import is_proved_impossible, order_blind_ceiling
+from pipeline.reporting.ceiling import is_proved_impossible
 from pipeline.reporting.intervals import Summary, summarise_restricted_mean, summarise_share
 from pipeline.reporting.results import restricted_steps
 from pipeline.training.convergence import LEVELS, Convergence, compute_mean_learning_curve, history_columns
@@ -81,8 +78,7 @@ def _summarize_seeds(ablation: Ablation, outcomes: pd.DataFrame) -> dict[str, fl
     metrics = {"summary/n": float(count)}
     if ablation.convergence_threshold is not None:
         converged = int(outcomes["converged"].sum())
-        is_proved = not converged and is_order_blind(ablation.model)
-        is_proved = is_proved and is_proved_impossible(ablation, _ceiling(ablation.task))
+        is_proved = not converged and is_proved_impossible(ablation)
         metrics["summary/converged"] = float(converged)
         share = summarise_share(converged, count, impossible=is_proved)
         metrics |= interval_metrics("summary/converged_share", share)
@@ -94,8 +90,3 @@ def _summarize_seeds(ablation: Ablation, outcomes: pd.DataFrame) -> dict[str, fl
         metrics |= {name: test.median(), f"{name}_mean": test.mean()}
         metrics |= {f"{name}_min": test.min(), f"{name}_max": test.max()}
     return metrics
-
-
-@cache  # takes seconds
-def _ceiling(task: Task) -> float | None:
-    return order_blind_ceiling(task)

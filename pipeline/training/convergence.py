@@ -103,9 +103,9 @@ def compute_area_above_curve(run: pd.DataFrame, convergence: Convergence) -> flo
     """Compute the area between a run's learning curve and a perfect score, in training steps.
 
     It is the sum of (1 - score) times the steps since the evaluation before, until the run converges or its budget
-    ends. A run that diverged counts with score 0 from then on.
+    ends. Scores are shares as in `as_share`. A run that diverged counts with score 0 from then on.
     """
-    scores = run[convergence.score_column].fillna(0.0).to_numpy(float)
+    scores = np.nan_to_num(convergence.score.as_share(run[convergence.score_column]))
     steps = run["step"].to_numpy(float)
     areas = (1.0 - scores) * np.diff(steps, prepend=0.0)
     converged = convergence.find_step(run, convergence.threshold)
