@@ -18,6 +18,7 @@ from pipeline.params.score import BITS
 from pipeline.reporting import permutation
 from pipeline.reporting.estimates import DECIDED_LEVEL, Row, estimate, statistic
 from pipeline.reporting.intervals import (
+    Summary,
     summarise_difference,
     summarise_mean,
     summarise_quotient,
@@ -106,12 +107,16 @@ def _differences_in_steps(
 def _difference(
     first: Ablation, quantity: str, values: Sequence["pd.Series[float]"], is_declared: bool, columns: Row
 ) -> Row:
-    budget = columns["budget"]
-    summaries = [summarise_restricted_mean(v, budget) if quantity in STEPS else summarise_mean(v) for v in values]
     p = permutation.permutation_p_value(*(value.to_numpy() for value in values)) if is_declared else np.nan
-    return estimate(
-        first, quantity, {**summarise_difference(*summaries), "p": p}, UNITS.get(quantity, "steps"), **columns
-    )
+    difference = summarise_mean_difference(quantity, values, columns["budget"])
+    return estimate(first, quantity, {**difference, "p": p}, UNITS.get(quantity, "steps"), **columns)
+
+
+def summarise_mean_difference(quantity: str, values: Sequence["pd.Series[float]"], budget: int) -> Summary:
+    """Summarise the difference of two ablations' means, first minus second, from their `values_by_seed`."""
+    is_steps = quantity in STEPS
+    means = [summarise_restricted_mean(value, budget) if is_steps else summarise_mean(value) for value in values]
+    return summarise_difference(*means)
 
 
 def values_by_seed(runs: pd.DataFrame, quantity: str, budget: int = 0) -> "pd.Series[float]":

@@ -14,8 +14,7 @@ from pipeline import files, switches
 from pipeline.errors import UserError
 from pipeline.params import Ablation, Params
 from pipeline.params.score import SCORES
-from pipeline.reporting.contrasts import values_by_seed
-from pipeline.reporting.intervals import summarise_difference, summarise_mean, summarise_restricted_mean
+from pipeline.reporting.contrasts import summarise_mean_difference, values_by_seed
 from pipeline.tracking.ablations import TRAINED_TAG, supersede_runs
 from pipeline.tracking.contents import interval_metrics, score_metric
 from pipeline.tracking.store import MlflowStore, Run
@@ -71,15 +70,11 @@ def compare_with_references(
     differences = {}
     for comparison in reversed(params.comparisons):
         pair, quantity = [params.ablation(name) for name in (comparison.first, comparison.second)], comparison.quantity
-        budget, summaries = min(ablation.training.steps for ablation in pair), []
-        for ablation in pair:
-            table = outcomes.get(ablation.name)
-            values = pd.Series() if table is None else values_by_seed(table, quantity, budget)
-            if len(values):
-                is_steps = quantity == "restricted_steps"
-                summaries.append(summarise_restricted_mean(values, budget) if is_steps else summarise_mean(values))
-        if len(summaries) == 2:
-            metrics = interval_metrics("summary/difference", summarise_difference(*summaries))
+        budget = min(ablation.training.steps for ablation in pair)
+        tables = [table for ablation in pair if (table := outcomes.get(ablation.name)) is not None]
+        values = [values_by_seed(table, quantity, budget) for table in tables]
+        if len(values) == 2 and all(map(len, values)):
+            metrics = interval_metrics("summary/difference", summarise_mean_difference(quantity, values, budget))
             differences[comparison.first] = metrics, {"reference": comparison.second, "difference_in": quantity}
     return differences
 
