@@ -8,9 +8,9 @@ from torch import Tensor
 
 from pipeline import hooks
 from pipeline.errors import UserError
-from pipeline.measurement.common import activation_cache
 from pipeline.transformer.attention import last_position
 from pipeline.transformer.model import Transformer
+from tests import recorder
 from tests.measurement.hand_set import LENGTH, VOCABULARY, untrained
 
 TOKENS = torch.randint(VOCABULARY, (5, LENGTH), generator=torch.Generator().manual_seed(0))
@@ -34,7 +34,7 @@ def model(request: pytest.FixtureRequest) -> Transformer:
 def test_activations_are_the_models_and_follow_from_one_another(model: Transformer) -> None:
     logits, cache = hooks.run_with_cache(model, TOKENS)
     torch.testing.assert_close(logits, model(TOKENS, last_position(TOKENS))[:, 0])
-    for name, activation in activation_cache.run_with_cache(model, TOKENS)[1].items():
+    for name, activation in recorder.run_with_cache(model, TOKENS)[1].items():
         torch.testing.assert_close(cache[name], activation)
     for layer in (0, 1):
         attention = {name: cache[f"blocks.{layer}.attn.hook_{name}"] for name in ("q", "k", "v", "z", "pattern")}

@@ -6,7 +6,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.measurement.common.activation_cache import run_with_cache
+from pipeline.hooks import run_with_cache
 from pipeline.measurement.registry import BATCH_SIZE, MeasurementInput, measurement
 from pipeline.transformer.model import Block, Sublayer
 from pipeline.transformer.substitutes import ResidualSubstitute

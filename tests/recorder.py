@@ -1,4 +1,4 @@
-"""A model's activations, under the names that TransformerLens gives them."""
+"""A model's activations, recorded from its own modules: what `pipeline.hooks` must give, from a model with others."""
 
 from contextlib import ExitStack
 
