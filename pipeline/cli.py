@@ -284,9 +284,9 @@ def predict(
         print(f"warning: {warning.message}", file=sys.stderr)
     with json_result(json) as result:
         result |= {"ablation": model.ablation.name, "seed": model.seed, "answers": []}
+        width = max(map(len, prompts))
         for prompt, answer in zip(prompts, answers, strict=True):
             result["answers"].append({"prompt": prompt, "answer": answer.text, "probability": answer.probability})
-            width = max(map(len, prompts))
             print(f"{model.ablation.name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
             if permute:
                 all_orders = model.predict_all_orders(prompt)

@@ -81,8 +81,8 @@ def kind_of_training(ablation: Ablation) -> Hashable:
 
 def trains_as_before(artifact: Artifact, data: Dataset) -> bool:
     """Train an ablation for a few steps, and return True if its history equals the artifact's, to seven digits."""
-    every = artifact.ablation.training.evaluate_every
-    last = -(-CHECKED_STEPS // every) * every
+    interval = artifact.ablation.training.evaluate_every
+    last = -(-CHECKED_STEPS // interval) * interval
     history = fit(artifact.ablation, data, callbacks=[StopAtStep(last)]).history
     before = artifact.history[artifact.history["step"] <= last]
     return files.format_csv(history) == files.format_csv(before)

@@ -55,8 +55,8 @@ def update_report(
         for path in JOB_FOLDER.glob("*.*"):  # the jobs of an earlier call
             path.unlink(missing_ok=True)
         run_commands = partial(ENGINES[engine].run, limits=Limits(max_jobs, gpus_per_job))
-        # a dataset takes a few seconds; an ablation of cost 1e10 takes minutes
         _update_settings(params)
+        # a dataset takes a few seconds; an ablation of cost 1e10 takes minutes
         _run_stale_jobs({f"generate-{task}": Job([f"generate@{task}"], 5e7) for task in params.tasks}, run_commands)
         if check_code:
             from pipeline.repro.check_code import keep_unaffected_trainings  # imports Lightning, which takes seconds
@@ -66,7 +66,7 @@ def update_report(
         for ablation in read_params().all_ablations():
             settings.check_unchanged(ablation)  # else `dvc repro` would train it anew below
         others = [name for name in params.ablations if name not in chosen]
-        if dvc_stages.list_stale(stage for name in others for stage in stages_of(name)):
+        if others and dvc_stages.list_stale(stage for name in others for stage in stages_of(name)):
             _report_partly(params, others)
             return
         dvc_stages.write_lock_file(COLLECT_STAGE)

@@ -59,7 +59,7 @@ def _difference(runs: np.ndarray) -> float:
 def _summarise(areas: Areas, signs: Sequence[tuple[int, int]], count: int) -> Summary:
     """Summarise a signed sum of trials' means, divided by `count`, with the interval of Welch and Satterthwaite."""
     runs = np.array([areas[trial] for _, trial in signs])  # [trial, run]
-    value = sum(sign * own.mean() for (sign, _), own in zip(signs, runs, strict=True)) / max(count, 1)
+    value = sum(sign * trial_runs.mean() for (sign, _), trial_runs in zip(signs, runs, strict=True)) / max(count, 1)
     parts = runs.var(axis=1, ddof=1) / runs.shape[1] / count**2 if runs.size > len(runs) else np.full(len(runs), np.nan)
     freedom = parts.sum() ** 2 / (parts**2 / (runs.shape[1] - 1)).sum() if parts.any() else np.nan
     half = stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, freedom) * np.sqrt(parts.sum())

@@ -1,8 +1,8 @@
 """The plan of a search: which patterns are tried, and their trials in Optuna's queue.
 
 The plan depends on the settings of the search and on the results of finished generations alone, not on workers. It is
-stored in the study, and a trial whose worker failed is queued again at its place. So any number of workers, killed or
-not, gives the same trials.
+stored in the study, and a trial whose worker failed is queued again at its position. So any number of workers, killed
+or not, gives the same trials.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from pipeline.params.config import shorten_value, suggest_names
 from pipeline.search import space
 from pipeline.search.space import Choices
 
-Place = tuple[int, int, int]
-"""Place of a trial in the plan: number of layers, generation, index in the generation."""
+PlanPosition = tuple[int, int, int]
+"""Position of a trial in the plan: number of layers, generation, index in the generation."""
 ALLOWED = {
     "sampler": ("TPESampler", "GPSampler", "RandomSampler"),
     "pruner": ("ThresholdPruner", "PatientPruner", "NopPruner"),
@@ -31,8 +31,8 @@ MAX_FAILURES = 10  # of one trial, after which the search gives up: the trial it
 MAX_DRAWS = 500  # after which a sampler is taken to know no pattern that was not drawn before
 
 
-def read_plan(params: Params, stored: Mapping[str, Any]) -> dict[Place, Choices]:
-    """Return the pattern at each planned place, in order, from the attributes of the study."""
+def read_plan(params: Params, stored: Mapping[str, Any]) -> dict[PlanPosition, Choices]:
+    """Return the pattern at each planned position, in order, from the attributes of the study."""
     search = params.search
     return {
         (layers, generation, index): pattern
@@ -43,9 +43,9 @@ def read_plan(params: Params, stored: Mapping[str, Any]) -> dict[Place, Choices]
     }
 
 
-def find_trials(study: optuna.Study) -> dict[Place, FrozenTrial]:
-    """Return the trial at each place of the plan, without those that failed."""
-    return {_place(trial): trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL}
+def find_trials(study: optuna.Study) -> dict[PlanPosition, FrozenTrial]:
+    """Return the trial at each position of the plan, without those that failed."""
+    return {_position(trial): trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL}
 
 
 def queue_trials(params: Params, study: optuna.Study) -> bool:
@@ -54,25 +54,27 @@ def queue_trials(params: Params, study: optuna.Study) -> bool:
     Only one process at a time may call it. A RunError is raised if a trial has failed `MAX_FAILURES` times.
     """
     trials = find_trials(study)
-    complete = {place: trial for place, trial in trials.items() if trial.state == TrialState.COMPLETE}
+    complete = {position: trial for position, trial in trials.items() if trial.state == TrialState.COMPLETE}
     stored = study.user_attrs
     for layers in space.list_depths(params):
         for generation in range(_generation_count(params, layers)):
             name = _plan_name(layers, generation)
-            planned = [place for place in read_plan(params, stored) if place[0] == layers]
+            planned = [position for position in read_plan(params, stored) if position[0] == layers]
             if name not in stored and set(planned) <= complete.keys():
-                stored[name] = _plan_generation(params, layers, generation, [complete[place] for place in planned])
+                stored[name] = _plan_generation(
+                    params, layers, generation, [complete[position] for position in planned]
+                )
                 study.set_user_attr(name, stored[name])
     plan = read_plan(params, stored)
-    failed: dict[Place, list[FrozenTrial]] = {}
+    failed: dict[PlanPosition, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        failed.setdefault(_place(trial), []).append(trial)
-    for place in [place for place in plan if place not in trials]:
-        attempts = failed.get(place, [])
+        failed.setdefault(_position(trial), []).append(trial)
+    for position in [position for position in plan if position not in trials]:
+        attempts = failed.get(position, [])
         if len(attempts) >= MAX_FAILURES:
-            raise RunError(f"search: trial {attempts[-1].number} failed {len(attempts)} times: {plan[place]}")
+            raise RunError(f"search: trial {attempts[-1].number} failed {len(attempts)} times: {plan[position]}")
         rungs = [item for trial in attempts[-1:] for item in trial.user_attrs.items() if item[0].startswith("rung ")]
-        study.enqueue_trial(plan[place], user_attrs={**dict(rungs), "place": place})
+        study.enqueue_trial(plan[position], user_attrs={**dict(rungs), "position": position})
     return plan.keys() <= complete.keys()
 
 
@@ -92,8 +94,8 @@ def build(params: Params, key: Literal["sampler", "pruner"], **arguments: Any) -
         raise UserError(f"{location}: {shorten_value(settings)}: {error} (allowed: {taken})") from None
 
 
-def _place(trial: FrozenTrial) -> Place:
-    layers, generation, index = trial.user_attrs["place"]
+def _position(trial: FrozenTrial) -> PlanPosition:
+    layers, generation, index = trial.user_attrs["position"]
     return layers, generation, index
 
 

@@ -47,17 +47,17 @@ class SearchResults:
         """Read the results of a search so far from its study."""
         trials, runs, ablations, patterns, curves = [], [], {}, {}, {}
         stored = plan.find_trials(study)
-        for number, (place, pattern) in enumerate(plan.read_plan(params, study.user_attrs).items()):
-            ablations[number], patterns[number] = space.build_ablation(params, place[0], pattern), pattern
-            curves[number] = stored[place].intermediate_values if place in stored else {}
-            own = _read_runs(stored.get(place))
-            runs += [{"trial": number, **run} for run in own]
-            state = stored[place].state.name.lower() if place in stored else "waiting"
+        for number, (position, pattern) in enumerate(plan.read_plan(params, study.user_attrs).items()):
+            ablations[number], patterns[number] = space.build_ablation(params, position[0], pattern), pattern
+            curves[number] = stored[position].intermediate_values if position in stored else {}
+            trial_runs = _read_runs(stored.get(position))
+            runs += [{"trial": number, **run} for run in trial_runs]
+            state = stored[position].state.name.lower() if position in stored else "waiting"
             trials.append({
-                "trial": number, "state": "proved" if state == "complete" and not own else state,
+                "trial": number, "state": "proved" if state == "complete" and not trial_runs else state,
                 **switches.switch_columns(ablations[number]),
                 **{name: value for name, value in pattern.items() if not name.startswith("residual_free_")},
-                "generation": place[1], "residuals_kept": race.count_residuals(ablations[number]),
+                "generation": position[1], "residuals_kept": race.count_residuals(ablations[number]),
             })  # fmt: skip
         run_table = pd.DataFrame(runs, columns=[*RUN_COLUMNS]).astype(RUN_COLUMNS)
         summary = _summarise_runs(run_table, params.search.converges_share)
@@ -105,9 +105,9 @@ class SearchResults:
             known = {parameter: cost for parameter, cost in costs.items() if cost}
             corrected = multipletests([cost["p"] for cost in known.values()], method="holm")[1] if known else ()
             for (parameter, cost), p in zip(known.items(), corrected, strict=True):
-                place = dict(zip(("sublayer", "layer"), connections[parameter], strict=True))
+                connection = dict(zip(("sublayer", "layer"), connections[parameter], strict=True))
                 row = {"ablation": name, "quantity": "removal_cost", "unit": "steps"}
-                yield {**row, **place, **cost, "p_corrected": p}
+                yield {**row, **connection, **cost, "p_corrected": p}
             for pair in product(known, known):
                 (first_sublayer, i), (second_sublayer, j) = (connections[parameter] for parameter in pair)
                 if (first_sublayer, second_sublayer) == ("attention", "mlp"):

@@ -22,6 +22,7 @@ from pipeline.addresses import encode_password, hide_password, use_installed_dri
 from pipeline.errors import RunError, UserError
 from pipeline.params import Params, Search
 from pipeline.search import space
+from pipeline.tracking.address import find_store_address
 
 Result = TypeVar("Result")
 OBJECTIVE = "residual connections kept, plus area above the learning curve"
@@ -53,7 +54,7 @@ def refuse_unsuitable_database(params: Params, url: URL) -> None:
     if is_sqlite and (url.database in (None, "", ":memory:") or "mode=memory" in str(url)):
         raise UserError("search.storage: a database in memory, which is lost with its process; name a file")
     with suppress(SQLAlchemyError, ValueError):  # an address that is no database's, such as of a server of MLflow
-        mlflow = make_url(encode_password(params.tracking.uri))
+        mlflow = make_url(find_store_address(params.tracking)[0])
         same_backend = url.get_backend_name() == mlflow.get_backend_name()
         if same_backend and _identify_database(url) == _identify_database(mlflow):
             raise UserError(

@@ -1,4 +1,4 @@
-"""Databases of MLflow stores: their addresses, exclusive access to them, and the paths in them."""
+"""Databases of MLflow stores: their addresses, a connection that locks them, and the paths in them."""
 
 import os
 import sqlite3
@@ -23,7 +23,7 @@ CONNECT_TIMEOUT = {"connect_timeout": "8"}
 
 
 @contextmanager
-def exclusive_access(uri: str) -> Iterator[str]:
+def connect_exclusively(uri: str) -> Iterator[str]:
     """Context manager with the complete address of a database, which in PostgreSQL one process at a time can enter.
 
     It connects once before MLflow does, which would try a dead database for minutes.

@@ -39,7 +39,7 @@ from mlflow.exceptions import MlflowException
 from pipeline import files
 from pipeline.params import Tracking
 from pipeline.tracking.address import URI_VARIABLE, find_store_address, list_ignored_variables
-from pipeline.tracking.databases import ARTIFACTS_FOLDER, exclusive_access, sqlite_address, update_artifact_paths
+from pipeline.tracking.databases import ARTIFACTS_FOLDER, connect_exclusively, sqlite_address, update_artifact_paths
 from pipeline.tracking.failures import raise_unreachable
 
 STORE_ERRORS = (MlflowException, OSError)
@@ -222,7 +222,7 @@ def open_store(settings: Tracking) -> MlflowStore:
                 create_database(database)
             uri = f"{sqlite_address(database)}{mark}{options}"
         elif not uri.startswith("http"):
-            uri = lock.enter_context(exclusive_access(uri))
+            uri = lock.enter_context(connect_exclusively(uri))
             artifacts = Path(ARTIFACTS_FOLDER).resolve().as_uri()
         client = MlflowClient(uri, registry_uri=uri)  # else MLFLOW_REGISTRY_URI would decide where models are
         experiment = client.get_experiment_by_name(name)

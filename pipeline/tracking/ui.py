@@ -46,8 +46,8 @@ def serve_pages(store: MlflowStore, host: str, port: int | None) -> None:
     command += ["--default-artifact-root", "mlflow-artifacts:/"]
     if is_open:  # MLflow answers only those who call this machine by one of these names
         addresses = [address for interface in psutil.net_if_addrs().values() for address in interface]
-        own = [address.address for address in addresses if address.family == socket.AF_INET]
-        names = dict.fromkeys(["localhost", platform.node(), socket.getfqdn(), *own])
+        numbers = [address.address for address in addresses if address.family == socket.AF_INET]
+        names = dict.fromkeys(["localhost", platform.node(), socket.getfqdn(), *numbers])
         command += ["--allowed-hosts", ",".join(f"{name}:*" for name in names)]
     # the address is passed in the environment: arguments, and so its password, are shown by `ps`
     stores = dict.fromkeys(("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"), store.uri)

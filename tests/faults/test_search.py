@@ -121,10 +121,10 @@ def completed(folder: Path, storage: str) -> list[FrozenTrial]:
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
-    places = {tuple(trial.user_attrs["place"]): trial for trial in complete}
-    assert len(complete) == len(places) == TRIALS
+    positions = {tuple(trial.user_attrs["position"]): trial for trial in complete}
+    assert len(complete) == len(positions) == TRIALS
     for trial in lost:
-        assert trial.params.items() <= places[tuple(trial.user_attrs["place"])].params.items()
+        assert trial.params.items() <= positions[tuple(trial.user_attrs["position"])].params.items()
     return lost
 
 

@@ -87,6 +87,15 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
+def assert_both_show_the_same(remote: Tracking, store: Tracking, folder: Path) -> None:
+    """Write the ablation in `folder` to two stores, which must then need nothing more, and have the same curves."""
+    evaluation = write_evaluation(folder)
+    for settings in (remote, store):
+        assert synced(settings, folder, evaluation) == "added"
+        assert synced(settings, folder, evaluation) == "already there"
+    assert curves(remote) == curves(store)
+
+
 def test_a_server_shows_the_same_and_its_death_costs_seconds(
     server: tuple[Tracking, "subprocess.Popen[bytes]"],
     store: Tracking,
@@ -94,12 +103,7 @@ def test_a_server_shows_the_same_and_its_death_costs_seconds(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     remote, process = server
-    folder = write_ablation(tmp_path)
-    evaluation = write_evaluation(folder)
-    for settings in (remote, store):
-        assert synced(settings, folder, evaluation) == "added"
-        assert synced(settings, folder, evaluation) == "already there"
-    assert curves(remote) == curves(store)
+    assert_both_show_the_same(remote, store, folder := write_ablation(tmp_path))
     weights = {"seed-1.safetensors", "seed-2.safetensors"}
     assert {path.name for path in (tmp_path / "served").rglob("*.safetensors")} == weights
     assert capfd.readouterr() == ("", "")
@@ -182,9 +186,4 @@ def test_postgresql_shows_the_same_as_sqlite(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     remote = Tracking(uri=postgres_url.set(drivername=driver).render_as_string(hide_password=False))
-    folder = write_ablation(tmp_path)
-    evaluation = write_evaluation(folder)
-    for settings in (remote, store):
-        assert synced(settings, folder, evaluation) == "added"
-        assert synced(settings, folder, evaluation) == "already there"
-    assert curves(remote) == curves(store)
+    assert_both_show_the_same(remote, store, write_ablation(tmp_path))

@@ -77,16 +77,16 @@ def trained_settings(model: Model, moment: int = 4) -> Settings:
 
 def switched_settings(model: Model) -> list[Settings]:
     """The network as trained, and with each mask and each residual connection the other way round."""
-    every = [trained_settings(model)]
+    variants = [trained_settings(model)]
     for layer in range(model.layers):
         settings = trained_settings(model)
         settings["masks"][layer] ^= True
-        every.append(settings)
+        variants.append(settings)
         for sublayer in ("attention", "mlp"):
             settings = trained_settings(model)
             settings["residuals"][sublayer][layer] ^= True
-            every.append(settings)
-    return every
+            variants.append(settings)
+    return variants
 
 
 def other_settings(model: Model) -> list[Settings]:
@@ -278,13 +278,13 @@ def test_another_prompts_state_is_put_in(tab: Browser) -> None:
     """The state of the last token after the last layer predicts the first digit."""
     tab.type("#other", "654+321=")
     tab.click("#states [data-depth='3'][data-position='7']")
-    own, other = (expected_answers(prompt)[1] for prompt in ("123+456=", "654+321="))
-    assert shown_answers(tab)[1][0] == other[0] != own[0]
+    original, other = (expected_answers(prompt)[1] for prompt in ("123+456=", "654+321="))
+    assert shown_answers(tab)[1][0] == other[0] != original[0]
     assert tab.evaluate("document.querySelectorAll('#states [aria-pressed=true]').length") == 1
     tab.press("ArrowUp")
     assert tab.evaluate("document.activeElement.dataset.depth") == "2"
     tab.click("#states [data-depth='3'][data-position='7']")
-    assert shown_answers(tab)[1] == own
+    assert shown_answers(tab)[1] == original
     tab.type("#other", "65=")
     assert "8" in text_of(tab, "#other-message")
 

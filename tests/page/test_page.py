@@ -24,9 +24,9 @@ PROJECT = Path(__file__).parent.parent.parent
 
 def content_of(html: str) -> dict:
     """The data in a page."""
-    found = re.search(r'<script id="content" type="application/json">(.*?)</script>', html, re.DOTALL)
-    assert found
-    return json.loads(found[1])
+    match = re.search(r'<script id="content" type="application/json">(.*?)</script>', html, re.DOTALL)
+    assert match
+    return json.loads(match[1])
 
 
 def weights_of(network: dict, moment: int) -> dict[str, torch.Tensor]:

@@ -54,7 +54,7 @@ def enumerated(params: Params) -> list[tuple[int, dict[str, Any]]]:
 @given(fields=spaces)
 def test_the_patterns_of_all_depths_are_the_space_each_once(smoke: Params, fields: dict) -> None:
     params = changed(smoke, space=fields)
-    ablations = [space.build_ablation(params, *place).model_dump_json() for place in enumerated(params)]
+    ablations = [space.build_ablation(params, *position).model_dump_json() for position in enumerated(params)]
     assert sorted(ablations) == sorted(all_ablations(params))
     assert len(set(ablations)) == len(ablations)
 
@@ -104,7 +104,7 @@ def test_a_numeric_field_is_searched_within_its_range(smoke: Params, field: str,
 )
 def test_any_field_can_be_searched(smoke: Params, field: str, values: list[Any]) -> None:
     params = changed(smoke, space={field: values})
-    dumps = [space.build_ablation(params, *place).model_dump() for place in enumerated(params)]
+    dumps = [space.build_ablation(params, *position).model_dump() for position in enumerated(params)]
     assert {(dump["model"] | dump["training"])[field] for dump in dumps} == {*values}
     assert len(dumps) == len(values) * len(enumerated(smoke))
 
@@ -113,7 +113,9 @@ def test_without_the_number_of_layers_in_the_space_it_is_the_models(smoke: Param
     listed = {name: entry for name, entry in smoke.search.space.items() if name != "layers"}
     params = smoke.model_copy(update={"search": smoke.search.model_copy(update={"space": listed})})
     assert space.list_depths(params) == [smoke.model.layers]
-    assert {space.build_ablation(params, *place).model.layers for place in enumerated(params)} == {smoke.model.layers}
+    assert {space.build_ablation(params, *position).model.layers for position in enumerated(params)} == {
+        smoke.model.layers
+    }
 
 
 def test_what_changes_a_trial_changes_the_study_and_nothing_else_does(smoke: Params) -> None:

@@ -155,8 +155,8 @@ def test_the_dashboard_has_values_curves_and_attributes(cheap: Params, url: URL)
     work(cheap, url)
     for trial_ in open_study(cheap, url).get_trials(states=(TrialState.COMPLETE,)):
         assert trial_.value is not None
-        assert "place" in trial_.user_attrs
-        if trial_.user_attrs["place"][0] > 1:
+        assert "position" in trial_.user_attrs
+        if trial_.user_attrs["position"][0] > 1:
             assert trial_.intermediate_values[2] == 0.5
             assert trial_.user_attrs["rung 0"]["runs"]
             assert "converges" in trial_.constraints
@@ -293,11 +293,11 @@ def test_a_hopeless_run_stops_alone_and_counts_its_last_score_to_the_budget(data
     stopped = [seed for seed in at_30.index if at_30[seed] < at_30.max()]
     assert 0 < len(stopped) < 3
     for seed, run in runs.items():
-        own = history[(history["seed"] == seed) & (history["step"] <= run["steps"])]
-        assert run["score"] == own["validation_exact_match"].iloc[-1]
+        evaluations = history[(history["seed"] == seed) & (history["step"] <= run["steps"])]
+        assert run["score"] == evaluations["validation_exact_match"].iloc[-1]
         assert run["steps"] == (30 if seed in stopped else 60)
         if seed in stopped:
             assert run["stopped"] == 1 - run["converged"]
-            scores = own["validation_exact_match"].to_numpy()
+            scores = evaluations["validation_exact_match"].to_numpy()
             if not run["converged"]:
                 assert run["area"] == pytest.approx(10 * (1 - scores).sum() + 30 * (1 - scores[-1]))
