@@ -222,6 +222,16 @@ def test_a_database_in_memory_or_of_mlflow_is_refused_and_left_alone(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_database_of_mlflow_is_refused_also_if_a_variable_names_it(
+    cheap: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///shared.db")
+    params = changed(cheap, storage="sqlite:///./shared.db")
+    with pytest.raises(UserError, match=r"search\.storage: .*tracking\.uri"):
+        open_study(params, storage_url(params.search, Path()))
+
+
 def test_a_database_that_does_not_answer_is_refused_soon_and_without_the_password(cheap: Params) -> None:
     started = time.monotonic()
     for address in ("postgresql://me:secret@127.0.0.1:1/study", "sqlite:////proc/none/study.db"):
