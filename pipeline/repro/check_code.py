@@ -50,6 +50,8 @@ def keep_unaffected_trainings(params: Params) -> None:
         names = list(group)
         first = min(names, key=lambda name: params.ablation(name).model.layers)
         if trains_as_before(*candidates[first]):
+            for name in names:  # so that settings which the code did not have are in its config, as after a training
+                candidates[name][0].write(MODELS / name)
             changed = dvc_stages.save_outputs([f"train@{name}" for name in names])
             outcome = f"changed while it was checked: {', '.join(changed)}" if changed else "kept"
         else:

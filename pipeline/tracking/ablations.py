@@ -169,10 +169,11 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
 def _shows_same_training(store: MlflowStore, run: Run, digest: str, scores: pd.Series) -> bool:
     """Return True if the run in MLflow shows the training whose artifact has this digest.
 
-    A complete run has the digest as a tag; of an unfinished run the learning curve is compared with `scores`, by step.
+    A complete run has the digest as a tag. Of others the learning curve, as far as it goes, is compared with `scores`,
+    by step: a run may be unfinished, or the files may have been written anew for the same training.
     """
-    if TRAINED_TAG in run.data.tags:
-        return bool(run.data.tags[TRAINED_TAG] == digest)
+    if run.data.tags.get(TRAINED_TAG) == digest:
+        return True
     shown = pd.Series(store.read_curve(run, str(scores.name)), dtype=float)
     return bool(np.isclose(shown, scores.reindex(shown.index), rtol=1e-5, atol=1e-9).all())
 
