@@ -5,6 +5,8 @@ afterwards. Both find the runs by the tag `result_digest`, which can be computed
 those in the experiment's files have the tag `current = true`, superseded ones `current = false`.
 """
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -26,7 +28,7 @@ from pipeline.tracking.store import MlflowStore, Run, open_store
 from pipeline.training.artifact import Artifact
 from pipeline.training.convergence import Convergence, HistoryRows, compute_run_outcomes
 
-TRAINED_TAG, EVALUATED_TAG = "trained", "evaluated"
+TRAINED_TAG, EVALUATED_TAG, WEIGHTS_TAG = "trained", "evaluated", "weights"
 """Tags of a complete run in MLflow: the digests of the artifact and of the evaluation whose values the run shows."""
 LAYOUT = 2
 """Version of the names of metrics and tags. Runs of earlier versions are not completed but superseded."""
@@ -127,7 +129,9 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
             raise UserError(f"{folder / file}: no such file; `python -m pipeline train {ablation.name}` makes it")
     ablation, rule = artifact.ablation, Convergence.for_ablation(artifact.ablation)  # as it was trained
     outcomes = compute_run_outcomes(artifact.history, rule)
-    tags = {TRAINED_TAG: artifact.digest} | ({} if _is_tried() else {"current": "true"})
+    tags = {TRAINED_TAG: artifact.digest, WEIGHTS_TAG: _weights_digest(artifact.folder)}
+    if not _is_tried():
+        tags["current"] = "true"
     if evaluation and evaluation.exists():
         command = f"python -m pipeline evaluate {ablation.name}"
         evaluated = files.open_verified_folder(evaluation.parent, creating_command=command)
@@ -139,7 +143,7 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
     runs: RunsBySeed = {int(run.data.tags["seed"]) if "seed" in run.data.tags else None: run for run in existing}
     keep = len(runs) == len(existing) and set(runs) == set(curves)
     keep = keep and all(
-        _shows_same_training(store, run, artifact.digest, curves[seed].set_index("step")[score])
+        _shows_same_training(store, run, tags[WEIGHTS_TAG], curves[seed].set_index("step")[score])
         for seed, run in runs.items()
     )
     if not keep:
@@ -166,14 +170,19 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
     return "completed" if outdated else "already there"
 
 
-def _shows_same_training(store: MlflowStore, run: Run, digest: str, scores: pd.Series) -> bool:
-    """Return True if the run in MLflow shows the training whose artifact has this digest.
+def _weights_digest(folder: files.VerifiedFolder) -> str:
+    """SHA-256 over the weights of an artifact; other than the artifact's digest, it does not depend on config.json."""
+    digests = {name: digest for name, digest in folder.digests.items() if name.endswith(".safetensors")}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
-    A complete run has the digest as a tag. Of others the learning curve, as far as it goes, is compared with `scores`,
-    by step: a run may be unfinished, or the files may have been written anew for the same training.
+
+def _shows_same_training(store: MlflowStore, run: Run, weights_digest: str, scores: pd.Series) -> bool:
+    """Return True if the run in MLflow shows the training that ended with the weights of this digest.
+
+    A complete run has the digest as a tag; of an unfinished run the learning curve is compared with `scores`, by step.
     """
-    if run.data.tags.get(TRAINED_TAG) == digest:
-        return True
+    if WEIGHTS_TAG in run.data.tags:
+        return bool(run.data.tags[WEIGHTS_TAG] == weights_digest)
     shown = pd.Series(store.read_curve(run, str(scores.name)), dtype=float)
     return bool(np.isclose(shown, scores.reindex(shown.index), rtol=1e-5, atol=1e-9).all())
 

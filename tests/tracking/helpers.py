@@ -29,12 +29,14 @@ def evaluations(step: int) -> HistoryRows:
     return [dict(zip(history_columns(), values, strict=True)) for values in (first, second)]
 
 
-def write_ablation(project: Path, *, weight: float = 0.0, of: Ablation = ABLATION) -> Path:
+def write_ablation(project: Path, *, weight: float = 0.0, of: Ablation = ABLATION, parameter_count: int = 1) -> Path:
     """The folder of a trained ablation, as the stage `train` leaves it."""
     history = pd.DataFrame([row for step in STEPS for row in evaluations(step)])
     weights = {seed: {"weight": torch.full((1,), weight)} for seed in SEEDS}
     folder = project / "models" / of.name
-    Artifact(of, ["0", "1", "+", "="], 9, 1, dataset_digests=DATA, history=history, weights=weights).write(folder)
+    vocabulary = ["0", "1", "+", "="]
+    artifact = Artifact(of, vocabulary, 9, parameter_count, dataset_digests=DATA, history=history, weights=weights)
+    artifact.write(folder)
     return folder
 
 

@@ -102,6 +102,16 @@ def test_new_results_replace_those_shown(store: Tracking, tmp_path: Path) -> Non
     assert ids(store) == third
 
 
+def test_a_config_written_anew_for_the_same_weights_keeps_the_runs(store: Tracking, tmp_path: Path) -> None:
+    folder = write_ablation(tmp_path)
+    synced(store, folder)
+    kept, digest = ids(store), runs(store)[1].data.tags["trained"]
+    write_ablation(tmp_path, parameter_count=2)
+    assert synced(store, folder) == "completed"
+    assert ids(store) == kept
+    assert runs(store)[1].data.tags["trained"] != digest
+
+
 def test_an_evaluation_of_an_earlier_training_is_not_shown(store: Tracking, tmp_path: Path) -> None:
     folder = write_ablation(tmp_path)
     synced(store, folder, write_evaluation(folder, of="another"))
