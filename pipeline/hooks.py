@@ -125,7 +125,6 @@ def hook_points(model: Transformer) -> dict[str, nn.Module]:
     return points
 
 
-@torch.no_grad()
 def run_with_hooks(
     model: Transformer, tokens: Int[Tensor, "examples length"], hooks: Mapping[str, HookFunction]
 ) -> Float[Tensor, "examples vocabulary"]:
@@ -139,6 +138,7 @@ def run_with_hooks(
     return _run_hooked(copy_with_hooked_attention(model), tokens, hooks)
 
 
+@torch.no_grad()
 def _run_hooked(
     model: Transformer, tokens: Int[Tensor, "examples length"], hooks: Mapping[str, HookFunction]
 ) -> Float[Tensor, "examples vocabulary"]:
