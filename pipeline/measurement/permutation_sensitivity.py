@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 
 from pipeline.measurement.common.interventions import permuted_prompts
-from pipeline.measurement.registry import MeasurementInput, measurement, residual_stream, tidy_table
+from pipeline.measurement.registry import MeasurementInput, measurement, tidy_table
 
 
 @measurement(
@@ -23,10 +23,8 @@ def permutation_sensitivity(inputs: MeasurementInput) -> pd.DataFrame:
     treats the tokens as a set.
     `change_in_place` compares the states at one position. They are equal at the last position, whose token stays.
     """
-    permuted = permuted_prompts(inputs.examples)
-    orders, norm = permuted.token_orders[None], torch.linalg.vector_norm
-    before = residual_stream(inputs.model, permuted.prompts)[:, :, None]  # [depth, prompt, permutation, position, unit]
-    after = residual_stream(inputs.model, permuted.tokens.flatten(0, 1)).unflatten(1, permuted.tokens.shape[:2])
+    orders, norm = permuted_prompts(inputs.examples).token_orders[None], torch.linalg.vector_norm
+    before, after = inputs.permuted_stream.tensor_split([1], dim=2)  # [depth, prompt, order, position, unit]
     size, same_token = norm(before, dim=-1), before.take_along_dim(orders[..., None], dim=-2)
     change = norm(after - same_token, dim=-1) / size.take_along_dim(orders, dim=-1)
     of_token = change.take_along_dim(orders.argsort(-1), dim=-1)  # from the position after to the position before

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from pipeline.dataset import Examples
+from pipeline.measurement.common.interventions import permuted_prompts
 from pipeline.params import Ablation
 from pipeline.transformer.attention import last_position
 from pipeline.transformer.model import Transformer
@@ -48,6 +49,13 @@ class MeasurementInput:
         lengths = self.examples.lengths
         length = int(np.bincount(lengths).argmax())
         return self.examples[lengths == length].tokens[:, : length - 1]
+
+    @cached_property
+    def permuted_stream(self) -> Float64[Tensor, "depths prompts orders length width"]:
+        """Residual stream of the prompts of `permuted_prompts`, first in their own order, then in the permuted ones."""
+        permuted = permuted_prompts(self.examples)
+        tokens = torch.cat((permuted.prompts[:, None], permuted.tokens), dim=1)
+        return residual_stream(self.model, tokens.flatten(0, 1)).unflatten(1, tokens.shape[:2])
 
     @cached_property
     def few_random_stream(self) -> Float64[Tensor, "depths examples length width"]:

@@ -1,13 +1,11 @@
 """Symmetry: does the prediction depend on the order of earlier tokens, as the architecture says?"""
 
 import pandas as pd
-import torch
 
 from pipeline.errors import RunError
 from pipeline.measurement.common.interventions import LOGIT_TOLERANCE, permuted_prompts, total_variation
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.measurement.registry import MeasurementInput, measurement
-from pipeline.transformer.attention import last_position
 
 
 @measurement(
@@ -25,9 +23,7 @@ def symmetry(inputs: MeasurementInput) -> pd.DataFrame:
         RunError: the model depends on order although its architecture cannot, or the reverse.
     """
     permuted, architecture = permuted_prompts(inputs.examples), inputs.ablation.model
-    tokens = torch.cat((permuted.prompts[:, None], permuted.tokens), dim=1)
-    sequences = tokens.flatten(0, 1)
-    logits = inputs.model(sequences, last_position(sequences)).view(*tokens.shape[:2], -1)
+    logits = inputs.model.logits(inputs.permuted_stream[-1, :, :, -1])
     before, after = logits[:, :1], logits[:, 1:]
     change = (before - after).abs().max().item()
     order_blind, tolerance = is_order_blind(architecture), LOGIT_TOLERANCE
