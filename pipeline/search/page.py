@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline import switches
+from pipeline.params import Ablation
+from pipeline.params.score import BITS
 from pipeline.reporting import figures
 from pipeline.reporting.estimates import Estimate
 from pipeline.reporting.page import Picture, render_template, show_picture
-from pipeline.reporting.wording import count_in_words
+from pipeline.reporting.wording import count_in_words, percent
 from pipeline.search.race import MIN_SURE_OF_MAP
 from pipeline.search.results import FINISHED, SearchResults
 
@@ -25,6 +27,7 @@ def build_page(results: SearchResults) -> tuple[str, list[Picture]]:
         title=TITLE,
         results=results,
         search=results.params.search,
+        target=target_in_words(results.ablations[0]) if results.ablations else "",
         trials=results.trials[results.trials["state"].isin(FINISHED)].to_dict("records"),
         rows=lambda quantity, name: map(Estimate, results.estimates.select(quantity, ablation=name).to_dict("records")),
         estimate=lambda quantity, name: results.estimates.find(quantity, ablation=name),
@@ -40,6 +43,13 @@ def group_in_words(group: pd.DataFrame) -> str:
     """Describe a group of trials: `2 layers, no PE`."""
     first = group.iloc[0]
     return f"{count_in_words(first['layers'], 'layer')}, {switches.positional_encoding_in_words(first['positional'])}"
+
+
+def target_in_words(ablation: Ablation) -> str:
+    """Describe the score at which a run converges: `90% exact match`, `1.5 bits per token`."""
+    score, threshold = ablation.task.score, ablation.convergence_threshold
+    assert threshold is not None  # `search` refuses tasks without
+    return f"{threshold} {score.label}" if score is BITS else f"{percent(threshold, decimals=0)} {score.label}"
 
 
 def describe_trial(results: SearchResults, trial: int) -> str:
