@@ -11,23 +11,15 @@ CONFIDENCE_LEVEL = 0.95
 IMPOSSIBLE = "share, impossible by proof"
 """Method of a share that is 0 because success is impossible by proof."""
 
-
 Summary = dict[str, Any]
 """Columns `value, low, high, n, method` of `estimates.csv`; `method` names how `low` and `high` were computed."""
 
 
 @cache  # a report needs few different counts, each of them often
 def exact_share_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the Clopper-Pearson 95 % interval of the share `successes / trials`; 0 to 1 if `trials` is 0."""
-    if trials == 0:
-        return 0.0, 1.0
+    """Return the Clopper-Pearson 95 % interval of the share `successes / trials`."""
     interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE_LEVEL, method="exact")
     return float(interval.low), float(interval.high)
-
-
-def binomial_p_value(successes: int, trials: int, null_share: float) -> float:
-    """Return the probability of at least `successes` in `trials` if the true share is `null_share`; 1 for no trials."""
-    return float(stats.binom.sf(successes - 1, trials, null_share))
 
 
 def interval_of_mean(mean: Any, deviation: Any, value_count: Any) -> tuple[Any, Any]:
@@ -63,7 +55,7 @@ def summarise_restricted_mean(values: Any, budget: int) -> Summary:
     n, share = len(values), len(saved) / len(values)
     lowest_share, highest_share = exact_share_interval(len(saved), n)
     mean = saved.mean() if len(saved) else float(budget)
-    ends = np.asarray(interval_of_mean(mean, saved.std(ddof=1), len(saved)) if len(saved) > 1 else (0.0, budget))
+    ends = interval_of_mean(mean, saved.std(ddof=1), len(saved)) if len(saved) > 1 else (0.0, budget)
     shift_low, shift_high = np.clip(ends, 0.0, budget) - mean
     below = np.hypot(mean * (share - lowest_share), share * shift_low)
     above = np.hypot(mean * (highest_share - share), share * shift_high)
@@ -96,9 +88,9 @@ def summarise_quotient(first: Summary, second: Summary) -> Summary:
         far, near = high_b * (2 * b - high_b), low_b * (2 * b - low_b)
         low = (a * b - np.sqrt(max(0.0, (a * b) ** 2 - low_a * (2 * a - low_a) * far))) / far
         high = (a * b + np.sqrt(max(0.0, (a * b) ** 2 - high_a * (2 * a - high_a) * near))) / near
-    bound = summarise_difference(first, second)["method"].partition(";")[1:]
-    n, method = min(first["n"], second["n"]), f"ratio, MOVER 95%{''.join(bound)}"
-    return Summary(value=a / b if b else np.nan, low=float(low), high=float(high), n=n, method=method)
+    difference = summarise_difference(first, second)  # has the same number of runs, and the same bound
+    method = difference["method"].replace("difference", "ratio")
+    return Summary(value=a / b if b else np.nan, low=float(low), high=float(high), n=difference["n"], method=method)
 
 
 def summarise_median(values: Any) -> Summary:
@@ -121,19 +113,14 @@ def summarise_ratio(numerators: Any, denominators: Any) -> Summary:
     The interval is NaN for a single pair, and where the mean of the denominators does not differ significantly from 0,
     since then no ratio can be excluded.
     """
-    top, bottom = np.asarray(numerators, float), np.asarray(denominators, float)
-    n, mean_top, mean_bottom = len(top), top.mean(), bottom.mean()
-    ratio = float(mean_top / mean_bottom) if mean_bottom else np.nan
-    summary = Summary(value=ratio, low=np.nan, high=np.nan, n=n, method="ratio, Fieller 95%")
-    if n < 2 or not mean_bottom:
-        return summary
-    (variance_top, covariance), (_, variance_bottom) = np.cov(top, bottom) / n
-    t = stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, n - 1)
-    g = t**2 * variance_bottom / mean_bottom**2
-    if g >= 1:
-        return summary
-    centre = (ratio - t**2 * covariance / mean_bottom**2) / (1 - g)
-    spread = variance_top - 2 * ratio * covariance + ratio**2 * variance_bottom
-    spread -= t**2 * (variance_top * variance_bottom - covariance**2) / mean_bottom**2
-    half_width = t / (abs(mean_bottom) * (1 - g)) * np.sqrt(max(spread, 0.0))
-    return summary | {"low": float(centre - half_width), "high": float(centre + half_width)}
+    pairs = np.array([numerators, denominators], float)
+    n, means = pairs.shape[1], pairs.mean(axis=1)
+    low = high = np.nan
+    if n > 1:
+        # ratios for which the mean of numerator - ratio * denominator does not differ from 0: a quadratic inequality
+        squared_t = stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, n - 1) ** 2
+        (constant, linear), (_, quadratic) = np.outer(means, means) - squared_t * np.cov(pairs) / n
+        if quadratic > 0:
+            low, high = sorted(np.roots([quadratic, -2 * linear, constant]).real)
+    ratio = means[0] / means[1] if means[1] else np.nan
+    return Summary(value=float(ratio), low=float(low), high=float(high), n=n, method="ratio, Fieller 95%")

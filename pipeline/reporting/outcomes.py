@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import pandas as pd
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params.score import BITS, EXACT_MATCH
 from pipeline.reporting.estimates import Row, estimate, statistic
 from pipeline.reporting.intervals import (
-    binomial_p_value,
     summarise_mean,
     summarise_median,
     summarise_restricted_mean,
@@ -32,11 +32,11 @@ def convergence(results: Results) -> Iterator[Row]:
         converged, proved = int(runs["converged"].sum()), is_proved(runs)
         yield estimate(ablation, "converged", summarise_share(converged, len(runs), impossible=proved), "runs")
         if not proved:
-            for quantity in STEPS:
-                if ablation.task.score == EXACT_MATCH or quantity == "restricted_steps":
-                    steps = summarise_restricted_mean(restricted_steps(runs, budget, quantity), budget)
-                    yield estimate(ablation, quantity, steps, "steps")
-            if ablation.task.score == EXACT_MATCH:
+            has_answers = ablation.task.score == EXACT_MATCH
+            for quantity in STEPS if has_answers else ("restricted_steps",):
+                steps = summarise_restricted_mean(restricted_steps(runs, budget, quantity), budget)
+                yield estimate(ablation, quantity, steps, "steps")
+            if has_answers:
                 yield estimate(ablation, "area_above_curve", summarise_mean(runs["area_above_curve"]), "steps")
         if not is_order_blind(ablation.model):
             yield estimate(ablation, "still_rising", runs["still_rising"].mean(), "runs", n=len(runs))
@@ -88,9 +88,8 @@ def order_blind_check(results: Results) -> Iterator[Row]:
         if ceiling is None or not blind:
             continue
         runs = pd.concat([results.runs_of(ablation) for ablation in blind])
-        right = (exact_match_scores(runs) * runs["test_examples"]).round().astype(int)
-        counts = zip(right, runs["test_examples"], strict=True)
-        p_values = [binomial_p_value(int(correct), int(examples), ceiling) for correct, examples in counts]
+        right = (exact_match_scores(runs) * runs["test_examples"]).round()
+        p_values = stats.binom.sf(right - 1, runs["test_examples"], ceiling)
         above, corrected, _, _ = multipletests(p_values, alpha=ALARM_LEVEL, method="holm")
         for ablation in blind:
             is_run = (runs["ablation"] == ablation.name).to_numpy()
