@@ -26,12 +26,12 @@ from pipeline.reporting.intervals import (
     summarise_restricted_mean,
 )
 from pipeline.reporting.outcomes import exact_match_scores, is_proved
-from pipeline.reporting.results import STEPS, Results, restricted_steps
+from pipeline.reporting.results import EARLIER_STEPS, STEPS, Results, restricted_steps
 from pipeline.reporting.wording import Unit
 
 UNITS: dict[str, Unit] = {"restricted_steps": "steps", "test_exact_match": "points", "test_bits": "bits"}
 """Quantity in which ablations can be declared to be compared -> unit of the difference."""
-BESIDE_STEPS = ("steps_to_50", "steps_to_90", "area_above_curve")
+BESIDE_STEPS = (*EARLIER_STEPS, "area_above_curve")
 """Quantities that are compared beside `restricted_steps`, to see whether a verdict depends on the threshold."""
 OTHER_TESTS = ("sign_flip", "log_rank")
 """Tests of a difference in `restricted_steps` beside the permutation test, which decides."""
@@ -58,7 +58,8 @@ def differences(results: Results) -> Iterator[Row]:
     """Yield the mean difference of each pair in steps and in the test score; with p if the comparison is declared.
 
     Steps count up to the smaller of the two budgets. Those of an undeclared pair are left out if no run converged in
-    it, or if one of the two cannot converge by proof.
+    it, or if one of the two cannot converge by proof. Beside the steps to the target stand those to the other
+    thresholds, the area above the curve, and the ratio if the positional encodings differ.
     """
     declared = {(comparison.first, comparison.second, comparison.quantity) for comparison in results.comparisons}
     for first, second in contrast_pairs(results.ablations, results.comparisons):
@@ -66,50 +67,42 @@ def differences(results: Results) -> Iterator[Row]:
         budget = min(first.training.steps, second.training.steps)
         columns = {"versus": second.name, "budget": budget}
         for quantity in comparable_quantities(first, second):
-            is_declared = (first.name, second.name, quantity) in declared
-            values = [values_by_seed(table, quantity, budget) for table in runs]
-            if not (values[0].size and values[1].size):
+            in_steps, is_declared = quantity == "restricted_steps", (first.name, second.name, quantity) in declared
+            quantities = [quantity, *(_quantities_beside_steps(first, second) if in_steps else ())]
+            values = {name: [values_by_seed(table, name, budget) for table in runs] for name in quantities}
+            ones, others = values[quantity]
+            can_differ = not any(map(is_proved, runs)) and min(ones.min(), others.min()) < budget
+            if ones.empty or others.empty or (in_steps and not is_declared and not can_differ):
                 continue
-            if quantity != "restricted_steps":
-                yield _difference(first, quantity, values, is_declared, columns)
-            elif is_declared or (not any(map(is_proved, runs)) and min(value.min() for value in values) < budget):
-                yield from _differences_in_steps(first, second, runs, is_declared, columns)
+            for name, pair in values.items():
+                p = permutation.permutation_p_value(*(value.to_numpy() for value in pair)) if is_declared else np.nan
+                difference = summarise_mean_difference(name, pair, budget) | {"p": p}
+                yield estimate(first, name, difference, UNITS.get(name, "steps"), **columns)
+            if in_steps and first.model.positional != second.model.positional:
+                means = (summarise_restricted_mean(steps, budget) for steps in (ones, others))
+                yield estimate(first, "steps_ratio", summarise_quotient(*means), "ratio", **columns)
+            if in_steps and is_declared:
+                yield from _other_tests(first, ones, others, columns)
             if is_declared:
-                level, (one, other) = DECIDED_LEVEL / len(results.comparisons), (value.to_numpy() for value in values)
-                needed = permutation.runs_needed(one, other, level)
+                level = DECIDED_LEVEL / len(results.comparisons)
+                needed = permutation.runs_needed(ones.to_numpy(), others.to_numpy(), level)
                 yield estimate(first, f"runs_needed_{quantity}", needed, "count", **columns)
 
 
-def _differences_in_steps(
-    first: Ablation, second: Ablation, runs: Sequence[pd.DataFrame], is_declared: bool, columns: Row
-) -> Iterator[Row]:
-    """Yield the differences of a pair in steps to each threshold and in the area above the curve; and further tests."""
-    budget = columns["budget"]
-    beside = BESIDE_STEPS if first.task.score != BITS else ()
-    same_budget = first.training.steps == second.training.steps  # on which the area of a run depends
-    for quantity in ("restricted_steps", *(name for name in beside if same_budget or name != "area_above_curve")):
-        values = [values_by_seed(table, quantity, budget) for table in runs]
-        yield _difference(first, quantity, values, is_declared, columns)
-    first_steps, second_steps = (values_by_seed(table, "restricted_steps", budget) for table in runs)
-    if first.model.positional != second.model.positional:
-        means = (summarise_restricted_mean(steps, budget) for steps in (first_steps, second_steps))
-        yield estimate(first, "steps_ratio", summarise_quotient(*means), "ratio", **columns)
-    if is_declared:
-        by_seed = (first_steps - second_steps).dropna()
-        tests = {"log_rank": permutation.log_rank_p_value(first_steps, second_steps, budget)}
-        if len(by_seed):
-            tests["sign_flip"] = permutation.sign_flip_p_value(by_seed.to_numpy())
-        for name, p in tests.items():
-            counts = {"n": min(len(first_steps), len(second_steps)), "method": name.replace("_", "-")}
-            yield estimate(first, name, np.nan, "steps", p=p, **counts, **columns)
+def _quantities_beside_steps(first: Ablation, second: Ablation) -> Sequence[str]:
+    if first.task.score == BITS:
+        return ()
+    same_budget = first.training.steps == second.training.steps  # on which the area above a curve depends
+    return [name for name in BESIDE_STEPS if same_budget or name != "area_above_curve"]
 
 
-def _difference(
-    first: Ablation, quantity: str, values: Sequence["pd.Series[float]"], is_declared: bool, columns: Row
-) -> Row:
-    p = permutation.permutation_p_value(*(value.to_numpy() for value in values)) if is_declared else np.nan
-    difference = summarise_mean_difference(quantity, values, columns["budget"])
-    return estimate(first, quantity, {**difference, "p": p}, UNITS.get(quantity, "steps"), **columns)
+def _other_tests(first: Ablation, ones: "pd.Series[float]", others: "pd.Series[float]", columns: Row) -> Iterator[Row]:
+    tests = {"log_rank": permutation.log_rank_p_value(ones, others, columns["budget"])}
+    if len(by_seed := (ones - others).dropna()):
+        tests["sign_flip"] = permutation.sign_flip_p_value(by_seed.to_numpy())
+    for name, p in tests.items():
+        counts = {"n": min(len(ones), len(others)), "method": name.replace("_", "-")}
+        yield estimate(first, name, np.nan, "steps", p=p, **counts, **columns)
 
 
 def summarise_mean_difference(quantity: str, values: Sequence["pd.Series[float]"], budget: int) -> Summary:
@@ -162,22 +155,18 @@ def order_values(results: Results) -> Iterator[Row]:
 
     The best one is that with the lowest mean validation score.
     """
+
+    def mean_bits(ablation: Ablation) -> Summary:
+        return summarise_mean(values_by_seed(results.runs_of(ablation), "test_bits"))
+
     for task in (name for name, task in results.tasks.items() if task.score == BITS):
         ablations = results.of_task(task).ablations
-        blind = {
-            results.runs_of(ablation)["validation_bits"].mean(): ablation
-            for ablation in ablations
-            if is_order_blind(ablation.model)
-        }
-        if not blind:
-            continue
-        best = blind[min(blind)]
-        of_best = summarise_mean(values_by_seed(results.runs_of(best), "test_bits"))
+        blind = [ablation for ablation in ablations if is_order_blind(ablation.model)]
+        best = min(blind, key=lambda ablation: results.runs_of(ablation)["validation_bits"].mean(), default=None)
         for ablation in ablations:
-            if not is_order_blind(ablation.model):
-                own = summarise_mean(values_by_seed(results.runs_of(ablation), "test_bits"))
-                key = f"blind={best.name}"
-                yield estimate(ablation, "order_value", summarise_difference(of_best, own), "bits", key=key)
+            if best and ablation not in blind:
+                saved = summarise_difference(mean_bits(best), mean_bits(ablation))
+                yield estimate(ablation, "order_value", saved, "bits", key=f"blind={best.name}")
 
 
 def correct_p_values(estimates: pd.DataFrame, declared: Sequence[Comparison]) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """Estimates: every number that a page shows is a row of one table, computed by one registered function."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,8 +101,8 @@ class Estimate:
 
     def negated(self) -> "Estimate":
         """Return the difference the other way round: second minus first."""
-        bounds = {"; at least": "; at most", "; at most": "; at least"}
-        method = re.sub("; at (least|most)$", lambda bound: bounds[bound.group()], self.row["method"])
+        method, separator, bound = self.row["method"].partition("; ")
+        method += separator + {"at least": "at most", "at most": "at least"}.get(bound, bound)
         value, low, high = self.numbers
         pair = {"ablation": self.row["versus"], "versus": self.row["ablation"]}
         return Estimate({**self.row, **pair, "method": method, "value": -value, "low": -high, "high": -low})

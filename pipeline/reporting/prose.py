@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.measurement.common.interventions import LOGIT_TOLERANCE
 from pipeline.params.config import suggest_names
 from pipeline.reporting.estimates import QUANTITIES, Estimate, Estimates
+from pipeline.reporting.results import PERCENT
 
 FILTERS: dict[str, Callable[..., str]] = {
     "number": lambda estimate: estimate.number(),
@@ -66,8 +67,6 @@ class References:
     """Best exact match of any order-blind predictor on the task of an order-blind ablation."""
     ratio = partialmethod(estimate, "steps_ratio")
     """How many times as many steps the first of two ablations takes; they have different positional encodings."""
-    rescue = partialmethod(estimate, "rescue")
-    """Share of the missing connection's benefit that an ablation's substitute gives back."""
     order_value = partialmethod(estimate, "order_value")
     """How many bits per token an ablation saves against the best one that cannot see order."""
 
@@ -83,9 +82,8 @@ class References:
 
     def decided_at(self, first: str, second: str) -> str:
         """Return the thresholds, in percent, at which a difference in steps is decided: `50, 90, 99`, or `none`."""
-        quantities = {"50": "steps_to_50", "90": "steps_to_90", "99": "restricted_steps"}
-        decided = [name for name, quantity in quantities.items() if self.difference(first, second, quantity).is_decided]
-        return ", ".join(decided) or "none"
+        decided = [name for name in PERCENT if self.difference(first, second, name).is_decided]
+        return ", ".join(map(PERCENT.__getitem__, decided)) or "none"
 
     def converged_in_all(self, *ablations: str) -> str:
         """Return how many runs of several ablations together converged: `17 of 24`."""

@@ -26,11 +26,15 @@ KEYS = ("layer", "sublayer", "depth", "position")
 MEASURED_COLUMNS = ("ablation", "seed", "quantity", *KEYS, "key", "moment", "value")
 TEXT_COLUMNS = ("ablation", "task", "versus", "quantity", "sublayer", "key", "moment", "unit", "method")
 STEPS = {"steps_to_50": "steps_to_50", "steps_to_90": "steps_to_90", "restricted_steps": "steps_to_converge"}
-"""Quantity of `estimates.csv` -> column of `runs.csv` with the steps to a threshold: 50 %, 90 % and the target."""
+"""Quantity of `estimates.csv` -> column of `runs.csv` with the steps to a threshold; the target is the last."""
+PERCENT = dict(zip(STEPS, ("50", "90", "99"), strict=True))
+"""Quantity in `STEPS` -> the threshold in percent, as pages name it."""
+EARLIER_STEPS = tuple(STEPS)[:-1]
+"""The quantities of `STEPS` but for the steps to the target."""
 TREND_LEVEL = 0.01
 """p-value below which the last evaluations of a learning curve count as rising."""
 MIN_TREND_EVALUATIONS = 5
-"""Smallest number of evaluations in which a trend can be found: five in increasing order have p = 1/120."""
+"""Fewest evaluations in which a trend can be found: five in increasing order have p = 1/120, four p = 1/24."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,9 @@ def read_table(path: Path, *, creating_command: str = "python -m pipeline repro"
     content = files.read_bytes(path, creating_command=creating_command)
     try:
         content = bz2.decompress(content) if path.suffix == ".bz2" else content
-        numbers = set(content.partition(b"\n")[0].decode().strip().split(",")) - set(TEXT_COLUMNS)
-        missing = {name: [""] for name in numbers}
         types = dict.fromkeys(TEXT_COLUMNS, str)
-        return pd.read_csv(io.BytesIO(content), dtype=types, keep_default_na=False, na_values=missing)
+        table = pd.read_csv(io.BytesIO(content), dtype=types, keep_default_na=False, na_values=[""])
+        return table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
     except (OSError, ValueError):
         raise UserError(f"{path}: damaged; make it again with `{creating_command}`") from None
 
@@ -172,10 +175,8 @@ def mark_still_rising(runs: pd.DataFrame, curves: pd.DataFrame) -> "pd.Series[in
 
     A run improves if its validation score got better over the last third of its evaluations (see `is_rising`).
     """
-    quality = pd.Series(np.nan, curves.index)
-    for score, sign in (("validation_exact_match", 1.0), ("validation_bits", -1.0)):
-        if score in curves:
-            quality = quality.fillna(sign * curves[score])
+    scores = curves.reindex(columns=["validation_exact_match", "validation_bits"])  # a run has one of the two
+    quality = (scores * [1, -1]).max(axis=1)
     by_run = dict(list(quality.groupby([curves["ablation"], curves["seed"]])))
     censored = runs[(runs["converged"].astype(float) == 0) & (runs["diverged"] == 0)]
     rising = [is_rising(by_run[run]) for run in zip(censored["ablation"], censored["seed"], strict=True)]
@@ -185,6 +186,4 @@ def mark_still_rising(runs: pd.DataFrame, curves: pd.DataFrame) -> "pd.Series[in
 def is_rising(curve: "pd.Series[float]") -> bool:
     """Return True if the last third of a curve rises: Kendall's tau with time has a one-sided p below `TREND_LEVEL`."""
     last = curve.to_numpy(float)[-max(MIN_TREND_EVALUATIONS, len(curve) // 3) :]
-    if len(last) < MIN_TREND_EVALUATIONS or np.ptp(last) == 0:
-        return False
     return bool(stats.kendalltau(np.arange(len(last)), last, alternative="greater").pvalue < TREND_LEVEL)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
@@ -12,12 +12,13 @@ from pipeline.measurement.registry import Measurement
 from pipeline.params import Ablation, Task
 from pipeline.reporting.estimates import Estimate, Estimates
 from pipeline.reporting.mechanism import comparison_depth
-from pipeline.reporting.results import KEYS, Results
+from pipeline.reporting.results import EARLIER_STEPS, KEYS, PERCENT, STEPS, Results
 
 QUANTITY_HEADERS = {
+    **{quantity: f"Steps to {PERCENT[quantity]} %" for quantity in EARLIER_STEPS},
     "restricted_steps": "Steps to the target", "test_exact_match": "Exact match", "test_bits": "Bits",
 }  # fmt: skip
-"""Quantity of a declared comparison -> header of the column with the difference."""
+"""Quantity of a declared comparison, or threshold beside its target -> header of the column with the difference."""
 MOMENT_WORDS = {"trained": "as trained", "initial": "before training"}
 
 
@@ -128,24 +129,19 @@ class TaskView:
         """Return a table with a row per declared comparison: its difference, p-values, and what would decide it."""
         rows = []
         for comparison in self.results.comparisons:
-            pair = {"ablation": comparison.first, "versus": comparison.second}
-            difference = self.estimates.find(comparison.quantity, **pair)
-            if difference is None:
+            find = partial(self.estimates.find, ablation=comparison.first, versus=comparison.second)
+            quantities = STEPS if comparison.quantity == "restricted_steps" else (comparison.quantity,)
+            differences = {quantity: row for quantity in quantities if (row := find(quantity))}
+            if (difference := differences.get(comparison.quantity)) is None:
                 continue
-            log_rank = self.estimates.find("log_rank", **pair)
-            earlier = {name: self.estimates.find(f"steps_to_{name}", **pair) for name in ("50", "90")}
-            in_steps = {
-                name: text for name, text in earlier.items() if text and comparison.quantity == "restricted_steps"
-            }
-            needed = self.estimates.find(f"runs_needed_{comparison.quantity}", **pair)
+            log_rank = find("log_rank")
             rows.append({
                 "Contrast": f"`{comparison.first}` − `{comparison.second}`",
-                **{f"Steps to {name} %": estimate.text(signed=True) for name, estimate in in_steps.items()},
-                QUANTITY_HEADERS[comparison.quantity]: difference.text(signed=True),
+                **{QUANTITY_HEADERS[quantity]: row.text(signed=True) for quantity, row in differences.items()},
                 "n": str(difference.row["n"]),
                 "p": difference.p_text(),
                 "log-rank p": log_rank.p_text() if log_rank else "",
-                "Verdict": verdict({**in_steps, "99": difference}, needed),
+                "Verdict": verdict(differences, find(f"runs_needed_{comparison.quantity}")),
             })  # fmt: skip
         return pd.DataFrame(rows).fillna("")
 
@@ -174,11 +170,11 @@ class TaskView:
 def verdict(differences: Mapping[str, Estimate], needed: Estimate | None) -> str:
     """Return the verdict on a comparison as text.
 
-    `differences` has the difference at each threshold in percent, the target last. Beside the target, a verdict needs a
-    second threshold at which it holds, and none at which the difference has the other sign.
+    `differences` has the difference in each quantity, the declared one last. If that is the steps to the target, a
+    verdict needs a second threshold at which it holds, and none at which the difference has the other sign.
     """
     *others, target = differences.values()
-    decided = [name for name, difference in differences.items() if difference.is_decided]
+    decided = [PERCENT.get(quantity, "") for quantity, difference in differences.items() if difference.is_decided]
     thresholds = " and ".join(filter(None, [", ".join(decided[:-1]), *decided[-1:]])) + " %"
     if not others and target.is_decided:
         return "**decided**"

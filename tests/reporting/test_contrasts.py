@@ -151,12 +151,12 @@ def at(value: float, p: float) -> Estimate:
 @pytest.mark.parametrize(
     ("differences", "holds_at"),
     [
-        ({"50": at(5, 0.01), "90": at(5, 0.01), "99": at(5, 0.01)}, ["50", "90", "99"]),
-        ({"50": at(5, 0.3), "90": at(5, 0.01), "99": at(5, 0.01)}, ["90", "99"]),
-        ({"50": at(5, 0.3), "90": at(5, 0.3), "99": at(5, 0.01)}, None),
-        ({"50": at(-5, 0.3), "90": at(5, 0.01), "99": at(5, 0.01)}, None),
-        ({"50": at(5, 0.3), "90": at(5, 0.3), "99": at(5, 0.3)}, []),
-        ({"99": at(5, 0.01)}, [""]),
+        ({"steps_to_50": at(5, 0.01), "steps_to_90": at(5, 0.01), "restricted_steps": at(5, 0.01)}, ["50", "90", "99"]),
+        ({"steps_to_50": at(5, 0.3), "steps_to_90": at(5, 0.01), "restricted_steps": at(5, 0.01)}, ["90", "99"]),
+        ({"steps_to_50": at(5, 0.3), "steps_to_90": at(5, 0.3), "restricted_steps": at(5, 0.01)}, None),
+        ({"steps_to_50": at(-5, 0.3), "steps_to_90": at(5, 0.01), "restricted_steps": at(5, 0.01)}, None),
+        ({"steps_to_50": at(5, 0.3), "steps_to_90": at(5, 0.3), "restricted_steps": at(5, 0.3)}, []),
+        ({"test_bits": at(5, 0.01)}, [""]),
     ],
 )
 def test_a_verdict_names_its_thresholds_and_holds_at_more_than_one(
