@@ -7,7 +7,7 @@ import pandas as pd
 from pipeline import switches
 from pipeline.params import Ablation
 from pipeline.reporting.estimates import Row, estimate, statistic
-from pipeline.reporting.intervals import interval_of_mean, summarise_mean
+from pipeline.reporting.intervals import Summary, interval_of_mean, summarise_mean
 from pipeline.reporting.results import KEYS, Results
 from pipeline.reporting.wording import Unit
 
@@ -56,14 +56,11 @@ def measured_means(results: Results) -> pd.DataFrame:
 @statistic()
 def added_dominance(results: Results) -> Iterator[Row]:
     """Yield what training adds to the share of positions whose own token is read best: trained - initial, by seed."""
-    rows = results.measured[results.measured["quantity"] == "own_token.dominance"]
-    values = rows.pivot(index=["ablation", "depth", "seed"], columns="moment", values="value")
-    values = values.reindex(columns=["trained", "initial"]).dropna()
+    dominance = results.measured[results.measured["quantity"] == "own_token.dominance"]
     for ablation in results.ablations:
-        of_ablation = values[values.index.get_level_values("ablation") == ablation.name]
-        for depth, by_seed in (of_ablation["trained"] - of_ablation["initial"]).groupby("depth"):
-            added = summarise_mean(by_seed)
-            yield estimate(ablation, "own_token.added_dominance", added, "points", depth=depth, moment="trained")
+        for depth, rows in dominance[dominance["ablation"] == ablation.name].groupby("depth"):
+            if added := _mean_difference(rows, "moment", "trained", "initial"):
+                yield estimate(ablation, "own_token.added_dominance", added, "points", depth=depth, moment="trained")
 
 
 @statistic()
@@ -79,12 +76,16 @@ def state_contrasts(results: Results) -> Iterator[Row]:
         for quantity, where in STATE_CONTRASTS.items():
             depth = ablation.model.layers if quantity == "effective_rank" else comparison_depth(ablation)
             chosen = (results.measured[["quantity", "depth", *where]] == [quantity, depth, *where.values()]).all(axis=1)
-            values = results.measured[chosen.fillna(False)].pivot(index="seed", columns="ablation", values="value")
-            values = values.reindex(columns=[ablation.name, intact.name]).dropna()
-            if len(values):
-                by_seed = values[ablation.name] - values[intact.name]
+            rows = results.measured[chosen.fillna(False)]
+            if difference := _mean_difference(rows, "ablation", ablation.name, intact.name):
                 columns = {"versus": intact.name, "depth": depth, **where}
-                yield estimate(ablation, quantity, summarise_mean(by_seed), UNITS.get(quantity, "number"), **columns)
+                yield estimate(ablation, quantity, difference, UNITS.get(quantity, "number"), **columns)
+
+
+def _mean_difference(measured: pd.DataFrame, column: str, first: str, second: str) -> Summary | None:
+    """Summarise the difference by seed between the numbers with two values of a column; None if no seed has both."""
+    values = measured.pivot(index="seed", columns=column, values="value").reindex(columns=[first, second]).dropna()
+    return summarise_mean(values[first] - values[second]) if len(values) else None
 
 
 def comparison_depth(ablation: Ablation) -> int:
