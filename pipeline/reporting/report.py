@@ -6,7 +6,6 @@ What the pages say stands in `templates/`: sections are headings, tables are cal
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import pandas as pd
 
@@ -67,13 +66,17 @@ def build_report(
         return f"{show_picture(replace(picture, name=prefix + picture.name))}\n"
 
     def section(heading: str, caller: Callable[[], str]) -> str:
-        """Return a section in Markdown, or its error in red; empty without content. Templates `call` this function."""
+        """Return a section in Markdown, or its error in red; empty if it shows no table, figure or error.
+
+        Templates `call` this function. A section may contain others.
+        """
         try:
             content = caller().strip()
         except Exception as error:  # whatever fails in one section, the others are shown
             failures.append(f"{heading.lstrip('# ')}: {describe_error(error)}")
             content = f"> **This section failed:** `{describe_error(error)}`"
-        return f"{heading}\n\n{content}\n\n" if content else ""
+        shows_something = re.search(r"(?m)^(\||!\[|>)", content)
+        return f"{heading}\n\n{content}\n\n" if shows_something else ""
 
     heading = re.match(r"# (.+)\n*", answers)
     title, answers = (heading[1], answers[heading.end() :]) if heading else (DEFAULT_TITLE, answers)
@@ -91,7 +94,7 @@ def build_report(
         "pictures": pictures,
         "tables": tables,
     }
-    details = drop_empty_sections(render_template("details.md.j2", **content))
+    details = render_template("details.md.j2", **content)
     summary = render_template(
         "summary.md.j2",
         **content,
@@ -129,18 +132,6 @@ def build_estimates(results: Results, failures: list[str] | None = None) -> pd.D
 def describe_error(error: Exception) -> str:
     """Return the type and the first line of an error, without characters that would end code in Markdown."""
     return f"{type(error).__name__}: {error}".splitlines()[0].replace("`", "'")[:200]
-
-
-def drop_empty_sections(markdown: str) -> str:
-    """Return Markdown without sections (of the third level) without table, figure or error, nor empty chapters."""
-    blocks = re.split(r"\n+(?=##)", markdown.strip())
-    shown = [block for block in blocks if not block.startswith("### ") or re.search(r"(?m)^(\||!\[|>)", block)]
-    chapters = [
-        block
-        for block, following in pairwise([*shown, "## "])
-        if not (block.startswith("## ") and following[:3] == "## ")
-    ]
-    return "\n\n".join(chapters) + "\n"
 
 
 def missing_measurements(results: Results, measurements: Mapping[str, Measurement]) -> list[str]:
