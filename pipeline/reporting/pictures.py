@@ -3,7 +3,7 @@
 Each function returns a figure of one task, or None if there is nothing to show; `task_outcomes` compares tasks.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, get_args
 
@@ -20,7 +20,6 @@ from pipeline.reporting.page import Picture
 from pipeline.reporting.results import restricted_steps
 from pipeline.reporting.tables import TaskView
 
-AXIS_WORDS = {"depth": "Layers passed", "step": "Training step"}
 MAX_LINES = 6
 """Largest number of ablations in a figure with a line or a panel for each."""
 SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
@@ -87,9 +86,9 @@ def choose_ablations(view: TaskView, names: Collection[str]) -> list[Ablation]:
     return [ablation for ablation in candidates if ablation in chosen]
 
 
-def encoding_color(ablation: Ablation) -> str:
-    """Return the colour that stands for the ablation's positional encoding in all figures."""
-    return style.PALETTE[get_args(PositionalName).index(ablation.model.positional) % len(style.PALETTE)]
+def encoding_color(positional: str) -> str:
+    """Return the colour that stands for a positional encoding in all figures."""
+    return style.PALETTE[get_args(PositionalName).index(positional) % len(style.PALETTE)]
 
 
 def draw_runs(view: TaskView) -> Picture:
@@ -108,7 +107,8 @@ def draw_runs(view: TaskView) -> Picture:
         group: [_strip(view, ablation, in_bits=name == "bits") for ablation in members]
         for group, members in switches.group_ablations(ablations)
     }
-    legend = {switches.positional_encoding_in_words(one.model.positional): encoding_color(one) for one in ablations}
+    encodings = [ablation.model.positional for ablation in ablations]
+    legend = {switches.positional_encoding_in_words(encoding): encoding_color(encoding) for encoding in encodings}
     return Picture(name, title, caption, partial(figures.draw_strip, groups, x_label=x_label, legend=legend))
 
 
@@ -125,68 +125,79 @@ def _strip(view: TaskView, ablation: Ablation, *, in_bits: bool) -> figures.Stri
         np.full(len(values), True) if in_bits else runs["converged"].to_numpy(bool),
         mean.numbers if mean and (in_bits or runs["converged"].any()) else (np.nan,) * 3,
         note,
-        encoding_color(ablation),
+        encoding_color(ablation.model.positional),
     )
 
 
-def draw_quantity(y_label: str, quantity: str, axis: str, view: TaskView, **columns: Any) -> Picture | None:
-    """Return the figure with a line per ablation: the mean of a measured quantity along an axis.
+def draw_quantity(title: str, quantity: str, view: TaskView, **columns: Any) -> Picture | None:
+    """Return the figure with a line per ablation: the mean of a measured quantity by depth.
 
     Other columns of `estimates.csv` must have the values `columns` (default: as trained).
     """
-    rows = view.select_measured(quantity, **columns).sort_values(axis)
-    return _lines(view, rows, quantity.partition(".")[0], y_label, axis, "95 % intervals")
+    rows = view.select_measured(quantity, **columns).sort_values("depth")
+    name = quantity.partition(".")[0]
+    return _lines(view, rows, name, title, x="depth", x_label="Layers passed", bands="95 % intervals")
 
 
 def draw_learning_curves(view: TaskView) -> Picture | None:
     """Return the figure with a line per ablation: the mean validation score of its runs by training step."""
     scores = view.results.curves.groupby(["ablation", "step"])[view.task.score.column("validation")]
     rows = scores.agg(value="mean", low="min", high="max").reset_index()
-    return _lines(view, rows, "learning_curves", "Validation score", "step", "ranges of the runs")
+    words = {"x_label": "Training step", "bands": "ranges of the runs"}
+    return _lines(view, rows, "learning_curves", "Validation score", x="step", **words)
 
 
-def _lines(view: TaskView, rows: pd.DataFrame, name: str, y_label: str, axis: str, bands: str) -> Picture | None:
+def _lines(
+    view: TaskView, rows: pd.DataFrame, name: str, title: str, *, x: str, x_label: str, bands: str
+) -> Picture | None:
     measured = set(rows["ablation"])
     chosen = choose_ablations(view, measured)
     lines: list[figures.Line] = []
     for ablation in chosen:
-        wanted = [encoding_color(ablation), *style.PALETTE] if switches.is_intact(ablation) else style.PALETTE[2:]
+        wanted = (
+            [encoding_color(ablation.model.positional), *style.PALETTE]
+            if switches.is_intact(ablation)
+            else style.PALETTE[2:]
+        )
         color = next(color for color in wanted if color not in [line.color for line in lines])
-        points = rows.loc[rows["ablation"] == ablation.name, [axis, "value", "low", "high"]].to_numpy(float)
+        points = rows.loc[rows["ablation"] == ablation.name, [x, "value", "low", "high"]].to_numpy(float)
         dashes = "-" if ablation.model.attention == "causal" else "--"
         lines.append(figures.Line(label(view, ablation), points, color, dashes))
     choice = f" {len(chosen)} of {len(measured)} ablations." if len(chosen) < len(measured) else ""
-    draw = partial(figures.draw_lines, {"": lines}, x_label=AXIS_WORDS[axis], y_label=y_label)
-    return Picture(name, y_label, f"Means over runs, bands: {bands}.{choice}", draw) if lines else None
+    draw = partial(figures.draw_lines, {"": lines}, x_label=x_label, y_label=title)
+    return Picture(name, title, f"Means over runs, bands: {bands}.{choice}", draw) if lines else None
 
 
 def draw_steps_by_depth(view: TaskView) -> Picture | None:
     """Return the figure with two panels by number of layers: steps to converge, and their ratio without and with PE."""
     usual = {name: value for name, value in view.usual_values.items() if name != "layers"}
     ablations = switches.select_ablations(view.results.ablations, attention="causal", **usual)
-    by_name = {ablation.name: ablation for ablation in ablations}
-    without = [name for name, ablation in by_name.items() if ablation.model.positional == "none"]
-    panels = {}
-    for title, quantity, names, compared, words in (
-        ("Steps to converge, up to the budget", "restricted_steps", list(by_name), [""], "{}"),
-        ("Ratio of the steps", "steps_ratio", without, list(by_name), "no PE / {}"),
-    ):
-        rows = view.estimates.select(quantity)
-        rows = rows[rows["ablation"].isin(names) & rows["versus"].isin(compared)]
-        with_encoding = rows["versus"].where(rows["versus"] != "", rows["ablation"]).map(by_name)
-        lines = []
-        for encoding, members in with_encoding.groupby([one.model.positional for one in with_encoding], sort=False):
-            points = rows.loc[members.index].assign(layers=[one.model.layers for one in members]).sort_values("layers")
-            text = words.format(switches.positional_encoding_in_words(str(encoding)))
-            numbers = points[["layers", "value", "low", "high"]].to_numpy(float)
-            if len(points) > 1:
-                lines.append(figures.Line(text, numbers, encoding_color(members.iloc[0])))
-        if lines:
-            panels[title] = lines
+    models = {ablation.name: ablation.model for ablation in ablations}
+    steps, ratios = view.estimates.select("restricted_steps", versus=""), view.estimates.select("steps_ratio")
+    steps = steps[steps["ablation"].isin(models)]
+    ratios = ratios[ratios["ablation"].isin(name for name, model in models.items() if model.positional == "none")]
+    ratios = ratios[ratios["versus"].isin(models)]
+    panels = {
+        "Steps to converge, up to the budget": _lines_by_layers(steps, steps["ablation"].map(models), "{}"),
+        "Ratio of the steps": _lines_by_layers(ratios, ratios["versus"].map(models), "no PE / {}"),
+    }
+    panels = {title: lines for title, lines in panels.items() if lines}
     title = "Steps to converge by number of layers, and their ratio without and with positional encoding"
     caption = "Means; a run that did not converge counts as its budget."
     draw = partial(figures.draw_lines, panels, x_label="Layers")
     return Picture("by_layers", title, caption, draw) if panels else None
+
+
+def _lines_by_layers(rows: pd.DataFrame, models: Iterable[Model], label: str) -> list[figures.Line]:
+    """Return a line per positional encoding with more than one number of layers; `models` has the model of each row."""
+    rows = rows.assign(layers=[model.layers for model in models], encoding=[model.positional for model in models])
+    lines = []
+    for encoding, members in rows.groupby("encoding", sort=False):
+        points = members.sort_values("layers")[["layers", "value", "low", "high"]].to_numpy(float)
+        words = label.format(switches.positional_encoding_in_words(str(encoding)))
+        if len(points) > 1:
+            lines.append(figures.Line(words, points, encoding_color(str(encoding))))
+    return lines
 
 
 def draw_substitutes(view: TaskView) -> Picture | None:
@@ -233,36 +244,26 @@ def task_outcomes(views: Sequence[TaskView]) -> Picture:
     The shade is the share of converged runs, or the position of the bits between the worst and the best on a task and
     its shuffled data. Cells in which success is impossible by proof are hatched.
     """
-    cells = []
+    empty: dict[str, Any] = {"shade": np.nan, "text": "", "hatched": False}
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
     for view in views:
         same_data = [other for other in views if other.task.unshuffled == view.task.unshuffled]
         scores = [other.find("test_bits", ablation) for other in same_data for ablation in other.results.ablations]
         bits = [score.value for score in scores if score]
+        task = view.dataset + ("" if view.task.order_matters else " (control)")
         for ablation in view.results.ablations:
-            cell = {
-                "task": view.dataset + ("" if view.task.order_matters else " (control)"),
-                "shade": np.nan,
-                "text": "",
-            }
-            converged, score = view.find("converged", ablation), view.find("test_bits", ablation)
-            if score:
-                cell |= {
-                    "shade": (max(bits) - score.value) / (max(bits) - min(bits) or 1.0),
-                    "text": f"{score.value:.2f}",
-                }
-            elif converged:
-                cell |= {"shade": converged.value, "text": converged.number().replace(" of ", "/")}
-            cells.append(
-                cell | {"kind": view.describe(ablation), "hatched": bool(converged and converged.is_impossible)}
-            )
-    table = pd.DataFrame(cells).drop_duplicates(["task", "kind"])
-    tasks, kinds = list(table["task"].unique()), list(table["kind"].unique())
-    grid = table.set_index(["task", "kind"]).reindex(pd.MultiIndex.from_product([tasks, kinds]))
-    shades, texts, hatched = (
-        grid[name].where(grid["text"].notna(), empty).to_numpy(kind).reshape(len(tasks), len(kinds))
-        for name, empty, kind in (("shade", np.nan, float), ("text", "", object), ("hatched", False, bool))
-    )
-    heat = figures.Heat(tasks, kinds, shades, texts.tolist(), hatched)
+            cell: dict[str, Any] = {}
+            if score := view.find("test_bits", ablation):
+                cell["shade"] = (max(bits) - score.value) / (max(bits) - min(bits) or 1.0)
+                cell["text"] = f"{score.value:.2f}"
+            elif converged := view.find("converged", ablation):
+                cell["shade"], cell["hatched"] = converged.value, converged.is_impossible
+                cell["text"] = converged.number().replace(" of ", "/")
+            cells.setdefault((task, view.describe(ablation)), empty | cell)
+    tasks, kinds = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
+    grid = [[cells.get((task, kind), empty) for kind in kinds] for task in tasks]
+    shades, texts, hatched = ([[cell[name] for cell in row] for row in grid] for name in empty)
+    heat = figures.Heat(tasks, kinds, np.array(shades), texts, np.array(hatched))
     caption = (
         "A row is a task, below it its order-free control. k/n: runs that converged within their budget; a number "
         "with a point: test bits per token, the darker the fewer."
