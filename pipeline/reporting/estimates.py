@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.params import Ablation
 from pipeline.reporting.intervals import IMPOSSIBLE
-from pipeline.reporting.results import Results, read_table
+from pipeline.reporting.results import TEXT_COLUMNS, Results, read_table
 from pipeline.reporting.wording import Unit, format_number, share_interval
 
 ESTIMATES = "estimates.csv"
@@ -58,8 +58,7 @@ def estimate(ablation: Ablation, quantity: str, value: Row | float, unit: Unit =
 def complete_columns(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows of `estimates.csv` with all its columns; missing texts are empty."""
     table = rows.reindex(columns=list(COLUMN_TYPES)).astype(object)
-    texts = [name for name, kind in COLUMN_TYPES.items() if kind == "str"]
-    return table.assign(**{name: table[name].where(table[name].notna(), "") for name in texts}).astype(COLUMN_TYPES)
+    return table.fillna(dict.fromkeys(TEXT_COLUMNS, "")).astype(COLUMN_TYPES)
 
 
 @dataclass(frozen=True)
