@@ -246,7 +246,7 @@ def repro(
                 params, names or (), check_code=check_code, engine=engine, max_jobs=jobs, gpus_per_job=1 / jobs_per_gpu
             )
             result["report"] = "reports/index.html"
-        result["stale_stages"] = stale
+        result["stale_stages" if dry_run else "updated_stages"] = stale
 
 
 @app.command(hidden=True)
@@ -408,9 +408,11 @@ def study(
     """
     from pipeline import study
 
+    is_new = not (Path("studies") / name).exists()
     with json_result(json) as result:
         folder = study.create_study(name, data=data, column=column, preset=preset)
-        print(f"{folder}: edit params.yaml, write README.md, then run `make study NAME={name}`")
+        if is_new:
+            print(f"{folder}: edit params.yaml and README.md, then run `make study NAME={name}`")
         result |= {"folder": str(folder), "command": f"make study NAME={name}"}
 
 
@@ -422,8 +424,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = run_command(sys.argv[1:])
     if code == INTERRUPTED_EXIT_CODE and not started_by_engine:  # the process that started the engine prints it for all
-        command = shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
-        print(f"interrupted: nothing half-written, what finished is kept; go on with `{command}`", file=sys.stderr)
+        command = f"`{shlex.join(['python', '-m', 'pipeline', *sys.argv[1:]])}`"
+        if "MAKELEVEL" in os.environ:
+            command = "the same make command"
+        print(f"interrupted: nothing half-written, what finished is kept; go on with {command}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -138,9 +138,11 @@ def _read_table(path: str, text: str, column: str | None) -> tuple[pd.DataFrame,
     try:
         separator = _detect_separator(text)
         reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True)
-        rows, line = [], 1  # a quoted cell may have several lines; the first counts
+        rows, line, empty_count = [], 1, 0  # a quoted cell may have several lines; the first counts
         for row in reader:
-            if row not in ([], [""]):
+            if row in ([], [""]):
+                empty_count += 1
+            else:
                 rows.append((line, [cell.strip() for cell in row]))
             line = reader.line_num + 1
     except csv.Error as error:  # a quotation mark that is not closed
@@ -158,13 +160,17 @@ def _read_table(path: str, text: str, column: str | None) -> tuple[pd.DataFrame,
     for position, marks in enumerate(decimals):
         if marks:
             table.isetitem(position, [_plain_number(cell, marks[0]) for cell in table.iloc[:, position]])
+    values = pd.to_numeric(table.iloc[:, studied])
     parts = [
         f"separator {SEPARATORS[separator]}",
         f"decimal {'comma' if decimals[studied] == ',' else 'point'}",
-        f"{sum(map(_is_missing, cells)):,} missing values",
         f"column {shorten_value(header[studied])} of {len(header)}",
         f"lines {line_numbers[0]:,} to {line_numbers[-1]:,}",
+        f"values from {values.min():g} to {values.max():g}",
+        f"{values.isna().sum():,} missing",
     ]
+    if empty_count:
+        parts.append(f"{empty_count:,} empty lines skipped")
     return table, header[studied], ", ".join(parts)
 
 
@@ -188,7 +194,10 @@ def _check_numbers(path: str, cells: "pd.Series[str]", line_numbers: list[int], 
     if not marks:
         patterns = NUMBER_PATTERNS.values()
         line, cell = min(([v for v in values if not p.fullmatch(_without_signs(v[1]))] for p in patterns), key=len)[0]
-        raise DataFileError("column", f"{path}, line {line:,}, {column}: {shorten_value(cell)} is not a number")
+        hint = (
+            "" if any(map(_is_number, dict(values).values())) else "; to study words, save them as a text file (.txt)"
+        )
+        raise DataFileError("column", f"{path}, line {line:,}, {column}: {shorten_value(cell)} is not a number{hint}")
     unclear = re.compile(r"\d[,.]\d" if separator == ";" else r"\d,\d")
     for line, cell in values:
         if len(marks) > 1 and unclear.search(cell):

@@ -38,15 +38,18 @@ Afterwards: how long it took, and on which machine.
 """
 ALLOWED_TRAIN_SIZES = (20_000, 10_000, 5_000, 2_000, 1_000, 500, 200, 100)
 """Numbers of training examples in a study of a text or CSV file; the largest that the file allows is used."""
-PRESET_FILES = sorted((Path(__file__).parent / "presets").glob("*.yaml"))
-PRESET_CONTENTS = {path.stem: path.read_text("utf-8") for path in PRESET_FILES}
+PRESET_FOLDER = Path(__file__).parent / "presets"
+PRESET_CONTENTS = {path.stem: path.read_text("utf-8") for path in sorted(PRESET_FOLDER.glob("*.yaml"))}
 """Name of a ready-made experiment -> text of the params.yaml that defines it."""
+PRESET_ANSWERS = {path.name.partition(".")[0]: path.read_text("utf-8") for path in PRESET_FOLDER.glob("*.md.j2")}
+"""Name of a ready-made experiment -> text of its answers.md.j2, if it has one."""
 
 
 def create_study(name: str, *, data: Path | None = None, column: str | None = None, preset: str | None = None) -> Path:
     """Create a study: the folder `studies/<name>/` with params.yaml, README.md, answers.md.j2 and dvc.yaml.
 
-    Return the folder. The template answers.md.j2 is empty: the report opens with what people write there.
+    Return the folder. The report opens with what people write in answers.md.j2, which is empty at first, or that of
+    the preset.
 
     If the study exists already, only its dvc.yaml is written again.
 
@@ -73,13 +76,12 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
         names = ", ".join(sorted(RESERVED_NAMES))
         raise UserError(f"--data: {data.name} is a name that a study uses itself; rename yours (not allowed: {names})")
     data_file = read_data_file(data, column, as_table=as_table) if data else None
-    column = column.strip() if column else None
     if data_file and data_file.summary:
         print(data_file.summary, file=sys.stderr)
     if not (folder / PARAMS_FILE).exists():
         tracking, buffer = read_params().tracking, io.StringIO()
         if data_file:
-            content = _build_params_for_data(data_file, column)
+            content = _build_params_for_data(data_file)
         elif ready_made := PRESET_CONTENTS.get(preset or name):
             content = round_trip_yaml().load(ready_made)
         else:
@@ -91,21 +93,23 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
             files.write_bytes(folder / data_file.name, data_file.content)
         files.write_text(folder / PARAMS_FILE, buffer.getvalue())
     params = read_params(folder / PARAMS_FILE)
-    if data_file and not _has_data(params, folder, data_file, column):
+    if data_file and not _has_data(params, folder, data_file):
         raise UserError(f"{folder}: is about other data than {data}; use another name, or edit its {PARAMS_FILE}")
     if not (folder / README_FILE).exists():
         files.write_text(folder / README_FILE, README_TEMPLATE.format(name=name))
     if not (folder / ANSWERS_FILE).exists():
-        files.write_text(folder / ANSWERS_FILE, "")
+        files.write_text(folder / ANSWERS_FILE, PRESET_ANSWERS.get("own" if data else preset or name, ""))
     files.write_text(folder / DVC_FILE, _build_dvc_file(params))
     return folder
 
 
-def _has_data(params: Params, folder: Path, data: DataFile, column: str | None) -> bool:
-    """Return True if a task of the study in `folder` reads this column of a file that equals `data`."""
+def _has_data(params: Params, folder: Path, data: DataFile) -> bool:
+    """Return True if a task of the study in `folder` reads the studied column of a file that equals `data`."""
+    if not (copy := folder / data.name).is_file() or copy.read_bytes() != data.content:
+        return False
     tasks = [task.model_dump() for task in params.tasks.values()]
-    same = (copy := folder / data.name).is_file() and copy.read_bytes() == data.content
-    return same and any((task.get("path"), task.get("column")) == (data.name, column) for task in tasks)
+    columns = (data.column or None, None)  # None: the only column of numbers
+    return any(task.get("path") == data.name and task.get("column") in columns for task in tasks)
 
 
 def _build_dvc_file(params: Params) -> str:
@@ -126,19 +130,21 @@ def _quote_for_dvc(path: str) -> str:
 def _copy_project_params() -> Any:
     """Return the content of the project's params.yaml, where paths of files lead out of the folder of a study."""
     content = round_trip_yaml().load(PARAMS_FILE)
+    content.yaml_set_start_comment("A copy of the project's experiment, to be edited. Settings: docs/experiment.md")
     for task in content["tasks"].values():
         if task.get("path"):
             task["path"] = os.path.join(PATH_TO_PROJECT, task["path"])
     return content
 
 
-def _build_params_for_data(data: DataFile, column: str | None) -> dict[str, Any]:
+def _build_params_for_data(data: DataFile) -> dict[str, Any]:
     """Return the content of a params.yaml for an experiment on the file `data`, made from the preset `own`.
 
     The task gets the largest splits that the data allow, with one of `ALLOWED_TRAIN_SIZES`.
     """
-    kind, window = ("series", 16) if is_table(Path(data.name), column) else ("text", 24)
-    options: dict[str, Any] = {"name": kind, "window": window} | ({} if column is None else {"column": column})
+    options: dict[str, Any] = {"name": "text", "window": 24}
+    if data.column:
+        options = {"name": "series", "window": 16, "column": data.column}
 
     def split_sizes(train: int) -> dict[str, int]:
         return {"train_size": train, "validation_size": train // 10, "test_size": train // 5}

@@ -1,5 +1,6 @@
 """A study is the same pipeline two folders down, and leaves the default experiment alone."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -190,6 +191,23 @@ def test_a_study_of_ones_own_data_measures_what_order_is_worth_there(
     data.write_text("day,price\n1,2\n")
     with pytest.raises(UserError, match="studies/mine: is about other data"):
         study.create_study("mine", data=Path(data.name), column="price")
+
+
+def test_the_only_column_of_numbers_may_be_named_or_not(project: Path) -> None:
+    prices = np.random.default_rng(1).normal(size=1200).cumsum()
+    pd.DataFrame({"day": "Monday", "price": prices}).to_csv("one.csv", index=False)
+    folder = study.create_study("mine", data=Path("one.csv"))
+    assert study.create_study("mine", data=Path("one.csv"), column="price") == folder
+    params = read_params(folder / "params.yaml")
+    assert {params.task(name).column for name in params.tasks} == {"price"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("preset", study.PRESET_ANSWERS)
+def test_the_answers_of_a_preset_are_about_its_ablations(project: Path, preset: str) -> None:
+    folder = study.create_study("mine", preset=preset)
+    answers, ablations = (folder / "answers.md.j2").read_text(), read_params(folder / "params.yaml").ablations
+    assert answers.startswith("# ")
+    assert {name for name in re.findall(r'"([\w-]+)"', answers) if "-" in name} <= set(ablations)
 
 
 @pytest.mark.parametrize(

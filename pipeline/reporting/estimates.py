@@ -135,8 +135,13 @@ class Estimate:
         return f"{low} to {high}" if low != high else ""
 
     def text(self, *, signed: bool = False) -> str:
-        """Return the bound in words if runs are censored, the value, and the interval in parentheses."""
+        """Return the bound in words if runs are censored, the value, and the interval in parentheses.
+
+        A mean of steps is `more than` the budget if no run converged.
+        """
         _, _, bound = self.row["method"].partition("; ")
+        if bound == "at least" and self.value == self.row["budget"]:
+            return f"more than {self.budget()}"
         interval = self.interval(signed=signed)
         return " ".join(filter(None, (bound, self.number(signed=signed), interval and f"({interval})")))
 

@@ -69,6 +69,7 @@ def update_report(
         if others and dvc_stages.list_stale(stage for name in others for stage in stages_of(name)):
             _report_partly(params, others)
             return
+        print("updating the tables and the report", file=sys.stderr)
         dvc_stages.write_lock_file(COLLECT_STAGE)
         # the stage's command runs `python`, which must be the Python of this process
         search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

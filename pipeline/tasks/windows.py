@@ -116,8 +116,8 @@ class WindowTask(Task):
         for split, starts in self.find_windows().items():
             if (size := self.sizes[split]) > len(starts):
                 raise UserError(
-                    f"task.{split}_size: more examples asked for than exist: {size}, but that part of "
-                    f"{self.file_path.name} has {len(starts)} different windows of {self.window} tokens"
+                    f"task.{split}_size: {size:,}, but that part of {self.file_path.name} has only {len(starts):,} "
+                    f"different windows of {self.window} tokens; allow less, or use a longer file"
                 )
             chosen_starts = [starts[index] for index in choice_generator.permutation(len(starts))[:size]]
             chosen = [self.sequence[start : start + self.window + 1] for start in chosen_starts]
@@ -175,9 +175,11 @@ class SeriesWindows(WindowTask):
 
     @property
     def description(self) -> str:
-        column = f"`{self.column or self.file_path.name}`" if self.path else "weekly CO2 on Mauna Loa (public domain)"
-        values = f"changes of {column}" if self.differences else column
-        return f"the next of the {values} in {self.bins} bins after {self.window} of them{self.shuffling_clause}"
+        column = f"column `{self.column}` of " if self.column else ""
+        source = f"{column}`{self.file_path.name}`" if self.path else "weekly CO2 on Mauna Loa (public domain)"
+        kind = "change" if self.differences else "value"
+        values = f"the {self.window} {kind}s before it{self.shuffling_clause}"
+        return f"which of {self.bins} equally frequent bins has the next {kind} of {source}, from {values}"
 
     @property
     def vocabulary(self) -> list[str]:

@@ -3,11 +3,13 @@
 import errno
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
 import time
 import webbrowser
+from contextlib import suppress
 from urllib.request import urlopen
 
 import psutil
@@ -52,13 +54,20 @@ def serve_pages(store: MlflowStore, host: str, port: int | None) -> None:
     # the address is passed in the environment: arguments, and so its password, are shown by `ps`
     stores = dict.fromkeys(("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"), store.uri)
     environment = stores | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with subprocess.Popen(command, env=os.environ | environment) as process:
-        if sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
-            while process.poll() is None and not is_healthy(f"http://{host}:{port}"):
-                time.sleep(0.2)
-            if process.poll() is None:
-                webbrowser.open(f"{server}/{table}")
-        process.wait()
+    # in a process group of its own, because MLflow answers a Ctrl-C with tracebacks
+    with subprocess.Popen(command, env=os.environ | environment, process_group=0) as process:
+        try:
+            if sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+                while process.poll() is None and not is_healthy(f"http://{host}:{port}"):
+                    time.sleep(0.2)
+                if process.poll() is None:
+                    webbrowser.open(f"{server}/{table}")
+            process.wait()
+        except KeyboardInterrupt:  # of Ctrl-C: the usual end
+            pass
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def find_free_port(host: str) -> int:
