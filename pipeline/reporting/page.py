@@ -38,7 +38,7 @@ def show_picture(picture: Picture) -> str:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """Return a table of text in Markdown; columns of numbers are aligned to the right."""
-    numeric = [table[name].str.match(r"[\d<>+−–(]|at (?:least|most)|up to|$").all() for name in table]
+    numeric = [table[name].str.match(r"[\d<>+−–(]|at (?:least|most)|more than|up to|$").all() for name in table]
     sides = ["right" if is_numeric else "left" for is_numeric in numeric]
     escaped = table.map(lambda text: text.replace("|", "\\|"))
     return escaped.to_markdown(index=False, disable_numparse=True, colalign=sides)
