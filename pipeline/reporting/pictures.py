@@ -3,8 +3,9 @@
 Each function returns a figure of one task, or None if there is nothing to show; `task_outcomes` compares tasks.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from typing import Any, get_args
 
 import numpy as np
@@ -33,6 +34,7 @@ SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
     "noise": "noise of the same size",
 }
 """Substitute of a residual connection -> label of what the layer receives; others are labelled by their name."""
+MAP_LABELS = {"x_label": "MLPs without residual connection", "y_label": "attentions without residual connection"}
 
 
 def label(view: TaskView, ablation: Ablation) -> str:
@@ -219,6 +221,73 @@ def draw_substitutes(view: TaskView) -> Picture | None:
     title = "Steps to converge with each substitute for missing residual connections"
     caption = "Mean with its 95 % interval; dashed lines: the intact network, and the one without the connections."
     return Picture("substitutes", title, caption, draw) if panels else None
+
+
+def draw_steps_by_missing_connections(view: TaskView) -> Picture | None:
+    """Return the figure of steps by the number of missing connections: a panel per number of layers with four numbers.
+
+    A line per positional encoding is the mean over patterns; its band goes from the fastest to the slowest pattern.
+    """
+    panels: dict[str, list[figures.Line]] = {}
+    for layers, encoding, patterns in _list_patterns(view):
+        points = patterns.groupby("missing")["steps"].agg(["mean", "min", "max"]).reset_index().to_numpy(float)
+        if len(points) >= 4:
+            words = switches.positional_encoding_in_words(encoding)
+            panels.setdefault(f"{layers} layers", []).append(figures.Line(words, points, encoding_color(encoding)))
+    labels = {"x_label": "Missing residual connections", "y_label": "Steps to converge, up to the budget"}
+    title = "Steps to converge by the number of missing residual connections"
+    caption = "Mean over the patterns trained with so many missing; bands: the fastest to the slowest pattern."
+    draw = partial(figures.draw_lines, panels, **labels)
+    return Picture("missing_connections", title, caption, draw) if panels else None
+
+
+def draw_residual_map(view: TaskView) -> Picture | None:
+    """Return the figure of steps with each pattern of residual connections: a panel per model with all its patterns."""
+    panels = {}
+    for layers, encoding, patterns in _list_patterns(view):
+        if len(patterns) == 4**layers:
+            cells = {
+                (row["attention"], row["mlp"]): (row["shade"], row["text"], False) for _, row in patterns.iterrows()
+            }
+            panels[f"{layers} layers, {switches.positional_encoding_in_words(encoding)}"] = residual_heat(cells, layers)
+    draw = partial(figures.draw_heat, panels, **MAP_LABELS, color_label="Share of runs converged")
+    title = "Steps to converge with each pattern of residual connections"
+    caption = "Mean steps. Rows and columns name the layers that lack the connection; the shade is the share converged."
+    return Picture("residual_map", title, caption, draw) if panels else None
+
+
+def _list_patterns(view: TaskView) -> Iterator[tuple[int, str, pd.DataFrame]]:
+    """Yield number of layers, positional encoding, and a table with a row per pattern of missing connections.
+
+    Patterns of causal ablations without substitutes. Columns: `attention` and `mlp` (layers without the connection),
+    `missing` (their number), `steps`, `shade` (share converged) and `text`.
+    """
+    rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for ablation in switches.select_ablations(view.results.ablations, attention="causal", positional_until=None):
+        model, free = ablation.model, ablation.model.residual_free
+        steps, converged = view.find("restricted_steps", ablation), view.find("converged", ablation)
+        if steps and converged and (switches.is_intact(ablation) or switches.lacks_residuals(ablation)):
+            attention, mlp = (" ".join(map(str, layers)) for layers in (free.attention, free.mlp))
+            text = f"> {steps.number()}" if converged.value == 0 else steps.number()
+            rows.setdefault((model.layers, model.positional), []).append({
+                "attention": attention, "mlp": mlp, "missing": len(free.attention) + len(free.mlp),
+                "steps": steps.value, "shade": converged.value, "text": text,
+            })  # fmt: skip
+    for (layers, encoding), patterns in rows.items():
+        yield layers, encoding, pd.DataFrame(patterns)
+
+
+def residual_heat(cells: Mapping[tuple[str, str], tuple[float, str, bool]], layers: int) -> figures.Heat:
+    """Return the table of all patterns of residual connections: rows and columns name the layers that lack one.
+
+    `cells` has the shade, text and hatching of the patterns that were tried, by the layers without the connection
+    around the attention and around the MLP, such as `("0 1", "")`.
+    """
+    subsets = [" ".join(map(str, chosen)) for size in range(layers + 1) for chosen in combinations(range(layers), size)]
+    grid = [[cells.get((attention, mlp), (np.nan, "", False)) for mlp in subsets] for attention in subsets]
+    shades, hatched = (np.array([[cell[part] for cell in row] for row in grid]) for part in (0, 2))
+    texts, names = [[cell[1] for cell in row] for row in grid], [subset or "none" for subset in subsets]
+    return figures.Heat(names, names, shades, texts, hatched)
 
 
 def draw_token_maps(view: TaskView) -> Picture | None:

@@ -1,7 +1,6 @@
 """The page of a search: the map of what converges, what each residual connection is worth, and every pattern."""
 
 from functools import partial
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from pipeline.params.score import BITS
 from pipeline.reporting import figures
 from pipeline.reporting.estimates import Estimate
 from pipeline.reporting.page import Picture, render_template, show_picture
+from pipeline.reporting.pictures import MAP_LABELS, residual_heat
 from pipeline.reporting.wording import count_in_words, percent
 from pipeline.search.race import MIN_SURE_OF_MAP
 from pipeline.search.results import FINISHED, SearchResults
@@ -64,8 +64,7 @@ def residual_map(results: SearchResults) -> Picture:
     """Return the figure of the share of runs that converged, by missing connections: a panel per group of trials."""
     panels = {group_in_words(group): _heat(group) for group in list(results.groups.values())[:6]}
     draw = partial(
-        figures.draw_heat, panels, x_label="MLPs without residual connection",
-        y_label="attentions without residual connection", color_label="Share of runs converged",
+        figures.draw_heat, panels, **MAP_LABELS, color_label="Share of runs converged",
         legend_hatched="cannot converge: blind to order by proof",
     )  # fmt: skip
     caption = "Runs that converged, of those trained. Rows and columns name the layers that lack the connection."
@@ -73,15 +72,10 @@ def residual_map(results: SearchResults) -> Picture:
 
 
 def _heat(group: pd.DataFrame) -> figures.Heat:
-    layers = range(int(group["layers"].iloc[0]))
-    subsets = [" ".join(map(str, chosen)) for size in range(len(layers) + 1) for chosen in combinations(layers, size)]
-    summed = group.assign(proved=group["state"] == "proved").groupby(["residual_free_attention", "residual_free_mlp"])
-    cells = summed[["runs", "converged", "proved"]].sum()
-    everywhere = pd.MultiIndex.from_product([subsets, subsets], names=cells.index.names)
-    runs, converged, proved = (
-        cells[name].reindex(everywhere, fill_value=0).to_numpy(int).reshape(len(subsets), -1) for name in cells
-    )
-    shares = np.divide(converged, runs, out=np.full(runs.shape, np.nan), where=runs > 0)
-    texts = [[f"{k}/{n}" if n else "" for k, n in zip(*row, strict=True)] for row in zip(converged, runs, strict=True)]
-    names = [subset or "none" for subset in subsets]
-    return figures.Heat(names, names, shares, texts, proved > 0)
+    cells = {}
+    for (attention, mlp), trials in group.groupby(["residual_free_attention", "residual_free_mlp"]):
+        runs, converged = int(trials["runs"].sum()), int(trials["converged"].sum())
+        is_proved = bool((trials["state"] == "proved").any())
+        cell = (converged / runs, f"{converged}/{runs}", is_proved) if runs else (np.nan, "", is_proved)
+        cells[str(attention), str(mlp)] = cell
+    return residual_heat(cells, int(group["layers"].iloc[0]))
