@@ -252,23 +252,29 @@ def draw_residual_map(view: TaskView) -> Picture | None:
             panels[f"{layers} layers, {switches.positional_encoding_in_words(encoding)}"] = residual_heat(cells, layers)
     draw = partial(figures.draw_heat, panels, **MAP_LABELS, color_label="Share of runs converged")
     title = "Steps to converge with each pattern of residual connections"
-    caption = "Mean steps. Rows and columns name the layers that lack the connection; the shade is the share converged."
+    caption = (
+        "Mean steps up to the budget (none: no run converged). Rows and columns name the layers that lack the "
+        "connection; the shade is the share of runs that converged."
+    )
     return Picture("residual_map", title, caption, draw) if panels else None
 
 
 def _list_patterns(view: TaskView) -> Iterator[tuple[int, str, pd.DataFrame]]:
     """Yield number of layers, positional encoding, and a table with a row per pattern of missing connections.
 
-    Patterns of causal ablations without substitutes. Columns: `attention` and `mlp` (layers without the connection),
-    `missing` (their number), `steps`, `shade` (share converged) and `text`.
+    Patterns of causal ablations of the usual width, without substitutes. Columns: `attention` and `mlp` (layers without
+    the connection), `missing` (their number), `steps`, `shade` (share converged) and `text`.
     """
     rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for ablation in switches.select_ablations(view.results.ablations, attention="causal", positional_until=None):
+    usual = {name: view.usual_values[name] for name in ("heads", "width", "optimizer")}
+    for ablation in switches.select_ablations(
+        view.results.ablations, attention="causal", positional_until=None, **usual
+    ):
         model, free = ablation.model, ablation.model.residual_free
         steps, converged = view.find("restricted_steps", ablation), view.find("converged", ablation)
         if steps and converged and (switches.is_intact(ablation) or switches.lacks_residuals(ablation)):
             attention, mlp = (" ".join(map(str, layers)) for layers in (free.attention, free.mlp))
-            text = f"> {steps.number()}" if converged.value == 0 else steps.number()
+            text = steps.number() if converged.value else "none"
             rows.setdefault((model.layers, model.positional), []).append({
                 "attention": attention, "mlp": mlp, "missing": len(free.attention) + len(free.mlp),
                 "steps": steps.value, "shade": converged.value, "text": text,
