@@ -156,8 +156,9 @@ def draw_heat(
             y = float(axes.get_yticks()[row])
             axes.text(column + 0.5, y, heat.texts[row][column], color=color, ha="center", va="center_baseline")
         height = max(height, edges[-1])
-        axes.set_ylabel(wrap(y_label, height) if not index % columns else "")
         _label_columns(axes, heat.columns, cell, on_top=len(heats) == 1)
+    for axes in grid[::columns]:
+        axes.set_ylabel(wrap(y_label, height))
     total = height * math.ceil(len(heats) / columns)
     scale: Look = {"ticks": [0, 0.5, 1], "format": "{x:g}", "aspect": 15, "shrink": min(1, 2.5 / total), "pad": 0.03}
     figure.colorbar(ScalarMappable(cmap=BLUES), ax=grid, label=wrap(color_label, min(3, total)), **scale)
