@@ -42,7 +42,7 @@ repro: $(READY)  ## install (2 min), then update the report (a quarter of an hou
 	$(BIN)/python -m pipeline repro
 	@echo "The report: reports/index.html (or reports/summary.md); the runs: make ui"
 
-search: $(READY)  ## search for the fewest layers and residual connections, with Optuna (about 15 min; continues where it stopped)
+search: $(READY)  ## search for the fewest layers and residual connections, with Optuna (about 20 min; continues where it stopped)
 	$(BIN)/python -m pipeline check
 	$(BIN)/dvc repro search
 	@test -f reports/search/study.db || echo "The results came with the repository, without the search behind them. To run it here: dvc repro --force --single-item search"
