@@ -246,7 +246,7 @@ def repro(
                 params, names or (), check_code=check_code, engine=engine, max_jobs=jobs, gpus_per_job=1 / jobs_per_gpu
             )
             result["report"] = "reports/index.html"
-        result["stale_stages" if dry_run else "updated_stages"] = stale
+        result["stale_stages"] = stale
 
 
 @app.command(hidden=True)

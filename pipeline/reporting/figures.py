@@ -7,7 +7,7 @@ wrapped, and a figure grows with its rows. An empty label or title is not writte
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle
+from itertools import chain, combinations, cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -29,6 +29,9 @@ BLUE, BLUES = style.PALETTE[1], ListedColormap(mpl.colormaps["Blues"](np.linspac
 Look = dict[str, Any]
 Interval = tuple[float, float, float]
 """A value and the ends of its interval; what is NaN is not drawn."""
+
+
+MAP_LABELS = {"x_label": "MLPs without residual connection", "y_label": "attentions without residual connection"}
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,19 @@ def draw_heat(
     proof = Patch(label=wrap(legend_hatched, 8), facecolor="white", edgecolor=style.GREY, hatch="///")
     finish(figure, [proof] if any(np.any(heat.hatched) for heat in heats) else [], height)
     return figure
+
+
+def residual_heat(cells: Mapping[tuple[str, str], tuple[float, str, bool]], layers: int) -> Heat:
+    """Return the table of all patterns of residual connections: rows and columns name the layers that lack one.
+
+    `cells` has the shade, text and hatching of the patterns that were tried, by the layers without the connection
+    around the attention and around the MLP, such as `("0 1", "")`.
+    """
+    subsets = [" ".join(map(str, chosen)) for size in range(layers + 1) for chosen in combinations(range(layers), size)]
+    grid = [[cells.get((attention, mlp), (np.nan, "", False)) for mlp in subsets] for attention in subsets]
+    shades, hatched = (np.array([[cell[part] for cell in row] for row in grid]) for part in (0, 2))
+    texts, names = [[cell[1] for cell in row] for row in grid], [subset or "none" for subset in subsets]
+    return Heat(names, names, shades, texts, hatched)
 
 
 def _label_columns(axes: Axes, labels: Sequence[str], cell: float, *, on_top: bool) -> None:

@@ -3,9 +3,8 @@
 Each function returns a figure of one task, or None if there is nothing to show; `task_outcomes` compares tasks.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import combinations
 from typing import Any, get_args
 
 import numpy as np
@@ -34,7 +33,6 @@ SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
     "noise": "noise of the same size",
 }
 """Substitute of a residual connection -> label of what the layer receives; others are labelled by their name."""
-MAP_LABELS = {"x_label": "MLPs without residual connection", "y_label": "attentions without residual connection"}
 
 
 def label(view: TaskView, ablation: Ablation) -> str:
@@ -249,8 +247,10 @@ def draw_residual_map(view: TaskView) -> Picture | None:
             cells = {
                 (row["attention"], row["mlp"]): (row["shade"], row["text"], False) for _, row in patterns.iterrows()
             }
-            panels[f"{layers} layers, {switches.positional_encoding_in_words(encoding)}"] = residual_heat(cells, layers)
-    draw = partial(figures.draw_heat, panels, **MAP_LABELS, color_label="Share of runs converged")
+            panels[f"{layers} layers, {switches.positional_encoding_in_words(encoding)}"] = figures.residual_heat(
+                cells, layers
+            )
+    draw = partial(figures.draw_heat, panels, **figures.MAP_LABELS, color_label="Share of runs converged")
     title = "Steps to converge with each pattern of residual connections"
     caption = (
         "Mean steps up to the budget (none: no run converged). Rows and columns name the layers that lack the "
@@ -281,19 +281,6 @@ def _list_patterns(view: TaskView) -> Iterator[tuple[int, str, pd.DataFrame]]:
             })  # fmt: skip
     for (layers, encoding), patterns in rows.items():
         yield layers, encoding, pd.DataFrame(patterns)
-
-
-def residual_heat(cells: Mapping[tuple[str, str], tuple[float, str, bool]], layers: int) -> figures.Heat:
-    """Return the table of all patterns of residual connections: rows and columns name the layers that lack one.
-
-    `cells` has the shade, text and hatching of the patterns that were tried, by the layers without the connection
-    around the attention and around the MLP, such as `("0 1", "")`.
-    """
-    subsets = [" ".join(map(str, chosen)) for size in range(layers + 1) for chosen in combinations(range(layers), size)]
-    grid = [[cells.get((attention, mlp), (np.nan, "", False)) for mlp in subsets] for attention in subsets]
-    shades, hatched = (np.array([[cell[part] for cell in row] for row in grid]) for part in (0, 2))
-    texts, names = [[cell[1] for cell in row] for row in grid], [subset or "none" for subset in subsets]
-    return figures.Heat(names, names, shades, texts, hatched)
 
 
 def draw_token_maps(view: TaskView) -> Picture | None:

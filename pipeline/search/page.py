@@ -11,7 +11,6 @@ from pipeline.params.score import BITS
 from pipeline.reporting import figures
 from pipeline.reporting.estimates import Estimate
 from pipeline.reporting.page import Picture, render_template, show_picture
-from pipeline.reporting.pictures import MAP_LABELS, residual_heat
 from pipeline.reporting.wording import count_in_words, percent
 from pipeline.search.race import MIN_SURE_OF_MAP
 from pipeline.search.results import FINISHED, SearchResults
@@ -64,7 +63,7 @@ def residual_map(results: SearchResults) -> Picture:
     """Return the figure of the share of runs that converged, by missing connections: a panel per group of trials."""
     panels = {group_in_words(group): _heat(group) for group in list(results.groups.values())[:6]}
     draw = partial(
-        figures.draw_heat, panels, **MAP_LABELS, color_label="Share of runs converged",
+        figures.draw_heat, panels, **figures.MAP_LABELS, color_label="Share of runs converged",
         legend_hatched="cannot converge: blind to order by proof",
     )  # fmt: skip
     caption = "Runs that converged, of those trained. Rows and columns name the layers that lack the connection."
@@ -78,4 +77,4 @@ def _heat(group: pd.DataFrame) -> figures.Heat:
         is_proved = bool((trials["state"] == "proved").any())
         cell = (converged / runs, f"{converged}/{runs}", is_proved) if runs else (np.nan, "", is_proved)
         cells[str(attention), str(mlp)] = cell
-    return residual_heat(cells, int(group["layers"].iloc[0]))
+    return figures.residual_heat(cells, int(group["layers"].iloc[0]))
