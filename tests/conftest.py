@@ -14,7 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # in tests with two threads, none spins while it waits
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-for _name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME"):  # else tests would write to the store of who runs them
+# Else tests would write to the store of who runs them, or see that make runs them.
+for _name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "MAKELEVEL"):
     os.environ.pop(_name, None)
 
 from jaxtyping import install_import_hook
