@@ -1,19 +1,30 @@
 """Effects of single residual connections, from all patterns of a stratum: a full factorial experiment.
 
-Only runs of the first rung count, which no result chose. The outcome is the area above the learning curve.
+The outcome is the area above the learning curve.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from pipeline.reporting.intervals import CONFIDENCE_LEVEL, Summary
 from pipeline.search.space import Choices
 
 Areas = Mapping[int, Sequence[float]]
-"""Trial -> area above the learning curve of each of its runs in the first rung, in steps."""
+"""Trial -> area above the learning curve of each of its runs that count, in steps; the same number for each trial."""
 PERMUTATIONS = 9_999
+
+
+def areas_of_common_rungs(runs: pd.DataFrame) -> Areas:
+    """Return the areas of the runs (rows of `runs.csv`) in the rungs that all trials have.
+
+    Their number does not depend on the trial. A trial gets further rungs by the results of its first ones.
+    """
+    trials = runs.groupby("rung")["trial"].transform("nunique")
+    counted = runs[trials == runs["trial"].nunique()]
+    return {int(str(trial)): group["area"].tolist() for trial, group in counted.groupby("trial")}
 
 
 def removal_cost(areas: Areas, patterns: Mapping[int, Choices], name: str) -> Summary | None:

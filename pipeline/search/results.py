@@ -15,7 +15,7 @@ from pipeline import switches
 from pipeline.params import Ablation, Params
 from pipeline.reporting.estimates import Estimates, complete_columns
 from pipeline.search import plan, race, space
-from pipeline.search.effects import joint_removal_cost, removal_cost
+from pipeline.search.effects import areas_of_common_rungs, joint_removal_cost, removal_cost
 from pipeline.search.space import Choices
 
 FINISHED = ("complete", "proved")  # states of trials that have a result: trained, or known from the proof
@@ -94,11 +94,10 @@ class SearchResults:
             yield {**common, "quantity": "patterns_decided", "unit": "runs", "value": decided, "method": "count"}
 
     def _effect_rows(self) -> Iterator[dict[str, Any]]:
-        first = self.runs[self.runs["rung"] == 0]
-        areas = {int(str(trial)): runs["area"].tolist() for trial, runs in first.groupby("trial")}
         for name, group in self.groups.items():
             if self.is_sampled(name):
                 continue
+            areas = areas_of_common_rungs(self.runs[self.runs["trial"].isin(group["trial"])])
             patterns = {trial: self.patterns[trial] for trial in group["trial"]}
             connections = space.list_connections(self.params, group["layers"].iloc[0])
             costs = {parameter: removal_cost(areas, patterns, parameter) for parameter in connections}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.search import race
-from pipeline.search.effects import joint_removal_cost, removal_cost
+from pipeline.search.effects import areas_of_common_rungs, joint_removal_cost, removal_cost
 from pipeline.tasks.registry import read_params
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -73,6 +73,13 @@ def test_an_effect_without_scatter_is_the_difference_of_the_means() -> None:
     assert [round(cost["value"], 9) for cost in costs if cost] == [325, 25, 0, 0]
     assert joint_removal_cost(areas, PATTERNS, (NAMES[0], NAMES[1]))["value"] == pytest.approx(50)
     assert removal_cost(areas, {0: PATTERNS[0]}, NAMES[0]) is None
+
+
+def test_runs_count_in_effects_only_if_their_rung_was_run_for_all_patterns() -> None:
+    rungs = {0: [0, 0, 1, 1, 2], 1: [0, 0, 1, 1]}
+    rows = [{"trial": trial, "rung": rung, "area": float(rung)} for trial in rungs for rung in rungs[trial]]
+    areas = areas_of_common_rungs(pd.DataFrame(rows))
+    assert areas == {0: [0.0, 0.0, 1.0, 1.0], 1: [0.0, 0.0, 1.0, 1.0]}
 
 
 def test_intervals_of_effects_cover_and_without_an_effect_few_tests_decide(monkeypatch: pytest.MonkeyPatch) -> None:
