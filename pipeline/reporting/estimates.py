@@ -56,9 +56,12 @@ def estimate(ablation: Ablation, quantity: str, value: Row | float, unit: Unit =
 
 
 def complete_columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of `estimates.csv` with all its columns; missing texts are empty."""
+    """Return rows of `estimates.csv` with all columns; missing texts are empty, intervals of shares end at 0 or 1."""
     table = rows.reindex(columns=list(COLUMN_TYPES)).astype(object)
-    return table.fillna(dict.fromkeys(TEXT_COLUMNS, "")).astype(COLUMN_TYPES)
+    table = table.fillna(dict.fromkeys(TEXT_COLUMNS, "")).astype(COLUMN_TYPES)
+    is_share = (table["unit"] == "share") & (table["versus"] == "")
+    table.loc[is_share, ["low", "high"]] = table.loc[is_share, ["low", "high"]].clip(0, 1)
+    return table
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.reporting import outcomes, results
-from pipeline.reporting.estimates import COLUMN_TYPES, Estimates
+from pipeline.reporting.estimates import COLUMN_TYPES, Estimates, complete_columns
 from pipeline.reporting.mechanism import added_dominance, comparison_depth, measured_means
 from pipeline.reporting.results import Results, restricted_steps
 from tests.reporting.experiment import STEPS, ablation, estimates_of, find, history, results_of, runs
@@ -185,6 +185,12 @@ def test_a_quantity_and_its_keys_identify_a_row(estimates: Estimates, results: R
     assert not estimates.table.duplicated(keys).any()
     assert set(estimates.table["ablation"]) == {one.name for one in results.ablations}
     assert "null" in set(estimates.table["ablation"])  # pandas would read this name as a missing value
+
+
+def test_intervals_of_shares_end_at_0_or_1_and_those_of_differences_do_not() -> None:
+    row = {"unit": "share", "value": 0.9, "low": -0.1, "high": 1.2}
+    table = complete_columns(pd.DataFrame([row, row | {"versus": "other"}, row | {"unit": "steps"}]))
+    assert table[["low", "high"]].to_numpy().tolist() == [[0, 1], [-0.1, 1.2], [-0.1, 1.2]]
 
 
 def test_every_measured_number_of_the_file_is_the_mean_of_the_runs(estimates: Estimates, results: Results) -> None:
