@@ -92,7 +92,7 @@ class TrainedModel:
 
     def encode_prompts(self, prompts: Sequence[str]) -> Int[Tensor, "prompts length"]:
         """Encode prompts as tokens. Prompts are not longer than the inputs of the training, and all of one length."""
-        if not _check_is_list(prompts):
+        if not _check_prompts(prompts):
             raise UserError("prompts: the list is empty")
         token_of = {character: token for token, character in enumerate(self.vocabulary)}
         for prompt in prompts:
@@ -136,7 +136,7 @@ class TrainedModel:
     def _answer(self, prompts: Sequence[str]) -> list[Answer]:
         """Answer prompts of any form."""
         by_length: dict[int, list[str]] = {}
-        for prompt in _check_is_list(prompts):
+        for prompt in _check_prompts(prompts):
             by_length.setdefault(len(prompt), []).append(prompt)
         answers = {length: iter(self._decode_greedily(same)) for length, same in by_length.items()}
         return [next(answers[len(prompt)]) for prompt in prompts]
@@ -168,6 +168,7 @@ class TrainedModel:
             One row per answer, the most frequent first: `answer`, `orders` (number of orders with that answer),
             `example` (the first of these orders).
         """
+        _check_is_text(prompt)
         prompts = list_orders(prompt)
         table = pd.DataFrame({"answer": [answer.text for answer in self._answer(prompts)], "example": prompts})
         counts = table.groupby("answer", sort=False)["example"].agg(orders="size", example="first").reset_index()
@@ -219,11 +220,19 @@ def prompt_form(prompt: str) -> str:
     return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "0", prompt))
 
 
-def _check_is_list(prompts: Sequence[str]) -> Sequence[str]:
-    """Return the prompts if they are a list; a single text is refused, because its characters would become prompts."""
-    if isinstance(prompts, str):
-        raise UserError(f"prompts: must be a list of texts such as [{shorten_value(prompts)}], not a single text")
+def _check_prompts(prompts: Sequence[str]) -> Sequence[str]:
+    """Return the prompts if they are a list of texts; of a single text, the characters would become prompts."""
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        example = shorten_value(prompts if isinstance(prompts, str) else "123+456=")
+        raise UserError(f"prompts: must be a list of texts such as [{example}], not {shorten_value(prompts)}")
+    for prompt in prompts:
+        _check_is_text(prompt)
     return prompts
+
+
+def _check_is_text(prompt: object) -> None:
+    if not isinstance(prompt, str):
+        raise UserError(f"prompt {shorten_value(prompt)}: must be a text")
 
 
 def _redraw_split(split: str, artifact: Artifact) -> Examples:

@@ -25,6 +25,7 @@ from pipeline.environment import prepare_process
 from pipeline.errors import RunError, UserError, machine_error_message
 from pipeline.json_output import Json, json_result
 from pipeline.startup import adapt_to_environment, refuse_linked_folders
+from pipeline.tracking.client import apply_client_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -419,6 +420,7 @@ def study(
 def main() -> None:
     """Run the command of `sys.argv`, and exit with its exit code."""
     adapt_to_environment()
+    apply_client_settings()
     prepare_process()
     started_by_engine = exit_when_parent_exits()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

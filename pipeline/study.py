@@ -61,7 +61,8 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
             data and preset, the study begins with a copy of the project's params.yaml.
 
     Raises:
-        UserError: the folder is not the project's, a name or the file cannot be used, or the study has other data.
+        UserError: the folder is not the project's, a name or the file cannot be used, the study has other data, or it
+            exists and a preset was given.
     """
     if preset and preset not in PRESET_CONTENTS:
         raise UserError(f"--preset: {shorten_value(preset)}: unknown{suggest_names(preset, PRESET_CONTENTS)}")
@@ -78,6 +79,8 @@ def create_study(name: str, *, data: Path | None = None, column: str | None = No
     data_file = read_data_file(data, column, as_table=as_table) if data else None
     if data_file and data_file.summary:
         print(data_file.summary, file=sys.stderr)
+    if preset and (folder / PARAMS_FILE).exists():
+        raise UserError(f"--preset {preset}: {folder} exists already; use another name, or edit its {PARAMS_FILE}")
     if not (folder / PARAMS_FILE).exists():
         tracking, buffer = read_params().tracking, io.StringIO()
         if data_file:

@@ -244,6 +244,17 @@ def test_a_prompt_of_another_form_than_the_tasks_gets_a_warning_with_an_example(
     assert len(output.out.splitlines()) == 2
 
 
+@pytest.mark.parametrize("prompts", [None, 3, [3], "123+456=", [None, "123+456="]])
+def test_what_is_not_a_list_of_texts_is_refused(prompts: object) -> None:
+    model = api.load("nope-causal")
+    for method in (model.predict, model.logits, model.encode_prompts):
+        with pytest.raises(UserError, match=r"^prompt"):
+            method(prompts)  # type: ignore[operator]
+    if not isinstance(prompts, str):
+        with pytest.raises(UserError, match=r"^prompt .* must be a text"):
+            model.predict_all_orders(prompts)  # type: ignore[arg-type]
+
+
 def test_a_task_whose_prompts_have_many_forms_gets_no_warning() -> None:
     unpadded = ablation("unpadded")
     for options in ({"zero_pad": False}, {"zero_pad": True}):

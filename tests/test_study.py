@@ -202,6 +202,13 @@ def test_the_only_column_of_numbers_may_be_named_or_not(project: Path) -> None:
     assert {params.task(name).column for name in params.tasks} == {"price"}  # type: ignore[attr-defined]
 
 
+def test_an_existing_study_is_not_begun_anew_with_a_preset(project: Path) -> None:
+    before = (study.create_study("mine", preset="smoke") / "params.yaml").read_bytes()
+    with pytest.raises(UserError, match=r"--preset own: studies/mine exists already"):
+        study.create_study("mine", preset="own")
+    assert (study.create_study("mine") / "params.yaml").read_bytes() == before
+
+
 @pytest.mark.parametrize("preset", study.PRESET_ANSWERS)
 def test_the_answers_of_a_preset_are_about_its_ablations(project: Path, preset: str) -> None:
     folder = study.create_study("mine", preset=preset)

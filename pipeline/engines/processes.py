@@ -27,7 +27,7 @@ PRELOADED_MODULES = [
     "pandas",
     "scipy.stats",
     "optuna",
-    "pipeline.tracking.store",  # sets what mlflow reads when it is imported
+    "pipeline.tracking.store",  # before mlflow, as it sets what mlflow reads when it is imported
     "mlflow.store.tracking.sqlalchemy_store",
 ]
 """Modules that the fork server imports for all commands: slow to import, without starting threads or using a GPU."""

@@ -97,7 +97,7 @@ class Measurement:
     function: Callable[[MeasurementInput], pd.DataFrame]
     title: str
     value_descriptions: dict[str, str]
-    """Description of each value column of the measurement's table. The figure shows the first of these columns."""
+    """Description of each value column of the measurement's table. The report shows the first of these columns."""
     no_effect_value: float | None = None
     """Value of the table's first value column that means no effect; None if no single number does."""
     includes_snapshots: bool = False

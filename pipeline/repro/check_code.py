@@ -46,6 +46,8 @@ def keep_unaffected_trainings(params: Params) -> None:
     names = [stage_name.removeprefix("train@") for stage_name in stale]
     candidates = {name: trained for name in names if (trained := _read(params, name))}
     by_kind = sorted(candidates, key=lambda name: repr(kind_of_training(params.ablation(name))))
+    if candidates:
+        print(f"checking {len(candidates)} trainings, one of each kind for {CHECKED_STEPS} steps", file=sys.stderr)
     for _, group in groupby(by_kind, lambda name: kind_of_training(params.ablation(name))):
         names = list(group)
         first = min(names, key=lambda name: params.ablation(name).model.layers)

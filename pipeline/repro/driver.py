@@ -18,6 +18,7 @@ from pipeline.repro import dvc_stages
 from pipeline.repro.progress import JOB_FOLDER, Job, ProgressView
 from pipeline.stages import settings
 from pipeline.tasks.registry import read_params
+from pipeline.tracking.failures import NOT_TRACKED
 
 SETTINGS_STAGE, COLLECT_STAGE, REPORT_STAGE = "settings", "collect", "report"
 """Names in dvc.yaml of stages that are not of one ablation or task. The last needs nothing but `collect`."""
@@ -160,10 +161,8 @@ def _run_stale_jobs(jobs: Mapping[str, Job], run_commands: Callable[..., None]) 
     def finish_job(index: int, exit_code: int) -> None:
         name, error = names[index], ""
         if exit_code:
-            log = JOB_FOLDER / f"{name}.log"
-            lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-            last = lines[-1].strip().removeprefix("error: ")[:200] if lines else "no output"
-            error = f"exit code {exit_code}: {last}; see {log}"
+            last = (_read_log(name) or ["no output"])[-1].strip().removeprefix("error: ")[:200]
+            error = f"exit code {exit_code}: {last}; see {JOB_FOLDER / f'{name}.log'}"
         elif changed := dvc_stages.save_results(stale[name]):
             error = f"{', '.join(changed)} changed while it ran, so its results are not saved"
         if error:
@@ -176,8 +175,21 @@ def _run_stale_jobs(jobs: Mapping[str, Job], run_commands: Callable[..., None]) 
     ]
     with view.display():
         run_commands(commands, on_command_end=finish_job)
+    if warning := next(filter(None, map(_find_tracking_warning, names)), None):
+        print(warning, file=sys.stderr)
     if failures:
         raise RunError(
             f"repro: {len(failures)} of {len(names)} jobs failed: {'; '.join(failures)}; "
             f"the results of the others are saved, and the same command continues"
         )
+
+
+def _find_tracking_warning(job_name: str) -> str | None:
+    """Return the line in the log of a job that says that MLflow did not get its results, or None."""
+    return next((line for line in _read_log(job_name) if line.startswith(NOT_TRACKED)), None)
+
+
+def _read_log(job_name: str) -> list[str]:
+    """Return the lines of the log of a job; none without a log."""
+    log = JOB_FOLDER / f"{job_name}.log"
+    return log.read_text("utf-8", "replace").strip().splitlines() if log.exists() else []

@@ -1,15 +1,23 @@
 """Errors of MLflow. `track` and `ui` need MLflow and end with a one-line error; other commands warn and go on."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.addresses import hide_password
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from pipeline.tracking.store import MlflowStore
+
+
+NOT_TRACKED = "warning: not tracked"
+"""Beginning of the line that says that MLflow did not get the results of a training."""
+
+
+REFUSED = "the server refuses the login"
 
 
 class BestEffortWriter:
@@ -28,18 +36,26 @@ class BestEffortWriter:
         except Exception as error:  # no error of MLflow, whatever its type, is worth a training
             self.store = None
             later = f"the results are in the files, `{self.retry_command}` shows them later"
-            print(f"warning: not tracked ({_summarize(error)}); {later}", file=sys.stderr)
+            print(f"{NOT_TRACKED} ({_summarize(error)}); {later}", file=sys.stderr)
 
 
 @contextmanager
 def raise_unreachable(uri: str, error_types: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
-    """Context manager that replaces exceptions of `error_types` by a RunError that names the address `uri`."""
+    """Context manager that replaces exceptions of `error_types` by a RunError that names the address `uri`.
+
+    A refused login becomes a UserError.
+    """
     try:
         yield
     except error_types as error:
-        raise RunError(f"no MLflow at {hide_password(uri)}: {_summarize(error)}") from None
+        address, summary = hide_password(uri), _summarize(error)
+        if summary.startswith(REFUSED):
+            raise UserError(f"{address}: {summary}") from None
+        raise RunError(f"no MLflow at {address}: {summary}") from None
 
 
 def _summarize(error: Exception) -> str:
     message = str(error).strip() or type(error).__name__
+    if code := re.search(r"error code (401|403)\b", message):
+        return f"{REFUSED} (error {code[1]}); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     return hide_password(message.splitlines()[0])[:200]

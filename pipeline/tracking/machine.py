@@ -21,7 +21,7 @@ def machine_tags() -> dict[str, str]:
     process, cpu_info = psutil.Process(), Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.+)", cpu_info.read_text("utf-8")) if cpu_info.exists() else []
     return {
-        "mlflow.user": process.username(),
+        "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or process.username(),
         "mlflow.source.git.commit": get_git_commit(os.getcwd()) or "unknown",
         "machine.host": platform.node(),
         PROCESS_TAG: f"{process.pid} {process.create_time():.0f}",

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import re
 import sys
 import time
@@ -16,18 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-# MLflow reads these when it is imported. By default its client tries a dead server for four minutes, waits for a busy
-# one as long as that demands, and unpickles what it reads. The last is PostgreSQL's, which waits minutes for a host.
-for _name, _value in {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
-    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "PGCONNECT_TIMEOUT": "4",
-}.items():
-    os.environ.setdefault(_name, _value)
+from pipeline.tracking.client import apply_client_settings
+
+apply_client_settings()
 
 import pandas as pd
 from filelock import FileLock

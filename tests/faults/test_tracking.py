@@ -7,18 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from subprocess import DEVNULL
+from threading import Thread
 
 import pytest
 from sqlalchemy.engine import URL
 
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 from pipeline.params import Tracking
 from pipeline.tracking import ui
 from pipeline.tracking.ablations import sync_runs_or_warn
 from pipeline.tracking.store import open_store
 from tests.faults.postgres import postgres_server, postgres_url
+from tests.projects import REPRO, create_project, run
 from tests.tracking.helpers import ABLATION, curves, evaluations, live, synced, write_ablation, write_evaluation
 
 __all__ = ["postgres_server", "postgres_url"]  # fixtures
@@ -29,7 +32,7 @@ SECONDS = 15
 EIGHT_FORKS = """
 import os, sys
 import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 from pipeline.params import Tracking
 from pipeline.tracking.store import open_store
 for _ in range(8):
@@ -148,6 +151,38 @@ def test_a_server_that_is_down_costs_seconds_and_a_line(
     assert "secret" not in error
     with pytest.raises(RunError, match=f"127.0.0.1:{port}") as raised:
         synced(down, folder, evaluation)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_repro_whose_server_is_down_takes_seconds_longer_and_says_so_once(
+    port: int, tmp_path: Path, empty_store: Path
+) -> None:
+    project, start = create_project(tmp_path / "project", empty_store), time.monotonic()
+    output = run(project, *REPRO, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+    assert time.monotonic() - start < 150  # MLflow's own settings cost four minutes for each of two trainings
+    assert output.count("warning: not tracked") == 1
+    assert (project / "reports" / "index.html").exists()
+
+
+class RefusingServer(BaseHTTPRequestHandler):
+    """Answers every request as MLflow answers one without a login."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(b"You are not authenticated.")
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+
+def test_a_refused_login_is_an_error_of_the_user(port: int, tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", port), RefusingServer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings = Tracking(uri=f"http://someone:secret@127.0.0.1:{port}")
+        with pytest.raises(UserError, match=f"127.0.0.1:{port}: the server refuses the login") as raised:
+            synced(settings, folder := write_ablation(tmp_path), write_evaluation(folder))
+        server.shutdown()
     assert "secret" not in str(raised.value)
 
 
