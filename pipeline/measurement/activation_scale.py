@@ -20,7 +20,6 @@ from pipeline.transformer.substitutes import ResidualSubstitute
         "update_share": "share of the sublayer's update in the states that leave it",
         "gate": "trained factor of the substitute for the residual connection",
     },
-    includes_snapshots=True,
 )
 def activation_scale(inputs: MeasurementInput) -> pd.DataFrame:
     """Scale of the states at each layer norm, on validation examples: the root mean square of the states that enter the

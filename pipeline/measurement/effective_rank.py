@@ -8,9 +8,7 @@ from torch import Tensor
 from pipeline.measurement.registry import MeasurementInput, measurement, tidy_table
 
 
-@measurement(
-    "How many directions do an example's states span?", {"effective_rank": "effective rank"}, includes_snapshots=True
-)
+@measurement("How many directions do an example's states span?", {"effective_rank": "effective rank"})
 def effective_rank(inputs: MeasurementInput) -> pd.DataFrame:
     """Effective rank (Roy, Vetterli, EUSIPCO 2007) of the states of one example's positions at each depth, averaged
     over random examples: 1 if the states of all positions are proportional, at most the number of positions."""

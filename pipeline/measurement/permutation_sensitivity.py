@@ -13,7 +13,6 @@ from pipeline.measurement.registry import MeasurementInput, measurement, tidy_ta
         "change_of_token": "relative change of a token's state when the tokens before the last are permuted",
         "change_in_place": "relative change of the state at the same position",
     },
-    includes_snapshots=True,
 )
 def permutation_sensitivity(inputs: MeasurementInput) -> pd.DataFrame:
     """Relative change of the residual stream, by depth and position, when the tokens before the last are permuted: the

@@ -100,8 +100,6 @@ class Measurement:
     """Description of each value column of the measurement's table. The report shows the first of these columns."""
     no_effect_value: float | None = None
     """Value of the table's first value column that means no effect; None if no single number does."""
-    includes_snapshots: bool = False
-    """True if the measurement is applied to snapshots too; False if only before and after training."""
     trained_only: bool = False
     """True if the measurement is applied after training alone: before it, a model has no correct answers to lose."""
     needs_answers: bool = False

@@ -129,14 +129,13 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
 def tidy(measurement: str, table: pd.DataFrame, value_columns: Sequence[str] = ()) -> pd.DataFrame:
     """Return the table of a measurement with a row per number, and the columns `MEASURED_COLUMNS`.
 
-    `table` has the columns `ablation, seed, step, trained`, the measurement's keys, and `value_columns` (default: all
-    after `trained`). Without the column `step`, what is not trained is as it was initialised.
+    `table` has the columns `ablation, seed, trained`, the measurement's keys, and `value_columns` (default: all after
+    `trained`). What is not trained is as it was initialised.
     """
-    run = ("ablation", "seed", "step", "trained")
+    run = ("ablation", "seed", "trained")
     values = list(value_columns or [str(name) for name in table if name not in run])
     other_keys = [str(name) for name in table if name not in (*run, *KEYS, *values)]
-    step = table["step"] if "step" in table else 0 * table["trained"]
-    moment = np.select([table["trained"] == 1, step == 0], ["trained", "initial"], "step " + step.astype(str))
+    moment = np.where(table["trained"] == 1, "trained", "initial")
     key = [";".join(f"{name}={value}" for name, value in row.items()) for row in table[other_keys].to_dict("records")]
     identity = [name for name in MEASURED_COLUMNS if name not in ("quantity", "value")]
     rows = table.assign(key=key, moment=moment).reindex(columns=[*identity, *values])
@@ -150,10 +149,10 @@ def summarise_token_probe(probe: pd.DataFrame) -> pd.DataFrame:
     """Return how well the token at a position is read from the state above it, compared with the other tokens.
 
     `probe` has the accuracy of reading the token at `token_position` from the state at `position`. The result has the
-    columns `ablation, seed, step, trained, depth`; `dominance`: share of positions whose own token is read best;
+    columns `ablation, seed, trained, depth`; `dominance`: share of positions whose own token is read best;
     `margin`: mean of (accuracy of the own token) - (accuracy of the best other token).
     """
-    by_depth = ["ablation", "seed", "step", "trained", "depth"]
+    by_depth = ["ablation", "seed", "trained", "depth"]
     is_own = probe["position"] == probe["token_position"]
     own_accuracy = probe[is_own].set_index([*by_depth, "position"])["accuracy"]
     margin = own_accuracy - probe[~is_own].groupby([*by_depth, "position"])["accuracy"].max()

@@ -1,4 +1,4 @@
-"""Stage `analyze`: apply all measurements to every run of an ablation: before, during and after training."""
+"""Stage `analyze`: apply all measurements to every run of an ablation: before and after training."""
 
 import sys
 from collections import defaultdict
@@ -13,7 +13,6 @@ from pipeline.params import Params
 from pipeline.params.score import EXACT_MATCH
 from pipeline.stages import ANALYSIS, DATA, MODELS
 from pipeline.training.artifact import Artifact, read_artifact_trained_on
-from pipeline.training.convergence import Convergence, find_steps_of_kept_weights
 from pipeline.training.population import build_initial_model
 from pipeline.transformer.model import Transformer
 
@@ -21,8 +20,8 @@ from pipeline.transformer.model import Transformer
 def run(params: Params, ablation_name: str) -> None:
     """Apply all measurements to an ablation and write `reports/analysis/<ablation>/<measurement>.csv`.
 
-    The columns are `ablation, seed, step, trained` and then those of the measurement; `trained` is 1 if the measured
-    weights are those that training kept. Models whose weights are not finite are left out.
+    The columns are `ablation, seed, trained` and then those of the measurement; `trained` is 1 if the measured weights
+    are those that training kept, 0 if they are the initial ones. Models whose weights are not finite are left out.
 
     Raises:
         UserError: there is no such ablation, or its dataset or artifact is missing, altered or of other settings.
@@ -31,33 +30,26 @@ def run(params: Params, ablation_name: str) -> None:
     ablation = params.ablation(ablation_name)
     data = dataset.read(DATA / ablation.dataset, ablation.task)
     artifact = read_artifact_trained_on(MODELS / ablation_name, ablation, data)
-    tables = defaultdict[str, dict[tuple[str, int, int, int], pd.DataFrame]](dict)
-    for seed, step, trained, model in _load_models_along_training(artifact, data):
+    tables = defaultdict[str, dict[tuple[str, int, int], pd.DataFrame]](dict)
+    for seed, trained, model in _load_models(artifact, data):
         if not all(weight.isfinite().all() for weight in model.parameters()):
             print(f"{ablation_name}: seed {seed} diverged, so there is nothing to measure", file=sys.stderr)
             continue
         inputs = MeasurementInput(model.double(), artifact.ablation, data.examples["validation"])
         for name, measurement in measurements().items():
             applies = ablation.task.score == EXACT_MATCH or not measurement.needs_answers
-            is_initial = step == 0 and not measurement.trained_only
-            if applies and (measurement.includes_snapshots or trained or is_initial):
-                tables[name][ablation_name, seed, step, trained] = measurement(inputs)
-    labels = ["ablation", "seed", "step", "trained"]
+            if applies and (trained or not measurement.trained_only):
+                tables[name][ablation_name, seed, trained] = measurement(inputs)
+    labels = ["ablation", "seed", "trained"]
     with files.replace_folder(ANALYSIS / ablation_name, subject=artifact.digest) as new:
         for name, parts in tables.items():
             table = pd.concat(parts, names=labels).reset_index(labels)
             files.write_csv(new / f"{name}.csv", round_measured_values(table))
 
 
-def _load_models_along_training(
-    artifact: Artifact, data: dataset.Dataset
-) -> Iterator[tuple[int, int, int, Transformer]]:
-    """Load the models of every seed in the order of training (initial, snapshots, trained), each after its `seed`,
-    `step`, and 1 if it has the weights that training kept."""
-    trained_steps = find_steps_of_kept_weights(artifact.history, Convergence.for_ablation(artifact.ablation))
+def _load_models(artifact: Artifact, data: dataset.Dataset) -> Iterator[tuple[int, int, Transformer]]:
+    """Load the initial and the trained model of every seed, each after its `seed`, and 1 if it is trained."""
     arguments = data.transformer_arguments
     for seed in artifact.weights:
-        yield seed, 0, 0, build_initial_model(artifact.ablation.model, seed=seed, **arguments).eval()
-        for step in sorted(step for snapshot_seed, step in artifact.snapshots if snapshot_seed == seed):
-            yield seed, step, 0, artifact.load_model(seed, arguments, step=step)
-        yield seed, trained_steps[seed], 1, artifact.load_model(seed, arguments)
+        yield seed, 0, build_initial_model(artifact.ablation.model, seed=seed, **arguments).eval()
+        yield seed, 1, artifact.load_model(seed, arguments)

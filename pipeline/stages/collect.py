@@ -45,7 +45,7 @@ def run(params: Params, others: Collection[str] = (), *, kept: Collection[str] =
     tables = {
         results.RUNS: runs.assign(still_rising=results.mark_still_rising(runs, curves)),
         results.CURVES: curves,
-        results.SYMMETRY: measured["symmetry"].drop(columns="step", errors="ignore"),
+        results.SYMMETRY: measured["symmetry"],
         results.MEASUREMENTS: pd.concat(_tidy_measurements(measured), ignore_index=True),
     }
     if others:

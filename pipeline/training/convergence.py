@@ -114,18 +114,6 @@ def compute_area_above_curve(run: pd.DataFrame, convergence: Convergence) -> flo
     return float(areas.sum() + max(0.0, convergence.budget - steps[-1]))
 
 
-def find_steps_of_kept_weights(history: pd.DataFrame, convergence: Convergence) -> dict[int, int]:
-    """Return for each seed the training step whose weights are kept.
-
-    It is the last step; for a task scored in bits it is the step of the best score, unless every score is NaN.
-    """
-    kept = history.drop_duplicates("seed", keep="last")
-    if not convergence.score.higher_is_better:
-        best = history.dropna(subset=[convergence.score_column]).sort_values(convergence.score_column, kind="stable")
-        kept = pd.concat([best, kept]).drop_duplicates("seed")
-    return dict(zip(kept["seed"], kept["step"].astype(int), strict=True))
-
-
 def compute_mean_learning_curve(history: pd.DataFrame, convergence: Convergence) -> pd.DataFrame:
     """Compute the learning curve of an ablation, averaged over runs: `step, runs_converged`, mean validation score.
 

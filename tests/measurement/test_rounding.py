@@ -48,7 +48,7 @@ def experiment(smoke: Params) -> Params:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Path:
-    """A folder with params.yaml, the data, and for each ablation a model with large weights, also as a snapshot."""
+    """A folder with params.yaml, the data, and for each ablation a model with large weights."""
     folder = tmp_path_factory.mktemp("trained")
     files.write_json(folder / "params.yaml", experiment.model_dump(mode="json", exclude_unset=True))  # JSON is YAML
     for ablation in experiment.all_ablations():
@@ -58,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, experiment: Params) -> Pat
         weights = with_large_weights(model).state_dict()
         history = pd.DataFrame([dict.fromkeys(history_columns(), 0) | {"seed": 1, "step": 100}])
         description = (ablation, data.vocabulary, data.input_length, 1, data.digests)
-        artifact = Artifact(*description, history, weights={1: weights}, snapshots={(1, 50): weights})
+        artifact = Artifact(*description, history, weights={1: weights})
         artifact.write(folder / "models" / ablation.name)
     return folder
 

@@ -124,7 +124,7 @@ def test_a_flat_run_is_seldom_called_rising() -> None:
 
 def token_probe(accuracy: np.ndarray) -> pd.DataFrame:
     """The measurement of one run: `accuracy[position, token position]`."""
-    keys = {"ablation": "a", "seed": 1, "step": 0, "trained": 0, "depth": 0}
+    keys = {"ablation": "a", "seed": 1, "trained": 0, "depth": 0}
     rows = [{**keys, "position": p, "token_position": t, "accuracy": a} for (p, t), a in np.ndenumerate(accuracy)]
     return pd.DataFrame(rows)
 
@@ -148,21 +148,19 @@ def test_dominance_is_a_share_of_the_positions(positions: int, seed: int) -> Non
 
 
 def measurement() -> pd.DataFrame:
-    """`x` of three runs at two depths: at initialisation, in a snapshot, and after training."""
+    """`x` of three runs at two depths: at initialisation and after training."""
     return pd.DataFrame(
-        {"ablation": "nope-causal", "seed": seed, "step": step, "trained": trained, "depth": depth, "side": "left",
+        {"ablation": "nope-causal", "seed": seed, "trained": trained, "depth": depth, "side": "left",
          "dominance": seed * depth + 10 * trained}
-        for seed in (1, 2, 4)
-        for step, trained in ((0, 0), (50, 0), (100 * seed, 1))
-        for depth in (0, 1)
+        for seed in (1, 2, 4) for trained in (0, 1) for depth in (0, 1)
     )  # fmt: skip
 
 
 def test_a_measured_mean_is_over_runs_with_its_t_interval_and_training_is_taken_run_by_run() -> None:
     data = results_of({"nope-causal": [1.0] * 3}, results.tidy("own_token", measurement(), ["dominance"]))
     table = measured_means(data)
-    assert len(table) == 6  # runs after training count together, whatever their last step
-    assert set(table["moment"]) == {"initial", "step 50", "trained"}
+    assert len(table) == 4
+    assert set(table["moment"]) == {"initial", "trained"}
     assert set(table["key"]) == {"side=left"}
     deep = table[(table["depth"] == 1) & (table["moment"] == "trained")].iloc[0]
     assert (deep["low"], deep["high"]) == pytest.approx(stats.ttest_1samp([11, 12, 14], 0).confidence_interval())

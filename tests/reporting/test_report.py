@@ -140,12 +140,12 @@ def test_each_experiment_can_have_its_own_title() -> None:
 def test_a_measurement_without_a_section_of_its_own_is_shown() -> None:
     """By depth if it has depths, its first value at its first keys otherwise."""
     rows = pd.DataFrame(
-        {"ablation": "nope-causal", "seed": seed, "step": 0, "trained": trained, "depth": depth, "side": side,
+        {"ablation": "nope-causal", "seed": seed, "trained": trained, "depth": depth, "side": side,
          "x": 0.25 + depth}
         for seed in (1, 2) for trained in (0, 1) for depth in (0, 1) for side in ("left", "right")
     )  # fmt: skip
     data = results_of({"nope-causal": [1.0, 1.0]}, tidy("new", rows, ["x"]))
-    new = Measurement(lambda inputs: rows, "What is new?", {"x": "new value"}, None, False, False)
+    new = Measurement(lambda inputs: rows, "What is new?", {"x": "new value"}, None)
     new.function.__name__ = "new"
     details = build_report(data, Estimates(build_estimates(data)), {"new": new}, "", []).details
     (shown,) = re.findall(r"### What is new\?\n([^#]+)", details)
