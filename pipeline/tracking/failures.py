@@ -12,12 +12,10 @@ from pipeline.errors import RunError, UserError
 if TYPE_CHECKING:
     from pipeline.tracking.store import MlflowStore
 
-
 NOT_TRACKED = "warning: not tracked"
 """Beginning of the line that says that MLflow did not get the results of a training."""
-
-
-REFUSED = "the server refuses the login"
+REFUSED_LOGIN = re.compile(r"error code (401|403)\b")
+"""What MLflow's message has if a server refuses the login."""
 
 
 class BestEffortWriter:
@@ -49,13 +47,14 @@ def raise_unreachable(uri: str, error_types: type[Exception] | tuple[type[Except
         yield
     except error_types as error:
         address, summary = hide_password(uri), _summarize(error)
-        if summary.startswith(REFUSED):
+        if REFUSED_LOGIN.search(str(error)):
             raise UserError(f"{address}: {summary}") from None
         raise RunError(f"no MLflow at {address}: {summary}") from None
 
 
 def _summarize(error: Exception) -> str:
     message = str(error).strip() or type(error).__name__
-    if code := re.search(r"error code (401|403)\b", message):
-        return f"{REFUSED} (error {code[1]}); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if code := REFUSED_LOGIN.search(message):
+        variables = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return f"the server refuses the login (error {code[1]}); set {variables}"
     return hide_password(message.splitlines()[0])[:200]

@@ -32,7 +32,7 @@ SECONDS = 15
 EIGHT_FORKS = """
 import os, sys
 import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
-from pipeline.errors import RunError, UserError
+from pipeline.errors import RunError
 from pipeline.params import Tracking
 from pipeline.tracking.store import open_store
 for _ in range(8):
