@@ -28,11 +28,11 @@ class Network {
   /** Settings of the network as it was trained: a mask and two residual connections per layer, true where present. */
   trainedSettings() {
     const { layers, attention, residual_free: free } = this.model;
-    const each = (isPresent) => Array.from({ length: layers }, (_, layer) => isPresent(layer));
-    const hasResidual = (sublayer) => each((layer) => !free[sublayer].includes(layer));
+    const byLayer = (isPresent) => Array.from({ length: layers }, (_, layer) => isPresent(layer));
+    const hasResidual = (sublayer) => byLayer((layer) => !free[sublayer].includes(layer));
     return {
       moment: this.moments.length - 1,
-      masks: each((layer) => (Array.isArray(attention) ? attention[layer] : attention) === "causal"),
+      masks: byLayer((layer) => (Array.isArray(attention) ? attention[layer] : attention) === "causal"),
       residuals: { attention: hasResidual("attention"), mlp: hasResidual("mlp") },
       patch: null,
     };

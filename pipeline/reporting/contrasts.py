@@ -70,22 +70,22 @@ def differences(results: Results) -> Iterator[Row]:
             in_steps, is_declared = quantity == "restricted_steps", (first.name, second.name, quantity) in declared
             quantities = [quantity, *(_quantities_beside_steps(first, second) if in_steps else ())]
             values = {name: [values_by_seed(table, name, budget) for table in runs] for name in quantities}
-            ones, others = values[quantity]
-            can_differ = not any(map(is_proved, runs)) and min(ones.min(), others.min()) < budget
-            if ones.empty or others.empty or (in_steps and not is_declared and not can_differ):
+            first_values, second_values = values[quantity]
+            can_differ = not any(map(is_proved, runs)) and min(first_values.min(), second_values.min()) < budget
+            if first_values.empty or second_values.empty or (in_steps and not is_declared and not can_differ):
                 continue
             for name, pair in values.items():
                 p = permutation.permutation_p_value(*(value.to_numpy() for value in pair)) if is_declared else np.nan
                 difference = summarise_mean_difference(name, pair, budget) | {"p": p}
                 yield estimate(first, name, difference, UNITS.get(name, "steps"), **columns)
             if in_steps and first.model.positional != second.model.positional:
-                means = (summarise_restricted_mean(steps, budget) for steps in (ones, others))
+                means = (summarise_restricted_mean(steps, budget) for steps in (first_values, second_values))
                 yield estimate(first, "steps_ratio", summarise_quotient(*means), "ratio", **columns)
             if in_steps and is_declared:
-                yield from _other_tests(first, ones, others, columns)
+                yield from _other_tests(first, first_values, second_values, columns)
             if is_declared:
                 level = DECIDED_LEVEL / len(results.comparisons)
-                needed = permutation.runs_needed(ones.to_numpy(), others.to_numpy(), level)
+                needed = permutation.runs_needed(first_values.to_numpy(), second_values.to_numpy(), level)
                 yield estimate(first, f"runs_needed_{quantity}", needed, "count", **columns)
 
 
@@ -96,12 +96,14 @@ def _quantities_beside_steps(first: Ablation, second: Ablation) -> Sequence[str]
     return [name for name in BESIDE_STEPS if same_budget or name != "area_above_curve"]
 
 
-def _other_tests(first: Ablation, ones: "pd.Series[float]", others: "pd.Series[float]", columns: Row) -> Iterator[Row]:
-    tests = {"log_rank": permutation.log_rank_p_value(ones, others, columns["budget"])}
-    if len(by_seed := (ones - others).dropna()):
+def _other_tests(
+    first: Ablation, first_values: "pd.Series[float]", second_values: "pd.Series[float]", columns: Row
+) -> Iterator[Row]:
+    tests = {"log_rank": permutation.log_rank_p_value(first_values, second_values, columns["budget"])}
+    if len(by_seed := (first_values - second_values).dropna()):
         tests["sign_flip"] = permutation.sign_flip_p_value(by_seed.to_numpy())
     for name, p in tests.items():
-        counts = {"n": min(len(ones), len(others)), "method": name.replace("_", "-")}
+        counts = {"n": min(len(first_values), len(second_values)), "method": name.replace("_", "-")}
         yield estimate(first, name, np.nan, "steps", p=p, **counts, **columns)
 
 

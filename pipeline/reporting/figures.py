@@ -32,6 +32,7 @@ Interval = tuple[float, float, float]
 
 
 MAP_LABELS = {"x_label": "MLPs without residual connection", "y_label": "attentions without residual connection"}
+"""Labels of the axes of a figure with `residual_heat`."""
 
 
 @dataclass(frozen=True)

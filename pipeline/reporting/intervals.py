@@ -82,7 +82,7 @@ def summarise_difference(first: Summary, second: Summary) -> Summary:
 def summarise_quotient(first: Summary, second: Summary) -> Summary:
     """Summarise the quotient of two independent, positive estimates (MOVER-R: Donner, Zou, Statistics in Medicine
     2012). The interval is NaN if the denominator's reaches 0."""
-    (a, low_a, high_a), (b, low_b, high_b) = ((each["value"], each["low"], each["high"]) for each in (first, second))
+    (a, low_a, high_a), (b, low_b, high_b) = ((part["value"], part["low"], part["high"]) for part in (first, second))
     low = high = np.nan
     if low_b > 0 and 2 * b > high_b:
         far, near = high_b * (2 * b - high_b), low_b * (2 * b - low_b)

@@ -210,8 +210,8 @@ def draw_substitutes(view: TaskView) -> Picture | None:
             title, words = label(view, without), substitute_in_words(ablation)
             panels.setdefault(title, []).append(figures.Mark(words, steps.numbers, is_bound=not converged.value))
             lines = {"intact": intact, "without the connections": without}
-            found = {name: view.find("restricted_steps", other) for name, other in lines.items()}
-            references[title] = {name: estimate.value for name, estimate in found.items() if estimate}
+            means = {name: view.find("restricted_steps", other) for name, other in lines.items()}
+            references[title] = {name: estimate.value for name, estimate in means.items() if estimate}
     draw = partial(
         figures.draw_forest, panels, x_label="Steps to converge, up to the budget", references=references,
         legend_bound="no run converged: at least the budget",
