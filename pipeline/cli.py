@@ -90,9 +90,7 @@ def settings() -> None:
 
     Reads params.yaml and writes reports/settings/<ablation>.json. An ablation is trained again if its file changes.
     """
-    from pipeline.stages import settings
-
-    settings.run(_read_params())
+    _run_stage("settings")
 
 
 @app.command()
@@ -140,9 +138,7 @@ def collect() -> None:
     Reads models/, reports/evaluation/ and reports/analysis/ and writes reports/runs.csv, learning_curves.csv,
     symmetry.csv (does the prediction depend on token order?) and measurements.csv.bz2.
     """
-    from pipeline.stages import collect
-
-    collect.run(_read_params())
+    _run_stage("collect")
 
 
 @app.command()
@@ -152,9 +148,7 @@ def report() -> None:
     Reads these tables and answers.md.j2, a text by people that refers to their numbers. Writes reports/estimates.csv,
     the figures, reports/summary.md, details.md and index.html.
     """
-    from pipeline.stages import report
-
-    report.run(_read_params())
+    _run_stage("report")
 
 
 @app.command()
@@ -310,9 +304,7 @@ def track() -> None:
 
     Reads models/ and reports/evaluation/. Useful if MLflow was not reachable during training.
     """
-    from pipeline.stages import track
-
-    track.run(_read_params())
+    _run_stage("track")
 
 
 @app.command()
@@ -458,14 +450,14 @@ def run_command(arguments: Sequence[str]) -> int:
     return code
 
 
-def _run_stage(stage: str, name: str) -> None:
-    """Run a stage for an ablation (or a task) of `params.yaml`; a wrong name is reported before the slow imports."""
+def _run_stage(stage: str, *names: str) -> None:
+    """Run a stage, for one ablation or task of `params.yaml`; a wrong name is reported before the slow imports."""
     if "DVC_STAGE" in os.environ:  # run by DVC
         refuse_linked_folders()
     params = _read_params()
-    find_name = params.task if stage == "generate" else params.ablation
-    find_name(name)
-    import_module(f"pipeline.stages.{stage}").run(params, name)
+    for name in names:
+        params.task(name) if stage == "generate" else params.ablation(name)
+    import_module(f"pipeline.stages.{stage}").run(params, *names)
 
 
 def _read_params() -> "Params":

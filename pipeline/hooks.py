@@ -13,27 +13,26 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.params.config import shorten_value, suggest_names
 from pipeline.transformer.attention import Attention, last_position
-from pipeline.transformer.model import MLP, Block, Transformer
+from pipeline.transformer.model import Block, Transformer
 from pipeline.transformer.positional import PositionalEncoding
 
-EARLIER_NAMES = {
-    "embed.hook_out": "hook_embed",
-    "hook_in": "hook_resid_pre",
-    "ln1.hook_out": "ln1.hook_normalized",
-    "attn.q.hook_out": "attn.hook_q",
-    "attn.k.hook_out": "attn.hook_k",
-    "attn.v.hook_out": "attn.hook_v",
-    "attn.o.hook_in": "attn.hook_z",
-    "attn.hook_out": "hook_attn_out",
-    "ln2.hook_in": "hook_resid_mid",
-    "ln2.hook_out": "ln2.hook_normalized",
-    "mlp.in.hook_out": "mlp.hook_pre",
-    "mlp.out.hook_in": "mlp.hook_post",
-    "mlp.hook_out": "hook_mlp_out",
-    "hook_out": "hook_resid_post",
-    "ln_final.hook_out": "ln_final.hook_normalized",
-}
-"""Name of an activation, without `blocks.0.` -> its name before TransformerLens 4."""
+LAYER_POINTS = (
+    ("ln1.hook_out", "ln1.hook_normalized", "attention.norm"),
+    ("attn.q.hook_out", "attn.hook_q", "attention.transformation.query"),
+    ("attn.k.hook_out", "attn.hook_k", "attention.transformation.key"),
+    ("attn.v.hook_out", "attn.hook_v", "attention.transformation.value"),
+    ("attn.hook_attn_scores", "attn.hook_attn_scores", "attention.transformation.scores"),
+    ("attn.hook_pattern", "attn.hook_pattern", "attention.transformation.pattern"),
+    ("attn.o.hook_in", "attn.hook_z", "attention.transformation.z"),
+    ("attn.hook_out", "hook_attn_out", "attention.dropout"),
+    ("ln2.hook_in", "hook_resid_mid", "attention"),
+    ("ln2.hook_out", "ln2.hook_normalized", "mlp.norm"),
+    ("mlp.in.hook_out", "mlp.hook_pre", "mlp.transformation.input"),
+    ("mlp.out.hook_in", "mlp.hook_post", "mlp.transformation.activation"),
+    ("mlp.hook_out", "hook_mlp_out", "mlp.dropout"),
+    ("hook_out", "hook_resid_post", "mlp"),
+)
+"""Activations of a layer: name, name before TransformerLens 4, and module of `Block` that outputs the activation."""
 
 
 class HookPoint(NamedTuple):
@@ -89,42 +88,18 @@ def copy_with_hooked_attention(model: Transformer) -> Transformer:
 
 def hook_points(model: Transformer) -> dict[str, nn.Module]:
     """Return the module that outputs each activation of a model with `HookedAttention`, by present and earlier name."""
-    points: dict[str, nn.Module] = {}
-
-    def add(prefix: str, modules: Mapping[str, nn.Module]) -> None:
-        for name, module in modules.items():
-            points.update({f"{prefix}{name}": module, f"{prefix}{EARLIER_NAMES.get(name, name)}": module})
-
-    add("", {"embed.hook_out": model.embedding})
+    points: dict[str, nn.Module] = dict.fromkeys(("embed.hook_out", "hook_embed"), model.embedding)
     stream: nn.Module = model.dropout
     for layer, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        attention, mlp = block.attention.transformation, block.mlp.transformation
-        assert isinstance(attention, HookedAttention)
-        assert isinstance(mlp, MLP)
-        modules = {
-            "hook_in": stream,
-            "ln1.hook_out": block.attention.norm,
-            "attn.q.hook_out": attention.query,
-            "attn.k.hook_out": attention.key,
-            "attn.v.hook_out": attention.value,
-            "attn.hook_attn_scores": attention.scores,
-            "attn.hook_pattern": attention.pattern,
-            "attn.o.hook_in": attention.z,
-            "attn.hook_out": block.attention.dropout,
-            "ln2.hook_in": block.attention,
-            "ln2.hook_out": block.mlp.norm,
-            "mlp.in.hook_out": mlp.input,
-            "mlp.out.hook_in": mlp.activation,
-            "mlp.hook_out": block.mlp.dropout,
-            "hook_out": block.mlp,
-        }
-        add(f"blocks.{layer}.", modules)
-        stream = block.mlp
-    add("", {"ln_final.hook_out": model.norm})
-    return points
+        prefix = f"blocks.{layer}."
+        points |= dict.fromkeys((f"{prefix}hook_in", f"{prefix}hook_resid_pre"), stream)
+        for name, earlier_name, path in LAYER_POINTS:
+            points |= dict.fromkeys((prefix + name, prefix + earlier_name), block.get_submodule(path))
+        stream = block.get_submodule("mlp")
+    return points | dict.fromkeys(("ln_final.hook_out", "ln_final.hook_normalized"), model.norm)
 
 
+@torch.no_grad()
 def run_with_hooks(
     model: Transformer, tokens: Int[Tensor, "examples length"], hooks: Mapping[str, HookFunction]
 ) -> Float[Tensor, "examples vocabulary"]:
@@ -135,14 +110,7 @@ def run_with_hooks(
     Raises:
         UserError: there is no activation of that name, or a replacement has another shape.
     """
-    return _run_hooked(copy_with_hooked_attention(model), tokens, hooks)
-
-
-@torch.no_grad()
-def _run_hooked(
-    model: Transformer, tokens: Int[Tensor, "examples length"], hooks: Mapping[str, HookFunction]
-) -> Float[Tensor, "examples vocabulary"]:
-    """Run a model with `HookedAttention`, whose hooks stay there."""
+    model = copy_with_hooked_attention(model)
     points, samples = hook_points(model), model.samples(tokens, last_position(tokens))
     is_pass_of_donors = True
 
@@ -178,9 +146,9 @@ def run_with_cache(
 ) -> tuple[Float[Tensor, "examples vocabulary"], dict[str, Tensor]]:
     """Return the logits for the token after each example, and all activations, by present and by earlier name."""
     cache: dict[str, Tensor] = {}
-    hooked = copy_with_hooked_attention(model)
 
     def record(activation: Tensor, hook: HookPoint) -> None:
         cache[hook.name] = activation
 
-    return _run_hooked(hooked, tokens, dict.fromkeys(hook_points(hooked), record)), cache
+    names = hook_points(copy_with_hooked_attention(model))
+    return run_with_hooks(model, tokens, dict.fromkeys(names, record)), cache

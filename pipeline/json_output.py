@@ -25,17 +25,12 @@ def json_result(is_wanted: bool) -> Iterator[dict[str, Any]]:
     if not is_wanted:
         yield result
         return
-    with redirect_stdout(sys.stderr), _processes_print_to_stderr():
-        yield result
-    print(hide_password(json.dumps(result, indent=2)))
-
-
-@contextmanager
-def _processes_print_to_stderr() -> Iterator[None]:
     stdout = os.dup(1)
-    os.dup2(2, 1)
+    os.dup2(2, 1)  # for the processes that the block starts
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield result
     finally:
         os.dup2(stdout, 1)
         os.close(stdout)
+    print(hide_password(json.dumps(result, indent=2)))

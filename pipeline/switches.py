@@ -62,11 +62,6 @@ def missing_residuals_in_words(residual_free: Sublayers) -> str:
     return f"no residual at {sublayers_in_words(residual_free)}" if residual_free.layers else ""
 
 
-def both_sublayers(layer: int) -> Sublayers:
-    """Return both sublayers, attention and MLP, of one layer."""
-    return Sublayers(attention=(layer,), mlp=(layer,))
-
-
 def layer_ordinal(layer_index: int, layer_count: int) -> str:
     """Return the ordinal number of a layer in words: `first`, `second`, ..., `last`, or `only`."""
     names = ["first", "second", "third", "fourth", "fifth"]
@@ -90,16 +85,6 @@ def positional_until_in_words(step: int | None) -> str:
     return f"dropped after {step} steps" if step else ""
 
 
-def residual_fade_in_words(steps: int | None) -> str:
-    """Describe how the missing residual connections go: `gone after 400 steps`; empty if they are never there."""
-    return f"gone after {steps} steps" if steps else ""
-
-
-def optimizer_in_words(name: str) -> str:
-    """Return the name of an optimizer as its authors write it: `AdamW`, `Muon`."""
-    return {"adamw": "AdamW", "muon": "Muon"}.get(name, name)
-
-
 SWITCHES = (
     Switch("model", "positional", ENCODING, positional_encoding_in_words, is_always_mentioned=True),
     Switch("model", "attention", ENCODING, attention_in_words, is_always_mentioned=True),
@@ -109,8 +94,8 @@ SWITCHES = (
     Switch("model", "width", SIZE, lambda width: f"width {width}"),
     Switch("model", "residual_free", RESIDUALS, missing_residuals_in_words, Sublayers()),
     Switch("model", "residual_substitute", RESIDUALS, lambda name: "" if name == "none" else f"{name} instead", "none"),
-    Switch("model", "residual_fade_steps", RESIDUALS, residual_fade_in_words),
-    Switch("training", "optimizer", OPTIMIZER, optimizer_in_words),
+    Switch("model", "residual_fade_steps", RESIDUALS, lambda steps: f"gone after {steps} steps" if steps else ""),
+    Switch("training", "optimizer", OPTIMIZER, lambda name: {"adamw": "AdamW", "muon": "Muon"}.get(name, name)),
     Switch("training", "learning_rate", OPTIMIZER, lambda rate: f"learning rate {rate:g}"),
     Switch("training", "average", OPTIMIZER, lambda share: f"average {share:g}"),
 )
@@ -181,25 +166,6 @@ def select_ablations(ablations: Iterable[Ablation], **switch_values: object) -> 
     return [ablation for ablation in ablations if all(switch.value_of(ablation) == value for switch, value in required)]
 
 
-def select_variants(ablations: Iterable[Ablation], ablation: Ablation, **switch_changes: object) -> list[Ablation]:
-    """Return the ablations that differ from `ablation` only by the given changes of switches.
-
-    They have the same task and the same settings; seeds, steps, evaluations, snapshots and tuned settings may differ.
-    If the optimizer is among the changes, all settings of the training may differ.
-    """
-    any_training = "optimizer" in switch_changes
-    compared = [switch for switch in SWITCHES if not (any_training and switch.settings_section == "training")]
-    kept = {
-        switch.field: switch.value_of(ablation) for switch in compared if switch.field not in ablation.training.tuned
-    }
-    variants = select_ablations(ablations, **(kept | switch_changes))
-    return [
-        variant
-        for variant in variants
-        if variant.dataset == ablation.dataset and has_same_settings(variant, ablation, any_training=any_training)
-    ]
-
-
 def has_same_settings(first: Ablation, second: Ablation, *, any_training: bool = False) -> bool:
     """Return True if settings other than switches, seeds, steps, evaluations and snapshots are equal.
 
@@ -231,8 +197,17 @@ def differing_switches(first: Ablation, second: Ablation) -> list[str]:
 
 
 def find_variant(ablations: Iterable[Ablation], ablation: Ablation, **switch_changes: object) -> Ablation | None:
-    """Return the first ablation that differs from `ablation` only by these changes of switches; None without one."""
-    return next(iter(select_variants(ablations, ablation, **switch_changes)), None)
+    """Return the first ablation that differs from `ablation` only by these changes of switches; None without one.
+
+    It has the same task and the same settings; seeds, steps, evaluations, snapshots and tuned settings may differ.
+    """
+    kept = {
+        switch.field: switch.value_of(ablation) for switch in SWITCHES if switch.field not in ablation.training.tuned
+    }
+    for variant in select_ablations(ablations, **(kept | switch_changes)):
+        if variant.dataset == ablation.dataset and has_same_settings(variant, ablation):
+            return variant
+    return None
 
 
 def is_intact(ablation: Ablation) -> bool:

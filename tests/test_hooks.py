@@ -45,9 +45,8 @@ def test_activations_are_the_models_and_follow_from_one_another(model: Transform
         torch.testing.assert_close(z, attention["z"])
         hidden, pre = cache[f"blocks.{layer}.mlp.hook_post"], cache[f"blocks.{layer}.mlp.hook_pre"]
         torch.testing.assert_close(hidden, torch.nn.functional.gelu(pre))
-    for present, earlier in hooks.EARLIER_NAMES.items():
-        prefix = "" if present in cache else "blocks.1."
-        assert cache[f"{prefix}{present}"].equal(cache[f"{prefix}{earlier}"])
+    for present, earlier, _ in hooks.LAYER_POINTS:
+        assert cache[f"blocks.1.{present}"].equal(cache[f"blocks.1.{earlier}"])
 
 
 def test_functions_that_replace_nothing_change_nothing_and_leave_the_model_as_it_was(model: Transformer) -> None:

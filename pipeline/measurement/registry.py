@@ -58,15 +58,9 @@ class MeasurementInput:
         return residual_stream(self.model, tokens.flatten(0, 1)).unflatten(1, tokens.shape[:2])
 
     @cached_property
-    def few_random_stream(self) -> Float64[Tensor, "depths examples length width"]:
-        """Residual stream of 256 random token sequences, whose mean is within 3 % of the mean of a thousand."""
-        return residual_stream(self.model, self.random_tokens[:256])
-
-    @cached_property
     def random_stream(self) -> Float64[Tensor, "depths examples length width"]:
         """Residual stream of all random token sequences."""
-        few = self.few_random_stream
-        return torch.cat((few, residual_stream(self.model, self.random_tokens[few.shape[1] :])), dim=1)
+        return residual_stream(self.model, self.random_tokens)
 
     @cached_property
     def streams(self) -> dict[str, Float64[Tensor, "depths _ _ width"]]:

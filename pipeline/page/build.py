@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from markupsafe import Markup
 from torch import Tensor
 
 from pipeline.measurement.catalogue import measurements
-from pipeline.params import Ablation
 from pipeline.reporting.page import heading_anchor
 from pipeline.switches import attention_in_words, missing_residuals_in_words, positional_encoding_in_words
+from pipeline.training.artifact import Artifact
 
 FOLDER = Path(__file__).parent
 TEMPLATES = Environment(
@@ -29,40 +28,27 @@ LESSON_NETWORKS = {"nope-full", "nope-causal"}
 """Ablations that the lesson is about; a page without them has no lesson."""
 
 
-@dataclass(frozen=True)
-class PageNetwork:
-    """Trained network that the page runs."""
-
-    ablation: Ablation
-    trained: Mapping[str, Tensor]
-    """Weights after training, by name."""
-    snapshots: Mapping[int, Mapping[str, Tensor]]
-    """Step of the training -> weights after that step, by name."""
-
-
-def build_page(networks: Sequence[PageNetwork], vocabulary: Sequence[str], input_length: int, example: str) -> str:
-    """Return the page as HTML; the same arguments give the same text.
+def build_page(artifacts: Sequence[Artifact], example: str) -> str:
+    """Return the page as HTML; the same arguments give the same text. It shows the first seed of each ablation.
 
     Args:
-        networks: networks that were trained on one task.
-        vocabulary: characters of the task; the index of a character is its token.
-        input_length: number of tokens of the longest input.
+        artifacts: ablations that were trained on one task.
         example: a prompt of the form that prompts of the task have; empty if any text is a prompt.
     """
-    task = networks[0].ablation.task
+    task = artifacts[0].ablation.task
     content = {
         "task": task.model_dump(mode="json"),
-        "vocabulary": list(vocabulary),
-        "inputLength": input_length,
+        "vocabulary": list(artifacts[0].vocabulary),
+        "inputLength": artifacts[0].input_length,
         "example": example,
         "answerLength": len(task.answer_position_names),
         "endToken": task.end_token,
-        "networks": [_network_content(network) for network in networks],
+        "networks": [_network_content(artifact) for artifact in artifacts],
     }
     return TEMPLATES.get_template("page.html").render(
         content=content,
         description=task.description.replace("`", ""),
-        has_lesson={network.ablation.name for network in networks} >= LESSON_NETWORKS,
+        has_lesson={artifact.ablation.name for artifact in artifacts} >= LESSON_NETWORKS,
         measured=link_to_report,
         style=(FOLDER / "style.css").read_text(),
         scripts=[(FOLDER / name).read_text() for name in SCRIPTS],
@@ -75,23 +61,25 @@ def link_to_report(measurement_name: str) -> Markup:
     return Markup('<a href="index.html#{}">Report: {}</a>').format(heading_anchor(title), title)
 
 
-def _network_content(network: PageNetwork) -> dict[str, Any]:
-    """Return what network.js needs of one network, as plain values."""
-    model = network.ablation.model
+def _network_content(artifact: Artifact) -> dict[str, Any]:
+    """Return what network.js needs of the network of the first seed, as plain values."""
+    model = artifact.ablation.model
+    seed, trained = next(iter(artifact.weights.items()))
+    snapshots = {step: weights for (owner, step), weights in artifact.snapshots.items() if owner == seed}
     encoding = positional_encoding_in_words(model.positional).replace("PE", "positional encoding")
     mask = {"causal": "causal mask", "full": "no mask"}.get(
         words := attention_in_words(model.attention), f"masks {words}"
     )
     parts = (encoding, mask, missing_residuals_in_words(model.residual_free))
-    moments = [(f"step {step}", weights, SNAPSHOT_BYTES) for step, weights in sorted(network.snapshots.items())]
+    moments = [(f"step {step}", weights, SNAPSHOT_BYTES) for step, weights in sorted(snapshots.items())]
     return {
-        "name": network.ablation.name,
+        "name": artifact.ablation.name,
         "description": ", ".join(filter(None, parts)),
         "model": model.model_dump(mode="json"),
-        "parameters": [(name, list(tensor.shape)) for name, tensor in sorted(network.trained.items())],
+        "parameters": [(name, list(tensor.shape)) for name, tensor in sorted(trained.items())],
         "moments": [
             {"label": label, "bytes": kept, "numbers": base64.b64encode(_leading_bytes(weights, kept)).decode()}
-            for label, weights, kept in [*moments, ("trained", network.trained, TRAINED_BYTES)]
+            for label, weights, kept in [*moments, ("trained", trained, TRAINED_BYTES)]
         ],
     }
 

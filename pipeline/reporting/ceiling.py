@@ -9,6 +9,7 @@ from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Task
 
 
+@cache
 def order_blind_ceiling(task: Task) -> float | None:
     """Return the best exact match of any predictor whose answer depends only on the multiset of prompt tokens.
 
@@ -36,8 +37,5 @@ def is_proved_impossible(ablation: Ablation) -> bool:
     threshold = ablation.convergence_threshold
     if threshold is None or not is_order_blind(ablation.model):
         return False
-    ceiling = _cached_ceiling(ablation.task)
+    ceiling = order_blind_ceiling(ablation.task)
     return ceiling is not None and ceiling < threshold
-
-
-_cached_ceiling = cache(order_blind_ceiling)  # which takes seconds

@@ -76,12 +76,6 @@ class Estimate:
         return float(self.row["value"])
 
     @property
-    def unit(self) -> Unit:
-        """Unit of the value, which decides how it is written."""
-        unit: Unit = self.row["unit"]
-        return unit
-
-    @property
     def numbers(self) -> tuple[float, float, float]:
         """The value, and the ends of its interval."""
         return self.value, self.row["low"], self.row["high"]
@@ -123,18 +117,18 @@ class Estimate:
 
     def number(self, *, signed: bool = False) -> str:
         """Return the value as text: `k of n` for a count of runs; with `signed`, positive values get a plus sign."""
-        if self.unit == "runs":
+        if self.row["unit"] == "runs":
             return f"{self.count()} of {self.row['n']}"
-        return format_number(self.value, self.unit, signed=signed)
+        return format_number(self.value, self.row["unit"], signed=signed)
 
     def interval(self, *, signed: bool = False) -> str:
         """Return the interval as text, such as `808 to 867`; empty without an interval."""
         ends = float(self.row["low"]), float(self.row["high"])
         if not all(map(math.isfinite, ends)):
             return ""
-        if self.unit == "runs":
+        if self.row["unit"] == "runs":
             return share_interval(*ends)
-        low, high = (format_number(end, self.unit, signed=signed) for end in ends)
+        low, high = (format_number(end, self.row["unit"], signed=signed) for end in ends)
         return f"{low} to {high}" if low != high else ""
 
     def text(self, *, signed: bool = False) -> str:

@@ -8,6 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params.score import BITS, EXACT_MATCH
+from pipeline.reporting.ceiling import order_blind_ceiling
 from pipeline.reporting.estimates import Row, estimate, statistic
 from pipeline.reporting.intervals import (
     summarise_mean,
@@ -83,8 +84,9 @@ def order_blind_check(results: Results) -> Iterator[Row]:
     `p` is the smallest p-value of its runs: exact one-sided binomial, Holm-corrected over the order-blind runs of the
     task. A p-value below `ALARM_LEVEL` means a bug in the code.
     """
-    for task, ceiling in results.ceilings.items():
-        blind = [ablation for ablation in results.of_task(task).ablations if is_order_blind(ablation.model)]
+    for name, task in results.tasks.items():
+        ceiling = order_blind_ceiling(task)
+        blind = [ablation for ablation in results.of_task(name).ablations if is_order_blind(ablation.model)]
         if ceiling is None or not blind:
             continue
         runs = pd.concat([results.runs_of(ablation) for ablation in blind])

@@ -18,7 +18,6 @@ from scipy import stats
 from pipeline import files, switches
 from pipeline.errors import UserError
 from pipeline.params import Ablation, Comparison, Params, Task
-from pipeline.reporting.ceiling import order_blind_ceiling
 
 RUNS, CURVES, SYMMETRY, MEASUREMENTS = "runs.csv", "learning_curves.csv", "symmetry.csv", "measurements.csv.bz2"
 KEYS = ("layer", "sublayer", "depth", "position")
@@ -88,11 +87,6 @@ class Results:
     def tasks(self) -> Mapping[str, Task]:
         """The tasks of the ablations, by name."""
         return {ablation.dataset: ablation.task for ablation in self.ablations}
-
-    @cached_property
-    def ceilings(self) -> Mapping[str, float | None]:
-        """Name of each task -> best exact match of any order-blind predictor; None if it cannot be enumerated."""
-        return {name: order_blind_ceiling(task) for name, task in self.tasks.items()}
 
     def of_task(self, task: str) -> "Results":
         """Return the results on one task, its ablations in the order of the report's pages."""

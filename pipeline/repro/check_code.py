@@ -9,7 +9,8 @@ import sys
 from collections.abc import Hashable
 from itertools import groupby
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import LambdaCallback
 
 from pipeline import dataset, files
 from pipeline.dataset import Dataset
@@ -22,18 +23,6 @@ from pipeline.training.fit import fit
 
 CHECKED_STEPS = 50
 """Least number of steps that are trained anew; the next evaluation is the last one that is compared."""
-
-
-class StopAtStep(Callback):
-    """Callback that ends a training after some steps, so that nothing else, such as the schedule, differs."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
-        """Stop at the last step."""
-        if trainer.global_step >= self.step:
-            trainer.should_stop = True
 
 
 def keep_unaffected_trainings(params: Params) -> None:
@@ -87,6 +76,11 @@ def trains_as_before(artifact: Artifact, data: Dataset) -> bool:
     """Train an ablation for a few steps, and return True if its history equals the artifact's, to seven digits."""
     interval = artifact.ablation.training.evaluate_every
     last = -(-CHECKED_STEPS // interval) * interval
-    history = fit(artifact.ablation, data, callbacks=[StopAtStep(last)]).history
+
+    def stop(trainer: Trainer, *_: object) -> None:  # so that nothing else, such as the schedule, differs
+        if trainer.global_step >= last:
+            trainer.should_stop = True
+
+    history = fit(artifact.ablation, data, callbacks=[LambdaCallback(on_train_batch_end=stop)]).history
     before = artifact.history[artifact.history["step"] <= last]
     return files.format_csv(history) == files.format_csv(before)

@@ -15,7 +15,7 @@ from pipeline.engines import ENGINES, Command, EngineName, Limits
 from pipeline.errors import RunError, UserError
 from pipeline.params import Ablation, Params
 from pipeline.repro import dvc_stages
-from pipeline.repro.progress import JOB_FOLDER, Job, ProgressView
+from pipeline.repro.progress import JOB_FOLDER, ProgressView
 from pipeline.stages import settings
 from pipeline.tasks.registry import read_params
 from pipeline.tracking.failures import NOT_TRACKED
@@ -57,8 +57,7 @@ def update_report(
             path.unlink(missing_ok=True)
         run_commands = partial(ENGINES[engine].run, limits=Limits(max_jobs, gpus_per_job))
         _update_settings(params)
-        # a dataset takes a few seconds; an ablation of cost 1e10 takes minutes
-        _run_stale_jobs({f"generate-{task}": Job([f"generate@{task}"], 5e7) for task in params.tasks}, run_commands)
+        _run_stale_jobs({f"generate-{task}": [f"generate@{task}"] for task in params.tasks}, run_commands)
         if check_code:
             from pipeline.repro.check_code import keep_unaffected_trainings  # imports Lightning, which takes seconds
 
@@ -135,28 +134,28 @@ def _report_partly(params: Params, others: Sequence[str]) -> None:
     report.run(params)
 
 
-def build_jobs_longest_first(ablations: Iterable[Ablation]) -> dict[str, Job]:
-    """Return a job for each ablation, by name, the most expensive first, so that no long job is left for the end.
+def build_jobs_longest_first(ablations: Iterable[Ablation]) -> dict[str, list[str]]:
+    """Return the stages of each ablation, the most expensive first, so that no long job is left for the end.
 
     The cost of a job is estimated from the sizes of model and training.
     """
-    jobs = {}
-    for ablation in ablations:
+
+    def cost(ablation: Ablation) -> float:
         model, training = ablation.model, ablation.training
-        cost = len(training.seeds) * training.steps * training.batch_size * model.layers * model.width**2
-        if "full" in model.attention_by_layer:
-            cost *= 4  # about one forward pass for each character of an answer
-        jobs[ablation.name] = Job(stages_of(ablation.name), cost)
-    return dict(sorted(jobs.items(), key=lambda item: item[1].cost, reverse=True))
+        # with full attention, about one forward pass for each character of an answer
+        passes = 4 if "full" in model.attention_by_layer else 1
+        return passes * len(training.seeds) * training.steps * training.batch_size * model.layers * model.width**2
+
+    return {ablation.name: stages_of(ablation.name) for ablation in sorted(ablations, key=cost, reverse=True)}
 
 
-def _run_stale_jobs(jobs: Mapping[str, Job], run_commands: Callable[..., None]) -> None:
-    """Run the stale stages of each job, given by name, and save the results of the stages in DVC's cache."""
-    stale = dvc_stages.prepare_stale_stages({name: job.stage_names for name, job in jobs.items()})
+def _run_stale_jobs(jobs: Mapping[str, Sequence[str]], run_commands: Callable[..., None]) -> None:
+    """Run the stale stages of each job (name -> stages in dvc.yaml), and save their results in DVC's cache."""
+    stale = dvc_stages.prepare_stale_stages(jobs)
     if not stale:
         return
     names, failures = list(stale), list[str]()
-    view = ProgressView({name: jobs[name].with_stages(stages.stage_names) for name, stages in stale.items()})
+    view = ProgressView(names)
 
     def finish_job(index: int, exit_code: int) -> None:
         name, error = names[index], ""

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
 from pipeline.params import Params
-from pipeline.repro.progress import MIN_TIMED_STEPS, JobState
+from pipeline.repro.progress import JobState
 from pipeline.stages import analyze, evaluate, generate, settings, train
 from pipeline.stages.progress import describe_converged_runs
 
@@ -18,38 +17,31 @@ STAGE_FUNCTIONS = {"generate": generate.run, "evaluate": evaluate.run, "analyze"
 
 def run_stages(params: Params, job_name: str, stage_names: Sequence[str]) -> None:
     """Run the stages, given by their names in dvc.yaml (`train@<ablation>`, ...), and write the state of the job."""
-    state = JobState(stage_names[0], 0)
-    for index, stage_name in enumerate(stage_names):
-        state = replace(state, stage_name=stage_name, finished_stage_count=index, step=0, max_steps=0)
+    converged_text = ""
+    for stage_name in stage_names:
+        state = JobState(stage_name, converged_text=converged_text)
         state.write(job_name)
         kind, _, name = stage_name.partition("@")
         if kind == "train":
             settings.check_unchanged(params.ablation(name))
-            reporter = ProgressReporter(job_name, state, len(stage_names))
+            reporter = ProgressReporter(job_name, state)
             train.run(params, name, [reporter])
-            state = reporter.state
+            converged_text = reporter.state.converged_text
         else:
             STAGE_FUNCTIONS[kind](params, name)
 
 
 class ProgressReporter(Callback):
-    """Callback that writes the state of a job once a second while it trains: step, converged runs and speed."""
+    """Callback that writes the state of a job once a second while it trains: step and converged runs."""
 
-    def __init__(self, job_name: str, state: JobState, stage_count: int) -> None:
-        self.job_name, self.state, self.stage_count = job_name, state, stage_count
+    def __init__(self, job_name: str, state: JobState) -> None:
+        self.job_name, self.state = job_name, state
         self.last_report_time = 0.0
-
-    def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        self.start_step, self.start_time = trainer.global_step, time.monotonic()
-        start = replace(self.state, step=trainer.global_step, max_steps=trainer.max_steps)
-        self.state = replace(start, start_share=start.finished_share(self.stage_count))
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, *args: Any) -> None:
         if (now := time.monotonic()) - self.last_report_time < 1.0:
             return
         self.last_report_time = now
-        self.state = replace(self.state, step=trainer.global_step, converged_text=describe_converged_runs(module))
-        if trainer.global_step - self.start_step >= MIN_TIMED_STEPS:
-            share = self.state.finished_share(self.stage_count) - self.state.start_share
-            self.state = replace(self.state, timed_share=share, timed_seconds=now - self.start_time)
+        converged_text = describe_converged_runs(module)
+        self.state = JobState(self.state.stage_name, trainer.global_step, trainer.max_steps, converged_text)
         self.state.write(self.job_name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline import files
 from pipeline.api import SHIPPED_MODELS_FOLDER, TrainedModel, load, prompt_form
 from pipeline.errors import UserError
-from pipeline.page.build import PageNetwork, build_page
+from pipeline.page.build import build_page
 from pipeline.stages import REPORTS
 
 PAGE = REPORTS / "play.html"
@@ -54,15 +54,5 @@ def render_page(models: Sequence[TrainedModel]) -> str:
             tasks = f"{first.ablation.name} {first.ablation.dataset}, {ablation.name} {ablation.dataset}"
             raise UserError(f"ablations: a page has one task (given: {tasks})")
     has_familiar_form = prompt_form(FAMILIAR_PROMPT) == prompt_form(first.example_prompt)
-    return build_page(
-        [page_network(model) for model in models],
-        first.vocabulary,
-        first.input_length,
-        FAMILIAR_PROMPT if has_familiar_form else first.example_prompt,
-    )
-
-
-def page_network(model: TrainedModel) -> PageNetwork:
-    """Return the weights and snapshots of a trained model for the page."""
-    snapshots = {step: weights for (seed, step), weights in model.artifact.snapshots.items() if seed == model.seed}
-    return PageNetwork(model.ablation, model.artifact.weights[model.seed], snapshots)
+    example = FAMILIAR_PROMPT if has_familiar_form else first.example_prompt
+    return build_page([model.artifact for model in models], example)

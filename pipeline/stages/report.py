@@ -83,7 +83,7 @@ def pivot_by_ablation(results: Results, estimates: Estimates) -> pd.DataFrame:
         for quantity, suffixes in PIVOTED.items():
             estimate = estimates.find(quantity, ablation=ablation.name, versus="")
             for column, suffix in suffixes.items():
-                is_count = estimate and estimate.unit == "runs" and column == "value"
+                is_count = estimate and estimate.row["unit"] == "runs" and column == "value"
                 row[quantity + suffix] = estimate and (estimate.count() if is_count else estimate.row[column])
         rows.append(
             row | {"budget": ablation.training.steps, "task": ablation.dataset} | switches.switch_columns(ablation)

@@ -1,7 +1,6 @@
 """Tasks that ask for a sum of digits modulo 3: of the last three (`modp`), where order matters, or of all five (`mod3`,
 the order-free control of `modp`). Both follow later experiments of the paper's authors."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -22,12 +21,9 @@ class DigitSum(StringTask):
 
     def build_table(self, symbols: SymbolIndices) -> pd.DataFrame:
         remainders = symbols[:, -self.summand_count :].sum(1) % 3
-        prompts = self.format_prompts(self.to_text(symbols))
+        digits, first = self.to_text(symbols), self.length - self.summand_count
+        prompts = digits.str[:first] + f"{self.name}(" + digits.str[first:] + ")="
         return pd.DataFrame({"prompt": prompts, "answer": remainders.astype(str), "remainder": remainders})
-
-    @abstractmethod
-    def format_prompts(self, digits: pd.Series) -> pd.Series:
-        """Return the prompt of each text of five digits."""
 
 
 class BracketedDigitSum(DigitSum):
@@ -37,9 +33,6 @@ class BracketedDigitSum(DigitSum):
     description: ClassVar[str] = "the sum of the three digits in brackets modulo 3 (`83modp(380)=`)"
     summand_count: ClassVar[int] = 3
 
-    def format_prompts(self, digits: pd.Series) -> pd.Series:
-        return digits.str[:2] + "modp(" + digits.str[2:] + ")="
-
 
 class AllDigitSum(DigitSum):
     """Task `mod3`: the sum of all five digits modulo 3, as in `mod3(83380)=1`; the order-free control of `modp`."""
@@ -48,6 +41,3 @@ class AllDigitSum(DigitSum):
     description: ClassVar[str] = "the sum of five digits modulo 3 (`mod3(83380)=`)"
     order_matters: ClassVar[bool] = False
     summand_count: ClassVar[int] = 5
-
-    def format_prompts(self, digits: pd.Series) -> pd.Series:
-        return "mod3(" + digits + ")="

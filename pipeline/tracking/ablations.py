@@ -5,8 +5,6 @@ afterwards. Both find the runs by the tag `result_digest`, which can be computed
 those in the experiment's files have the tag `current = true`, superseded ones `current = false`.
 """
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -173,7 +171,7 @@ def sync_runs(store: MlflowStore, ablation: Ablation, folder: Path, evaluation: 
 def _weights_digest(folder: files.VerifiedFolder) -> str:
     """SHA-256 over the weights of an artifact; other than the artifact's digest, it does not depend on config.json."""
     digests = {name: digest for name, digest in folder.digests.items() if name.endswith(".safetensors")}
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    return files.compute_digest_of_values(digests)
 
 
 def _shows_same_training(store: MlflowStore, run: Run, weights_digest: str, scores: pd.Series) -> bool:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.reporting import outcomes, results
+from pipeline.reporting.ceiling import order_blind_ceiling
 from pipeline.reporting.estimates import COLUMN_TYPES, Estimates, complete_columns
 from pipeline.reporting.mechanism import added_dominance, comparison_depth, measured_means
 from pipeline.reporting.results import Results, restricted_steps
@@ -56,7 +57,7 @@ def test_success_that_is_impossible_by_proof_has_no_interval_and_no_steps() -> N
 
 @pytest.mark.parametrize(("extra", "above"), [(-0.01, 0), (0.0, 0), (0.005, 0), (0.04, 1)])
 def test_a_run_is_above_the_ceiling_only_beyond_chance(extra: float, above: int) -> None:
-    ceiling = results_of({"nope-full": [0.0]}).ceilings["addition"]
+    ceiling = order_blind_ceiling(results_of({"nope-full": [0.0]}).tasks["addition"])
     assert ceiling is not None
     estimates = estimates_of(
         {"nope-full": [ceiling - 0.01, round((ceiling + extra) * 2000) / 2000], "nope-causal": [1.0]}
@@ -67,7 +68,7 @@ def test_a_run_is_above_the_ceiling_only_beyond_chance(extra: float, above: int)
 
 
 def test_many_order_blind_runs_are_allowed_their_lucky_one() -> None:
-    ceiling = results_of({"nope-full": [0.0]}).ceilings["addition"]
+    ceiling = order_blind_ceiling(results_of({"nope-full": [0.0]}).tasks["addition"])
     assert ceiling is not None
     lucky = stats.binom(2000, ceiling).isf(0.005) / 2000  # a bug if it is the only run, chance among a hundred
     alone, among = (estimates_of({"nope-full": scores}) for scores in ([lucky], [lucky, *[ceiling - 0.005] * 99]))
