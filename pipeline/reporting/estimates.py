@@ -56,11 +56,13 @@ def estimate(ablation: Ablation, quantity: str, value: Row | float, unit: Unit =
 
 
 def complete_columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of `estimates.csv` with all columns; missing texts are empty, intervals of shares end at 0 or 1."""
+    """Return rows of `estimates.csv` with all columns; missing texts are empty, and intervals of shares
+    and of their differences end where these can."""
     table = rows.reindex(columns=list(COLUMN_TYPES)).astype(object)
     table = table.fillna(dict.fromkeys(TEXT_COLUMNS, "")).astype(COLUMN_TYPES)
-    is_share = (table["unit"] == "share") & (table["versus"] == "")
-    table.loc[is_share, ["low", "high"]] = table.loc[is_share, ["low", "high"]].clip(0, 1)
+    for unit, least in {"share": 0.0, "points": -1.0}.items():
+        chosen = (table["unit"] == unit) & ((table["versus"] == "") | (unit == "points"))
+        table.loc[chosen, ["low", "high"]] = table.loc[chosen, ["low", "high"]].clip(least, 1.0)
     return table
 
 
