@@ -45,8 +45,11 @@ def test_activations_are_the_models_and_follow_from_one_another(model: Transform
         torch.testing.assert_close(z, attention["z"])
         hidden, pre = cache[f"blocks.{layer}.mlp.hook_post"], cache[f"blocks.{layer}.mlp.hook_pre"]
         torch.testing.assert_close(hidden, torch.nn.functional.gelu(pre))
-    for present, earlier, _ in hooks.LAYER_POINTS:
-        assert cache[f"blocks.1.{present}"].equal(cache[f"blocks.1.{earlier}"])
+    names = {f"blocks.1.{present}": f"blocks.1.{earlier}" for present, earlier, _ in hooks.LAYER_POINTS}
+    names |= {"embed.hook_out": "hook_embed", "blocks.1.hook_in": "blocks.1.hook_resid_pre"}
+    names["ln_final.hook_out"] = "ln_final.hook_normalized"
+    for present, earlier in names.items():
+        assert cache[present].equal(cache[earlier])
 
 
 def test_functions_that_replace_nothing_change_nothing_and_leave_the_model_as_it_was(model: Transformer) -> None:
