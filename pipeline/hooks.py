@@ -99,7 +99,6 @@ def hook_points(model: Transformer) -> dict[str, nn.Module]:
     return points | dict.fromkeys(("ln_final.hook_out", "ln_final.hook_normalized"), model.norm)
 
 
-@torch.no_grad()
 def run_with_hooks(
     model: Transformer, tokens: Int[Tensor, "examples length"], hooks: Mapping[str, HookFunction]
 ) -> Float[Tensor, "examples vocabulary"]:
@@ -110,7 +109,14 @@ def run_with_hooks(
     Raises:
         UserError: there is no activation of that name, or a replacement has another shape.
     """
-    model = copy_with_hooked_attention(model)
+    return _run_hooked(copy_with_hooked_attention(model), tokens, hooks)
+
+
+@torch.no_grad()
+def _run_hooked(
+    model: Transformer, tokens: Int[Tensor, "examples length"], hooks: Mapping[str, HookFunction]
+) -> Float[Tensor, "examples vocabulary"]:
+    """Run a model with `HookedAttention`, whose hooks stay there."""
     points, samples = hook_points(model), model.samples(tokens, last_position(tokens))
     is_pass_of_donors = True
 
@@ -146,9 +152,9 @@ def run_with_cache(
 ) -> tuple[Float[Tensor, "examples vocabulary"], dict[str, Tensor]]:
     """Return the logits for the token after each example, and all activations, by present and by earlier name."""
     cache: dict[str, Tensor] = {}
+    hooked = copy_with_hooked_attention(model)
 
     def record(activation: Tensor, hook: HookPoint) -> None:
         cache[hook.name] = activation
 
-    names = hook_points(copy_with_hooked_attention(model))
-    return run_with_hooks(model, tokens, dict.fromkeys(names, record)), cache
+    return _run_hooked(hooked, tokens, dict.fromkeys(hook_points(hooked), record)), cache
