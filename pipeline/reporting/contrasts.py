@@ -33,6 +33,8 @@ UNITS: dict[str, Unit] = {"restricted_steps": "steps", "test_exact_match": "poin
 """Quantity in which ablations can be declared to be compared -> unit of the difference."""
 BESIDE_STEPS = (*EARLIER_STEPS, "area_above_curve")
 """Quantities that are compared beside `restricted_steps`, to see whether a verdict depends on the threshold."""
+RATIOS = {"restricted_steps": "steps_ratio", **{quantity: f"{quantity}_ratio" for quantity in EARLIER_STEPS}}
+"""Quantity of steps -> quantity of the ratio of two ablations with different positional encodings."""
 OTHER_TESTS = ("sign_flip", "log_rank")
 """Tests of a difference in `restricted_steps` beside the permutation test, which decides."""
 Pair = tuple[Ablation, Ablation]
@@ -53,13 +55,13 @@ def contrast_pairs(ablations: Sequence[Ablation], declared: Sequence[Comparison]
     return pairs
 
 
-@statistic(*UNITS, *BESIDE_STEPS, *OTHER_TESTS, "steps_ratio", *(f"runs_needed_{quantity}" for quantity in UNITS))
+@statistic(*UNITS, *BESIDE_STEPS, *OTHER_TESTS, *RATIOS.values(), *(f"runs_needed_{quantity}" for quantity in UNITS))
 def differences(results: Results) -> Iterator[Row]:
     """Yield the mean difference of each pair in steps and in the test score; with p if the comparison is declared.
 
     Steps count up to the smaller of the two budgets. Those of an undeclared pair are left out if no run converged in
     it, or if one of the two cannot converge by proof. Beside the steps to the target stand those to the other
-    thresholds, the area above the curve, and the ratio if the positional encodings differ.
+    thresholds, the area above the curve, and the ratios if the positional encodings differ.
     """
     declared = {(comparison.first, comparison.second, comparison.quantity) for comparison in results.comparisons}
     for first, second in contrast_pairs(results.ablations, results.comparisons):
@@ -78,9 +80,9 @@ def differences(results: Results) -> Iterator[Row]:
                 p = permutation.permutation_p_value(*(value.to_numpy() for value in pair)) if is_declared else np.nan
                 difference = summarise_mean_difference(name, pair, budget) | {"p": p}
                 yield estimate(first, name, difference, UNITS.get(name, "steps"), **columns)
-            if in_steps and first.model.positional != second.model.positional:
-                means = (summarise_restricted_mean(steps, budget) for steps in (first_values, second_values))
-                yield estimate(first, "steps_ratio", summarise_quotient(*means), "ratio", **columns)
+                if name in RATIOS and first.model.positional != second.model.positional:
+                    means = (summarise_restricted_mean(steps, budget) for steps in pair)
+                    yield estimate(first, RATIOS[name], summarise_quotient(*means), "ratio", **columns)
             if in_steps and is_declared:
                 yield from _other_tests(first, first_values, second_values, columns)
             if is_declared:
