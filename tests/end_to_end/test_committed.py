@@ -120,3 +120,12 @@ def test_files_and_tests_that_a_document_names_exist(page: Path) -> None:
     tests = "".join(path.read_text() for path in PROJECT.glob("tests/**/*.py"))
     for name in re.findall(r"`(test(?:_\w+?){6,})`", text):
         assert f"def {name}(" in tests, name
+
+
+def test_the_measurement_that_contributing_shows_is_the_one_in_the_code() -> None:
+    (shown,) = re.findall(r"(?m)^    @measurement.*\n(?:    .*\n)+", (PROJECT / "CONTRIBUTING.md").read_text())
+    code = (PROJECT / "pipeline" / "measurement" / "effective_rank.py").read_text()
+    lines = [line.strip().removesuffix('..."""').strip() for line in shown.splitlines()]
+    assert len(lines) == 5
+    for line in lines:
+        assert line in code, line
