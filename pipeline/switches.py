@@ -136,7 +136,7 @@ def describe_ablation(ablation: Ablation, unmentioned_values: Mapping[str, Any])
 
     Values that equal those in `unmentioned_values` (see `find_unmentioned_values`) are left out.
     """
-    switches = _mentioned_switches(ablation, unmentioned_values)
+    switches = mentioned_switches(ablation, unmentioned_values)
     return ", ".join(filter(None, (switch.describe_value(switch.value_of(ablation)) for switch in switches)))
 
 
@@ -145,12 +145,13 @@ def group_ablations(ablations: Sequence[Ablation]) -> list[tuple[str, list[Ablat
     common = find_unmentioned_values(ablations)
     groups: dict[str, list[Ablation]] = {group: [] for group in SWITCH_GROUPS}
     for ablation in ablations:
-        mentioned = (switch.group for switch in _mentioned_switches(ablation, common))
+        mentioned = (switch.group for switch in mentioned_switches(ablation, common))
         groups[max(mentioned, key=SWITCH_GROUPS.index)].append(ablation)
     return [(group, members) for group, members in groups.items() if members]
 
 
-def _mentioned_switches(ablation: Ablation, unmentioned_values: Mapping[str, Any]) -> list[Switch]:
+def mentioned_switches(ablation: Ablation, unmentioned_values: Mapping[str, Any]) -> list[Switch]:
+    """Return the switches that a description of an ablation mentions: not tuned ones, nor those of usual value."""
     return [
         switch
         for switch in SWITCHES

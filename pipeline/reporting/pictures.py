@@ -22,6 +22,8 @@ from pipeline.reporting.tables import TaskView
 
 MAX_LINES = 6
 """Largest number of ablations in a figure with a line or a panel for each."""
+BY_DEPTH_SWITCHES = {"positional", "attention", "layers"}
+"""Switches in which the ablations of the figure by number of layers differ."""
 SUBSTITUTE_WORDS: dict[SubstituteName, str] = {
     "detached": "the example's own states",
     "donor": "another example's, same position",
@@ -170,9 +172,11 @@ def _lines(
 
 def draw_steps_by_depth(view: TaskView) -> Picture | None:
     """Return the figure with two panels by number of layers: steps to converge, and their ratio without and with PE."""
-    usual = {name: value for name, value in view.usual_values.items() if name != "layers"}
-    ablations = switches.select_ablations(view.results.ablations, attention="causal", **usual)
-    models = {ablation.name: ablation.model for ablation in ablations}
+    models = {
+        ablation.name: ablation.model
+        for ablation in switches.select_ablations(view.results.ablations, attention="causal")
+        if {switch.field for switch in switches.mentioned_switches(ablation, view.usual_values)} <= BY_DEPTH_SWITCHES
+    }
     steps, ratios = view.estimates.select("restricted_steps", versus=""), view.estimates.select("steps_ratio")
     steps = steps[steps["ablation"].isin(models)]
     ratios = ratios[ratios["ablation"].isin(name for name, model in models.items() if model.positional == "none")]

@@ -1,11 +1,14 @@
 """Figures that are built from estimates show these estimates."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
-from pipeline.reporting.pictures import draw_residual_map, draw_steps_by_missing_connections
+from pipeline.reporting.estimates import Estimates
+from pipeline.reporting.pictures import draw_residual_map, draw_steps_by_depth, draw_steps_by_missing_connections
+from pipeline.reporting.report import build_estimates
 from pipeline.reporting.tables import TaskView
 from tests.reporting import experiment
 from tests.reporting.experiment import STEPS, estimates_of, find, results_of
@@ -65,3 +68,22 @@ def test_an_experiment_with_few_patterns_has_neither(view: TaskView) -> None:
     few = TaskView(results_of(scores), estimates_of(scores))
     assert draw_residual_map(few) is None
     assert draw_steps_by_missing_connections(few) is None
+
+
+def test_the_figure_by_layers_has_ablations_with_rates_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tuned learning rate is no difference in the number of layers."""
+    names = {f"{name}-{layers}": (name, layers) for name in ("none", "learned") for layers in (2, 3)}
+    for name, (encoding, layers) in names.items():
+        monkeypatch.setitem(experiment.ABLATIONS, name, {"positional": encoding, "layers": layers})
+    results = results_of({name: [1.0, 1.0] for name in names})
+    rates = {"none": 0.01, "learned": 0.02}
+    ablations = []
+    for ablation in results.ablations:
+        tuned = {"tuned": ["learning_rate"], "learning_rate": rates[ablation.model.positional]}
+        ablations.append(ablation.model_copy(update={"training": ablation.training.model_copy(update=tuned)}))
+    results = replace(results, ablations=ablations)
+    picture = draw_steps_by_depth(TaskView(results, Estimates(build_estimates(results))))
+    assert picture is not None
+    steps, ratios = picture.draw().axes
+    assert [list(line.get_xdata()) for line in steps.lines] == [[2, 3], [2, 3]]
+    assert [list(line.get_xdata()) for line in ratios.lines] == [[2, 3]]
