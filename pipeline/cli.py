@@ -282,7 +282,7 @@ def predict(
         width = max(map(len, prompts))
         for prompt, answer in zip(prompts, answers, strict=True):
             result["answers"].append({"prompt": prompt, "answer": answer.text, "probability": answer.probability})
-            print(f"{model.ablation.name}  {prompt:<{width}} -> {answer.text}  (p = {answer.probability:.2g})")
+            print(f"{model.ablation.name}  {prompt:<{width}} -> {answer.text}  (probability {answer.probability:.2g})")
             if permute:
                 all_orders = model.predict_all_orders(prompt)
                 result["answers"][-1]["all_orders"] = all_orders.to_dict("records")

@@ -188,7 +188,7 @@ def test_with_json_predictions_are_those_without(folder: Path, capsys: Captured)
     ((answer,),) = [json.loads(capsys.readouterr().out)["answers"]]
     cli.run_command(["predict", "nope-causal", "123+456=", "--permute"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"nope-causal  123+456= -> {answer['answer']}  (p = {answer['probability']:.2g})"
+    assert lines[0] == f"nope-causal  123+456= -> {answer['answer']}  (probability {answer['probability']:.2g})"
     assert (
         f"{sum(row['orders'] for row in answer['all_orders']):,}; different answers: {len(answer['all_orders'])}"
         in lines[1]
