@@ -123,11 +123,14 @@ SWITCH_COLUMNS = tuple(switch_columns(Ablation.model_construct(**_DEFAULTS)))
 def find_unmentioned_values(ablations: Iterable[Ablation]) -> dict[str, Any]:
     """Return for each switch the value that descriptions of ablations leave out: a fixed value, or the commonest.
 
-    The commonest combination of values is taken; among equally common ones, the first.
+    The commonest combination of values that are not tuned is taken; among equally common ones, the first.
     """
     common = {switch.field: switch.unmentioned_value for switch in SWITCHES if switch.unmentioned_value is not None}
     varying = [switch for switch in SWITCHES if switch.unmentioned_value is None and not switch.is_always_mentioned]
-    commonest = mode(tuple(switch.value_of(ablation) for switch in varying) for ablation in ablations)
+    commonest = mode(
+        tuple(None if switch.field in ablation.training.tuned else switch.value_of(ablation) for switch in varying)
+        for ablation in ablations
+    )
     return common | {switch.field: value for switch, value in zip(varying, commonest, strict=True)}
 
 
