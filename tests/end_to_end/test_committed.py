@@ -100,7 +100,9 @@ def test_documents_are_those_of_their_templates(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_predictions_that_the_readme_shows_are_those_of_the_models() -> None:
-    shown = re.findall(r"(?m)^    (nope-\S+)  (\S+=) -> (\S+)  \(probability ([\d.]+)\)", (PROJECT / "README.md").read_text())
+    shown = re.findall(
+        r"(?m)^    (nope-\S+)  (\S+=) -> (\S+)  \(probability ([\d.]+)\)", (PROJECT / "README.md").read_text()
+    )
     assert len(shown) == 4
     for name, prompt, text, probability in shown:
         (answer,) = api.load(api.SHIPPED_MODELS_FOLDER / name).predict([prompt])
