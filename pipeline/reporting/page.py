@@ -73,6 +73,8 @@ def render_html(title: str, markdown: str, images: Mapping[str, bytes]) -> str:
         if token.type == "heading_open":
             token.attrSet("id", heading_anchor(inline.content))
             contents.append((int(token.tag[1]), inline.content, heading_anchor(inline.content)))
+        elif "style" in token.attrs and token.attrs.pop("style") == "text-align:right":  # of a cell; a class is shorter
+            token.attrs["class"] = "n"
     for child in (child for token in tokens for child in token.children or []):
         if child.type == "image" and (image := images.get(str(child.attrs["src"]))):
             content = f"data:image/webp;base64,{base64.b64encode(image).decode()}"

@@ -19,6 +19,8 @@ QUANTITY_HEADERS = {
     "restricted_steps": "Steps to the target", "test_exact_match": "Exact match", "test_bits": "Bits",
 }  # fmt: skip
 """Quantity of a declared comparison, or threshold beside its target -> header of the column with the difference."""
+MAX_ABLATIONS_IN_SUMMARY = 50
+"""Largest number of ablations of a task whose table of results stands in the summary; a longer one is in the details."""
 MOMENT_WORDS = {"trained": "as trained", "initial": "before training"}
 
 
@@ -50,6 +52,11 @@ class TaskView:
     def dataset(self) -> str:
         """Name of the task in `params.yaml`."""
         return self.results.ablations[0].dataset
+
+    @property
+    def has_many_ablations(self) -> bool:
+        """True if the task has more than `MAX_ABLATIONS_IN_SUMMARY` ablations."""
+        return len(self.results.ablations) > MAX_ABLATIONS_IN_SUMMARY
 
     @cached_property
     def usual_values(self) -> dict[str, Any]:
