@@ -15,16 +15,9 @@ from pipeline import switches
 from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params import Ablation, Comparison, comparable_quantities
 from pipeline.params.score import BITS
-from pipeline.reporting import permutation
+from pipeline.reporting import intervals, permutation
 from pipeline.reporting.estimates import DECIDED_LEVEL, Row, estimate, statistic
-from pipeline.reporting.intervals import (
-    Summary,
-    summarise_difference,
-    summarise_mean,
-    summarise_quotient,
-    summarise_ratio,
-    summarise_restricted_mean,
-)
+from pipeline.reporting.intervals import Summary, summarise_mean
 from pipeline.reporting.outcomes import exact_match_scores, is_proved
 from pipeline.reporting.results import EARLIER_STEPS, STEPS, Results, restricted_steps
 from pipeline.reporting.wording import Unit
@@ -70,8 +63,10 @@ def differences(results: Results) -> Iterator[Row]:
         columns = {"versus": second.name, "budget": budget}
         for quantity in comparable_quantities(first, second):
             in_steps, is_declared = quantity == "restricted_steps", (first.name, second.name, quantity) in declared
-            quantities = [quantity, *(_quantities_beside_steps(first, second) if in_steps else ())]
-            values = {name: [values_by_seed(table, name, budget) for table in runs] for name in quantities}
+            beside = list(BESIDE_STEPS) if in_steps and first.task.score != BITS else []
+            if beside and first.training.steps != second.training.steps:
+                beside.remove("area_above_curve")  # which depends on the budget
+            values = {name: [values_by_seed(table, name, budget) for table in runs] for name in (quantity, *beside)}
             first_values, second_values = values[quantity]
             can_differ = not any(map(is_proved, runs)) and min(first_values.min(), second_values.min()) < budget
             if first_values.empty or second_values.empty or (in_steps and not is_declared and not can_differ):
@@ -81,21 +76,14 @@ def differences(results: Results) -> Iterator[Row]:
                 difference = summarise_mean_difference(name, pair, budget) | {"p": p}
                 yield estimate(first, name, difference, UNITS.get(name, "steps"), **columns)
                 if name in RATIOS and first.model.positional != second.model.positional:
-                    means = (summarise_restricted_mean(steps, budget) for steps in pair)
-                    yield estimate(first, RATIOS[name], summarise_quotient(*means), "ratio", **columns)
+                    means = (intervals.summarise_restricted_mean(steps, budget) for steps in pair)
+                    yield estimate(first, RATIOS[name], intervals.summarise_quotient(*means), "ratio", **columns)
             if in_steps and is_declared:
                 yield from _other_tests(first, first_values, second_values, columns)
             if is_declared:
                 level = DECIDED_LEVEL / len(results.comparisons)
                 needed = permutation.runs_needed(first_values.to_numpy(), second_values.to_numpy(), level)
                 yield estimate(first, f"runs_needed_{quantity}", needed, "count", **columns)
-
-
-def _quantities_beside_steps(first: Ablation, second: Ablation) -> Sequence[str]:
-    if first.task.score == BITS:
-        return ()
-    same_budget = first.training.steps == second.training.steps  # on which the area above a curve depends
-    return [name for name in BESIDE_STEPS if same_budget or name != "area_above_curve"]
 
 
 def _other_tests(
@@ -111,9 +99,9 @@ def _other_tests(
 
 def summarise_mean_difference(quantity: str, values: Sequence["pd.Series[float]"], budget: int) -> Summary:
     """Summarise the difference of two ablations' means, first minus second, from their `values_by_seed`."""
-    is_steps = quantity in STEPS
-    means = [summarise_restricted_mean(value, budget) if is_steps else summarise_mean(value) for value in values]
-    return summarise_difference(*means)
+    if quantity in STEPS:
+        return intervals.summarise_difference(*(intervals.summarise_restricted_mean(steps, budget) for steps in values))
+    return intervals.summarise_difference(*map(summarise_mean, values))
 
 
 def values_by_seed(runs: pd.DataFrame, quantity: str, budget: int = 0) -> "pd.Series[float]":
@@ -149,7 +137,7 @@ def rescues(results: Results) -> Iterator[Row]:
         substituted, plain, intact = pd.concat(columns, axis=1, join="inner").to_numpy().T
         if len(plain):
             key = f"plain={compared[1].name};intact={compared[2].name}"
-            ratio = summarise_ratio(plain - substituted, plain - intact)
+            ratio = intervals.summarise_ratio(plain - substituted, plain - intact)
             yield estimate(compared[0], "rescue", ratio, "ratio", key=key, budget=budget)
 
 
@@ -169,7 +157,7 @@ def order_values(results: Results) -> Iterator[Row]:
         best = min(blind, key=lambda ablation: results.runs_of(ablation)["validation_bits"].mean(), default=None)
         for ablation in ablations:
             if best and ablation not in blind:
-                saved = summarise_difference(mean_bits(best), mean_bits(ablation))
+                saved = intervals.summarise_difference(mean_bits(best), mean_bits(ablation))
                 yield estimate(ablation, "order_value", saved, "bits", key=f"blind={best.name}")
 
 

@@ -83,14 +83,9 @@ class Estimate:
         return self.value, self.row["low"], self.row["high"]
 
     @property
-    def p(self) -> float | None:
-        """Corrected p-value of a declared comparison, otherwise None."""
-        return None if pd.isna(self.row["p_corrected"]) else float(self.row["p_corrected"])
-
-    @property
     def is_decided(self) -> bool:
         """True if the comparison was declared, and its corrected p-value is below `DECIDED_LEVEL`."""
-        return self.p is not None and self.p < DECIDED_LEVEL
+        return bool(self.row["p_corrected"] < DECIDED_LEVEL)
 
     @property
     def is_impossible(self) -> bool:
@@ -107,7 +102,7 @@ class Estimate:
 
     def p_text(self) -> str:
         """Return the corrected p-value as text; empty if there is none."""
-        return "" if self.p is None else format_number(self.p, "p")
+        return "" if pd.isna(p := self.row["p_corrected"]) else format_number(p, "p")
 
     def budget(self) -> str:
         """Return the budget of the runs as text."""
@@ -155,7 +150,7 @@ class Estimates:
     table: pd.DataFrame
 
     @cached_property
-    def _by_quantity(self) -> dict[str, pd.DataFrame]:
+    def _by_quantity(self) -> dict[str, pd.DataFrame]:  # a report selects thousands of times
         return {str(quantity): rows for quantity, rows in self.table.groupby("quantity", sort=False)}
 
     def select(self, quantity: str, **columns: Any) -> pd.DataFrame:

@@ -5,7 +5,7 @@ wrapped, and a figure grows with its rows. An empty label or title is not writte
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, cycle
 from typing import Any
@@ -29,8 +29,8 @@ BLUE, BLUES = style.PALETTE[1], ListedColormap(mpl.colormaps["Blues"](np.linspac
 Look = dict[str, Any]
 Interval = tuple[float, float, float]
 """A value and the ends of its interval; what is NaN is not drawn."""
-
-
+Cells = Mapping[tuple[str, str], tuple[float, str, bool]]
+"""Shade, text and hatching of the cells of a `Heat`, by the names of their row and column."""
 MAP_LABELS = {"x_label": "MLPs without residual connection", "y_label": "attentions without residual connection"}
 """Labels of the axes of a figure with `residual_heat`."""
 
@@ -171,17 +171,25 @@ def draw_heat(
     return figure
 
 
-def residual_heat(cells: Mapping[tuple[str, str], tuple[float, str, bool]], layers: int) -> Heat:
-    """Return the table of all patterns of residual connections: rows and columns name the layers that lack one.
+def residual_heat(cells: Cells, layers: int) -> Heat:
+    """Return the table of all patterns of residual connections.
 
-    `cells` has the shade, text and hatching of the patterns that were tried, by the layers without the connection
-    around the attention and around the MLP, such as `("0 1", "")`.
+    Rows and columns name the layers without the connection around the attention and around the MLP: `("0 1", "none")`.
     """
-    subsets = [" ".join(map(str, chosen)) for size in range(layers + 1) for chosen in combinations(range(layers), size)]
-    grid = [[cells.get((attention, mlp), (np.nan, "", False)) for mlp in subsets] for attention in subsets]
+    subsets = [layer_names(chosen) for size in range(layers + 1) for chosen in combinations(range(layers), size)]
+    return arrange_cells(cells, subsets, subsets)
+
+
+def layer_names(layers: Iterable[int]) -> str:
+    """Return the name of a row or column of `residual_heat`: `0 1`, or `none` without layers."""
+    return " ".join(map(str, layers)) or "none"
+
+
+def arrange_cells(cells: Cells, rows: Sequence[str], columns: Sequence[str]) -> Heat:
+    """Return the table of cells; those that are not in `cells` are empty."""
+    grid = [[cells.get((row, column), (np.nan, "", False)) for column in columns] for row in rows]
     shades, hatched = (np.array([[cell[part] for cell in row] for row in grid]) for part in (0, 2))
-    texts, names = [[cell[1] for cell in row] for row in grid], [subset or "none" for subset in subsets]
-    return Heat(names, names, shades, texts, hatched)
+    return Heat(rows, columns, shades, [[cell[1] for cell in row] for row in grid], hatched)
 
 
 def _label_columns(axes: Axes, labels: Sequence[str], cell: float, *, on_top: bool) -> None:
@@ -197,15 +205,11 @@ def _label_columns(axes: Axes, labels: Sequence[str], cell: float, *, on_top: bo
 
 
 def draw_forest(
-    panels: Mapping[str, Sequence[Mark]],
-    *,
-    x_label: str,
-    references: Mapping[str, Mapping[str, float]],
-    legend_bound: str,
+    panels: Mapping[str, Sequence[Mark]], *, x_label: str, references: Mapping[str, Mapping[str, float]]
 ) -> Figure:
     """Draw estimates with their intervals: a panel per title, a row per label.
 
-    `references` maps a title to vertical lines: label -> value. `legend_bound` says what a hollow mark means.
+    `references` maps a title to vertical lines: label -> value.
     """
     names = list(dict.fromkeys(mark.label for marks in panels.values() for mark in marks))
     gutter = text_width(*(wrap(name, LABEL_WIDTH) for name in names))
@@ -229,7 +233,8 @@ def draw_forest(
     grid[0].xaxis.set_major_locator(MaxNLocator((8, 5, 3)[columns - 1]))
     handles = [legend_handle("95 % interval", BLUE, marker="o", linewidth=2.2)]
     if any(mark.is_bound for marks in panels.values() for mark in marks):
-        handles.append(legend_handle(legend_bound, BLUE, marker="o", linestyle="", markerfacecolor="white"))
+        label = "no run converged: at least the budget"
+        handles.append(legend_handle(label, BLUE, marker="o", linestyle="", markerfacecolor="white"))
     handles += [legend_handle(label, linestyle=dashes[label]) for label in dashes]
     finish(figure, handles, edges[-1])
     return figure

@@ -10,12 +10,7 @@ from pipeline.measurement.common.order_blind import is_order_blind
 from pipeline.params.score import BITS, EXACT_MATCH
 from pipeline.reporting.ceiling import order_blind_ceiling
 from pipeline.reporting.estimates import Row, estimate, statistic
-from pipeline.reporting.intervals import (
-    summarise_mean,
-    summarise_median,
-    summarise_restricted_mean,
-    summarise_share,
-)
+from pipeline.reporting.intervals import summarise_mean, summarise_median, summarise_restricted_mean, summarise_share
 from pipeline.reporting.results import STEPS, Results, restricted_steps
 
 ALARM_LEVEL = 0.01
@@ -67,14 +62,12 @@ def scores_by_part(results: Results) -> Iterator[Row]:
     """Yield the mean share of right answers for each position of the answer and each value of a stratum."""
     for ablation in (ablation for ablation in results.ablations if ablation.task.score != BITS):
         task, runs = ablation.task, results.runs_of(ablation)
-        for position in range(1, len(task.answer_position_names) + 1):
-            if len(values := runs[f"{task.answer_unit}_{position}"].dropna()):
-                key = f"{task.answer_unit}={position}"
-                yield estimate(ablation, "right_characters", summarise_mean(values), "share", key=key)
-        for stratum, k in ((stratum, k) for stratum, values in task.strata.items() for k in values):
-            if len(values := runs.loc[runs[f"{stratum}_{k}_examples"] > 0, f"{stratum}_{k}"].dropna()):
-                key = f"{stratum}={k}"
-                yield estimate(ablation, "exact_match_in_stratum", summarise_mean(values), "share", key=key)
+        positions = range(1, len(task.answer_position_names) + 1)
+        parts = [("right_characters", task.answer_unit, position) for position in positions]
+        parts += [("exact_match_in_stratum", name, value) for name, values in task.strata.items() for value in values]
+        for quantity, name, value in parts:
+            if len(shares := runs[f"{name}_{value}"].dropna()):  # none if no test example is in the stratum
+                yield estimate(ablation, quantity, summarise_mean(shares), "share", key=f"{name}={value}")
 
 
 @statistic("order_blind_ceiling", "runs_above_ceiling")

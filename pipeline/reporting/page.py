@@ -36,17 +36,14 @@ def show_picture(picture: Picture) -> str:
     return f"![{picture.title}](figures/{picture.name}.webp)\n\n*{picture.title}.* {picture.caption}"
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """Return a table of text in Markdown; columns of numbers are aligned to the right."""
+def captioned(table: pd.DataFrame, caption: str = "") -> str:
+    """Return a table in Markdown, below its caption; empty if the table has no rows."""
+    if table.empty:
+        return ""
     numeric = [table[name].str.match(r"[\d<>+−–(]|at (?:least|most)|more than|up to|$").all() for name in table]
     sides = ["right" if is_numeric else "left" for is_numeric in numeric]
     escaped = table.map(lambda text: text.replace("|", "\\|"))
-    return escaped.to_markdown(index=False, disable_numparse=True, colalign=sides)
-
-
-def captioned(table: pd.DataFrame, caption: str = "") -> str:
-    """Return a table in Markdown, below its caption; empty if the table has no rows."""
-    return f"{caption}\n\n{to_markdown(table)}\n" if len(table) else ""
+    return f"{caption}\n\n{escaped.to_markdown(index=False, disable_numparse=True, colalign=sides)}\n"
 
 
 def render_template(name: str, **content: Any) -> str:

@@ -29,27 +29,17 @@ def permutation_p_value(first: Values, second: Values) -> float:
     # the sum of the first group's deviations from the mean of all runs is proportional to the difference of the means
     extreme = abs(deviations[:size].sum()) - tolerance
     splits = comb(len(deviations), size)
-    if splits <= MAX_SPLITS:
-        return float(_count_extreme_sums(deviations, size, extreme) / splits)
-    drawn = np.random.default_rng(0).permuted(np.tile(deviations, (DRAW_COUNT, 1)), axis=1)[:, :size].sum(1)
-    return float((1 + (np.abs(drawn) >= extreme).sum()) / (1 + DRAW_COUNT))
-
-
-def _count_extreme_sums(values: Values, size: int, extreme: float) -> int:
-    """Count the sets of `size` values whose sum is at least `extreme` away from 0 (if `extreme` is negative: all).
-
-    The values are cut in two halves. For each subset of the first half, the matching subsets of the second one are
-    found in its sorted sums (Horowitz, Sahni 1974).
-    """
-    if extreme <= 0:
-        return comb(len(values), size)
-    halves = [_subset_sums(half) for half in np.array_split(values, 2)]
-    count = 0
-    for chosen, sums in halves[0].items():
-        others = np.sort(halves[1].get(size - chosen, np.empty(0)))
-        count += (len(others) - np.searchsorted(others, extreme - sums, "left")).sum()
-        count += np.searchsorted(others, -extreme - sums, "right").sum()
-    return int(count)
+    if splits > MAX_SPLITS:
+        drawn = np.random.default_rng(0).permuted(np.tile(deviations, (DRAW_COUNT, 1)), axis=1)[:, :size].sum(1)
+        return float((1 + (np.abs(drawn) >= extreme).sum()) / (1 + DRAW_COUNT))
+    # for each subset of the first half of the runs, count the matching ones of the second (Horowitz, Sahni 1974)
+    first_half, second_half = (_subset_sums(half) for half in np.array_split(deviations, 2))
+    smaller = 0  # splits whose means differ less than observed
+    for chosen, sums in first_half.items():
+        others = np.sort(second_half.get(size - chosen, np.empty(0)))
+        below, above = np.searchsorted(others, -extreme - sums, "right"), np.searchsorted(others, extreme - sums)
+        smaller += int(np.maximum(above - below, 0).sum())
+    return (splits - smaller) / splits
 
 
 def _subset_sums(values: Values) -> dict[int, Values]:

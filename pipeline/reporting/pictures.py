@@ -105,17 +105,15 @@ def draw_runs(view: TaskView) -> Picture:
             "A mark is a run, at the end of its budget where it did not converge. Bar: mean up to the budget, with its "
             "interval. Right: how many runs converged."
         )
-    groups = {
-        group: [_strip(view, ablation, in_bits=name == "bits") for ablation in members]
-        for group, members in switches.group_ablations(ablations)
-    }
+    grouped = switches.group_ablations(ablations)
+    groups = {group: [_strip(view, ablation) for ablation in members] for group, members in grouped}
     encodings = [ablation.model.positional for ablation in ablations]
     legend = {switches.positional_encoding_in_words(encoding): encoding_color(encoding) for encoding in encodings}
     return Picture(name, title, caption, partial(figures.draw_strip, groups, x_label=x_label, legend=legend))
 
 
-def _strip(view: TaskView, ablation: Ablation, *, in_bits: bool) -> figures.Strip:
-    runs = view.results.runs_of(ablation)
+def _strip(view: TaskView, ablation: Ablation) -> figures.Strip:
+    runs, in_bits = view.results.runs_of(ablation), view.task.score == BITS
     values = runs["test_bits"].dropna() if in_bits else restricted_steps(runs, ablation.training.steps)
     mean = view.find("test_bits" if in_bits else "restricted_steps", ablation)
     converged = view.find("converged", ablation)
@@ -156,12 +154,9 @@ def _lines(
     chosen = choose_ablations(view, measured)
     lines: list[figures.Line] = []
     for ablation in chosen:
-        wanted = (
-            [encoding_color(ablation.model.positional), *style.PALETTE]
-            if switches.is_intact(ablation)
-            else style.PALETTE[2:]
-        )
-        color = next(color for color in wanted if color not in [line.color for line in lines])
+        intact_colors = [encoding_color(ablation.model.positional), *style.PALETTE]
+        colors = intact_colors if switches.is_intact(ablation) else style.PALETTE[2:]
+        color = next(color for color in colors if color not in [line.color for line in lines])
         points = rows.loc[rows["ablation"] == ablation.name, [x, "value", "low", "high"]].to_numpy(float)
         dashes = "-" if ablation.model.attention == "causal" else "--"
         lines.append(figures.Line(label(view, ablation), points, color, dashes))
@@ -216,10 +211,8 @@ def draw_substitutes(view: TaskView) -> Picture | None:
             lines = {"intact": intact, "without the connections": without}
             means = {name: view.find("restricted_steps", other) for name, other in lines.items()}
             references[title] = {name: estimate.value for name, estimate in means.items() if estimate}
-    draw = partial(
-        figures.draw_forest, panels, x_label="Steps to converge, up to the budget", references=references,
-        legend_bound="no run converged: at least the budget",
-    )  # fmt: skip
+    x_label = "Steps to converge, up to the budget"
+    draw = partial(figures.draw_forest, panels, x_label=x_label, references=references)
     title = "Steps to converge with each substitute for missing residual connections"
     caption = "Mean with its 95 % interval; dashed lines: the intact network, and the one without the connections."
     return Picture("substitutes", title, caption, draw) if panels else None
@@ -248,12 +241,9 @@ def draw_residual_map(view: TaskView) -> Picture | None:
     panels = {}
     for layers, encoding, patterns in _list_patterns(view):
         if len(patterns) == 4**layers:
-            cells = {
-                (row["attention"], row["mlp"]): (row["shade"], row["text"], False) for _, row in patterns.iterrows()
-            }
-            panels[f"{layers} layers, {switches.positional_encoding_in_words(encoding)}"] = figures.residual_heat(
-                cells, layers
-            )
+            cells = dict(zip(patterns["pattern"], patterns["cell"], strict=True))
+            title = f"{layers} layers, {switches.positional_encoding_in_words(encoding)}"
+            panels[title] = figures.residual_heat(cells, layers)
     draw = partial(figures.draw_heat, panels, **figures.MAP_LABELS, color_label="Share of runs converged")
     title = "Steps to converge with each pattern of residual connections"
     caption = (
@@ -266,22 +256,20 @@ def draw_residual_map(view: TaskView) -> Picture | None:
 def _list_patterns(view: TaskView) -> Iterator[tuple[int, str, pd.DataFrame]]:
     """Yield number of layers, positional encoding, and a table with a row per pattern of missing connections.
 
-    Patterns of causal ablations of the usual width, without substitutes. Columns: `attention` and `mlp` (layers without
-    the connection), `missing` (their number), `steps`, `shade` (share converged) and `text`.
+    Patterns of causal ablations of the usual width, without substitutes. Columns: `pattern` and `cell` (key and value
+    of `figures.Cells`), `missing` (number of missing connections) and `steps`.
     """
     rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    usual = {name: view.usual_values[name] for name in ("heads", "width", "optimizer")}
-    for ablation in switches.select_ablations(
-        view.results.ablations, attention="causal", positional_until=None, **usual
-    ):
+    chosen = {name: view.usual_values[name] for name in ("heads", "width", "optimizer")}
+    chosen |= {"attention": "causal", "positional_until": None}
+    for ablation in switches.select_ablations(view.results.ablations, **chosen):
         model, free = ablation.model, ablation.model.residual_free
         steps, converged = view.find("restricted_steps", ablation), view.find("converged", ablation)
         if steps and converged and (switches.is_intact(ablation) or switches.lacks_residuals(ablation)):
-            attention, mlp = (" ".join(map(str, layers)) for layers in (free.attention, free.mlp))
-            text = steps.number() if converged.value else "none"
             rows.setdefault((model.layers, model.positional), []).append({
-                "attention": attention, "mlp": mlp, "missing": len(free.attention) + len(free.mlp),
-                "steps": steps.value, "shade": converged.value, "text": text,
+                "pattern": (figures.layer_names(free.attention), figures.layer_names(free.mlp)),
+                "cell": (converged.value, steps.number() if converged.value else "none", False),
+                "missing": len(free.attention) + len(free.mlp), "steps": steps.value,
             })  # fmt: skip
     for (layers, encoding), patterns in rows.items():
         yield layers, encoding, pd.DataFrame(patterns)
@@ -310,26 +298,22 @@ def task_outcomes(views: Sequence[TaskView]) -> Picture:
     The shade is the share of converged runs, or the position of the bits between the worst and the best on a task and
     its shuffled data. Cells in which success is impossible by proof are hatched.
     """
-    empty: dict[str, Any] = {"shade": np.nan, "text": "", "hatched": False}
-    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    cells: dict[tuple[str, str], tuple[float, str, bool]] = {}
     for view in views:
         same_data = [other for other in views if other.task.unshuffled == view.task.unshuffled]
         scores = [other.find("test_bits", ablation) for other in same_data for ablation in other.results.ablations]
         bits = [score.value for score in scores if score]
         task = view.dataset + ("" if view.task.order_matters else " (control)")
         for ablation in view.results.ablations:
-            cell: dict[str, Any] = {}
+            cell = (np.nan, "", False)
             if score := view.find("test_bits", ablation):
-                cell["shade"] = (max(bits) - score.value) / (max(bits) - min(bits) or 1.0)
-                cell["text"] = f"{score.value:.2f}"
+                shade = (max(bits) - score.value) / (max(bits) - min(bits) or 1.0)
+                cell = (shade, f"{score.value:.2f}", False)
             elif converged := view.find("converged", ablation):
-                cell["shade"], cell["hatched"] = converged.value, converged.is_impossible
-                cell["text"] = converged.number().replace(" of ", "/")
-            cells.setdefault((task, view.describe(ablation)), empty | cell)
+                cell = (converged.value, converged.number().replace(" of ", "/"), converged.is_impossible)
+            cells.setdefault((task, view.describe(ablation)), cell)
     tasks, kinds = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
-    grid = [[cells.get((task, kind), empty) for kind in kinds] for task in tasks]
-    shades, texts, hatched = ([[cell[name] for cell in row] for row in grid] for name in empty)
-    heat = figures.Heat(tasks, kinds, np.array(shades), texts, np.array(hatched))
+    heat = figures.arrange_cells(cells, tasks, kinds)
     caption = (
         "A row is a task, below it its order-free control. k/n: runs that converged within their budget; a number "
         "with a point: test bits per token, the darker the fewer."

@@ -22,7 +22,7 @@ from pipeline.reporting.results import PERCENT
 FILTERS: dict[str, Callable[..., str]] = {
     "number": lambda estimate: estimate.number(),
     "interval": lambda estimate: estimate.interval(),
-    "p_value": lambda estimate: "no p" if estimate.p is None else f"p = {estimate.p_text()}".replace("= <", "<"),
+    "p_value": lambda estimate: f"p = {text}".replace("= <", "<") if (text := estimate.p_text()) else "no p",
     "p_number": lambda estimate: estimate.p_text(),
     "decided": lambda estimate: "yes" if estimate.is_decided else "no",
 }

@@ -20,7 +20,7 @@ QUANTITY_HEADERS = {
 }  # fmt: skip
 """Quantity of a declared comparison, or threshold beside its target -> header of the column with the difference."""
 MAX_ABLATIONS_IN_SUMMARY = 50
-"""Largest number of ablations of a task whose table of results stands in the summary; a longer one is in the details."""
+"""Largest number of ablations of a task whose table of results is in the summary; longer ones are in the details."""
 MOMENT_WORDS = {"trained": "as trained", "initial": "before training"}
 
 
@@ -122,7 +122,7 @@ class TaskView:
         for quantity, header in headers.items():
             for row in self.estimates.select(quantity).to_dict("records"):
                 first, second = ablations.get(row["ablation"]), ablations.get(row["versus"])
-                if first is None or second is None or switches.differing_switches(first, second) != [switch]:
+                if not first or not second or switches.differing_switches(first, second) != [switch]:
                     continue
                 if switch == "residual_free" and not switches.is_intact(second):
                     continue
@@ -163,15 +163,11 @@ class TaskView:
         axis = next((name for name in ("depth", "layer") if rows[name].notna().any()), "")
         keys = {name: rows[name].iloc[0] for name in (*KEYS, "key") if name != axis and rows[name].nunique() > 1}
         heading = words[0].upper() + words[1:]
-        if not axis:
-            columns = {
-                text.capitalize(): Column(quantity, moment, lambda _: keys) for moment, text in MOMENT_WORDS.items()
-            }
-            return {f"{heading}:": self.ablation_table(columns)}
-        return {
-            f"{heading}, {text}:": self.axis_table(quantity, axis, **keys, moment=moment)
-            for moment, text in MOMENT_WORDS.items()
-        }
+        if axis:
+            tables = {name: self.axis_table(quantity, axis, **keys, moment=name) for name in MOMENT_WORDS}
+            return {f"{heading}, {MOMENT_WORDS[name]}:": table for name, table in tables.items()}
+        columns = {text.capitalize(): Column(quantity, name, lambda _: keys) for name, text in MOMENT_WORDS.items()}
+        return {f"{heading}:": self.ablation_table(columns)}
 
 
 def verdict(differences: Mapping[str, Estimate], needed: Estimate | None) -> str:

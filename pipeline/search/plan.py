@@ -61,9 +61,8 @@ def queue_trials(params: Params, study: optuna.Study) -> bool:
             name = _plan_name(layers, generation)
             planned = [position for position in read_plan(params, stored) if position[0] == layers]
             if name not in stored and set(planned) <= complete.keys():
-                stored[name] = _plan_generation(
-                    params, layers, generation, [complete[position] for position in planned]
-                )
+                before = [complete[position] for position in planned]
+                stored[name] = _plan_generation(params, layers, generation, before)
                 study.set_user_attr(name, stored[name])
     plan = read_plan(params, stored)
     failed: dict[PlanPosition, list[FrozenTrial]] = {}

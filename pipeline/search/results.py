@@ -100,8 +100,7 @@ class SearchResults:
             areas = areas_of_common_rungs(self.runs[self.runs["trial"].isin(group["trial"])])
             patterns = {trial: self.patterns[trial] for trial in group["trial"]}
             connections = space.list_connections(self.params, group["layers"].iloc[0])
-            costs = {parameter: removal_cost(areas, patterns, parameter) for parameter in connections}
-            known = {parameter: cost for parameter, cost in costs.items() if cost}
+            known = {item: cost for item in connections if (cost := removal_cost(areas, patterns, item))}
             corrected = multipletests([cost["p"] for cost in known.values()], method="holm")[1] if known else ()
             for (parameter, cost), p in zip(known.items(), corrected, strict=True):
                 connection = dict(zip(("sublayer", "layer"), connections[parameter], strict=True))

@@ -55,18 +55,16 @@ def refuse_unsuitable_database(params: Params, url: URL) -> None:
         raise UserError("search.storage: a database in memory, which is lost with its process; name a file")
     with suppress(SQLAlchemyError, ValueError):  # an address that is no database's, such as of a server of MLflow
         mlflow = make_url(find_store_address(params.tracking)[0])
-        same_backend = url.get_backend_name() == mlflow.get_backend_name()
-        if same_backend and _identify_database(url) == _identify_database(mlflow):
-            raise UserError(
-                f"search.storage: {hide_password(str(url))} is also tracking.uri; Optuna and MLflow need one each"
-            )
+        if _identify_database(url) == _identify_database(mlflow):
+            shown = hide_password(str(url))
+            raise UserError(f"search.storage: {shown} is also tracking.uri; Optuna and MLflow need one each")
 
 
-def _identify_database(url: URL) -> tuple[str | None, int, str]:
+def _identify_database(url: URL) -> tuple[str, str | None, int, str]:
     """Return host, port and name of a database, or the path of its file."""
-    if url.get_backend_name() == "sqlite":
-        return None, 0, str(Path(url.database or "").resolve())
-    return url.host, url.port or 5432, url.database or ""
+    if (kind := url.get_backend_name()) == "sqlite":
+        return kind, None, 0, str(Path(url.database or "").resolve())
+    return kind, url.host, url.port or 5432, url.database or ""
 
 
 def open_study(params: Params, url: URL) -> optuna.Study:

@@ -49,7 +49,7 @@ def test_runs_are_not_paired_by_seed() -> None:
     difference = find(estimates, "test_exact_match", "nope-causal", versus="learned-causal")
     assert difference.value == pytest.approx(0.8 - 0.75)
     assert difference.row["n"] == 2
-    assert difference.p is None
+    assert difference.p_text() == ""
     assert pd.isna(difference.row["p"])
 
 

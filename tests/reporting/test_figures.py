@@ -101,7 +101,7 @@ def marks(count: int) -> list[Mark]:
 def forest(panel_count: int, count: int) -> Figure:
     panels = {f"{LONG}, {index}" if index == 1 else f"Panel {index}": marks(count) for index in range(panel_count)}
     references = {title: {"intact": 800.0, "without the connections": 1300.0 + 9 * len(title)} for title in panels}
-    return draw_forest(panels, x_label=STEPS, references=references, legend_bound="no run converged within 1,800 steps")
+    return draw_forest(panels, x_label=STEPS, references=references)
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -205,7 +205,7 @@ def test_marks_of_equal_runs_differ_in_height() -> None:
 def test_only_a_bound_is_hollow_and_has_an_arrow() -> None:
     shown = marks(5)
     assert sum(mark.is_bound for mark in shown) == 1
-    (axes,) = draw_forest({"": shown}, x_label=STEPS, references={}, legend_bound="none converged").axes
+    (axes,) = draw_forest({"": shown}, x_label=STEPS, references={}).axes
     drawn = [line for line in axes.lines if line.get_marker() == "o"]
     faces = {float(np.atleast_1d(line.get_xdata())[0]): to_hex(line.get_markerfacecolor()) for line in drawn}
     assert faces == {mark.estimate[0]: "#ffffff" if mark.is_bound else BLUE.lower() for mark in shown}
