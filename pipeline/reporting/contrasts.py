@@ -63,10 +63,8 @@ def differences(results: Results) -> Iterator[Row]:
         columns = {"versus": second.name, "budget": budget}
         for quantity in comparable_quantities(first, second):
             in_steps, is_declared = quantity == "restricted_steps", (first.name, second.name, quantity) in declared
-            beside = list(BESIDE_STEPS) if in_steps and first.task.score != BITS else []
-            if beside and first.training.steps != second.training.steps:
-                beside.remove("area_above_curve")  # which depends on the budget
-            values = {name: [values_by_seed(table, name, budget) for table in runs] for name in (quantity, *beside)}
+            quantities = [quantity, *(_quantities_beside_steps(first, second) if in_steps else ())]
+            values = {name: [values_by_seed(table, name, budget) for table in runs] for name in quantities}
             first_values, second_values = values[quantity]
             can_differ = not any(map(is_proved, runs)) and min(first_values.min(), second_values.min()) < budget
             if first_values.empty or second_values.empty or (in_steps and not is_declared and not can_differ):
@@ -84,6 +82,13 @@ def differences(results: Results) -> Iterator[Row]:
                 level = DECIDED_LEVEL / len(results.comparisons)
                 needed = permutation.runs_needed(first_values.to_numpy(), second_values.to_numpy(), level)
                 yield estimate(first, f"runs_needed_{quantity}", needed, "count", **columns)
+
+
+def _quantities_beside_steps(first: Ablation, second: Ablation) -> Sequence[str]:
+    if first.task.score == BITS:
+        return ()
+    same_budget = first.training.steps == second.training.steps  # on which the area above a curve depends
+    return [name for name in BESIDE_STEPS if same_budget or name != "area_above_curve"]
 
 
 def _other_tests(

@@ -76,5 +76,5 @@ def _heat(group: pd.DataFrame) -> figures.Heat:
         runs, converged = int(trials["runs"].sum()), int(trials["converged"].sum())
         is_proved = bool((trials["state"] == "proved").any())
         cell = (converged / runs, f"{converged}/{runs}", is_proved) if runs else (np.nan, "", is_proved)
-        cells[str(attention) or "none", str(mlp) or "none"] = cell
+        cells[figures.layer_names(str(attention).split()), figures.layer_names(str(mlp).split())] = cell
     return figures.residual_heat(cells, int(group["layers"].iloc[0]))

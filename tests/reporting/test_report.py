@@ -217,7 +217,19 @@ def test_an_impossible_result_is_an_alarm_at_the_top_of_both_pages() -> None:
     assert "<blockquote>" in page.render_html("Title", content.summary, {})
 
 
-def test_more_tasks_than_a_page_holds_are_compared_with_each_other() -> None:
+@pytest.mark.parametrize("most", [1, 50])
+def test_results_are_shown_once_however_many_ablations_there_are(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(tables, "MAX_ABLATIONS_IN_SUMMARY", most)
+    content = build_report(results_of(SCORES), estimates_of(SCORES), {}, "", [])
+    both = content.summary + content.details
+    assert both.count("(figures/steps.webp)") == 1
+    assert len(re.findall(r"(?m)^\| Ablation .*Converged", both)) == 1
+    assert ("(details.md#table-of-results-by-ablation)" in content.summary) == (most == 1)
+
+
+@pytest.mark.parametrize("most", [1, 50])
+def test_more_tasks_than_a_page_holds_are_compared_with_each_other(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("pipeline.reporting.tables.MAX_ABLATIONS_IN_SUMMARY", most)
     scores = {"nope-causal": [1.0, 1.0], "nope-full": [0.01, 0.02]}
     one = results_of(scores)
     names = ["addition", "second", "third", "fourth"]
@@ -238,6 +250,7 @@ def test_more_tasks_than_a_page_holds_are_compared_with_each_other() -> None:
     for task in names:
         assert f"`{task}`" in content.summary
         assert f"({task})" in content.details
+        assert content.details.count(f"(figures/{task}-steps.webp)") == 1
 
 
 def refusal(params: Params, stage: object) -> str:
