@@ -180,7 +180,7 @@ def residual_heat(cells: Cells, layers: int) -> Heat:
     return arrange_cells(cells, subsets, subsets)
 
 
-def layer_names(layers: Iterable[int]) -> str:
+def layer_names(layers: Iterable[int | str]) -> str:
     """Return the name of a row or column of `residual_heat`: `0 1`, or `none` without layers."""
     return " ".join(map(str, layers)) or "none"
 
